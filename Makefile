@@ -1,0 +1,53 @@
+# streammeta: `make demo` shows it, `make test` checks it. Needs only Python 3.11+ and make.
+PYTHON ?= python3
+UV := .tools/bin/uv
+BIN := .venv/bin
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+.PHONY: help setup lock demo test lint types imports unit broker bench clean
+
+help:  ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(UV):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "streammeta needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1). Try: make PYTHON=python3.12 setup" >&2; exit 1; }
+	$(PYTHON) -m venv .tools
+	.tools/bin/python -m pip install --quiet --disable-pip-version-check 'uv>=0.8,<1'
+
+.venv/.ready: $(UV) pyproject.toml requirements.lock
+	$(UV) venv --quiet --allow-existing --python $(PYTHON) .venv
+	$(UV) pip sync --quiet --python .venv --require-hashes --compile-bytecode requirements.lock
+	$(UV) pip install --quiet --python .venv --no-deps --editable .
+	@touch $@
+
+setup: .venv/.ready  ## a working .venv with streammeta and everything its checks need
+
+lock: $(UV)  ## resolve the newest allowed versions into requirements.lock (with hashes, for every platform)
+	$(UV) pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
+	  --python-version 3.11 --group dev -o requirements.lock --upgrade pyproject.toml
+
+demo: setup  ## simulated streams through the service's own loop, live, with a report at the end (about a minute)
+	$(BIN)/streammeta demo
+
+test: lint types imports unit  ## every check, as CI runs them
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup
+	$(BIN)/mypy
+
+imports: setup
+	$(BIN)/lint-imports
+
+unit: setup
+	$(BIN)/pytest
+
+broker: setup  ## a real Apache Kafka on localhost:9092 until Ctrl-C, for trying the service by hand
+	$(BIN)/python -m deploy.broker --port 9092
+
+clean:  ## remove what setup and tests made
+	rm -rf .venv .tools .broker .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,288 @@
+"""Every setting, in one tree: defaults, then a TOML file, then the environment (`STREAMMETA_META__MODE=sync`).
+
+Settings are checked whole, before anything is connected; each problem is one line that names the key, what came and
+what was wanted.
+"""
+
+import difflib
+import json
+import os
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias, get_args
+
+from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
+
+from streammeta.drift import DriftSettings
+from streammeta.engine import EngineSettings, Kind, MetaSettings
+from streammeta.errors import ConfigError
+from streammeta.event import TaskFrom
+from streammeta.log import LogFormat, LogLevel
+from streammeta.meta import LearnerSettings
+from streammeta.tasks import MemorySettings
+from streammeta.transport.kafka import KafkaSettings
+
+__all__ = [
+    "AppSettings",
+    "HttpSettings",
+    "InputSettings",
+    "LogSettings",
+    "Settings",
+    "StateSettings",
+    "example",
+    "load",
+]
+
+_PREFIX = "STREAMMETA_"
+_BETWEEN = "__"
+_SECRET = ("password", "secret", "token")
+_Place: TypeAlias = tuple[int | str, ...]  # a setting's path, as pydantic tells it
+
+
+class AppSettings(BaseModel, frozen=True, extra="forbid"):
+    """What this service is."""
+
+    name: str = Field(
+        "streammeta",
+        pattern=r"^[a-zA-Z0-9][a-zA-Z0-9._-]{0,199}$",
+        description="names the consumer group and the topics NAME-predictions, NAME-signals and NAME-dead-letters",
+    )
+    kind: Kind = Field("classification", description='what is predicted: "classification" or "regression"')
+    seed: int = Field(0, ge=0, description="fixes every random choice")
+
+
+class InputSettings(BaseModel, frozen=True, extra="forbid"):
+    """Where events come from and how they are read."""
+
+    topic: str = Field("events", min_length=1, description="the topic that is read")
+    task_from: TaskFrom = Field(
+        "field", description='where the task tag stands: "field" (JSON field `task`), "key" (record key) or "header"'
+    )
+    task_header: str = Field("task", min_length=1, description='the header\'s name, when task_from = "header"')
+    max_record_bytes: int = Field(262_144, ge=64, description="longer records go to the dead letters unread")
+    max_poll_records: int = Field(1_000, ge=1, le=100_000, description="records taken in one turn of the loop")
+
+
+class StateSettings(BaseModel, frozen=True, extra="forbid"):
+    """Where what was learned is kept."""
+
+    directory: Path | None = Field(
+        Path("snapshots"), description='holds the snapshot that a restart goes on from; "" keeps none'
+    )
+    every_seconds: float = Field(10.0, gt=0, le=3600, description="time between two commits (flush, snapshot, offsets)")
+
+    @field_validator("directory", mode="before")
+    @classmethod
+    def _empty_is_none(cls, value: object) -> object:
+        return None if value == "" else value
+
+
+class HttpSettings(BaseModel, frozen=True, extra="forbid"):
+    """The server for /metrics, /livez and /readyz."""
+
+    enabled: bool = Field(default=True, description="whether to serve at all")
+    host: str = Field(
+        "0.0.0.0",  # noqa: S104 a container's probes and scrapers come from outside; the pages hold no data of tasks
+        min_length=1,
+        description="address to listen on: 0.0.0.0 for probes and scrapers from other machines, 127.0.0.1 for none",
+    )
+    port: int = Field(9464, ge=0, le=65535, description="port to listen on; 0 takes any free one and logs it")
+
+
+class LogSettings(BaseModel, frozen=True, extra="forbid"):
+    """Logs, on standard error."""
+
+    level: LogLevel = Field("info", description='"debug", "info", "warning" or "error"')
+    format: LogFormat = Field("auto", description='"console", "json", or "auto": console on a terminal, json elsewhere')
+
+
+class Settings(BaseSettings):
+    """The whole tree."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=_PREFIX, env_nested_delimiter=_BETWEEN, extra="forbid", frozen=True, env_parse_none_str="null"
+    )
+
+    app: AppSettings = Field(default_factory=AppSettings)
+    input: InputSettings = Field(default_factory=InputSettings)
+    kafka: KafkaSettings = Field(default_factory=KafkaSettings)
+    learner: LearnerSettings = Field(default_factory=LearnerSettings)
+    meta: MetaSettings = Field(default_factory=MetaSettings)
+    drift: DriftSettings = Field(default_factory=DriftSettings)
+    memory: MemorySettings = Field(default_factory=MemorySettings)
+    state: StateSettings = Field(default_factory=StateSettings)
+    http: HttpSettings = Field(default_factory=HttpSettings)
+    log: LogSettings = Field(default_factory=LogSettings)
+
+    def engine(self) -> EngineSettings:
+        """What the engine needs to know of it."""
+        return EngineSettings(
+            kind=self.app.kind,
+            seed=self.app.seed,
+            learner=self.learner,
+            meta=self.meta,
+            drift=self.drift,
+            memory=self.memory,
+        )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 the base class passes it
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 not read: a file too many
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 not read
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment wins over the file."""
+        return env_settings, init_settings
+
+
+def load(path: Path | None = None) -> Settings:
+    """Read the settings from a TOML file, if there is one, and from the environment.
+
+    Raises:
+        ConfigError: one line for each problem.
+    """
+    table = {} if path is None else _read(path)
+    problems = [*_unknown_sections(table, path), *_unknown_variables(os.environ)]
+    if problems:
+        raise ConfigError("\n".join(problems))
+    try:
+        return Settings(**table)
+    except ValidationError as err:
+        raise ConfigError("\n".join(_problems(err.errors(include_url=False), path))) from err
+    except SettingsError as err:
+        raise ConfigError(f"environment: {err}; wanted JSON there, or one variable a setting") from err
+
+
+def example() -> str:
+    """Every setting with its default and its description, as TOML with all settings commented out."""
+    lines = [
+        "# streammeta: every setting with its default. Remove the # before a setting to change it.",
+        f"# Each is also an environment variable, which wins: [meta] mode is {_PREFIX}META{_BETWEEN}MODE.",
+    ]
+    for name, field in Settings.model_fields.items():
+        lines += _example_section((name,), _model(field))
+    return "\n".join(lines) + "\n"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError as err:
+        raise ConfigError(f"{path}: no such file; wanted a TOML file (`streammeta config` prints an example)") from err
+    except (OSError, UnicodeDecodeError) as err:
+        raise ConfigError(f"{path}: cannot be read ({err}); wanted a TOML file in UTF-8") from err
+    except tomllib.TOMLDecodeError as err:
+        raise ConfigError(f"{path}: not TOML: {err}") from err
+
+
+def _unknown_sections(table: Mapping[str, Any], path: Path | None) -> Iterator[str]:
+    for name, value in table.items():
+        if name in Settings.model_fields:
+            continue
+        owners = [s for s, field in Settings.model_fields.items() if name in _model(field).model_fields]
+        if owners and not isinstance(value, dict):
+            hint = "; did you mean " + " or ".join(f"[{owner}] {name}" for owner in owners) + "?"
+        else:
+            hint = _did_you_mean(name, Settings.model_fields)
+        yield f"{path}: [{name}]: no such section{hint}"
+
+
+def _unknown_variables(environment: Mapping[str, str]) -> Iterator[str]:
+    """Variables that look like ours and name no section.
+
+    Names without the double underscore are let be: Kubernetes sets STREAMMETA_PORT and its like for a service.
+    """
+    for name in environment:
+        section, between, _ = name.upper().removeprefix(_PREFIX).partition(_BETWEEN)
+        if name.upper().startswith(_PREFIX) and between and section.lower() not in Settings.model_fields:
+            yield f"environment {name}: no such section{_did_you_mean(section.lower(), Settings.model_fields)}"
+
+
+def _problems(details: Sequence[ErrorDetails], path: Path | None) -> list[str]:
+    """One line for each setting that is wrong: where, which key, what came, what was wanted."""
+    wishes: dict[str, list[str]] = {}
+    for detail in details:
+        place, siblings = _known_part(detail["loc"])
+        name = str(place[-1])
+        key = f"{_where(place, path)}: " + (f"[{'.'.join(map(str, place[:-1]))}] {name}" if place[1:] else f"[{name}]")
+        if detail["type"] == "extra_forbidden":
+            wishes[f"{key}: no such setting{_did_you_mean(name, siblings)}"] = []
+            continue
+        wished = detail["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+        wished = wished.replace("String should match pattern", "text that matches").replace(
+            "String should", "text that should"
+        )
+        wishes.setdefault(f"{key}: {_came(name, detail)}wanted ", []).append(wished)
+    return [key + " or ".join(dict.fromkeys(wished)) for key, wished in wishes.items()]
+
+
+def _came(name: str, detail: ErrorDetails) -> str:
+    """What came, unless it is a secret or may hold one."""
+    if detail["type"] == "missing" or isinstance(detail["input"], Mapping):
+        return ""
+    return "got ***, " if any(word in name.lower() for word in _SECRET) else f"got {detail['input']!r:.200}, "
+
+
+def _where(place: _Place, path: Path | None) -> str:
+    variable = _PREFIX + _BETWEEN.join(map(str, place)).upper()
+    if any(name.upper() == variable for name in os.environ):
+        return f"environment {variable}"
+    return str(path or "settings")
+
+
+def _known_part(place: _Place) -> tuple[_Place, Mapping[str, FieldInfo]]:
+    """The path down to the last setting we know of (pydantic adds tags of unions), and that setting's siblings."""
+    fields: Mapping[str, FieldInfo] = Settings.model_fields
+    for depth, name in enumerate(place):
+        field = fields.get(str(name))
+        model = None if field is None else _model(field)
+        if model is None or not model.model_fields:
+            return place[: depth + 1], fields
+        if depth + 1 < len(place):
+            fields = model.model_fields
+    return place, fields
+
+
+def _did_you_mean(name: str, known: Mapping[str, FieldInfo]) -> str:
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    return f"; did you mean {near[0]}?" if near else f"; wanted one of {', '.join(known)}"
+
+
+def _model(field: FieldInfo) -> type[BaseModel]:
+    """The settings model a field holds; the empty model when it holds a plain value."""
+    held = (field.annotation, *get_args(field.annotation))
+    return next((one for one in held if isinstance(one, type) and issubclass(one, BaseModel)), BaseModel)
+
+
+def _example_section(place: tuple[str, ...], model: type[BaseModel]) -> list[str]:
+    title = (model.__doc__ or "").strip().splitlines()[0].rstrip(".")
+    lines = ["", f"[{'.'.join(place)}]  # {title}"]
+    for name, field in model.model_fields.items():
+        if _model(field).model_fields:
+            continue
+        default = field.get_default(call_default_factory=True, validated_data={})
+        unset = default is None
+        lines += [f"# {field.description}" + " (not set)" * unset, f"#{name} =" + f" {_toml(default)}" * (not unset)]
+    for name, field in model.model_fields.items():
+        if _model(field).model_fields:
+            lines += _example_section((*place, name), _model(field))
+    return lines
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, SecretStr):
+        return '""'
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{json.dumps(str(key))} = {_toml(one)}" for key, one in value.items()) + "}"
+    if isinstance(value, list | tuple | set | frozenset):
+        return "[" + ", ".join(_toml(one) for one in value) + "]"
+    if isinstance(value, bool | int | float):
+        return json.dumps(value)
+    return json.dumps(str(value))

@@ -1,0 +1,177 @@
+"""What travels through streammeta: records from a transport, and the events and labels read from them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal, TypeAlias
+
+import msgspec
+
+from streammeta.errors import EventError
+
+__all__ = ["Decoder", "Event", "Feature", "Label", "LabelValue", "Origin", "Record", "TaskFrom"]
+
+Feature: TypeAlias = float | bool | str | None  # number, flag, category, missing
+LabelValue: TypeAlias = int | float | str  # a class (whole number or string), or a regression target
+TaskFrom: TypeAlias = Literal["field", "key", "header"]
+
+_LARGEST = 3.0e38  # features live as float32; its largest finite value is 3.4e38
+_EXACT = 2**53  # whole numbers above it have no exact float
+_SHOWN = 200  # characters of a refused value that a message repeats
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a record came from; written ``topic/partition/offset`` in messages and predictions."""
+
+    topic: str  # a topic's name, or a file's
+    partition: int
+    offset: int  # position inside the partition; for files the row, from 0
+
+    def __str__(self) -> str:
+        return f"{self.topic}/{self.partition}/{self.offset}"
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One message as a transport delivered it: bytes, not yet understood."""
+
+    value: bytes | None
+    origin: Origin
+    key: bytes | None = None
+    headers: tuple[tuple[str, bytes], ...] = ()
+    timestamp: float | None = None  # seconds since 1970, as the transport knows it
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something to predict, and to learn from when its label is there."""
+
+    x: Mapping[str, Feature] | Sequence[float | None]  # by name, or by position
+    task: str  # the producer's tag; "" when there is none
+    origin: Origin
+    y: LabelValue | None = None  # None until the label arrives
+    id: str | None = None  # what a late label refers to
+    ts: float | None = None  # seconds since 1970
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """The label of an earlier event, come late."""
+
+    id: str
+    y: LabelValue
+    task: str
+    origin: Origin
+
+
+class _Fields(msgspec.Struct):
+    """The JSON object of a record, as DESIGN names its fields; unknown fields are ignored."""
+
+    x: dict[str, float | bool | str | None] | list[float | None] | None = None
+    y: bool | int | float | str | None = None
+    task: str | int | None = None
+    id: str | int | None = None
+    ts: float | str | None = None
+
+
+class Decoder:
+    """Reads records into events and labels.
+
+    >>> decoder = Decoder()
+    >>> record = Record(b'{"task": "store-17", "x": {"price": 1.2, "colour": "red"}, "y": 1}', Origin("events", 0, 7))
+    >>> event = decoder.decode(record)
+    >>> event.task, event.x["colour"], event.y
+    ('store-17', 'red', 1)
+
+    Args:
+        task_from: where a record's task tag stands: its JSON field ``task``, its key, or a header.
+        task_header: the header's name, when ``task_from`` is "header".
+        max_record_bytes: longer records are refused unread.
+    """
+
+    def __init__(
+        self, *, task_from: TaskFrom = "field", task_header: str = "task", max_record_bytes: int = 262_144
+    ) -> None:
+        self._task_from = task_from
+        self._task_header = task_header
+        self._max_record_bytes = max_record_bytes
+        self._json = msgspec.json.Decoder(_Fields)
+
+    def decode(self, record: Record) -> Event | Label:
+        """Read one record.
+
+        Raises:
+            EventError: the record is not an event; the message says where, what came and what was wanted.
+        """
+        at = record.origin
+        if not record.value:
+            raise EventError(f"{at}: the record is empty; wanted a JSON object with `x`, or with `id` and `y`")
+        if len(record.value) > self._max_record_bytes:
+            raise EventError(
+                f"{at}: the record has {len(record.value)} bytes, wanted at most {self._max_record_bytes}; "
+                "make it smaller or raise input.max_record_bytes"
+            )
+        try:
+            fields = self._json.decode(record.value)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OverflowError, ValueError) as err:
+            raise EventError(f"{at}: not an event: {str(err)[:_SHOWN]}") from err
+        task = self._task(record, fields)
+        y = _label(fields.y, at)
+        id_ = None if fields.id is None else str(fields.id)
+        if fields.x is None:
+            if id_ is None or y is None:
+                raise EventError(f"{at}: neither an event nor a late label; wanted `x`, or `id` and `y`")
+            return Label(id=id_, y=y, task=task, origin=at)
+        _check_features(fields.x, at)
+        return Event(x=fields.x, task=task, origin=at, y=y, id=id_, ts=_seconds(fields.ts, record, at))
+
+    def _task(self, record: Record, fields: _Fields) -> str:
+        if self._task_from == "field":
+            return "" if fields.task is None else str(fields.task)
+        if self._task_from == "key":
+            raw = record.key
+        else:
+            raw = next((value for name, value in record.headers if name == self._task_header), None)
+        if raw is None:
+            return ""
+        try:
+            return raw.decode()
+        except UnicodeDecodeError as err:
+            raise EventError(
+                f"{record.origin}: the task tag in the {self._task_from} is {raw[:_SHOWN]!r}, wanted UTF-8 text"
+            ) from err
+
+
+def _label(y: LabelValue | None, at: Origin) -> LabelValue | None:
+    """A label as streammeta keeps it: flags become 0 and 1, whole floats become whole numbers."""
+    if isinstance(y, bool):
+        return int(y)
+    if isinstance(y, (int, float)):
+        if not abs(y) < _LARGEST:  # also NaN
+            raise EventError(f"{at}: `y` is {str(y)[:_SHOWN]}, wanted a number below {_LARGEST:.0e} or a class name")
+        return int(y) if float(y).is_integer() and abs(y) <= _EXACT else float(y)
+    return y
+
+
+def _check_features(x: Mapping[str, Feature] | Sequence[float | None], at: Origin) -> None:
+    if not x:
+        raise EventError(f"{at}: `x` is empty, wanted at least one feature")
+    named = x.items() if isinstance(x, Mapping) else enumerate(x)
+    for name, value in named:
+        if isinstance(value, float) and not abs(value) < _LARGEST:  # also NaN
+            raise EventError(
+                f"{at}: feature {str(name)[:_SHOWN]!r} is {value}, wanted a finite number below {_LARGEST:.0e}, or null"
+            )
+
+
+def _seconds(ts: float | str | None, record: Record, at: Origin) -> float | None:
+    if ts is None:
+        return record.timestamp
+    if isinstance(ts, str):
+        try:
+            moment = datetime.fromisoformat(ts)
+        except ValueError as err:
+            raise EventError(f"{at}: `ts` is {ts[:_SHOWN]!r}, wanted seconds since 1970 or ISO 8601 text") from err
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    return ts

@@ -1,0 +1,19 @@
+"""Meta-learning methods as tuples of pure functions over visible state."""
+
+from streammeta.meta.base import Episodes, MetaState, Method, Theta, Work
+from streammeta.meta.exact_heads import LearnerSettings, exact_heads
+from streammeta.meta.outer import MetaStep, grow_outer, outer_step, start_outer
+
+__all__ = [
+    "Episodes",
+    "LearnerSettings",
+    "MetaState",
+    "MetaStep",
+    "Method",
+    "Theta",
+    "Work",
+    "exact_heads",
+    "grow_outer",
+    "outer_step",
+    "start_outer",
+]

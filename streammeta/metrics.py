@@ -1,0 +1,171 @@
+"""Every Prometheus metric, in one class. Names follow the conventions: prefix, base units, `_total` for counters.
+
+No label can grow without bound: never a task tag, a key or an offset. Numbers of one task are in `streammeta inspect`.
+"""
+
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Literal, TypeAlias
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
+
+from streammeta.engine import EngineStats, Outcome, Signal
+from streammeta.event import Event
+
+__all__ = ["Fate", "MetaFate", "Metrics"]
+
+Fate: TypeAlias = Literal["predicted", "learned", "late_label", "rejected"]
+MetaFate: TypeAlias = Literal["accepted", "refused", "failed"]
+
+_FORGETTING = 0.999  # weight of the past at each label: the mean of about the last thousand
+_STEP_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+_IO_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+_RECORDS = (0, 1, 10, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 100_000)
+
+
+class Metrics:
+    """The metrics of one process.
+
+    Args:
+        registry: where they are registered; a fresh one a process, or a test.
+    """
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.registry = registry
+        self._events(registry)
+        self._work(registry)
+        self._state(registry)
+        Info("streammeta_build", "What runs here.", registry=registry).info(
+            {"version": version("streammeta"), "torch": version("torch"), "river": version("river")}
+        )
+        ProcessCollector(registry=registry)
+        self._weighted_error = 0.0
+        self._weight = 0.0
+        self._meta_updates: int | None = None  # the engine's count when last seen
+        for unknown in (self.prequential_error, self.meta_loss):
+            unknown.set(float("nan"))
+
+    def _events(self, registry: CollectorRegistry) -> None:
+        self.events = Counter(
+            "streammeta_events_total",
+            "Records by what became of them; one that came with its label counts as predicted and as learned.",
+            ["fate"],
+            registry=registry,
+        )
+        for fate in ("predicted", "learned", "late_label", "rejected"):  # present, at zero, from the first scrape on
+            self.events.labels(fate)
+        self.drifts = Counter("streammeta_drifts_total", "Drift signals.", registry=registry)
+        self.new_tasks = Counter("streammeta_new_tasks_total", "Tasks seen for the first time.", registry=registry)
+        self.prequential_error = Gauge(
+            "streammeta_prequential_error",
+            "Mean error of predictions made before learning, over about the last thousand labels "
+            "(share of wrong classes, or absolute error).",
+            registry=registry,
+        )
+
+    def _work(self, registry: CollectorRegistry) -> None:
+        self.poll_records = Histogram(
+            "streammeta_poll_records", "Records taken in one turn of the loop.", buckets=_RECORDS, registry=registry
+        )
+        self.step_seconds = Histogram(
+            "streammeta_step_seconds", "Wall time of one engine step.", buckets=_STEP_SECONDS, registry=registry
+        )
+        self.meta_updates = Counter(
+            "streammeta_meta_updates_total", "Meta-updates by what became of them.", ["result"], registry=registry
+        )
+        for result in ("accepted", "refused", "failed"):
+            self.meta_updates.labels(result)
+        self.meta_update_seconds = Histogram(
+            "streammeta_meta_update_seconds",
+            "Wall time of one meta-update in the background.",
+            buckets=_IO_SECONDS,
+            registry=registry,
+        )
+        self.meta_loss = Gauge(
+            "streammeta_meta_loss", "Loss of the last meta-update in the background.", registry=registry
+        )
+        self.snapshot_seconds = Histogram(
+            "streammeta_snapshot_seconds", "Wall time of one snapshot.", buckets=_IO_SECONDS, registry=registry
+        )
+        self.snapshot_bytes = Gauge("streammeta_snapshot_size_bytes", "Size of the last snapshot.", registry=registry)
+        self.commit_seconds = Histogram(
+            "streammeta_commit_seconds",
+            "Wall time of one commit: flush, snapshot and offsets.",
+            buckets=_IO_SECONDS,
+            registry=registry,
+        )
+        self.commit_failures = Counter(
+            "streammeta_commit_failures_total", "Offsets that could not be committed.", registry=registry
+        )
+        self.last_commit = Gauge(
+            "streammeta_last_commit_timestamp_seconds", "When the last commit ended, since 1970.", registry=registry
+        )
+
+    def _state(self, registry: CollectorRegistry) -> None:
+        self.lag = Gauge("streammeta_lag_records", "Records known to be waiting in the input.", registry=registry)
+        self.partitions = Gauge("streammeta_assigned_partitions", "Input partitions read here.", registry=registry)
+        self.tasks = Gauge("streammeta_tasks", "Tasks known.", registry=registry)
+        self.tasks_in_memory = Gauge("streammeta_tasks_in_memory", "Tasks whose state is in memory.", registry=registry)
+        self.classes = Gauge("streammeta_classes", "Classes seen so far.", registry=registry)
+        self.features = Gauge("streammeta_features", "Features seen so far.", registry=registry)
+        self.pending_labels = Gauge(
+            "streammeta_pending_labels", "Events that wait for a late label.", registry=registry
+        )
+        self.theta_version = Gauge("streammeta_theta_version", "Version of the shared weights.", registry=registry)
+
+    def step(self, outcomes: Sequence[Outcome], rejected: int) -> None:
+        """Count one step: its accepted outcomes, and how many records were set aside."""
+        predicted = learned = late = drifts = new_tasks = 0
+        for outcome in outcomes:
+            is_event = isinstance(outcome.event, Event)
+            labelled = outcome.event.y is not None
+            predicted += is_event
+            late += not is_event
+            learned += labelled
+            drifts += outcome.signal is Signal.DRIFT
+            new_tasks += outcome.signal is Signal.NEW_TASK
+            if labelled and outcome.error is not None:
+                self._weighted_error = _FORGETTING * self._weighted_error + outcome.error
+                self._weight = _FORGETTING * self._weight + 1.0
+        self.events.labels("predicted").inc(predicted)
+        self.events.labels("learned").inc(learned)
+        self.events.labels("late_label").inc(late)
+        self.events.labels("rejected").inc(rejected)
+        self.drifts.inc(drifts)
+        self.new_tasks.inc(new_tasks)
+        if self.error is not None:
+            self.prequential_error.set(self.error)
+
+    @property
+    def error(self) -> float | None:
+        """The prequential error; None before the first label."""
+        return self._weighted_error / self._weight if self._weight else None
+
+    def meta_update(self, fate: MetaFate, seconds: float, loss: float = float("nan")) -> None:
+        """Count one meta-update made in the background; accepted ones are counted by the engine."""
+        if fate != "accepted":
+            self.meta_updates.labels(fate).inc()
+        self.meta_update_seconds.observe(seconds)
+        self.meta_loss.set(loss)
+
+    def snapshot(self, size_bytes: int, seconds: float) -> None:
+        """Count one snapshot."""
+        self.snapshot_bytes.set(size_bytes)
+        self.snapshot_seconds.observe(seconds)
+
+    def source(self, partitions: int, lag: int) -> None:
+        """Show what the input is like."""
+        self.partitions.set(partitions)
+        self.lag.set(lag)
+
+    def engine(self, stats: EngineStats) -> None:
+        """Show the engine's own counts; the first call says where counting begins."""
+        if self._meta_updates is not None:
+            self.meta_updates.labels("accepted").inc(stats.meta_updates - self._meta_updates)
+        self._meta_updates = stats.meta_updates
+        self.tasks.set(stats.tasks)
+        self.tasks_in_memory.set(stats.tasks_in_memory)
+        self.classes.set(stats.classes)
+        self.features.set(stats.features)
+        self.pending_labels.set(stats.pending_labels)
+        self.theta_version.set(stats.theta_version)

@@ -1,0 +1,82 @@
+"""What the engine answers: values, frozen."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from streammeta.event import Event, Label, LabelValue
+from streammeta.meta import MetaStep
+
+__all__ = ["EngineStats", "MetaResult", "Outcome", "Signal", "TaskSummary"]
+
+
+class Signal(StrEnum):
+    """What the engine thinks happened to a task's law with this event."""
+
+    STEADY = "steady"
+    DRIFT = "drift"
+    NEW_TASK = "new_task"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one event or late label."""
+
+    event: Event | Label
+    prediction: LabelValue | None = None  # the likeliest class, or the mean; None while nothing is known
+    probabilities: dict[LabelValue, float] | None = None  # classification only
+    variance: float | None = None  # regression only
+    signal: Signal = Signal.STEADY
+    theta_version: int = 0
+    loss: float | None = None  # negative log-likelihood of the label under the prediction made before learning
+    error: float | None = None  # 0 or 1, or the absolute error; None while there is no label
+    age: int = 0  # labelled events of the task before this one
+    since_drift: int | None = None  # labelled events since its last detected drift, from 0; None: never one
+    rejected: str | None = None  # why the engine refused it; then nothing else is filled
+
+
+@dataclass(frozen=True, slots=True)
+class TaskSummary:
+    """One task as ``streammeta inspect`` shows it."""
+
+    task: str
+    partition: int
+    events: int  # seen
+    labelled: int  # learned from
+    error: float  # running mean error (0/1 or absolute) over about the last 50 labelled events; NaN before the first
+    drifts: int
+    last_drift_at: float | None  # ts of the event at which the last drift was signalled
+    last_seen_at: float | None  # ts of the last event
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStats:
+    """Counts since the engine began; they survive snapshots."""
+
+    events: int
+    labelled: int
+    tasks: int
+    tasks_in_memory: int
+    drifts: int
+    meta_updates: int
+    theta_version: int
+    pending_labels: int
+    refused: int
+    classes: int
+    features: int
+
+
+@dataclass(frozen=True, slots=True)
+class MetaResult:
+    """A meta-update made in the background, not yet adopted."""
+
+    step: MetaStep
+
+    @property
+    def loss(self) -> float:
+        """The meta-objective before the step."""
+        return self.step.loss
+
+    @property
+    def accepted(self) -> bool:
+        """Whether all its numbers were finite."""
+        return self.step.accepted

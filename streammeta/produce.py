@@ -1,0 +1,92 @@
+"""Sends a simulated stream somewhere: a file, a Kafka topic, standard output."""
+
+import gzip
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import BinaryIO, cast
+from urllib.parse import urlsplit
+
+from simulators import Sample
+from streammeta.errors import ConfigError, TransportError
+from streammeta.transport.base import Message
+from streammeta.transport.kafka import KafkaSettings, KafkaSink
+
+__all__ = ["produce"]
+
+_CHANNEL = "events"
+_SECONDS_AHEAD = 0.05  # with a rate, records go out in bursts of at most that much
+_FLUSH_SECONDS = 60.0
+_Send = Callable[[Sample], None]
+
+
+def produce(
+    samples: Iterable[Sample], to: str, *, kafka: KafkaSettings, rate: float | None, stop: threading.Event
+) -> int:
+    """Send samples until there are no more or ``stop`` is set; returns how many were sent.
+
+    Args:
+        samples: a simulated stream.
+        to: "-" for standard output, "kafka://host:port/topic", or a file: JSON lines, packed where it ends in .gz.
+        kafka: connection settings; the address in ``to`` wins.
+        rate: records a second; None: as fast as it goes.
+        stop: ends it early.
+
+    Raises:
+        ConfigError: ``to`` is none of these.
+        TransportError: it cannot be written to.
+    """
+    begun, sent = time.monotonic(), 0
+    with _opened(to, kafka) as send:
+        for sample in samples:
+            ahead = 0.0 if rate is None else sent / rate - (time.monotonic() - begun)
+            if stop.is_set() or (ahead > _SECONDS_AHEAD and stop.wait(ahead)):
+                break
+            send(sample)
+            sent += 1
+    return sent
+
+
+@contextmanager
+def _opened(to: str, kafka: KafkaSettings) -> Iterator[_Send]:
+    if to.startswith("kafka:"):
+        with _topic(to, kafka) as send:
+            yield send
+    elif to == "-":
+        yield lambda sample: _write(sys.stdout.buffer, sample)
+        sys.stdout.buffer.flush()
+    elif "://" in to or to.removesuffix(".gz").endswith(".csv"):
+        raise ConfigError(
+            f"--to {to}: wanted a .jsonl or .jsonl.gz file, kafka://host:port/topic, or - for standard output"
+        )
+    else:
+        try:
+            with _file(Path(to)) as file:
+                yield lambda sample: _write(file, sample)
+        except OSError as err:
+            raise TransportError(f"--to {to}: cannot be written ({err})") from err
+
+
+def _file(path: Path) -> BinaryIO:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return cast("BinaryIO", gzip.open(path, "wb")) if path.suffix == ".gz" else path.open("wb")
+
+
+def _write(file: BinaryIO, sample: Sample) -> None:
+    file.write(sample.to_json() + b"\n")
+
+
+@contextmanager
+def _topic(to: str, kafka: KafkaSettings) -> Iterator[_Send]:
+    """Records keyed by their task, so that a task lives in one partition."""
+    address = urlsplit(to)
+    topic = address.path.strip("/")
+    if not address.netloc or not topic or "/" in topic or "@" in address.netloc:
+        raise ConfigError(f"--to {to}: wanted kafka://host:port/topic (user names and secrets belong into --config)")
+    settings = kafka.model_copy(update={"bootstrap_servers": address.netloc})
+    with closing(KafkaSink(settings, {_CHANNEL: topic})) as sink:
+        yield lambda sample: sink.send([Message(_CHANNEL, sample.to_json(), sample.task.encode())])
+        sink.flush(_FLUSH_SECONDS)

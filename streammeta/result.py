@@ -1,0 +1,65 @@
+"""What goes out: predictions, signals and dead letters, as messages for a sink."""
+
+from collections.abc import Iterator
+
+import msgspec
+
+from streammeta.engine import Outcome, Signal
+from streammeta.event import Event, Record
+from streammeta.transport.base import Message
+
+__all__ = ["CHANNELS", "DEAD_LETTERS", "PREDICTIONS", "SIGNALS", "dead_letter", "messages"]
+
+PREDICTIONS = "predictions"
+SIGNALS = "signals"
+DEAD_LETTERS = "dead-letters"
+CHANNELS = (PREDICTIONS, SIGNALS, DEAD_LETTERS)
+
+_JSON = msgspec.json.Encoder()
+
+
+def messages(outcome: Outcome) -> Iterator[Message]:
+    """A prediction for an event, and a signal where something changed; a late label can only bring a signal."""
+    key = outcome.event.task.encode() or None
+    if isinstance(outcome.event, Event):
+        yield Message(PREDICTIONS, _JSON.encode(_prediction(outcome, outcome.event)), key)
+    if outcome.signal is not Signal.STEADY:
+        yield Message(SIGNALS, _JSON.encode(_signal(outcome)), key)
+
+
+def dead_letter(record: Record, reason: str) -> Message:
+    """The record as it came, with the reason and its origin as headers before its own."""
+    why = (("reason", reason.encode()), ("origin", str(record.origin).encode()))
+    return Message(DEAD_LETTERS, record.value or b"", record.key, (*why, *record.headers))
+
+
+def _prediction(outcome: Outcome, event: Event) -> dict[str, object]:
+    known = (
+        {"mean": outcome.prediction, "variance": outcome.variance}
+        if outcome.probabilities is None
+        else {"probabilities": outcome.probabilities}
+    )
+    return {
+        "id": event.id,
+        "task": event.task,
+        "ts": event.ts,
+        "prediction": outcome.prediction,
+        **known,
+        "signal": outcome.signal.value,
+        "theta_version": outcome.theta_version,
+        "source": str(event.origin),
+    }
+
+
+def _signal(outcome: Outcome) -> dict[str, object]:
+    event = outcome.event
+    return {
+        "id": event.id,
+        "task": event.task,
+        "ts": event.ts if isinstance(event, Event) else None,
+        "signal": outcome.signal.value,
+        "age": outcome.age,
+        "error": outcome.error,
+        "theta_version": outcome.theta_version,
+        "source": str(event.origin),
+    }

@@ -1,0 +1,271 @@
+"""The only loop, the only clock: source → decode → engine → sink → commit. `run`, `replay` and `demo` all use it.
+
+What is promised in this form: at least once. Results are flushed, then the engine's state is written together with the
+offsets it goes on from, then those offsets are committed. After a kill, the engine restarts from the last snapshot and
+reads on from exactly there: nothing is lost, and what came after that snapshot is predicted and published again.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import structlog
+
+from streammeta.background import MetaWorker
+from streammeta.engine import Engine, EngineSettings, Outcome
+from streammeta.errors import EventError, TransportError
+from streammeta.event import Decoder, Event, Label, Record
+from streammeta.http import Health
+from streammeta.metrics import Metrics
+from streammeta.result import dead_letter, messages
+from streammeta.snapshot import read_snapshot, write_snapshot
+from streammeta.transport.base import Message, Partition, Positions, Sink, Source
+
+__all__ = ["Observe", "Options", "Service", "Summary", "restore"]
+
+_log = structlog.get_logger(__name__)
+_LOOK_EVERY_SECONDS = 1.0  # the engine's and the source's own counts are read this often
+_MOST_COMMIT_FAILURES = 10  # in a row
+_LAST_META_UPDATE_SECONDS = 5.0  # how long a stop waits for a meta-update under way
+
+
+class Observe(Protocol):
+    """Whoever watches a run."""
+
+    def __call__(self, outcomes: Sequence[Outcome], rejected: int) -> None:
+        """Look at one step's accepted outcomes, and at how many records were set aside; must be quick."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How the loop runs."""
+
+    poll_records: int = 1_000
+    poll_seconds: float = 0.5  # the longest wait for records, and so for a stop
+    save_every_seconds: float = 10.0
+    flush_seconds: float = 30.0  # the longest wait for results to be safe
+    log_every_seconds: float = 10.0
+    snapshot: Path | None = None  # the snapshot's file; None: no state is kept
+    background_meta: bool = False  # meta-updates in a thread of their own; else the engine makes them in its step
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What one run of the loop did."""
+
+    records: int
+    rejected: int
+    seconds: float
+
+
+def restore(settings: EngineSettings, snapshot: Path | None) -> tuple[Engine, Positions]:
+    """The engine as its snapshot left it, and the offsets to go on from; a fresh engine when there is no snapshot.
+
+    Raises:
+        SnapshotError: the snapshot cannot be read, or belongs to other settings.
+    """
+    found = None if snapshot is None else read_snapshot(snapshot)
+    if found is None:
+        return Engine(settings), {}
+    saved, positions = found
+    engine = Engine.restore(settings, saved)
+    _log.info("state restored", snapshot=str(snapshot), tasks=engine.stats().tasks, partitions=len(positions))
+    return engine, positions
+
+
+class Service:
+    """Runs an engine between a source and a sink.
+
+    Args:
+        engine: predicts and learns; nobody else may use it meanwhile.
+        sink: gets predictions, signals and dead letters; None: only ``observers`` see results.
+        decoder: reads records.
+        options: how the loop runs.
+        metrics: counts what happens.
+        health: is told of every turn.
+        observers: are shown every step's outcomes.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        sink: Sink | None,
+        *,
+        decoder: Decoder,
+        options: Options,
+        metrics: Metrics,
+        health: Health,
+        observers: Sequence[Observe] = (),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._engine, self._sink, self._decoder, self._options = engine, sink, decoder, options
+        self._metrics, self._health, self._observers, self._clock = metrics, health, observers, clock
+        self._worker = MetaWorker(clock)
+        self._source: Source | None = None  # while running
+        self._positions: dict[Partition, int] = {}  # what the engine's state includes: next offsets
+        self._taken: set[Partition] = set()  # of these, the ones read in this run: only they are ours to commit
+        self._changed = False  # since the last save
+        self._records = self._rejected = self._commit_failures = 0
+        self._save_at = self._look_at = self._log_at = clock()
+        self._logged = 0  # records at the last line in the log
+
+    def run(self, source: Source, stop: threading.Event, positions: Positions | None = None) -> Summary:
+        """Go on from ``positions`` until ``stop`` is set or nothing will ever come again; then save, and return.
+
+        Raises:
+            TransportError: source or sink cannot go on.
+        """
+        begun = self._clock()
+        self._source = source
+        self._positions = dict(positions or {})
+        source.seek(self._positions)
+        self._health.restored()
+        self._metrics.engine(self._engine.stats())
+        self._save_at = self._clock() + self._options.save_every_seconds
+        try:
+            while not (stop.is_set() or source.exhausted):
+                self._take(source.poll(self._options.poll_records, self._options.poll_seconds))
+                self._health.turned()
+                self._meta_update()
+                if self._clock() >= self._save_at:
+                    self._save(source)
+                self._look(source)
+            self._health.stopping()
+            self._meta_update(wait_seconds=_LAST_META_UPDATE_SECONDS)
+            self._save(source)
+            self._look(source, now_or_never=True)
+        finally:
+            self._worker.close(_LAST_META_UPDATE_SECONDS)
+            self._source = None
+        return Summary(self._records, self._rejected, self._clock() - begun)
+
+    def revoked(self, partitions: Iterable[Partition]) -> None:
+        """Save what is done before others go on with these partitions, then forget them. Called while polling."""
+        partitions = tuple(partitions)
+        if self._source is not None:
+            self._save(self._source)
+        for partition in partitions:
+            self._positions.pop(partition, None)
+            self._taken.discard(partition)
+        _log.info("partitions revoked", partitions=len(partitions))
+
+    def assigned(self, partitions: Iterable[Partition]) -> None:
+        """Partitions are ours from now on."""
+        _log.info("partitions assigned", partitions=len(tuple(partitions)))
+
+    def _take(self, records: Sequence[Record]) -> None:
+        """One batch: predicted, learned from, its results handed to the sink. Not yet safe: that is `_save`."""
+        self._metrics.poll_records.observe(len(records))
+        if not records:
+            return
+        read, out = self._decode(records)
+        begun = self._clock()
+        outcomes = self._engine.step([event for _, event in read])
+        self._metrics.step_seconds.observe(self._clock() - begun)
+        accepted = [outcome for outcome in outcomes if outcome.rejected is None]
+        if self._sink is not None:
+            for (record, _), outcome in zip(read, outcomes, strict=True):
+                out += messages(outcome) if outcome.rejected is None else [dead_letter(record, outcome.rejected)]
+            self._sink.send(out)
+        for record in records:
+            self._positions[record.origin.topic, record.origin.partition] = record.origin.offset + 1
+        self._taken |= {(record.origin.topic, record.origin.partition) for record in records}
+        self._changed = True
+        self._count(accepted, len(records))
+
+    def _decode(self, records: Sequence[Record]) -> tuple[list[tuple[Record, Event | Label]], list[Message]]:
+        """The records that can be used, each with what it says, and dead letters for the others."""
+        read: list[tuple[Record, Event | Label]] = []
+        dead: list[Message] = []
+        for record in records:
+            try:
+                read.append((record, self._decoder.decode(record)))
+            except EventError as err:
+                dead.append(dead_letter(record, str(err)))
+        return read, dead
+
+    def _count(self, accepted: Sequence[Outcome], records: int) -> None:
+        rejected = records - len(accepted)
+        self._records += records
+        self._rejected += rejected
+        self._metrics.step(accepted, rejected)
+        for observe in self._observers:
+            observe(accepted, rejected)
+
+    def _meta_update(self, wait_seconds: float = 0.0) -> None:
+        """Take in the meta-update that ended, and begin the next: both between two batches."""
+        if not self._options.background_meta:
+            return
+        done = self._worker.collect(wait_seconds)
+        if done is not None and done.result is not None:
+            self._engine.finish_meta_update(done.result)
+            self._changed = True
+            self._metrics.meta_update("accepted" if done.result.accepted else "refused", done.seconds, done.result.loss)
+        elif done is not None:
+            self._metrics.meta_update("failed", done.seconds)
+            _log.error("meta-update failed; serving goes on with the weights as they were", exc_info=done.fault)
+        if not wait_seconds and not self._worker.busy and self._engine.meta_due:
+            job = self._engine.begin_meta_update()
+            if job is not None:
+                self._worker.start(job)
+
+    def _save(self, source: Source) -> None:
+        """Make it safe, in this order: results, state with the offsets that it includes, offsets."""
+        begun = self._clock()
+        self._save_at = begun + self._options.save_every_seconds
+        if not self._changed:
+            return
+        if self._sink is not None:
+            self._sink.flush(self._options.flush_seconds)
+        if self._options.snapshot is not None:
+            size = write_snapshot(self._options.snapshot, self._engine.snapshot(), self._positions)
+            self._metrics.snapshot(size, self._clock() - begun)
+        self._changed = not self._commit(source)
+        self._metrics.commit_seconds.observe(self._clock() - begun)
+
+    def _commit(self, source: Source) -> bool:
+        """Failing now and then is the life of a consumer group: results and state are safe, a later commit will do."""
+        try:
+            source.commit({partition: self._positions[partition] for partition in self._taken})
+        except TransportError as err:
+            self._commit_failures += 1
+            self._metrics.commit_failures.inc()
+            _log.error("offsets not committed; the next commit tries again", reason=str(err))
+            if self._commit_failures >= _MOST_COMMIT_FAILURES:
+                raise
+            return False
+        self._commit_failures = 0
+        self._metrics.last_commit.set_to_current_time()
+        return True
+
+    def _look(self, source: Source, *, now_or_never: bool = False) -> None:
+        """Show how things stand: in the metrics each second, in the log now and then."""
+        now = self._clock()
+        if now < self._look_at and not now_or_never:
+            return
+        self._look_at = now + _LOOK_EVERY_SECONDS
+        partitions, lag, stats = len(source.assigned()), sum(source.lag().values()), self._engine.stats()
+        self._health.reading(partitions)
+        self._metrics.source(partitions, lag)
+        self._metrics.engine(stats)
+        if now < self._log_at + self._options.log_every_seconds and not now_or_never:
+            return
+        fresh, seconds = self._records - self._logged, now - self._log_at
+        self._log_at, self._logged = now, self._records
+        _log.info(
+            "progress",
+            records=self._records,
+            records_per_second=round(fresh / seconds) if seconds > 0 else None,
+            rejected=self._rejected,
+            lag=lag,
+            error=self._metrics.error,
+            tasks=stats.tasks,
+            drifts=stats.drifts,
+            theta_version=stats.theta_version,
+        )
+        if lag and not fresh and partitions and not now_or_never:
+            _log.warning("records are waiting, but none came", lag=lag, seconds=round(seconds), partitions=partitions)

@@ -1,0 +1,131 @@
+"""What all tasks share: θ with its optimizer, and the normalization. It changes only between two parts of a batch."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from streammeta.errors import ConfigError, SnapshotError
+from streammeta.features import RunningScaling
+from streammeta.meta import MetaState, Method, grow_outer, start_outer
+from streammeta.meta.base import Floats
+
+__all__ = ["Shared", "device"]
+
+_FIRST_SCALING = 8  # events after which features are normalized for the first time
+_SCALING_GROWTH = 1.25  # and again each time their number has grown so much
+
+
+class Shared:
+    """θ, the normalization, and both as the event path reads them (``weights``)."""
+
+    def __init__(self, method: Method) -> None:
+        self._method = method
+        self._running = RunningScaling()
+        self._features = self._outputs = 0
+        self.version = 0  # changes of θ or of the normalization so far
+        self.next_scaling = _FIRST_SCALING  # at this many events
+        self.state = start_outer(method.init())
+        self.scaling = self._running.read(np.zeros(0, np.bool_))
+        self.weights: Any = None
+        self._compile()
+
+    def grow(self, features: int, outputs: int) -> bool:
+        """Make room for features and outputs seen for the first time, and say whether that was needed.
+
+        What was there is unchanged; new features are not normalized yet, and new outputs are 0.
+        """
+        if (features, outputs) == (self._features, self._outputs):
+            return False
+        self._features, self._outputs = features, outputs
+        self.state = self._grown(self.state)
+        fresh = features - self.scaling.shift.size
+        shift = np.concatenate([self.scaling.shift, np.zeros(fresh, np.float32)])
+        gain = np.concatenate([self.scaling.gain, np.ones(fresh, np.float32)])
+        self.scaling = self.scaling._replace(shift=shift, gain=gain)
+        self._compile()
+        return True
+
+    def observe(self, xs: Floats, ys: Floats | None) -> None:
+        """Feed the running normalization with raw features [N, D] and targets, in order of arrival."""
+        self._running.observe(xs)
+        if ys is not None:
+            self._running.observe_target(ys)
+
+    def rescale(self, seen: int, categories: npt.NDArray[np.bool_]) -> None:
+        """Read the normalization anew, when ``seen`` events say that it is time."""
+        if seen < self.next_scaling:
+            return
+        self.next_scaling = max(int(seen * _SCALING_GROWTH), seen + 1)
+        self.scaling = self._running.read(categories)
+        self.version += 1
+        self._compile()
+
+    def adopt(self, state: MetaState) -> None:
+        """Go on with this θ; it may be of a time when there were fewer features or classes."""
+        self.state = self._grown(state)
+        self.version += 1
+        self._compile()
+
+    def dump(self) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
+        """Plain values and arrays from which ``load`` makes the same."""
+        header: dict[str, Any] = {
+            "features": self._features,
+            "outputs": self._outputs,
+            "version": self.version,
+            "next_scaling": self.next_scaling,
+            "updates": self.state.updates,
+            "y_affine": [self.scaling.y_shift, self.scaling.y_spread],
+        }
+        arrays: dict[str, npt.NDArray[Any]] = {
+            "scaling.shift": self.scaling.shift,
+            "scaling.gain": self.scaling.gain,
+            "scaling.moments": self._running.moments,
+            "scaling.target": self._running.target,
+        }
+        for part, tensors in zip(("theta", "first", "second"), self.state[:3], strict=True):
+            arrays |= {f"{part}.{name}": tensor.detach().numpy() for name, tensor in tensors.items()}
+        return header, arrays
+
+    def load(self, header: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Become what ``dump`` described; raises SnapshotError when it is of another learner."""
+        parts = []
+        for part, wanted in zip(("theta", "first", "second"), self.state[:3], strict=True):
+            missing = [name for name in wanted if f"{part}.{name}" not in arrays]
+            if missing:
+                raise SnapshotError(f"the snapshot has no {part}.{missing[0]}; wanted the one of these settings")
+            parts.append({name: torch.from_numpy(arrays[f"{part}.{name}"].copy()) for name in wanted})
+        self.state = MetaState(parts[0], parts[1], parts[2], header["updates"])
+        self._features, self._outputs = header["features"], header["outputs"]
+        self.version, self.next_scaling = header["version"], header["next_scaling"]
+        self._running.moments, self._running.target = arrays["scaling.moments"].copy(), arrays["scaling.target"].copy()
+        y_shift, y_spread = header["y_affine"]
+        shift, gain = arrays["scaling.shift"].copy(), arrays["scaling.gain"].copy()
+        self.scaling = self.scaling._replace(shift=shift, gain=gain, y_shift=y_shift, y_spread=y_spread)
+        self._compile()
+
+    def _grown(self, state: MetaState) -> MetaState:
+        return grow_outer(state, self._method.grow(state.theta, self._features, self._outputs))
+
+    def _compile(self) -> None:
+        self.weights = self._method.compile(self.state.theta, self.scaling)
+
+
+def device(name: str) -> torch.device:
+    """Where meta-updates run; "auto" is a GPU when there is one.
+
+    Raises:
+        ConfigError: there is no such device here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        found = torch.device(name)
+        torch.zeros(1, device=found)
+    except (RuntimeError, AssertionError) as err:
+        raise ConfigError(
+            f"[learner] device: {name!r} cannot be used here; wanted auto, cpu or an existing GPU"
+        ) from err
+    return found
