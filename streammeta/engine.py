@@ -7,7 +7,7 @@ its event was predicted; a restored engine goes on as if nothing had happened.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,16 +15,19 @@ import numpy as np
 from pydantic import BaseModel, Field
 
 from streammeta.buffer import RecentRows, SegmentSettings, draw_episodes, push, window
+from streammeta.checkpoint import check_fingerprint, random_from, random_state
 from streammeta.drift import Detectors, DriftSettings
 from streammeta.errors import EventError, SnapshotError
 from streammeta.event import Event, Label
 from streammeta.features import FeatureSpace
+from streammeta.judge import read, score
 from streammeta.labels import LabelSpace, Waiting, WaitingRoom
 from streammeta.meta import LearnerSettings, Work, exact_heads, outer_step
 from streammeta.meta.base import Floats, Kind, Response
 from streammeta.outcome import EngineStats, MetaResult, Outcome, Signal, TaskSummary
 from streammeta.shared import Shared, device
 from streammeta.snapshot import Snapshot
+from streammeta.taskrow import SUMMARY_COLUMNS, summarize, task_columns
 from streammeta.tasks import Column, MemorySettings, TaskKey, TaskTable
 
 __all__ = [
@@ -41,8 +44,6 @@ __all__ = [
 
 _HOUSEKEEPING_EVENTS = 1024  # how often the spill is looked after where meta-updates do not set the rhythm
 _REBUILD_SHARE = 16  # a window of n events is rebuilt at most once in n / 16 events of its task
-_LEAST = 1e-6  # no label's probability counts as less
-_SUMMARY = ("events", "labelled", "error", "drifts", "drift_at", "seen_at")
 _ERROR_EVENTS = 50  # what a task's running error looks back on
 
 
@@ -83,7 +84,7 @@ class _Item:
 class _Counts:
     """What has happened since the engine began."""
 
-    seen: int = 0  # events and labels that came, refused ones included: the clock of all that is shared
+    seen: int = 0  # events and labels taken in: the clock of all that is shared
     events: int = 0
     labelled: int = 0
     drifts: int = 0
@@ -132,37 +133,48 @@ class Engine:
         In meta mode "sync", θ is meta-updated after every ``every_events`` of them. What cannot be used comes back with
         ``rejected`` set to the reason, and changes nothing.
         """
-        outcomes: list[Outcome] = []
-        while len(outcomes) < len(events):
-            part = events[len(outcomes) : self._cut(events, len(outcomes))]
-            outcomes += self._part(part)
-            self._counts.seen += len(part)
+        outcomes: list[Outcome | None] = [None] * len(events)
+        begin = 0
+        while begin < len(events):
+            items, begin = self._take(events, begin, outcomes)
+            self._part(items, outcomes)
+            self._counts.seen += len(items)
             self._between()
-        return outcomes
+        return [outcome for outcome in outcomes if outcome is not None]
 
-    def _cut(self, events: Sequence[Event | Label], begin: int) -> int:
-        """Where the part that begins here ends: at the next change of θ, and around a label of a new class."""
-        end = min(len(events), begin + self._next_change() - self._counts.seen)
-        for i in range(begin, end):
-            if self._labels.is_new(events[i].y):
-                return max(i, begin + 1)
-        return end
+    def _take(
+        self, events: Sequence[Event | Label], begin: int, outcomes: list[Outcome | None]
+    ) -> tuple[list[_Item], int]:
+        """Read events on from ``begin`` as far as nothing shared changes, and say where that ends.
+
+        It ends where θ may change next, and before and after a label of a class not seen before. What is refused gets
+        its outcome here, and counts for nothing else.
+        """
+        room = self._next_change() - self._counts.seen
+        items: list[_Item] = []
+        for at in range(begin, len(events)):
+            event = events[at]
+            brings_class = self._labels.is_new(event.y)
+            if len(items) == room or (brings_class and items):
+                return items, at
+            try:
+                items.append(self._admit(at, event))
+            except EventError as err:
+                self._counts.refused += 1
+                outcomes[at] = Outcome(event, rejected=str(err))
+            if brings_class and items:
+                return items, at + 1
+        return items, len(events)
 
     def _next_change(self) -> int:
         """How many events and labels will have been seen when something shared may change next."""
         rhythm = self._rhythm()
         return min(self._shared.next_scaling, (self._counts.seen // rhythm + 1) * rhythm)
 
-    def _part(self, events: Sequence[Event | Label]) -> list[Outcome]:
+    def _part(self, items: list[_Item], outcomes: list[Outcome | None]) -> None:
         """A stretch in which nothing shared changes: its rounds, each with at most one event of a task."""
-        outcomes: list[Outcome | None] = [None] * len(events)
-        items: list[_Item] = []
-        for at, event in enumerate(events):
-            try:
-                items.append(self._admit(at, event))
-            except EventError as err:
-                self._counts.refused += 1
-                outcomes[at] = Outcome(event, rejected=str(err))
+        if not items:
+            return
         self._grow()
         xs = self._features.table([item.filled for item in items])
         rounds: list[list[int]] = []
@@ -175,7 +187,6 @@ class Engine:
         for members in rounds:
             self._round([items[i] for i in members], xs[members], outcomes)
         self._observe(items, xs)
-        return [outcome for outcome in outcomes if outcome is not None]
 
     def _admit(self, at: int, event: Event | Label) -> _Item:
         """Find the event's task and slots; raises EventError when it cannot be used."""
@@ -185,7 +196,7 @@ class Engine:
             waits = self._waiting.leave(event)
             row, _ = self._tasks.touch(waits.key)
             return _Item(at, event, row, waits.filled, waits, is_new_task=False)
-        self._features.check_width(event)
+        self._features.check(event)
         filled = self._features.slots(event.x)
         key: TaskKey = (event.origin.partition, event.task)
         row, is_new = self._tasks.touch(key)
@@ -226,8 +237,6 @@ class Engine:
         ys = np.array([self._labels.number(items[i].source.y) for i in learned], np.float32)  # type: ignore[arg-type]
         self._method.adapt(self._shared.weights, columns, rows, work, ys)
         push(columns, rows, xs, ys)
-        for row in rows.tolist():
-            self._recent.add(row)
         self._counts.labelled += len(learned)
 
     def _judge(self, item: _Item, mean: Floats, variance: float) -> Outcome:
@@ -251,38 +260,19 @@ class Engine:
         age = int(columns["labelled"][row])
         since = int(columns["since"][row]) - 1 if columns["drifts"][row] else None
         signal = Signal.NEW_TASK if item.is_new_task else Signal.STEADY
-        prediction, probabilities = self._read(mean)
+        prediction, probabilities = read(mean, self._labels)
         spread = None if self._labels.classify else variance
         loss = error = None
         if event.y is not None:
-            loss, error = self._score(event, mean, variance, prediction)
+            loss, error = score(event.y, prediction, mean, variance, self._labels)
             columns["labelled"][row] += 1
             columns["error"][row] += (error - columns["error"][row]) / min(age + 1, _ERROR_EVENTS)
-            if self._detectors.update(row, loss, error):
+            if self._detectors.update(row, loss, error, spread):
                 signal = Signal.DRIFT
                 self._counts.drifts += 1
                 columns["drifts"][row] += 1
                 columns["drift_at"][row] = columns["seen_at"][row]
         return Outcome(event, prediction, probabilities, spread, signal, version, loss, error, age, since)
-
-    def _read(self, mean: Floats) -> tuple[Any, dict[Any, float] | None]:
-        """A prediction in the user's words: the likeliest class with all probabilities, or the mean."""
-        if not self._labels.classify:
-            return float(mean[0]), None
-        if not mean.size:
-            return None, {}
-        return self._labels.classes[int(mean.argmax())], dict(zip(self._labels.classes, mean.tolist(), strict=False))
-
-    def _score(self, event: Event | Label, mean: Floats, variance: float, prediction: Any) -> tuple[float, float]:  # noqa: ANN401
-        """Negative log-likelihood of the label, and its error: 0 or 1, or absolute."""
-        y: Any = event.y
-        if self._labels.classify:
-            index = len(mean) if self._labels.is_new(y) else int(self._labels.number(y))
-            probability = float(mean[index]) if index < len(mean) else 0.0
-            return -math.log(max(probability, _LEAST)), float(prediction is None or prediction != y)
-        gap = float(y) - float(mean[0])
-        spread = max(variance, 1e-30)
-        return 0.5 * (gap * gap / spread + math.log(2 * math.pi * spread)), abs(gap)
 
     def _restart(self, rows: list[int], *, wholly: bool = False) -> None:
         """The law of these tasks changed: begin again, wholly or as the settings say."""
@@ -294,7 +284,10 @@ class Engine:
             self._detectors.reset(row)
 
     def _observe(self, items: Sequence[_Item], xs: Floats) -> None:
-        """Feed the running normalization, in the order of arrival."""
+        """Feed what tasks share with a part's events, in the order of arrival."""
+        for item in items:
+            if item.source.y is not None:
+                self._recent.add(item.row)
         events = [i for i, item in enumerate(items) if isinstance(item.source, Event)]
         targets = None
         if not self._labels.classify:
@@ -305,31 +298,14 @@ class Engine:
 
     def _grow(self) -> None:
         """Make room for features and classes seen for the first time; nothing that was there changes."""
-        if not self._shared.grow(len(self._features), self._labels.outputs):
+        if not self._shared.grow(self._features.fan_in, self._labels.outputs):
             return
         for name, column in self._columns().items():
             if column.shape != self._tasks.columns[name].shape[1:]:
                 self._tasks.widen(name, column.shape)
 
     def _columns(self) -> dict[str, Column]:
-        """What is kept of a task: the learner's φ, its window, its counters. Widths grow by doubling."""
-        features, outputs = _roomy(len(self._features)), self._labels.outputs
-        outputs = _roomy(outputs) if self._labels.classify else 1
-        size = self.settings.memory.window
-        phi = {name: Column(shape, dtype) for name, (shape, dtype) in self._method.phi_layout(outputs).items()}
-        return phi | {
-            "window_x": Column((size, features), np.float32, math.nan),
-            "window_y": Column((size,), np.float32),
-            "pushed": Column((), np.int64),
-            "version": Column((), np.int64, -1),
-            "touched": Column((), np.int64),
-            "events": Column((), np.int64),
-            "labelled": Column((), np.int64),
-            "error": Column((), np.float64),
-            "drifts": Column((), np.int64),
-            "drift_at": Column((), np.float64, math.nan),
-            "seen_at": Column((), np.float64, math.nan),
-        }
+        return task_columns(self._method, len(self._features), self._labels.outputs, self.settings.memory.window)
 
     def _rebuild_stale(self, rows: list[int]) -> None:
         """Derive φ again from the window where θ has changed: at once in young tasks, in others less often."""
@@ -412,8 +388,8 @@ class Engine:
     def tasks(self) -> list[TaskSummary]:
         """Every task, those in the spill included."""
         columns = self._tasks.columns
-        here = [(key, {name: columns[name][row] for name in _SUMMARY}) for key, row in self._tasks.rows()]
-        return [_summary(key, values) for key, values in [*self._tasks.stored(), *here]]
+        here = [(key, {name: columns[name][row] for name in SUMMARY_COLUMNS}) for key, row in self._tasks.rows()]
+        return [summarize(key, values) for key, values in [*self._tasks.stored(), *here]]
 
     def snapshot(self) -> Snapshot:
         """The whole state as plain values; take it between two steps."""
@@ -426,9 +402,10 @@ class Engine:
             "classes": self._labels.classes,
             "waiting": self._waiting.dump(),
             "recent": self._recent.dump(place),
-            "random": _random_state(self._random),
+            "random": random_state(self._random),
             "shared": shared,
             "tasks": tasks,
+            "spilled": len(tasks) - len(place),
         }
         return Snapshot(header, arrays)
 
@@ -441,7 +418,7 @@ class Engine:
         """
         header, engine = snapshot.header, cls(settings)
         try:
-            _check_fingerprint(header["settings"], _fingerprint(settings))
+            check_fingerprint(header["settings"], _fingerprint(settings))
             engine._counts = _Counts(**header["counts"])
             engine._features.load(header["features"])
             engine._labels.load(header["classes"])
@@ -449,8 +426,8 @@ class Engine:
             engine._shared.load(header["shared"], snapshot.arrays)
             for name, column in engine._columns().items():
                 engine._tasks.widen(name, column.shape)
-            engine._recent.load(header["recent"], engine._tasks.restore(header["tasks"]))
-            engine._random.bit_generator.state = _random_from(header["random"])
+            engine._recent.load(header["recent"], engine._tasks.restore(header["tasks"], header["spilled"]))
+            engine._random.bit_generator.state = random_from(header["random"])
         except (KeyError, TypeError, ValueError, IndexError, AttributeError) as err:
             raise SnapshotError(f"the snapshot is damaged ({err!r}); restore it from a copy") from err
         return engine
@@ -470,26 +447,6 @@ class Engine:
         self._detectors.reset(row)
 
 
-def _roomy(n: int) -> int:
-    """The next power of two: arrays grow seldom."""
-    return 1 << max(n - 1, 0).bit_length()
-
-
-def _summary(key: TaskKey, values: Mapping[str, Any]) -> TaskSummary:
-    drift_at, seen_at = float(values["drift_at"]), float(values["seen_at"])
-    labelled = int(values["labelled"])
-    return TaskSummary(
-        task=key[1],
-        partition=key[0],
-        events=int(values["events"]),
-        labelled=labelled,
-        error=float(values["error"]) if labelled else math.nan,
-        drifts=int(values["drifts"]),
-        last_drift_at=None if math.isnan(drift_at) else drift_at,
-        last_seen_at=None if math.isnan(seen_at) else seen_at,
-    )
-
-
 def _fingerprint(settings: EngineSettings) -> dict[str, Any]:
     """The settings that saved state depends on."""
     return {
@@ -500,22 +457,3 @@ def _fingerprint(settings: EngineSettings) -> dict[str, Any]:
         "memory.window": settings.memory.window,
         "drift.detector": settings.drift.detector,
     }
-
-
-def _check_fingerprint(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    for name, value in wanted.items():
-        if found.get(name) != value:
-            raise SnapshotError(
-                f"the snapshot was made with {name} = {found.get(name)!r}, the settings say {value!r}; "
-                "set it back, or move the snapshot away to begin anew"
-            )
-
-
-def _random_state(random: np.random.Generator) -> dict[str, Any]:
-    """The state of a PCG64 as plain values; its 128-bit numbers as text."""
-    state: Any = random.bit_generator.state
-    return state | {"state": {name: str(number) for name, number in state["state"].items()}}
-
-
-def _random_from(state: Mapping[str, Any]) -> dict[str, Any]:
-    return {**state, "state": {name: int(number) for name, number in state["state"].items()}}

@@ -19,6 +19,7 @@ from streammeta.meta.base import Floats, Scaling
 __all__ = ["FeatureSpace", "RunningScaling"]
 
 _Slot = tuple[str, str | None]  # name, and the category's value; None for numbers
+_LARGEST = 3.0e38  # as float32 holds it
 _FORGET_AFTER = 20_000.0  # events after which the running moments forget
 _OUTLIER = 10.0  # standard deviations beyond which a value moves the moments no further
 _FLATTEST = 1e-12  # variance below which a feature counts as constant
@@ -37,6 +38,7 @@ class FeatureSpace:
     def __init__(self, max_features: int) -> None:
         self.max_features = max_features
         self.ignored = 0  # features left out because all slots were taken
+        self.fan_in: list[int] = []  # how many slots there were after the event that brought this one
         self._slot_of: dict[_Slot, int] = {}
         self._width: int | None = None  # of events whose features have no names
 
@@ -64,10 +66,15 @@ class FeatureSpace:
                     continue
                 slot = self._slot_of[key] = len(self._slot_of)
             filled.append((slot, 1.0 if isinstance(value, str) else float(value)))
+        self.fan_in += [len(self._slot_of)] * (len(self._slot_of) - len(self.fan_in))
         return filled
 
-    def check_width(self, event: Event) -> None:
-        """Events whose features have no names must all have the same number of them; raises EventError."""
+    def check(self, event: Event) -> None:
+        """Raise EventError for a number that is not finite, or a list whose width is not that of the lists before."""
+        values = event.x.values() if isinstance(event.x, Mapping) else event.x
+        for value in values:
+            if isinstance(value, (float, int)) and not -_LARGEST < value < _LARGEST:
+                raise EventError(f"{event.origin}: a feature is {value}, wanted a finite number below {_LARGEST:.0e}")
         if isinstance(event.x, Mapping):
             return
         if self._width is None:
@@ -91,11 +98,13 @@ class FeatureSpace:
 
     def dump(self) -> dict[str, Any]:
         """Plain values from which ``load`` makes the same space."""
-        return {"slots": [list(key) for key in self._slot_of], "width": self._width, "ignored": self.ignored}
+        slots = [[*key, fan_in] for key, fan_in in zip(self._slot_of, self.fan_in, strict=True)]
+        return {"slots": slots, "width": self._width, "ignored": self.ignored}
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Become the space that ``dump`` described."""
-        self._slot_of = {(name, value): slot for slot, (name, value) in enumerate(state["slots"])}
+        self._slot_of = {(name, value): slot for slot, (name, value, _) in enumerate(state["slots"])}
+        self.fan_in = [fan_in for _, _, fan_in in state["slots"]]
         self._width, self.ignored = state["width"], state["ignored"]
 
 

@@ -15,6 +15,8 @@ from streammeta.tasks import TaskKey
 
 __all__ = ["LabelSpace", "Waiting", "WaitingRoom"]
 
+_LARGEST = 3.0e38  # as float32 holds it
+
 
 class LabelSpace:
     """Labels as numbers: a class's index in the order of first appearance, or a target as it is.
@@ -42,8 +44,8 @@ class LabelSpace:
     def check(self, y: LabelValue, at: Origin) -> None:
         """Raise EventError when this label cannot be learned."""
         if not self.classify:
-            if isinstance(y, str):
-                raise EventError(f"{at}: `y` is {y[:100]!r}, wanted a number: this is a regression")
+            if isinstance(y, str) or not -_LARGEST < y < _LARGEST:
+                raise EventError(f"{at}: `y` is {str(y)[:100]!r}, wanted a finite number: this is a regression")
         elif isinstance(y, float):
             raise EventError(
                 f"{at}: `y` is {y}, wanted a class (whole number or string); for targets set app.kind = 'regression'"

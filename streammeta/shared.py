@@ -1,6 +1,6 @@
 """What all tasks share: θ with its optimizer, and the normalization. It changes only between two parts of a batch."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,8 @@ class Shared:
     def __init__(self, method: Method) -> None:
         self._method = method
         self._running = RunningScaling()
-        self._features = self._outputs = 0
+        self._fan_in: list[int] = []
+        self._outputs = 0
         self.version = 0  # changes of θ or of the normalization so far
         self.next_scaling = _FIRST_SCALING  # at this many events
         self.state = start_outer(method.init())
@@ -32,16 +33,16 @@ class Shared:
         self.weights: Any = None
         self._compile()
 
-    def grow(self, features: int, outputs: int) -> bool:
+    def grow(self, fan_in: Sequence[int], outputs: int) -> bool:
         """Make room for features and outputs seen for the first time, and say whether that was needed.
 
         What was there is unchanged; new features are not normalized yet, and new outputs are 0.
         """
-        if (features, outputs) == (self._features, self._outputs):
+        if (len(fan_in), outputs) == (len(self._fan_in), self._outputs):
             return False
-        self._features, self._outputs = features, outputs
+        self._fan_in, self._outputs = list(fan_in), outputs
         self.state = self._grown(self.state)
-        fresh = features - self.scaling.shift.size
+        fresh = len(fan_in) - self.scaling.shift.size
         shift = np.concatenate([self.scaling.shift, np.zeros(fresh, np.float32)])
         gain = np.concatenate([self.scaling.gain, np.ones(fresh, np.float32)])
         self.scaling = self.scaling._replace(shift=shift, gain=gain)
@@ -72,7 +73,7 @@ class Shared:
     def dump(self) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
         """Plain values and arrays from which ``load`` makes the same."""
         header: dict[str, Any] = {
-            "features": self._features,
+            "fan_in": self._fan_in,
             "outputs": self._outputs,
             "version": self.version,
             "next_scaling": self.next_scaling,
@@ -98,7 +99,7 @@ class Shared:
                 raise SnapshotError(f"the snapshot has no {part}.{missing[0]}; wanted the one of these settings")
             parts.append({name: torch.from_numpy(arrays[f"{part}.{name}"].copy()) for name in wanted})
         self.state = MetaState(parts[0], parts[1], parts[2], header["updates"])
-        self._features, self._outputs = header["features"], header["outputs"]
+        self._fan_in, self._outputs = header["fan_in"], header["outputs"]
         self.version, self.next_scaling = header["version"], header["next_scaling"]
         self._running.moments, self._running.target = arrays["scaling.moments"].copy(), arrays["scaling.target"].copy()
         y_shift, y_spread = header["y_affine"]
@@ -107,7 +108,7 @@ class Shared:
         self._compile()
 
     def _grown(self, state: MetaState) -> MetaState:
-        return grow_outer(state, self._method.grow(state.theta, self._features, self._outputs))
+        return grow_outer(state, self._method.grow(state.theta, self._fan_in, self._outputs))
 
     def _compile(self) -> None:
         self.weights = self._method.compile(self.state.theta, self.scaling)

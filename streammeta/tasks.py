@@ -3,8 +3,10 @@
 A row's bytes are the same wherever they go: in memory, in the spill, in a snapshot. Nothing is pickled.
 """
 
+import shutil
 import sqlite3
 import tempfile
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -129,13 +131,12 @@ class TaskTable:
         place = {row: len(tasks) + i for i, row in enumerate(self._rows.values())}
         return tasks + [(*key, self._dump(row)) for key, row in self._rows.items()], place
 
-    def restore(self, tasks: list[tuple[int, str, bytes]]) -> list[int]:
-        """Hold these tasks, and no other; returns the row of each one, or -1 for those that went to the spill."""
-        late = len(tasks) - self._max_tasks
+    def restore(self, tasks: list[tuple[int, str, bytes]], spilled: int) -> list[int]:
+        """Hold these tasks, the first ``spilled`` of them in the spill; returns the row of each one, or -1."""
         found = []
         for i, (partition, tag, data) in enumerate(tasks):
             key = (partition, tag)
-            if i < late:
+            if i < spilled:
                 self._spill.put(key, data)
                 found.append(-1)
                 continue
@@ -169,7 +170,8 @@ class TaskTable:
     def _load(self, row: int, data: bytes) -> None:
         stored = _decode(data)
         for name, array in _unpack(stored, self._kinds).items():
-            self.columns[name][row][tuple(slice(n) for n in array.shape)] = array
+            here: tuple[slice, ...] = (slice(row, row + 1), *(slice(n) for n in array.shape))
+            self.columns[name][here] = array
         self._load_extra(row, stored.extra)
 
 
@@ -204,8 +206,8 @@ class _Spill:
 
     def __init__(self, directory: Path | None) -> None:
         self._directory = directory
-        self._home: tempfile.TemporaryDirectory[str] | None = None
         self._base: sqlite3.Connection | None = None
+        self._discard: Callable[[], object] = bool  # nothing to let go of yet
         self._keys: dict[TaskKey, None] = {}  # in the order they came
 
     def __len__(self) -> int:
@@ -228,12 +230,7 @@ class _Spill:
             yield key, self._get(key)
 
     def close(self) -> None:
-        if self._base is not None:
-            self._base.close()
-            self._base = None
-        if self._home is not None:
-            self._home.cleanup()
-            self._home = None
+        self._discard()
 
     def _get(self, key: TaskKey) -> bytes:
         found = self._open().execute("SELECT state FROM task WHERE partition = ? AND tag = ?", key).fetchone()
@@ -244,14 +241,20 @@ class _Spill:
             try:
                 if self._directory is not None:
                     self._directory.mkdir(parents=True, exist_ok=True)
-                self._home = tempfile.TemporaryDirectory(prefix="streammeta-spill-", dir=self._directory)
-                self._base = sqlite3.connect(Path(self._home.name) / "tasks.sqlite", isolation_level=None)
+                home = tempfile.mkdtemp(prefix="streammeta-spill-", dir=self._directory)
+                self._base = sqlite3.connect(Path(home) / "tasks.sqlite", isolation_level=None)
             except (OSError, sqlite3.Error) as err:
                 where = self._directory or tempfile.gettempdir()
                 raise ConfigError(f"[memory] spill_directory: {where} cannot be used ({err}); name another") from err
+            self._discard = weakref.finalize(self, _discard, self._base, home)
             self._base.execute("PRAGMA journal_mode = OFF")  # nothing here outlives the process
             self._base.execute("PRAGMA synchronous = OFF")
             self._base.execute(
                 "CREATE TABLE task (partition INTEGER, tag TEXT, state BLOB, PRIMARY KEY (partition, tag))"
             )
         return self._base
+
+
+def _discard(base: sqlite3.Connection, home: str) -> None:
+    base.close()
+    shutil.rmtree(home, ignore_errors=True)

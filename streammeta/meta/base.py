@@ -7,7 +7,7 @@ dict of named arrays whose leading dimension counts task rows. The engine owns �
 Shapes: N rows or events, D features, C outputs (classes, or 1 for regression), L events a segment, B segments.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
@@ -65,7 +65,9 @@ class Method(NamedTuple):
     """A meta-learning method for the stream."""
 
     init: Callable[[], Theta]  # θ for no features and no outputs yet
-    grow: Callable[[Theta, int, int], Theta]  # (θ, D, C) -> θ for at least so many; what was there is unchanged
+    grow: Callable[
+        [Theta, Sequence[int], int], Theta
+    ]  # (θ, fan-in of each feature [D], C) -> θ for so many; the rest as is
     phi_layout: Callable[[int], Mapping[str, tuple[tuple[int, ...], type[np.generic]]]]  # (C) -> name: shape, dtype
     compile: Callable[[Theta, Scaling], Any]  # θ as the event path reads it
     predict: Callable[[Any, Phi, Ints, Floats, int], Work]  # (weights, φ, rows, x [N, D], C)

@@ -22,7 +22,7 @@ with forgetting).
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,7 +36,7 @@ from streammeta.meta.exact_kernel import Weights, adapt_rows, predict_classes, p
 __all__ = ["LearnerSettings", "exact_heads"]
 
 _LEAST_LOG = -14.0  # as in the kernel: no head is ruled out by one label
-_PRIOR_COUNT, _NOISE_DECAY = 4.0, 0.99  # as in the kernel
+_PRIOR_COUNT, _NOISE_DECAY = 1.0, 0.99  # as in the kernel
 
 
 class LearnerSettings(BaseModel, frozen=True, extra="forbid"):
@@ -58,7 +58,7 @@ def exact_heads(settings: LearnerSettings, kind: Kind, seed: int = 0) -> Method:
     """The default learner as a tuple of functions; see the module's text for the equations.
 
     >>> method = exact_heads(LearnerSettings(), "classification")
-    >>> theta = method.grow(method.init(), 3, 2)
+    >>> theta = method.grow(method.init(), [3, 3, 3], 2)
     >>> theta["w1"].shape, theta["w0"].shape
     (torch.Size([3, 48]), torch.Size([33, 2]))
     """
@@ -103,7 +103,7 @@ def exact_heads(settings: LearnerSettings, kind: Kind, seed: int = 0) -> Method:
 
     return Method(
         init=lambda: _init(settings, kind, seed),
-        grow=lambda theta, features, outputs: _grow(theta, features, outputs, seed),
+        grow=lambda theta, fan_in, outputs: _grow(theta, fan_in, outputs, seed),
         phi_layout=phi_layout,
         compile=_compile,
         predict=predict,
@@ -135,18 +135,18 @@ def _init(settings: LearnerSettings, kind: Kind, seed: int) -> Theta:
     return theta | {"log_noise": torch.full((heads,), math.log(0.5))}
 
 
-def _grow(theta: Theta, features: int, outputs: int, seed: int) -> Theta:
-    """θ for at least D features and C outputs. New input weights depend on seed and slot; the rest is zero."""
+def _grow(theta: Theta, fan_in: Sequence[int], outputs: int, seed: int) -> Theta:
+    """θ for at least D features and C outputs. New input weights depend on seed, slot and fan-in."""
     old_features, hidden = theta["w1"].shape
     old_outputs = theta["u"].shape[1]
-    more = features - old_features
+    more = len(fan_in) - old_features
     if more > 0:
-        rows = [
-            torch.randn(hidden, generator=torch.Generator().manual_seed(seed * 1_000_003 + slot + 1))
-            / math.sqrt(features)
-            for slot in range(old_features, features)
+        random = [
+            torch.Generator().manual_seed(seed * 1_000_003 + slot + 1) for slot in range(old_features, len(fan_in))
         ]
-        theta = theta | {"w1": torch.cat([theta["w1"], torch.stack(rows)])}
+        scale = torch.tensor(fan_in[old_features:], dtype=torch.float32).rsqrt()
+        rows = torch.stack([torch.randn(hidden, generator=one) for one in random]) * scale[:, None]
+        theta = theta | {"w1": torch.cat([theta["w1"], rows])}
         theta["v"] = torch.cat([theta["v"], torch.zeros(more, old_outputs)])
     if outputs > old_outputs:
         for name in ("u", "v", "w0"):

@@ -19,7 +19,7 @@ _FAST = {"reassoc", "contract", "nsz", "arcp"}  # no nnan, no ninf: bad numbers 
 _CLIP = np.float32(6.0)  # normalized features are cut here: one wild value must not own the encoder
 _LEAST = np.float32(1e-6)  # no head's probability for a label counts as less
 _HALF_LOG_TAU = np.float32(0.5 * math.log(2 * math.pi))
-_PRIOR_COUNT = np.float32(4.0)  # how many residuals the meta-learned noise is worth
+_PRIOR_COUNT = np.float32(1.0)  # how many residuals the meta-learned noise is worth
 _NOISE_DECAY = np.float32(0.99)
 
 

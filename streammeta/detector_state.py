@@ -1,0 +1,281 @@
+"""What River's detectors remember, as bytes and back, without pickle.
+
+Saved are numbers only. Which class they belong to, and which attribute each of them is, says the code below and never
+the data. Every number is checked for its range and against its neighbours, so that damaged data is refused here and
+neither Python nor River's compiled parts meet it later: the `__setstate__` of ADWIN panics on bytes that are cut
+short, and takes damaged ones that make a later update panic.
+"""
+
+import math
+import random
+import struct
+from collections import deque
+from typing import Annotated, Any, Self, TypeAlias
+
+import msgspec
+
+__all__ = ["STATES", "DetectorState", "adwin_layout_is_known"]
+
+_Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+_Int32: TypeAlias = Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1)]
+_Finite: TypeAlias = Annotated[float, msgspec.Meta(ge=-1e30, le=1e30)]
+_Positive: TypeAlias = Annotated[float, msgspec.Meta(ge=0, le=1e30)]
+_Detector: TypeAlias = Any  # River has no types
+_Unit: TypeAlias = Annotated[float, msgspec.Meta(ge=0, le=1)]
+_Words: TypeAlias = Annotated[bytes, msgspec.Meta(min_length=2496, max_length=2496)]
+_Position: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=624)]
+
+_SLACK = 1e-6  # of sums that were added up in another order
+_MERSENNE = struct.Struct("<624I")  # the words of Python's random generator
+_ADWIN = struct.Struct("<diQdd4d4iQ")  # parameters, sums, counts, number of rows
+_ADWIN_ROW = struct.Struct("<QQQ")  # most buckets, buckets used, slots; then slots numbers, slots, slots numbers
+_ADWIN_END = struct.Struct("<diQii")  # parameters again
+
+
+class DetectorState(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """What a detector remembers, beyond what its parameters say."""
+
+    @classmethod
+    def of(cls, detector: _Detector) -> Self:
+        """Read it off."""
+        raise NotImplementedError
+
+    def into(self, detector: _Detector) -> None:
+        """Put it into a fresh detector with the same parameters; ValueError when the numbers contradict each other."""
+        raise NotImplementedError
+
+
+class _Mean(DetectorState, frozen=True):
+    n: _Count
+    mean: _Finite
+
+    @classmethod
+    def of(cls, detector: _Detector) -> Self:
+        return cls(int(detector.n), detector.get())
+
+    def into(self, detector: _Detector) -> None:
+        detector.n, detector._mean = float(self.n), self.mean
+
+
+class _PageHinkley(DetectorState, frozen=True):
+    """A running mean and the two sums."""
+
+    mean: _Mean
+    increase: _Finite
+    decrease: _Finite
+    least_increase: _Finite | None  # None: infinite
+    most_decrease: _Finite
+
+    @classmethod
+    def of(cls, detector: _Detector) -> Self:
+        d = detector
+        least = None if d._min_increase == math.inf else d._min_increase
+        return cls(_Mean.of(d._x_mean), d._sum_increase, d._sum_decrease, least, float(d._max_decrease))
+
+    def into(self, detector: _Detector) -> None:
+        self.mean.into(detector._x_mean)
+        detector._sum_increase, detector._sum_decrease = self.increase, self.decrease
+        detector._min_increase = math.inf if self.least_increase is None else self.least_increase
+        detector._max_decrease = self.most_decrease
+
+
+class _Kswin(DetectorState, frozen=True):
+    """The window, and the generator that samples from it."""
+
+    n: _Count
+    window: list[_Unit]
+    random: tuple[_Words, _Position] | None  # None: not yet used
+
+    @classmethod
+    def of(cls, detector: _Detector) -> Self:
+        state = detector._rng.getstate()
+        used = state != random.Random(detector.seed).getstate()
+        words = (_MERSENNE.pack(*state[1][:-1]), state[1][-1]) if used else None
+        return cls(detector.n, list(detector.window), words)
+
+    def into(self, detector: _Detector) -> None:
+        if len(self.window) > detector.window_size:
+            raise ValueError(f"a window of {len(self.window)} values, wanted at most {detector.window_size}")
+        detector.n, detector.window = self.n, deque(self.window, maxlen=detector.window_size)
+        if self.random is not None:
+            words = _MERSENNE.unpack(self.random[0])
+            if not any(words[1:]):
+                raise ValueError("a random generator that would only ever give zeros")
+            detector._rng.setstate((3, (*words, self.random[1]), None))
+
+
+class _Ddm(DetectorState, frozen=True):
+    """The error rate now, and at its best."""
+
+    n: _Count
+    mean: _Unit
+    least: tuple[_Unit, _Unit] | None  # mean and deviation at the lowest sum so far
+
+    @classmethod
+    def of(cls, detector: _Detector) -> Self:
+        least = None if detector._p_min is None else (detector._p_min, detector._s_min)
+        return cls(int(detector._p.n), detector._p.get(), least)
+
+    def into(self, detector: _Detector) -> None:
+        detector._p.n, detector._p._mean = float(self.n), self.mean
+        if self.least is not None:
+            detector._p_min, detector._s_min = self.least
+            detector._ps_min = sum(self.least)
+
+
+class _Eddm(DetectorState, frozen=True):
+    """Distances between errors."""
+
+    distance: _Mean  # between errors
+    squares: _Positive
+    n: _Count
+    last_error: _Count
+    errors: _Count
+    most: _Finite
+
+    @classmethod
+    def of(cls, detector: _Detector) -> Self:
+        d, var = detector, detector._error_distances
+        return cls(_Mean.of(var.mean), var._S, d._n, d._last_error, d._n_errors, float(d._p2s_prime_max))
+
+    def into(self, detector: _Detector) -> None:
+        if self.last_error > self.n or self.distance.mean < 0 or -1 < self.most <= 0:
+            raise ValueError("distances between errors that no stream has")
+        self.distance.into(detector._error_distances.mean)
+        detector._error_distances._S = self.squares
+        detector._n, detector._last_error, detector._n_errors = self.n, self.last_error, self.errors
+        detector._p2s_prime_max = self.most
+
+
+class _HddmA(DetectorState, frozen=True):
+    """The mean of everything, and of the beginnings that were lowest and highest."""
+
+    total: _Mean
+    lowest: _Mean
+    highest: _Mean
+
+    @classmethod
+    def of(cls, detector: _Detector) -> Self:
+        return cls(_Mean.of(detector._z), _Mean.of(detector._x_min), _Mean.of(detector._x_max))
+
+    def into(self, detector: _Detector) -> None:
+        if max(self.lowest.n, self.highest.n) > self.total.n:
+            raise ValueError("a part of the stream that is longer than all of it")
+        self.total.into(detector._z)
+        self.lowest.into(detector._x_min)
+        self.highest.into(detector._x_max)
+
+
+class _HddmW(DetectorState, frozen=True):
+    """Weighted means of everything, and of the parts before and after a suspected rise or fall."""
+
+    samples: tuple[tuple[_Finite | None, _Unit], ...]  # weighted mean (None: no value yet), bound
+    cuts: tuple[_Finite | None, _Finite | None]  # None: infinite
+
+    @classmethod
+    def of(cls, detector: _Detector) -> Self:
+        samples = tuple((s.ewma if s.is_init else None, s.ibc) for s in _hddm_samples(detector))
+        low, high = (None if math.isinf(c) else c for c in (detector._incr_cutpoint, detector._decr_cutpoint))
+        return cls(samples, (low, high))
+
+    def into(self, detector: _Detector) -> None:
+        for sample, (mean, bound) in zip(_hddm_samples(detector), self.samples, strict=True):
+            sample._ibc = bound
+            if mean is not None:
+                sample._ewma.update(mean)  # the first value is taken as it is
+                sample._is_init = True
+        low, high = self.cuts
+        detector._incr_cutpoint = math.inf if low is None else low
+        detector._decr_cutpoint = -math.inf if high is None else high
+
+
+def _hddm_samples(detector: _Detector) -> tuple[Any, ...]:
+    return detector._total, detector._s1_incr, detector._s2_incr, detector._s1_decr, detector._s2_decr
+
+
+class _Row(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """Buckets of 2^i values each."""
+
+    totals: list[_Positive]
+    variances: list[_Positive]
+
+
+class _Adwin(DetectorState, frozen=True):
+    """ADWIN's exponential histogram; its width follows from the rows."""
+
+    total: _Finite
+    variance: _Finite
+    total_width: _Positive
+    buckets: _Int32  # River counts them up, not down when two are merged; so they do not follow from the rows
+    most_buckets: _Int32
+    tick: _Int32
+    detections: _Int32
+    rows: Annotated[list[_Row], msgspec.Meta(min_length=1, max_length=40)]
+
+    @classmethod
+    def of(cls, detector: _Detector) -> Self:
+        data = detector._helper.__getstate__()
+        *_, total, variance, _width, total_width, buckets, most, tick, detections, rows = _ADWIN.unpack_from(data)
+        found, at = [], _ADWIN.size
+        for _ in range(rows):
+            _size, used, slots = _ADWIN_ROW.unpack_from(data, at)
+            both = struct.unpack_from(f"<{slots}dQ{slots}d", data, at + _ADWIN_ROW.size)
+            found.append(_Row(list(both[:used]), list(both[slots + 1 : slots + 1 + used])))
+            at += _ADWIN_ROW.size + 8 * len(both)
+        return cls(total, variance, total_width, buckets, most, tick, detections, found)
+
+    def into(self, detector: _Detector) -> None:
+        full = detector.max_buckets
+        counts = [len(row.totals) for row in self.rows]
+        if any(len(row.variances) != count or count > full for row, count in zip(self.rows, counts, strict=True)):
+            raise ValueError(f"buckets {counts}, wanted at most {full} a row, each with a total and a variance")
+        if not all(counts) and counts != [0]:
+            raise ValueError(f"buckets {counts}, wanted none empty")
+        self._check_sums(counts)
+        detector._helper.__setstate__(self._bytes(detector, counts))
+
+    def _check_sums(self, counts: list[int]) -> None:
+        """Refuse sums that no values in [0, 1] have, before they grow into infinities."""
+        for i, row in enumerate(self.rows):
+            if any(total > 2.0**i + _SLACK for total in row.totals + row.variances):
+                raise ValueError(f"row {i} has a bucket with a sum above its {2**i} values of at most 1")
+        width, total = sum(count << i for i, count in enumerate(counts)), sum(sum(row.totals) for row in self.rows)
+        if abs(self.total - total) > _SLACK * (width + 1) or abs(self.variance) > width + 1:
+            raise ValueError(f"a sum of {self.total} and variance of {self.variance}, the {width} values have {total}")
+
+    def _bytes(self, detector: _Detector, counts: list[int]) -> bytes:
+        """River's own layout, with the parameters of `detector`."""
+        d, slots = detector, detector.max_buckets + 1
+        width = float(sum(count << i for i, count in enumerate(counts)))
+        head = (d.delta, d.clock, d.max_buckets, d.min_window_length, d.grace_period)
+        sums = (self.total, self.variance, width, self.total_width)
+        ticks = (self.buckets, self.most_buckets, self.tick, self.detections)
+        parts = [_ADWIN.pack(*head, *sums, *ticks, len(counts))]
+        for row, count in zip(self.rows, counts, strict=True):
+            empty = [0.0] * (slots - count)
+            parts.append(_ADWIN_ROW.pack(d.max_buckets, count, slots))
+            parts.append(struct.pack(f"<{slots}dQ{slots}d", *row.totals, *empty, slots, *row.variances, *empty))
+        return b"".join([*parts, _ADWIN_END.pack(*head)])
+
+
+def adwin_layout_is_known(detector: _Detector) -> bool:
+    """Does the installed River keep ADWIN's state as `_Adwin` believes? Changes the detector given."""
+    try:
+        for i in range(100):
+            detector.update(float(i % 3 == 0))
+        data = detector._helper.__getstate__()
+        state = _Adwin.of(detector)
+        return bool(state._bytes(detector, [len(row.totals) for row in state.rows]) == data)
+    except (AttributeError, TypeError, ValueError, struct.error):
+        return False
+
+
+STATES: dict[str, type[DetectorState]] = {
+    "adwin": _Adwin,
+    "page-hinkley": _PageHinkley,
+    "kswin": _Kswin,
+    "ddm": _Ddm,
+    "eddm": _Eddm,
+    "hddm-a": _HddmA,
+    "hddm-w": _HddmW,
+}
