@@ -96,7 +96,7 @@ def normalize(xs: Floats, scaling: Scaling) -> Floats:
     return known.clip(-_CLIP, _CLIP)
 
 
-def draw_episodes(  # noqa: PLR0917
+def draw_episodes(
     columns: _Columns,
     recent: RecentRows,
     scaling: Scaling,

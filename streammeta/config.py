@@ -49,31 +49,33 @@ class AppSettings(BaseModel, frozen=True, extra="forbid"):
     name: str = Field(
         "streammeta",
         pattern=r"^[a-zA-Z0-9][a-zA-Z0-9._-]{0,199}$",
-        description="names the consumer group and the topics NAME-predictions, NAME-signals and NAME-dead-letters",
+        description="Names the consumer group and the topics NAME-predictions, NAME-signals and NAME-dead-letters.",
     )
-    kind: Kind = Field("classification", description='what is predicted: "classification" or "regression"')
-    seed: int = Field(0, ge=0, description="fixes every random choice")
+    kind: Kind = Field("classification", description='What is predicted: "classification" or "regression".')
+    seed: int = Field(0, ge=0, lt=2**31, description="Fixes every random choice.")
 
 
 class InputSettings(BaseModel, frozen=True, extra="forbid"):
     """Where events come from and how they are read."""
 
-    topic: str = Field("events", min_length=1, description="the topic that is read")
+    topic: str = Field("events", min_length=1, description="The topic that is read.")
     task_from: TaskFrom = Field(
-        "field", description='where the task tag stands: "field" (JSON field `task`), "key" (record key) or "header"'
+        "field", description='Where the task tag stands: "field" (JSON field `task`), "key" (record key) or "header".'
     )
-    task_header: str = Field("task", min_length=1, description='the header\'s name, when task_from = "header"')
-    max_record_bytes: int = Field(262_144, ge=64, description="longer records go to the dead letters unread")
-    max_poll_records: int = Field(1_000, ge=1, le=100_000, description="records taken in one turn of the loop")
+    task_header: str = Field("task", min_length=1, description='The header\'s name, when task_from = "header".')
+    max_record_bytes: int = Field(262_144, ge=64, description="Longer records go to the dead letters unread.")
+    max_poll_records: int = Field(1_000, ge=1, le=100_000, description="Records taken in one turn of the loop.")
 
 
 class StateSettings(BaseModel, frozen=True, extra="forbid"):
     """Where what was learned is kept."""
 
     directory: Path | None = Field(
-        Path("snapshots"), description='holds the snapshot that a restart goes on from; "" keeps none'
+        Path("snapshots"), description='Holds the snapshot that a restart goes on from; "" keeps none.'
     )
-    every_seconds: float = Field(10.0, gt=0, le=3600, description="time between two commits (flush, snapshot, offsets)")
+    every_seconds: float = Field(
+        10.0, gt=0, le=3600, description="Time between two commits (flush, snapshot, offsets)."
+    )
 
     @field_validator("directory", mode="before")
     @classmethod
@@ -84,20 +86,22 @@ class StateSettings(BaseModel, frozen=True, extra="forbid"):
 class HttpSettings(BaseModel, frozen=True, extra="forbid"):
     """The server for /metrics, /livez and /readyz."""
 
-    enabled: bool = Field(default=True, description="whether to serve at all")
+    enabled: bool = Field(default=True, description="Whether to serve at all.")
     host: str = Field(
         "0.0.0.0",  # noqa: S104 a container's probes and scrapers come from outside; the pages hold no data of tasks
         min_length=1,
-        description="address to listen on: 0.0.0.0 for probes and scrapers from other machines, 127.0.0.1 for none",
+        description="Address to listen on: 0.0.0.0 for probes and scrapers from other machines, 127.0.0.1 for none.",
     )
-    port: int = Field(9464, ge=0, le=65535, description="port to listen on; 0 takes any free one and logs it")
+    port: int = Field(9464, ge=0, le=65535, description="Port to listen on; 0 takes any free one and logs it.")
 
 
 class LogSettings(BaseModel, frozen=True, extra="forbid"):
     """Logs, on standard error."""
 
-    level: LogLevel = Field("info", description='"debug", "info", "warning" or "error"')
-    format: LogFormat = Field("auto", description='"console", "json", or "auto": console on a terminal, json elsewhere')
+    level: LogLevel = Field("info", description='"debug", "info", "warning" or "error".')
+    format: LogFormat = Field(
+        "auto", description='"console", "json", or "auto": console on a terminal, json elsewhere.'
+    )
 
 
 class Settings(BaseSettings):
@@ -212,15 +216,19 @@ def _problems(details: Sequence[ErrorDetails], path: Path | None) -> list[str]:
         place, siblings = _known_part(detail["loc"])
         name = str(place[-1])
         key = f"{_where(place, path)}: " + (f"[{'.'.join(map(str, place[:-1]))}] {name}" if place[1:] else f"[{name}]")
-        if detail["type"] == "extra_forbidden":
-            wishes[f"{key}: no such setting{_did_you_mean(name, siblings)}"] = []
-            continue
-        wished = detail["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
-        wished = wished.replace("String should match pattern", "text that matches").replace(
-            "String should", "text that should"
-        )
-        wishes.setdefault(f"{key}: {_came(name, detail)}wanted ", []).append(wished)
+        match detail["type"]:
+            case "extra_forbidden":
+                wishes[f"{key}: no such setting{_did_you_mean(name, siblings)}"] = []
+            case "value_error":  # a validator of ours, whose message says it all
+                wishes[f"{key}: {detail['msg'].removeprefix('Value error, ').removeprefix(f'{name}: ')}"] = []
+            case _:
+                wishes.setdefault(f"{key}: {_came(name, detail)}wanted ", []).append(_wanted(detail["msg"]))
     return [key + " or ".join(dict.fromkeys(wished)) for key, wished in wishes.items()]
+
+
+def _wanted(message: str) -> str:
+    wish = message.removeprefix("Input should be ")
+    return wish.replace("String should match pattern", "text that matches").replace("String should", "text that should")
 
 
 def _came(name: str, detail: ErrorDetails) -> str:

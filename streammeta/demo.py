@@ -3,24 +3,34 @@
 The simulator knows when each task's law changed; the report uses that, the learners do not see it.
 """
 
+import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from rich.console import Group, RenderableType
 from rich.table import Table
 from river import compose, feature_extraction, linear_model, optim, preprocessing
 
 from simulators import Sample, simulate
+from streammeta.app import replay
+from streammeta.config import Settings
 from streammeta.engine import Outcome
 from streammeta.event import Origin, Record
-from streammeta.report import AGES, AgeCurve, Figures
+from streammeta.http import Health
+from streammeta.metrics import Metrics
+from streammeta.report import AGES, AgeCurve, Figures, Tally
+from streammeta.result import CHANNELS
+from streammeta.service import Observe
+from streammeta.transport.memory import MemorySink, MemorySource
 
-__all__ = ["Comparison", "Rival", "comparison_table", "rivals", "stream"]
+__all__ = ["Comparison", "Rival", "comparison_lines", "comparison_tables", "rivals", "run", "stream"]
 
 STREAMMETA = "streammeta"
 _TOPIC = "memory"
+_WHEN = ", second half of the stream"
 
 
 class Rival(NamedTuple):
@@ -47,7 +57,8 @@ def stream(events: int, seed: int) -> Iterator[Sample]:
 
 def rivals() -> list[Rival]:
     """Logistic regressions on products of two features, in which these tasks' laws are nearly linear."""
-    one, each = _logistic_regression(), defaultdict(_logistic_regression)
+    one: Any = _logistic_regression()
+    each: defaultdict[str, Any] = defaultdict(_logistic_regression)
     return [
         Rival(
             "one model for all",
@@ -78,6 +89,7 @@ class Comparison:
     Args:
         samples: the stream.
         rivals: the other learners.
+        warm_up: events before the curves over labels begin; all learners learn from the first event on.
         seconds: end the stream after so long; None: with its last sample.
         clock: monotonic seconds.
     """
@@ -87,10 +99,11 @@ class Comparison:
         samples: Iterable[Sample],
         rivals: Sequence[Rival],
         *,
+        warm_up: int = 0,
         seconds: float | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._samples, self._rivals, self._clock = samples, rivals, clock
+        self._samples, self._rivals, self._warm_up, self._clock = samples, rivals, warm_up, clock
         self._end = None if seconds is None else clock() + seconds
         self._on_the_way: dict[int, Sample] = {}
         self._seen: dict[str, int] = {}
@@ -124,7 +137,7 @@ class Comparison:
                 self._since_drift[sample.task] += 1
 
     def figures(self) -> Figures:
-        """Error of every learner: in all, at a task's n-th label, at the n-th label after a true drift."""
+        """Error of every learner: in all, and after the warm-up by labels since a task began, or its law changed."""
         return {
             name: {
                 "what": score.told,
@@ -138,18 +151,64 @@ class Comparison:
     def _add(self, name: str, sample: Sample, predicted: object) -> None:
         error, score = predicted != sample.y, self._scores[name]
         score.errors += error
+        if self.events < self._warm_up:
+            return
         score.by_age.add(self._seen.get(sample.task, 0), error)
         since = self._since_drift.get(sample.task)
         if since is not None:
             score.after_drift.add(since, error)
 
 
-def comparison_table(figures: Figures, *, curve: str, title: str) -> Table:
-    """Error of every learner along one of the two curves."""
+def run(
+    settings: Settings,
+    comparison: Comparison,
+    tally: Tally,
+    *,
+    observers: Sequence[Observe],
+    stop: threading.Event,
+    metrics: Metrics,
+    health: Health,
+) -> Figures:
+    """Replay the comparison's stream from memory; the report says how each learner did, and what was published."""
+    source, sink = MemorySource(comparison.records(), topic=_TOPIC, forget_committed=True), MemorySink()
+    watched = [comparison.observe, *observers]
+    figures = replay(settings, source, sink, tally, observers=watched, stop=stop, metrics=metrics, health=health)
+    return {
+        **figures,
+        "true_drifts": comparison.drifts,
+        "published": {channel: len(sink[channel]) for channel in CHANNELS},
+        "learners": comparison.figures(),
+    }
+
+
+def comparison_tables(figures: Figures) -> RenderableType:
+    """The learners' errors, for a terminal."""
+    learners = figures["learners"]
+    return Group(
+        _curve(learners, "error_by_age", f"Error at a task's n-th label{_WHEN}"),
+        _curve(learners, "error_after_true_drift", f"Error at the n-th label after a task's law changed{_WHEN}"),
+        *(f"{name}: {score['what']}" for name, score in learners.items()),
+    )
+
+
+def comparison_lines(figures: Figures) -> Iterator[str]:
+    """The learners' errors, as plain lines."""
+    for name, score in figures["learners"].items():
+        yield f"{name} ({score['what']})"
+        yield f"  error in all: {score['error']:.1%}"
+        yield f"  error at a task's n-th label{_WHEN}: {_told(score['error_by_age'])}"
+        yield f"  error at the n-th label after a task's law changed{_WHEN}: {_told(score['error_after_true_drift'])}"
+
+
+def _told(curve: Mapping[str, float | None]) -> str:
+    return ", ".join(f"{age}: {mean:.1%}" for age, mean in curve.items() if mean is not None)
+
+
+def _curve(learners: Figures, curve: str, title: str) -> Table:
     table = Table(title=title, title_justify="left")
     for name in ("mean error", "all", *AGES):
         table.add_column(name, justify="left" if name == "mean error" else "right")
-    for name, score in figures.items():
+    for name, score in learners.items():
         means = [score["error"], *(score[curve][age] for age in AGES)]
         table.add_row(name, *("-" if mean is None else f"{mean:.1%}" for mean in means))
     return table

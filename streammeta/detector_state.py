@@ -22,6 +22,7 @@ _Finite: TypeAlias = Annotated[float, msgspec.Meta(ge=-1e30, le=1e30)]
 _Positive: TypeAlias = Annotated[float, msgspec.Meta(ge=0, le=1e30)]
 _Detector: TypeAlias = Any  # River has no types
 _Unit: TypeAlias = Annotated[float, msgspec.Meta(ge=0, le=1)]
+_NearUnit: TypeAlias = Annotated[float, msgspec.Meta(ge=-1e-6, le=1 + 1e-6)]  # a mean of such, rounded
 _Words: TypeAlias = Annotated[bytes, msgspec.Meta(min_length=2496, max_length=2496)]
 _Position: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=624)]
 
@@ -47,7 +48,7 @@ class DetectorState(msgspec.Struct, array_like=True, frozen=True, forbid_unknown
 
 class _Mean(DetectorState, frozen=True):
     n: _Count
-    mean: _Finite
+    mean: _NearUnit
 
     @classmethod
     def of(cls, detector: _Detector) -> Self:
@@ -73,6 +74,9 @@ class _PageHinkley(DetectorState, frozen=True):
         return cls(_Mean.of(d._x_mean), d._sum_increase, d._sum_decrease, least, float(d._max_decrease))
 
     def into(self, detector: _Detector) -> None:
+        sums = (self.increase, self.decrease, self.least_increase or 0.0, self.most_decrease)
+        if max(map(abs, sums)) > 2.0 * (self.mean.n + 1):
+            raise ValueError(f"sums {sums} that {self.mean.n} values in [0, 1] cannot have")
         self.mean.into(detector._x_mean)
         detector._sum_increase, detector._sum_decrease = self.increase, self.decrease
         detector._min_increase = math.inf if self.least_increase is None else self.least_increase
@@ -126,7 +130,7 @@ class _Ddm(DetectorState, frozen=True):
 class _Eddm(DetectorState, frozen=True):
     """Distances between errors."""
 
-    distance: _Mean  # between errors
+    distance: _Positive  # mean, between errors
     squares: _Positive
     n: _Count
     last_error: _Count
@@ -136,13 +140,15 @@ class _Eddm(DetectorState, frozen=True):
     @classmethod
     def of(cls, detector: _Detector) -> Self:
         d, var = detector, detector._error_distances
-        return cls(_Mean.of(var.mean), var._S, d._n, d._last_error, d._n_errors, float(d._p2s_prime_max))
+        return cls(float(var.mean.get()), var._S, d._n, d._last_error, d._n_errors, float(d._p2s_prime_max))
 
     def into(self, detector: _Detector) -> None:
-        if self.last_error > self.n or self.distance.mean < 0 or -1 < self.most <= 0:
+        span = self.last_error  # the distances add up to it
+        fits = abs(self.distance * self.errors - span) <= _SLACK * (span + 1) and self.squares <= float(span) ** 2 + 1
+        if span > self.n or self.errors > self.n or not fits or -1 < self.most <= 0:
             raise ValueError("distances between errors that no stream has")
-        self.distance.into(detector._error_distances.mean)
-        detector._error_distances._S = self.squares
+        var = detector._error_distances
+        var.mean.n, var.mean._mean, var._S = float(self.errors), self.distance, self.squares
         detector._n, detector._last_error, detector._n_errors = self.n, self.last_error, self.errors
         detector._p2s_prime_max = self.most
 
@@ -169,12 +175,12 @@ class _HddmA(DetectorState, frozen=True):
 class _HddmW(DetectorState, frozen=True):
     """Weighted means of everything, and of the parts before and after a suspected rise or fall."""
 
-    samples: tuple[tuple[_Finite | None, _Unit], ...]  # weighted mean (None: no value yet), bound
+    samples: tuple[tuple[_NearUnit | None, _Unit], ...]  # weighted mean (None: no value yet), bound
     cuts: tuple[_Finite | None, _Finite | None]  # None: infinite
 
     @classmethod
     def of(cls, detector: _Detector) -> Self:
-        samples = tuple((s.ewma if s.is_init else None, s.ibc) for s in _hddm_samples(detector))
+        samples = tuple((float(s.ewma) if s.is_init else None, s.ibc) for s in _hddm_samples(detector))
         low, high = (None if math.isinf(c) else c for c in (detector._incr_cutpoint, detector._decr_cutpoint))
         return cls(samples, (low, high))
 

@@ -357,7 +357,8 @@ class Engine:
         if episodes is None:
             return None
         state, loss, rate, where = self._shared.state, self._method.loss, settings.meta.rate, self._device
-        return lambda: MetaResult(outer_step(loss, state, episodes, rate=rate, device=where))
+        threads = settings.learner.threads
+        return lambda: MetaResult(outer_step(loss, state, episodes, rate=rate, device=where, threads=threads))
 
     def finish_meta_update(self, result: MetaResult) -> None:
         """Adopt the new θ, unless its numbers were not finite; φ of each task follows when it is next touched."""

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import BinaryIO, cast
 from urllib.parse import urlsplit
 
+from pydantic import ValidationError
+
 from simulators import Sample
 from streammeta.errors import ConfigError, TransportError
 from streammeta.transport.base import Message
-from streammeta.transport.kafka import KafkaSettings, KafkaSink
+from streammeta.transport.kafka import KafkaSettings, KafkaSink, create_topics
 
 __all__ = ["produce"]
 
@@ -24,7 +26,13 @@ _Send = Callable[[Sample], None]
 
 
 def produce(
-    samples: Iterable[Sample], to: str, *, kafka: KafkaSettings, rate: float | None, stop: threading.Event
+    samples: Iterable[Sample],
+    to: str,
+    *,
+    kafka: KafkaSettings,
+    partitions: int = 4,
+    rate: float | None = None,
+    stop: threading.Event,
 ) -> int:
     """Send samples until there are no more or ``stop`` is set; returns how many were sent.
 
@@ -32,6 +40,7 @@ def produce(
         samples: a simulated stream.
         to: "-" for standard output, "kafka://host:port/topic", or a file: JSON lines, packed where it ends in .gz.
         kafka: connection settings; the address in ``to`` wins.
+        partitions: of the topic, when it has to be created.
         rate: records a second; None: as fast as it goes.
         stop: ends it early.
 
@@ -40,7 +49,7 @@ def produce(
         TransportError: it cannot be written to.
     """
     begun, sent = time.monotonic(), 0
-    with _opened(to, kafka) as send:
+    with _opened(to, kafka, partitions, at_once=rate is not None) as send:
         for sample in samples:
             ahead = 0.0 if rate is None else sent / rate - (time.monotonic() - begun)
             if stop.is_set() or (ahead > _SECONDS_AHEAD and stop.wait(ahead)):
@@ -51,12 +60,12 @@ def produce(
 
 
 @contextmanager
-def _opened(to: str, kafka: KafkaSettings) -> Iterator[_Send]:
+def _opened(to: str, kafka: KafkaSettings, partitions: int, *, at_once: bool) -> Iterator[_Send]:
     if to.startswith("kafka:"):
-        with _topic(to, kafka) as send:
+        with _topic(to, kafka, partitions) as send:
             yield send
     elif to == "-":
-        yield lambda sample: _write(sys.stdout.buffer, sample)
+        yield _lines(sys.stdout.buffer, at_once=at_once)
         sys.stdout.buffer.flush()
     elif "://" in to or to.removesuffix(".gz").endswith(".csv"):
         raise ConfigError(
@@ -65,7 +74,7 @@ def _opened(to: str, kafka: KafkaSettings) -> Iterator[_Send]:
     else:
         try:
             with _file(Path(to)) as file:
-                yield lambda sample: _write(file, sample)
+                yield _lines(file, at_once=at_once)
         except OSError as err:
             raise TransportError(f"--to {to}: cannot be written ({err})") from err
 
@@ -75,18 +84,29 @@ def _file(path: Path) -> BinaryIO:
     return cast("BinaryIO", gzip.open(path, "wb")) if path.suffix == ".gz" else path.open("wb")
 
 
-def _write(file: BinaryIO, sample: Sample) -> None:
-    file.write(sample.to_json() + b"\n")
+def _lines(file: BinaryIO, *, at_once: bool) -> _Send:
+    """With a rate somebody may be reading along: then no line waits in a buffer."""
+
+    def send(sample: Sample) -> None:
+        file.write(sample.to_json() + b"\n")
+        if at_once:
+            file.flush()
+
+    return send
 
 
 @contextmanager
-def _topic(to: str, kafka: KafkaSettings) -> Iterator[_Send]:
+def _topic(to: str, kafka: KafkaSettings, partitions: int) -> Iterator[_Send]:
     """Records keyed by their task, so that a task lives in one partition."""
     address = urlsplit(to)
     topic = address.path.strip("/")
     if not address.netloc or not topic or "/" in topic or "@" in address.netloc:
         raise ConfigError(f"--to {to}: wanted kafka://host:port/topic (user names and secrets belong into --config)")
-    settings = kafka.model_copy(update={"bootstrap_servers": address.netloc})
+    try:
+        settings = KafkaSettings.model_validate({**dict(kafka), "bootstrap_servers": address.netloc})
+    except ValidationError as err:
+        raise ConfigError(f"--to {to}: {err.errors()[0]['msg'].removeprefix('Value error, ')}") from err
+    create_topics(settings, {topic: partitions})
     with closing(KafkaSink(settings, {_CHANNEL: topic})) as sink:
         yield lambda sample: sink.send([Message(_CHANNEL, sample.to_json(), sample.task.encode())])
         sink.flush(_FLUSH_SECONDS)

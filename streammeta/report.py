@@ -7,6 +7,8 @@ Prequential: every prediction was made before its label was learned from. An eve
 import resource
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
 from importlib.metadata import version
 from math import isfinite
 from platform import python_version
@@ -16,10 +18,21 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from river import metrics
 
-from streammeta.engine import EngineStats, Kind, Outcome, Signal
+from streammeta.engine import EngineStats, Kind, Outcome, Signal, TaskSummary
 from streammeta.event import Event, LabelValue
 
-__all__ = ["AGES", "AgeCurve", "Figures", "Tally", "facts", "lines", "peak_rss_bytes", "tables"]
+__all__ = [
+    "AGES",
+    "AgeCurve",
+    "Figures",
+    "Tally",
+    "facts",
+    "lines",
+    "peak_rss_bytes",
+    "tables",
+    "task_figures",
+    "task_table",
+]
 
 Figures: TypeAlias = dict[str, Any]  # a JSON object
 
@@ -188,6 +201,29 @@ def tables(figures: Figures) -> RenderableType:
         curve.add_row("labels", *(f"{counts[age]:,}" for age in AGES))
         parts.append(curve)
     return Group(*parts)
+
+
+def task_figures(task: TaskSummary) -> Figures:
+    """A task as JSON has it; what is not known yet is None."""
+    return asdict(task) | {"error": _finite(task.error)}
+
+
+def task_table(tasks: Sequence[TaskSummary], *, total: int) -> Table:
+    """Tasks, one a line."""
+    table = Table(title=f"{len(tasks):,} of {total:,} tasks", title_justify="left")
+    for name in ("task", "partition", "events", "labelled", "error", "drifts", "last drift", "last seen"):
+        table.add_column(name, justify="left" if name == "task" else "right")
+    for task in tasks:
+        counts = (task.partition, task.events, task.labelled, _finite(task.error), task.drifts)
+        table.add_row(task.task, *map(_shown, counts), _moment(task.last_drift_at), _moment(task.last_seen_at))
+    return table
+
+
+def _moment(ts: float | None) -> str:
+    try:
+        return "-" if ts is None else datetime.fromtimestamp(ts, UTC).isoformat(" ", "seconds")
+    except (ValueError, OverflowError, OSError):  # a producer's ts need not be seconds since 1970
+        return str(ts)
 
 
 def _order(figures: Figures) -> list[str]:

@@ -14,7 +14,7 @@ from typing import Protocol
 
 import structlog
 
-from streammeta.background import MetaWorker
+from streammeta.background import MetaUpdates
 from streammeta.engine import Engine, EngineSettings, Outcome
 from streammeta.errors import EventError, TransportError
 from streammeta.event import Decoder, Event, Label, Record
@@ -29,7 +29,6 @@ __all__ = ["Observe", "Options", "Service", "Summary", "restore"]
 _log = structlog.get_logger(__name__)
 _LOOK_EVERY_SECONDS = 1.0  # the engine's and the source's own counts are read this often
 _MOST_COMMIT_FAILURES = 10  # in a row
-_LAST_META_UPDATE_SECONDS = 5.0  # how long a stop waits for a meta-update under way
 
 
 class Observe(Protocol):
@@ -49,7 +48,8 @@ class Options:
     flush_seconds: float = 30.0  # the longest wait for results to be safe
     log_every_seconds: float = 10.0
     snapshot: Path | None = None  # the snapshot's file; None: no state is kept
-    background_meta: bool = False  # meta-updates in a thread of their own; else the engine makes them in its step
+    batch_events: int | None = None  # the engine gets a poll's events in batches of so many; None: all at once
+    background_patience: float | None = None  # see MetaUpdates; None: the engine makes them in its own step
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,9 @@ class Service:
     ) -> None:
         self._engine, self._sink, self._decoder, self._options = engine, sink, decoder, options
         self._metrics, self._health, self._observers, self._clock = metrics, health, observers, clock
-        self._worker = MetaWorker(clock)
+        self._meta: MetaUpdates | None = None
+        if options.background_patience is not None:
+            self._meta = MetaUpdates(engine, metrics, patience=options.background_patience, clock=clock)
         self._source: Source | None = None  # while running
         self._positions: dict[Partition, int] = {}  # what the engine's state includes: next offsets
         self._taken: set[Partition] = set()  # of these, the ones read in this run: only they are ours to commit
@@ -130,17 +132,18 @@ class Service:
             while not (stop.is_set() or source.exhausted):
                 self._take(source.poll(self._options.poll_records, self._options.poll_seconds))
                 self._health.turned()
-                self._meta_update()
                 if self._clock() >= self._save_at:
                     self._save(source)
                 self._look(source)
             self._health.stopping()
-            self._meta_update(wait_seconds=_LAST_META_UPDATE_SECONDS)
+            if self._meta is not None:
+                self._changed |= self._meta.end()
             self._save(source)
             self._look(source, now_or_never=True)
         finally:
-            self._worker.close(_LAST_META_UPDATE_SECONDS)
             self._source = None
+            if self._meta is not None:
+                self._meta.close()
         return Summary(self._records, self._rejected, self._clock() - begun)
 
     def revoked(self, partitions: Iterable[Partition]) -> None:
@@ -158,14 +161,10 @@ class Service:
         _log.info("partitions assigned", partitions=len(tuple(partitions)))
 
     def _take(self, records: Sequence[Record]) -> None:
-        """One batch: predicted, learned from, its results handed to the sink. Not yet safe: that is `_save`."""
+        """Predict, learn, and hand the results to the sink. They are not yet safe: that is `_save`."""
         self._metrics.poll_records.observe(len(records))
-        if not records:
-            return
         read, out = self._decode(records)
-        begun = self._clock()
-        outcomes = self._engine.step([event for _, event in read])
-        self._metrics.step_seconds.observe(self._clock() - begun)
+        outcomes = self._step([event for _, event in read])
         accepted = [outcome for outcome in outcomes if outcome.rejected is None]
         if self._sink is not None:
             for (record, _), outcome in zip(read, outcomes, strict=True):
@@ -174,8 +173,23 @@ class Service:
         for record in records:
             self._positions[record.origin.topic, record.origin.partition] = record.origin.offset + 1
         self._taken |= {(record.origin.topic, record.origin.partition) for record in records}
-        self._changed = True
+        self._changed |= bool(records)
         self._count(accepted, len(records))
+
+    def _step(self, events: Sequence[Event | Label]) -> list[Outcome]:
+        """The engine's outcomes, batch by batch; a meta-update made beside the loop comes in between two of them."""
+        outcomes: list[Outcome] = []
+        size = self._options.batch_events or len(events)
+        while len(outcomes) < len(events):
+            begun = self._clock()
+            outcomes += self._engine.step(events[len(outcomes) : len(outcomes) + size])
+            seconds = self._clock() - begun
+            self._metrics.step_seconds.observe(seconds)
+            if self._meta is not None:
+                self._changed |= self._meta.between(worked_seconds=seconds, more=len(outcomes) < len(events))
+        if not events and self._meta is not None:
+            self._changed |= self._meta.between()
+        return outcomes
 
     def _decode(self, records: Sequence[Record]) -> tuple[list[tuple[Record, Event | Label]], list[Message]]:
         """The records that can be used, each with what it says, and dead letters for the others."""
@@ -195,23 +209,6 @@ class Service:
         self._metrics.step(accepted, rejected)
         for observe in self._observers:
             observe(accepted, rejected)
-
-    def _meta_update(self, wait_seconds: float = 0.0) -> None:
-        """Take in the meta-update that ended, and begin the next: both between two batches."""
-        if not self._options.background_meta:
-            return
-        done = self._worker.collect(wait_seconds)
-        if done is not None and done.result is not None:
-            self._engine.finish_meta_update(done.result)
-            self._changed = True
-            self._metrics.meta_update("accepted" if done.result.accepted else "refused", done.seconds, done.result.loss)
-        elif done is not None:
-            self._metrics.meta_update("failed", done.seconds)
-            _log.error("meta-update failed; serving goes on with the weights as they were", exc_info=done.fault)
-        if not wait_seconds and not self._worker.busy and self._engine.meta_due:
-            job = self._engine.begin_meta_update()
-            if job is not None:
-                self._worker.start(job)
 
     def _save(self, source: Source) -> None:
         """Make it safe, in this order: results, state with the offsets that it includes, offsets."""

@@ -51,6 +51,7 @@ class LearnerSettings(BaseModel, frozen=True, extra="forbid"):
         description="Events each head remembers at the start (1 / (1 − γ)); meta-learned from there.",
     )
     chunk: int = Field(4, ge=1, le=64, description="Events predicted from one state inside a meta-update.")
+    threads: int = Field(1, ge=1, le=256, description="CPU threads of a meta-update; more pay only for large ones.")
     device: str = Field("auto", description='Where meta-updates run: "auto" (a GPU when there is one), "cpu", "cuda".')
 
 
@@ -97,7 +98,7 @@ def exact_heads(settings: LearnerSettings, kind: Kind, seed: int = 0) -> Method:
         phi["logw"][rows] = 0
         phi["since"][rows] = 0
 
-    def rebuild(weights: Weights, phi: Phi, row: int, xs: Floats, ys: Floats, outputs: int) -> None:  # noqa: PLR0917
+    def rebuild(weights: Weights, phi: Phi, row: int, xs: Floats, ys: Floats, outputs: int) -> None:
         slowest, since = int(np.argmax(weights.memory)), int(phi["since"][row])
         rebuild_row(weights, phi["A"][row], phi["B"][row], slowest, since, xs, ys, outputs, classify)
 

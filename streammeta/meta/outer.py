@@ -3,7 +3,8 @@
 Source: Kingma & Ba (2015), arXiv:1412.6980, Algorithm 1; gradient clipping by global norm, Pascanu et al. (2013).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -42,6 +43,20 @@ def grow_outer(state: MetaState, theta: Theta) -> MetaState:
     return MetaState(theta, moments[0], moments[1], state.updates)
 
 
+@contextmanager
+def _cpu_threads(wanted: int) -> Iterator[None]:
+    """Let torch use so many threads; for small matrices more than one only wait for each other."""
+    before = torch.get_num_threads()
+    if before == wanted:
+        yield
+        return
+    torch.set_num_threads(wanted)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def outer_step(
     loss: Callable[[Theta, Episodes], torch.Tensor],
     state: MetaState,
@@ -49,14 +64,26 @@ def outer_step(
     *,
     rate: float,
     device: torch.device,
+    threads: int = 1,
 ) -> MetaStep:
-    """One Adam step on ``loss``: θ ← θ − rate · m̂ / (√v̂ + ε), the gradient first clipped to norm 1.
+    """One Adam step on ``loss``, on so many CPU ``threads``: θ ← θ − rate · m̂ / (√v̂ + ε), the gradient first clipped to norm 1.
 
     The only synchronization with the device is the reading of loss and norm at the end. A step whose loss or gradient
     is not finite changes nothing and comes back with ``accepted`` False.
     """
+    with _cpu_threads(threads):
+        return _adam(loss, state, episodes, rate, device)
+
+
+def _adam(
+    loss: Callable[[Theta, Episodes], torch.Tensor],
+    state: MetaState,
+    episodes: Episodes,
+    rate: float,
+    device: torch.device,
+) -> MetaStep:
     episodes = Episodes(*(tensor.to(device) for tensor in episodes))
-    theta = {name: p.to(device).requires_grad_() for name, p in state.theta.items()}
+    theta = {name: p.detach().to(device).requires_grad_() for name, p in state.theta.items()}
     value = loss(theta, episodes)
     gradients = torch.autograd.grad(value, list(theta.values()))
     norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g) for g in gradients]))

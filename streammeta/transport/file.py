@@ -3,10 +3,11 @@
 Read: JSON lines (``.jsonl``, ``.ndjson``, ``.json``: one object a line, as a topic would carry it) and CSV with a
 header row (``.csv``), each also with ``.gz``. Written: JSON lines, one file a channel.
 
-In CSV the columns ``task``, ``y``, ``id`` and ``ts`` are the event's fields, every other column is a feature. A cell is a number
-when it reads as one, and else a category; empty, ``NA``, ``null``, ``None`` and ``nan`` cells are missing. An infinite number is
-handed on as the largest float, which the decoder refuses. A row that is no event (too few cells, bad text) is handed on
-in a form that the decoder refuses too, with what is wrong under ``problem``: it costs a row, not the run.
+In CSV the columns ``task``, ``y``, ``id`` and ``ts`` are the event's fields, every other column is a feature. A cell is
+a number when it reads as one, and else a category; empty, ``NA``, ``null``, ``None`` and ``nan`` cells are missing. An
+infinite number is handed on as the largest float, which the decoder refuses. A row that is no event (too few cells, bad
+text) is handed on in a form that the decoder refuses too, with what is wrong under ``problem``: it costs a row, not
+the run.
 """
 
 import base64
@@ -21,7 +22,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO, TypeAlias
+from typing import BinaryIO, TypeAlias, cast
 
 import msgspec
 
@@ -35,6 +36,7 @@ _CHANNELS = ("predictions", "signals", "dead-letters")
 _FIELDS = ("task", "y", "id", "ts")
 _MISSING = frozenset({"", "NA", "N/A", "null", "None", "nan", "NaN", "NAN", "-nan"})
 _LONGEST_LINE = 16 * 2**20  # bytes; the rest of a longer line is passed over
+_BUFFER = 2**18
 _HUGE = sys.float_info.max  # what an infinite cell becomes: JSON has no infinity, and the decoder refuses this
 _DAMAGE = (OSError, EOFError, zlib.error)  # gzip names a cut or damaged file in these three ways
 
@@ -126,7 +128,7 @@ class FileSource:
 
     def _open(self, row: int) -> None:
         try:
-            self._file = self._path.open("rb")
+            self._file = self._path.open("rb", buffering=_BUFFER)
         except OSError as err:
             raise TransportError(f"{self._path}: cannot be read ({err.strerror}); wanted an existing file") from err
         self._ahead.clear()
@@ -163,8 +165,8 @@ def _reader(path: Path) -> Callable[[BinaryIO], Iterator[bytes]]:
         raise TransportError(f"{path}: of a kind not known; wanted .csv, .jsonl, .ndjson or .json, each also with .gz")
 
     def rows(file: BinaryIO) -> Iterator[bytes]:
-        plain: BinaryIO = gzip.GzipFile(fileobj=file) if packed else file  # type: ignore[assignment]
-        return read(path, io.BufferedReader(plain, 2**18))  # type: ignore[type-var]
+        unpacked = io.BufferedReader(cast(io.RawIOBase, gzip.GzipFile(fileobj=file)), _BUFFER) if packed else file
+        return read(path, cast(io.BufferedReader, unpacked))
 
     return rows
 
@@ -183,11 +185,15 @@ def _json_rows(path: Path, lines: io.BufferedReader) -> Iterator[bytes]:
 def _csv_rows(path: Path, lines: io.BufferedReader) -> Iterator[bytes]:
     # bad bytes come through as surrogates, so that they cost their row and no more
     text = io.TextIOWrapper(lines, encoding="utf-8-sig", errors="surrogateescape", newline="")
-    rows = csv.reader(text)
-    row_as_json = _row_encoder(path, next(rows, []))
-    for row in _without_csv_errors(rows):
-        if row:
-            yield row_as_json(row)
+    rows = _without_csv_errors(csv.reader(text))
+    try:
+        row_as_json = _row_encoder(path, next(rows, []))
+        for row in rows:
+            if row:
+                yield row_as_json(row)
+    finally:
+        if not lines.closed:
+            text.detach()  # the file is its owner's to close
 
 
 def _without_csv_errors(rows: Iterator[list[str]]) -> Iterator[list[str]]:
@@ -275,7 +281,7 @@ class FileSink:
 
     def __init__(self, path: Path | str, *, append: bool = False) -> None:
         self._path = Path(path)
-        self._mode = "ab" if append else "wb"
+        self._append = append
         self._files: dict[str, BinaryIO] = {}
         try:
             (self._path.parent if self._path.suffix else self._path).mkdir(parents=True, exist_ok=True)
@@ -303,24 +309,24 @@ class FileSink:
 
     def close(self) -> None:
         """Flush and close the files."""
-        if not self._files:
-            return
-        try:
-            self.flush(timeout_seconds=0)
-        finally:
-            for file in self._files.values():
+        files, self._files = self._files, {}
+        failures = []
+        for file in files.values():
+            try:
                 file.close()
-            self._files.clear()
+            except OSError as err:
+                failures.append(err)
+        if failures:
+            raise TransportError(f"{self._path}: cannot be written ({failures[0].strerror})") from failures[0]
 
     def _file(self, channel: str) -> BinaryIO:
-        file = self._files.get(channel)
-        if file is None:
+        if channel not in self._files:
             path = self._file_of(channel)
             try:
-                file = self._files[channel] = path.open(self._mode)  # type: ignore[assignment]
+                self._files[channel] = path.open("ab" if self._append else "wb")
             except OSError as err:
                 raise TransportError(f"{path}: cannot be written ({err.strerror})") from err
-        return file
+        return self._files[channel]
 
     def _file_of(self, channel: str) -> Path:
         if not self._path.suffix:

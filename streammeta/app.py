@@ -1,0 +1,299 @@
+"""What the commands do, for Python too: serve a topic, replay a file."""
+
+import fcntl
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
+from math import inf, isnan
+from pathlib import Path
+from types import FrameType
+from typing import Any, Literal, NamedTuple
+
+import structlog
+from prometheus_client import CollectorRegistry
+from pydantic import ValidationError
+
+from streammeta.config import Settings
+from streammeta.engine import Engine, EngineSettings, Kind, TaskSummary
+from streammeta.errors import ConfigError, EventError, SnapshotError
+from streammeta.event import Decoder, LabelValue, Record
+from streammeta.http import Health, HttpServer
+from streammeta.metrics import Metrics
+from streammeta.report import Figures, Tally, facts
+from streammeta.result import CHANNELS
+from streammeta.service import Observe, Options, Service, Summary, restore
+from streammeta.snapshot import Snapshot, read_snapshot
+from streammeta.transport.base import Sink, Source
+from streammeta.transport.kafka import KafkaSink, KafkaSource, ensure_topics
+
+__all__ = [
+    "ORDERS",
+    "ChosenKind",
+    "choose_kind",
+    "inspect",
+    "replay",
+    "serve",
+    "settled",
+    "snapshot_path",
+    "stop_on_signals",
+]
+
+ORDERS: dict[str, Callable[[TaskSummary], float]] = {
+    "error": lambda task: -1.0 if isnan(task.error) else task.error,
+    "age": lambda task: task.labelled,
+    "drift": lambda task: -inf if task.last_drift_at is None else task.last_drift_at,
+}
+_log = structlog.get_logger(__name__)
+_REPLAY_RECORDS = 256  # at a time: no prediction depends on it, and whoever watches sees more
+_PATIENCE = 1.0  # while records wait, at most half of the time goes into waiting for meta-updates
+_MOST_CLASSES = 50  # whole numbers with more distinct values are taken for a regression target
+
+
+def snapshot_path(directory: Path) -> Path:
+    """The snapshot's file in a state directory."""
+    return directory / "streammeta.snapshot"
+
+
+def serve(settings: Settings, stop: threading.Event) -> Summary:
+    """Consume the input topic until ``stop`` is set: `streammeta run`.
+
+    Raises:
+        ConfigError: it cannot start with these settings.
+        TransportError: the broker, a topic or the port cannot be used.
+        SnapshotError: the saved state cannot be read, or written.
+    """
+    settings = _in_background(settings)
+    metrics, health = Metrics(CollectorRegistry()), Health(time.monotonic)
+    name, topic, directory = settings.app.name, settings.input.topic, settings.state.directory
+    snapshot = None if directory is None else snapshot_path(directory)
+    with ExitStack() as stack:
+        if settings.http.enabled:
+            server = stack.enter_context(HttpServer(settings.http.host, settings.http.port, metrics.registry, health))
+            _log.info("serving metrics", url=server.url)
+        if directory is not None:
+            stack.enter_context(_owned(directory))
+        engine, positions = restore(settings.engine(), snapshot)
+        stack.callback(engine.close)
+        outputs = {channel: f"{name}-{channel}" for channel in CHANNELS}
+        ensure_topics(settings.kafka, topic, list(outputs.values()))
+        sink = stack.enter_context(closing(KafkaSink(settings.kafka, outputs)))
+        options = _options(settings, snapshot)
+        service = Service(engine, sink, decoder=_decoder(settings), options=options, metrics=metrics, health=health)
+        source = KafkaSource(settings.kafka, topic, name, on_revoked=service.revoked, on_assigned=service.assigned)
+        stack.enter_context(closing(source))
+        _log.info("started", topic=topic, group=name, kind=settings.app.kind, snapshot=str(snapshot))
+        summary = service.run(source, stop, positions)
+    _log.info("stopped", records=summary.records, rejected=summary.rejected, seconds=round(summary.seconds, 1))
+    return summary
+
+
+def replay(
+    settings: Settings,
+    source: Source,
+    sink: Sink | None,
+    tally: Tally,
+    *,
+    observers: Sequence[Observe] = (),
+    stop: threading.Event | None = None,
+    metrics: Metrics | None = None,
+    health: Health | None = None,
+) -> Figures:
+    """Run recorded or simulated events through the service's own loop, from a fresh engine, and report.
+
+    Args:
+        settings: as for ``serve``; where events come from and state is kept do not matter.
+        source: the events, with their tags in the field `task`; it is read to its end.
+        sink: gets what Kafka would get; None: nobody does.
+        tally: is fed with the outcomes, before ``observers`` are.
+        observers: watch the run.
+        stop: ends it early.
+        metrics: counts, if anyone looks at them.
+        health: is told of every turn, if anyone looks at it.
+    """
+    with closing(Engine(settings.engine())) as engine:
+        service = Service(
+            engine,
+            sink,
+            decoder=Decoder(max_record_bytes=settings.input.max_record_bytes),
+            options=replace(_options(settings, None), poll_records=_REPLAY_RECORDS),
+            metrics=metrics or Metrics(CollectorRegistry()),
+            health=health or Health(time.monotonic),
+            observers=(tally.add, *observers),
+        )
+        summary = service.run(source, stop or threading.Event())
+        cost = facts(engine.stats(), seconds=summary.seconds, events=tally.events)
+    return {
+        **tally.figures(),
+        **cost,
+        "seed": settings.app.seed,
+        "settings": settings.engine().model_dump(mode="json"),
+    }
+
+
+def inspect(path: Path) -> list[TaskSummary]:
+    """Every task in a snapshot, given its file or the state directory it lies in: `streammeta inspect`.
+
+    Raises:
+        SnapshotError: there is none, or it cannot be read.
+    """
+    file = snapshot_path(path) if path.is_dir() else path
+    found = read_snapshot(file)
+    if found is None:
+        raise SnapshotError(f"{file}: no snapshot there; wanted what `streammeta run` writes to [state] directory")
+    snapshot, _ = found
+    with closing(Engine.restore(_settings_of(snapshot), snapshot)) as engine:
+        return engine.tasks()
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[threading.Event]:
+    """An event that SIGTERM or SIGINT sets. A second signal acts as usual, for whoever cannot wait."""
+    stop = threading.Event()
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def set_and_step_aside(number: int, _frame: FrameType | None) -> None:
+        signal.signal(number, before[signal.Signals(number)])
+        stop.set()
+
+    for number in before:
+        signal.signal(number, set_and_step_aside)
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class ChosenKind(NamedTuple):
+    """What to predict, and why that."""
+
+    kind: Kind
+    reason: str
+
+
+def settled(
+    settings: Settings,
+    *,
+    kind: Kind | Literal["auto"] | None,
+    seed: int | None,
+    first: Callable[[], Iterable[Record]],
+) -> tuple[Settings, str]:
+    """The settings for a replay, and why what is predicted is predicted.
+
+    Args:
+        settings: from file and environment.
+        kind: wins over them; "auto", or None where they do not say either: chosen by the first labels.
+        seed: wins over them, unless None.
+        first: the first records.
+    """
+    if kind is not None and kind != "auto":
+        chosen = ChosenKind(kind, "as asked for")
+    elif kind is None and "kind" in settings.app.model_fields_set:
+        chosen = ChosenKind(settings.app.kind, "as the configuration says")
+    else:
+        chosen = choose_kind(first())
+    changes = {"kind": chosen.kind} | ({} if seed is None else {"seed": seed})
+    return settings.model_copy(update={"app": settings.app.model_copy(update=changes)}), chosen.reason
+
+
+def choose_kind(records: Iterable[Record]) -> ChosenKind:
+    """Classification or regression, from the labels of a stream's first records.
+
+    Raises:
+        ConfigError: no record has a label.
+    """
+    labels = list(_labels(records))
+    if not labels:
+        raise ConfigError(
+            "--kind auto: the first records have no label `y`; wanted --kind classification or regression"
+        )
+    return _choose(labels)
+
+
+def _choose(labels: Sequence[LabelValue]) -> ChosenKind:
+    seen = f"in the first {len(labels):,} labels"
+    texts = [y for y in labels if isinstance(y, str)]
+    if texts:
+        return ChosenKind("classification", f"{texts[0]!r:.60} {seen} is text")
+    fractions = [y for y in labels if isinstance(y, float)]
+    if fractions:
+        return ChosenKind("regression", f"{fractions[0]} {seen} is not a whole number")
+    distinct = len(set(labels))
+    if distinct > _MOST_CLASSES:
+        return ChosenKind("regression", f"{distinct} different whole numbers {seen}, more than {_MOST_CLASSES}")
+    return ChosenKind("classification", f"{distinct} different whole numbers {seen}, at most {_MOST_CLASSES}")
+
+
+def _labels(records: Iterable[Record]) -> Iterator[LabelValue]:
+    decoder = Decoder()
+    for record in records:
+        try:
+            y = decoder.decode(record).y
+        except EventError:  # the run itself will count it
+            continue
+        if y is not None:
+            yield y
+
+
+def _in_background(settings: Settings) -> Settings:
+    """A service that was not told how to meta-update does it beside its loop, so that it never stops polling."""
+    if "mode" in settings.meta.model_fields_set:
+        return settings
+    return settings.model_copy(update={"meta": settings.meta.model_copy(update={"mode": "background"})})
+
+
+def _settings_of(snapshot: Snapshot) -> EngineSettings:
+    """Settings under which a snapshot can be read: those it depends on are saved in it."""
+    tree: dict[str, Any] = {}
+    for name, value in snapshot.header.get("settings", {}).items():
+        section, _, key = name.partition(".")
+        if name == "app.kind":
+            tree["kind"] = value
+        elif name == "learner.memories":  # saved is how many
+            tree.setdefault(section, {})[key] = (1.0,) * value
+        else:
+            tree.setdefault(section, {})[key] = value
+    try:
+        return EngineSettings(**tree)
+    except (TypeError, ValidationError) as err:
+        raise SnapshotError(f"the snapshot's settings are {tree}, which this version does not know ({err})") from err
+
+
+def _decoder(settings: Settings) -> Decoder:
+    return Decoder(
+        task_from=settings.input.task_from,
+        task_header=settings.input.task_header,
+        max_record_bytes=settings.input.max_record_bytes,
+    )
+
+
+def _options(settings: Settings, snapshot: Path | None) -> Options:
+    background = settings.meta.mode == "background"
+    return Options(
+        poll_records=settings.input.max_poll_records,
+        save_every_seconds=settings.state.every_seconds,
+        snapshot=snapshot,
+        batch_events=settings.meta.every_events if background else None,
+        background_patience=_PATIENCE if background else None,
+    )
+
+
+@contextmanager
+def _owned(directory: Path) -> Iterator[None]:
+    """Hold a state directory: two services that write one snapshot would undo each other's work."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        lock = (directory / "lock").open("w")
+    except OSError as err:
+        raise ConfigError(f"[state] directory {directory}: cannot be written ({err}); name another") from err
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as err:
+            raise ConfigError(
+                f"[state] directory {directory}: another streammeta works there; give each process its own"
+            ) from err
+        yield

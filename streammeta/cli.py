@@ -1,0 +1,229 @@
+"""The command line: parse, call the library, show what it returns."""
+
+import json
+import sys
+import time
+from contextlib import closing
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Literal, NoReturn
+
+import typer
+from prometheus_client import CollectorRegistry
+from rich.console import Console
+
+from simulators import SCENARIOS, simulate
+from streammeta import app as commands
+from streammeta import demo as demonstration
+from streammeta import log, report
+from streammeta.config import example, load
+from streammeta.errors import ConfigError, StreammetaError, TransportError
+from streammeta.http import Health, HttpServer
+from streammeta.live import shown
+from streammeta.metrics import Metrics
+from streammeta.produce import produce
+from streammeta.report import Figures, Tally
+from streammeta.transport.file import FileSink, FileSource
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    help="Meta-learning on event streams: every task learned from a handful of events, and again after every drift.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+_PEEKED = 1_000  # records that `--kind auto` looks at
+_SHOWN_TASKS = 20
+
+_Config = Annotated[Path | None, typer.Option(help="A TOML file; `streammeta config` prints one with every setting.")]
+_Kind = Annotated[
+    Literal["auto", "classification", "regression"] | None,
+    typer.Option(help="What to predict. By default as the configuration says, else chosen by the first labels."),
+]
+_Seed = Annotated[int | None, typer.Option(min=0, help="Fixes every random choice.")]
+_Json = Annotated[Path | None, typer.Option("--json", help="Write the report there as JSON; - for standard output.")]
+
+
+def main() -> NoReturn:
+    """Run the command line. What streammeta raises on purpose is told in a line, without a traceback."""
+    try:
+        app()
+    except StreammetaError as err:
+        for line in str(err).splitlines():
+            sys.stderr.write(f"streammeta: error: {line}\n")
+        sys.exit(2 if isinstance(err, ConfigError) else 1)
+    sys.exit(0)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"streammeta {version('streammeta')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _always(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print it.")
+    ] = False,
+) -> None:
+    """Options of the program itself."""
+
+
+@app.command()
+def run(config: _Config = None) -> None:
+    """Serve a Kafka topic: predict, learn, publish predictions and drift signals, until SIGTERM or SIGINT."""
+    settings = load(config)
+    log.configure(settings.log.level, settings.log.format)
+    with commands.stop_on_signals() as stop:
+        commands.serve(settings, stop)
+
+
+@app.command()
+def replay(
+    file: Annotated[Path, typer.Argument(help="Recorded events: .csv or .jsonl, also with .gz.")],
+    *,
+    config: _Config = None,
+    kind: _Kind = None,
+    limit: Annotated[int | None, typer.Option(min=0, help="Stop after so many records.")] = None,
+    seed: _Seed = None,
+    json_to: _Json = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Write predictions, signals and dead letters to this folder.")
+    ] = None,
+) -> None:
+    """Run recorded events through the service's own loop, and report what came of it."""
+    settings = load(config)
+    log.configure("warning", settings.log.format)
+    console = Console(stderr=True)
+    with closing(FileSource(file, limit=limit)) as source, commands.stop_on_signals() as stop:
+        settings, why = commands.settled(settings, kind=kind, seed=seed, first=lambda: source.peek(_PEEKED))
+        console.print(f"{file.name}: {settings.app.kind} ({why})", highlight=False, soft_wrap=True)
+        tally = Tally(settings.app.kind)
+        with shown(tally, lambda: source.fraction_read, title="replay", console=console, clock=time.monotonic) as live:
+            sink = None if out is None else FileSink(out)
+            figures = commands.replay(settings, source, sink, tally, observers=[live], stop=stop)
+            if sink is not None:
+                sink.close()
+    _tell({"file": str(file), **figures}, json_to)
+
+
+@app.command()
+def demo(
+    events: Annotated[int, typer.Option(min=1, help="Events in all.")] = 40_000,
+    seconds: Annotated[float, typer.Option(min=1, help="Stop after so long, if that is sooner.")] = 75.0,
+    seed: Annotated[int, typer.Option(min=0, help="Fixes every random choice.")] = 1,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Where /metrics is served; 0: any free port.")] = 0,
+    json_to: _Json = Path("out/demo.json"),
+) -> None:
+    """Show it: simulated tasks that drift, through the service's own loop, beside two models that do not adapt."""
+    log.configure("warning")
+    console = Console(stderr=True)
+    settings, _ = commands.settled(load(), kind="classification", seed=seed, first=list)
+    metrics, health, tally = Metrics(CollectorRegistry()), Health(time.monotonic), Tally(settings.app.kind)
+    comparison = demonstration.Comparison(
+        demonstration.stream(events, seed), demonstration.rivals(), warm_up=events // 2, seconds=seconds
+    )
+    with HttpServer("127.0.0.1", port, metrics.registry, health) as server, commands.stop_on_signals() as stop:
+        console.print(f"demo: metrics at {server.url}/metrics while it runs", highlight=False, soft_wrap=True)
+        with shown(tally, lambda: tally.events / events, title="demo", console=console, clock=time.monotonic) as live:
+            figures = demonstration.run(
+                settings, comparison, tally, observers=[live], stop=stop, metrics=metrics, health=health
+            )
+    _tell(figures, json_to)
+
+
+@app.command(name="simulate")
+def simulate_(
+    name: Annotated[str | None, typer.Argument(help="A scenario; see --list.")] = None,
+    *,
+    events: Annotated[int | None, typer.Option(min=0, help="How many; endless when not given.")] = None,
+    to: Annotated[
+        str, typer.Option(help="FILE (.jsonl, .jsonl.gz), kafka://host:port/topic, or - for standard output.")
+    ] = "-",
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same stream.")] = 0,
+    tasks: Annotated[int | None, typer.Option(min=1, help="Number of tasks.")] = None,
+    rate: Annotated[
+        float | None, typer.Option(min=0.001, help="Events a second; as fast as it goes when not given.")
+    ] = None,
+    partitions: Annotated[int, typer.Option(min=1, help="Of the Kafka topic, when it has to be created.")] = 4,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="A setting of the scenario: name=value.")] = None,
+    config: _Config = None,
+    list_: Annotated[bool, typer.Option("--list", help="Name the scenarios and their settings.")] = False,
+) -> None:
+    """Send a simulated stream of drifting tasks somewhere."""
+    if list_ or name is None:
+        for each, scenario in SCENARIOS.items():
+            typer.echo(f"{each} ({scenario.kind}): {scenario.summary}")
+            known = (f"{key}={field.default}" for key, field in scenario.settings.model_fields.items())
+            typer.echo("    --set " + ", ".join(known))
+        return
+    settings = load(config)
+    log.configure(settings.log.level, settings.log.format)
+    chosen = dict(_pair(one) for one in set_ or []) | ({} if tasks is None else {"tasks": str(tasks)})
+    samples = simulate(name, events=events, seed=seed, **chosen)
+    with commands.stop_on_signals() as stop:
+        sent = produce(samples, to, kafka=settings.kafka, partitions=partitions, rate=rate, stop=stop)
+    Console(stderr=True).print(f"simulate: {sent:,} events sent to {to}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def inspect(
+    snapshot: Annotated[Path, typer.Argument(help="A snapshot, or the state directory it lies in.")],
+    sort: Annotated[
+        Literal["error", "age", "drift"], typer.Option(help="Worst, oldest or last drifted first.")
+    ] = "error",
+    limit: Annotated[int, typer.Option(min=0, help="Show so many tasks; 0: all.")] = 20,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON, for other programs.")] = False,
+) -> None:
+    """List a snapshot's tasks: how old they are, how wrong their predictions are, when they last drifted."""
+    every = sorted(commands.inspect(snapshot), key=commands.ORDERS[sort], reverse=True)
+    tasks = every[: limit or None]
+    if as_json:
+        typer.echo(json.dumps([report.task_figures(task) for task in tasks]))
+        return
+    Console().print(report.task_table(tasks, total=len(every)))
+
+
+@app.command()
+def config() -> None:
+    """Print an example configuration: every setting with its default."""
+    typer.echo(example(), nl=False)
+
+
+def _pair(setting: str) -> tuple[str, str]:
+    name, equals, value = setting.partition("=")
+    if not equals:
+        raise ConfigError(f"--set {setting}: wanted name=value, as in --set drift=gradual")
+    return name, value
+
+
+def _tell(figures: Figures, json_to: Path | None) -> None:
+    """Show a report: tables on a terminal, plain lines elsewhere; and write it as JSON."""
+    if json_to is not None:
+        _write_json(figures, json_to)
+    if json_to == Path("-"):
+        return
+    console, compared = Console(), "learners" in figures
+    if console.is_terminal:
+        console.print(report.tables(figures))
+        if compared:
+            console.print(demonstration.comparison_tables(figures))
+    else:
+        for line in [*report.lines(figures), *(demonstration.comparison_lines(figures) if compared else ())]:
+            typer.echo(line)
+    if json_to is not None:
+        typer.echo(f"report written to {json_to}", err=True)
+
+
+def _write_json(figures: Figures, path: Path) -> None:
+    text = json.dumps(figures, indent=2, allow_nan=False) + "\n"
+    if path == Path("-"):
+        typer.echo(text, nl=False)
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, "utf-8")
+    except OSError as err:
+        raise TransportError(f"--json {path}: cannot be written ({err}); name another file") from err

@@ -1,0 +1,228 @@
+"""The default learner: the compiled recursion, its parallel form and its gradients must be one mathematics."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from streammeta.meta import Episodes, LearnerSettings, Method, Theta, exact_heads
+from streammeta.meta.base import Kind, Phi, Scaling
+
+KINDS: tuple[Kind, ...] = ("classification", "regression")
+FEATURES = 4
+
+
+def learner(kind: Kind, **changes: object) -> tuple[Method, Theta, int]:
+    """A small method, a θ in which no part is zero, and its number of outputs."""
+    settings = LearnerSettings.model_validate(
+        {"hidden": 6, "encoded": 5, "memories": (5.0, 60.0), "chunk": 1} | changes
+    )
+    method = exact_heads(settings, kind, seed=3)
+    outputs = 3 if kind == "classification" else 1
+    theta = method.grow(method.init(), [FEATURES] * FEATURES, outputs)
+    random = torch.Generator().manual_seed(9)
+    return method, {name: p + 0.2 * torch.randn(p.shape, generator=random) for name, p in theta.items()}, outputs
+
+
+def plain(features: int = FEATURES) -> Scaling:
+    return Scaling(np.zeros(features, np.float32), np.ones(features, np.float32), 0.0, 1.0)
+
+
+def stream(kind: Kind, n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    random = np.random.default_rng(seed)
+    xs = random.normal(size=(n, FEATURES)).astype(np.float32)
+    ys = random.integers(0, 3, n) if kind == "classification" else random.normal(size=n)
+    return xs, ys.astype(np.float32)
+
+
+def fresh(method: Method, rows: int, outputs: int) -> Phi:
+    return {name: np.zeros((rows, *shape), dtype) for name, (shape, dtype) in method.phi_layout(outputs).items()}
+
+
+def episodes(kind: Kind, xs: np.ndarray, ys: np.ndarray, dtype: torch.dtype = torch.float32) -> Episodes:
+    x, y = torch.from_numpy(xs).to(dtype)[None], torch.from_numpy(ys)[None]
+    ones = torch.ones(1, len(ys), dtype=dtype)
+    return Episodes(x, y.long() if kind == "classification" else y.to(dtype), ones, ones)
+
+
+def prequential_loss(method: Method, theta: Theta, kind: Kind, xs: np.ndarray, ys: np.ndarray, outputs: int) -> float:
+    """The mean negative log-likelihood as the event path finds it, one event after the other."""
+    weights, phi, row, total = method.compile(theta, plain()), fresh(method, 1, outputs), np.zeros(1, np.int64), 0.0
+    for x, y in zip(xs, ys, strict=True):
+        work = method.predict(weights, phi, row, x[None], outputs)
+        if kind == "classification":
+            total -= math.log(work.mean[0, int(y)])
+        else:
+            mixing = phi["logw"][0] + weights.log_mix
+            mixing = mixing - np.logaddexp.reduce(mixing)
+            mean, variance = work.heads[0, :, 0], work.heads[0, :, 1]
+            total -= np.logaddexp.reduce(mixing - 0.5 * ((y - mean) ** 2 / variance + np.log(2 * np.pi * variance)))
+        method.adapt(weights, phi, row, work, np.array([y], np.float32))
+    return float(total / len(ys))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_parallel_form_is_the_recursion(kind: Kind) -> None:
+    """θ is trained through the one and served through the other: a difference would train another model than we run."""
+    method, theta, outputs = learner(kind)
+    xs, ys = stream(kind, 50)
+
+    assert float(method.loss(theta, episodes(kind, xs, ys))) == pytest.approx(
+        prequential_loss(method, theta, kind, xs, ys, outputs), rel=2e-5
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("chunk", [1, 4])
+def test_gradients_are_those_of_finite_differences(kind: Kind, chunk: int) -> None:
+    """OML, ANML and La-MAML shipped with silent gradient faults; ours is checked for every part of θ, in float64."""
+    method, theta, _ = learner(kind, chunk=chunk)
+    xs, ys = stream(kind, 11)
+    names = list(theta)
+    inputs = [theta[name].double().requires_grad_() for name in names]
+    segment = episodes(kind, xs, ys, torch.float64)
+
+    def loss(*parts: torch.Tensor) -> torch.Tensor:
+        return method.loss(dict(zip(names, parts, strict=True)), segment)
+
+    assert torch.autograd.gradcheck(loss, inputs, eps=1e-6, atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_row_has_the_same_bits_in_any_company(kind: Kind) -> None:
+    """The ground of 'no dependence on poll size'."""
+    method, theta, outputs = learner(kind)
+    weights = method.compile(theta, plain())
+    xs, ys = stream(kind, 40)
+    together, alone = fresh(method, 8, outputs), fresh(method, 8, outputs)
+
+    for t in range(0, 40, 8):
+        rows = np.arange(8)
+        work = method.predict(weights, together, rows, xs[t : t + 8], outputs)
+        method.adapt(weights, together, rows, work, ys[t : t + 8])
+        for i in range(8):
+            one = method.predict(weights, alone, rows[i : i + 1], xs[t + i : t + i + 1], outputs)
+            method.adapt(weights, alone, rows[i : i + 1], one, ys[t + i : t + i + 1])
+
+    for name, array in together.items():
+        np.testing.assert_array_equal(array, alone[name])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_rebuilt_task_is_the_task_that_learned_event_by_event(kind: Kind) -> None:
+    """After θ has changed, φ is derived again from the window: the same sums, or all of it would be wrong."""
+    method, theta, outputs = learner(kind)
+    weights, row = method.compile(theta, plain()), np.zeros(1, np.int64)
+    xs, ys = stream(kind, 30)
+    phi = fresh(method, 1, outputs)
+    for x, y in zip(xs, ys, strict=True):
+        work = method.predict(weights, phi, row, x[None], outputs)
+        method.adapt(weights, phi, row, work, np.array([y], np.float32))
+    learned = {name: array.copy() for name, array in phi.items()}
+
+    method.rebuild(weights, phi, 0, xs, ys, outputs)
+
+    np.testing.assert_allclose(phi["A"], learned["A"], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(phi["B"], learned["B"], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_mix_restarts_the_slowest_head_and_reset_all(kind: Kind) -> None:
+    """What a drift response forgets must be exactly what it says."""
+    method, theta, outputs = learner(kind)
+    weights, row = method.compile(theta, plain()), np.zeros(1, np.int64)
+    xs, ys = stream(kind, 10)
+    phi = fresh(method, 1, outputs)
+    for x, y in zip(xs, ys, strict=True):
+        work = method.predict(weights, phi, row, x[None], outputs)
+        method.adapt(weights, phi, row, work, np.array([y], np.float32))
+    slow = int(np.argmax(weights.memory))
+    kept = phi["A"][0, 1 - slow].copy()
+
+    method.restart(weights, phi, row, "mix")
+
+    assert not phi["A"][0, slow].any()
+    assert not phi["B"][0, slow].any()
+    np.testing.assert_array_equal(phi["A"][0, 1 - slow], kept)
+    assert phi["logw"].tolist() == [[0.0, 0.0]]
+    assert phi["since"][0] == 0
+
+    method.rebuild(weights, phi, 0, xs, ys, outputs)
+    assert not phi["A"][0, slow].any()  # nothing has come since the drift
+
+    method.restart(weights, phi, row, "reset")
+    assert not any(phi[name].any() for name in ("A", "B", "logw", "noise"))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_growing_changes_no_prediction(kind: Kind) -> None:
+    """A feature or a class that appears late does no harm to what was learned."""
+    method, theta, outputs = learner(kind)
+    more = outputs + 2 if kind == "classification" else 1
+    xs, ys = stream(kind, 12)
+    wide = np.concatenate([xs, np.full((12, 2), np.nan, np.float32)], axis=1)
+    bigger = method.grow(theta, [FEATURES] * FEATURES + [FEATURES + 2] * 2, more)
+
+    narrow_loss = prequential_loss(method, theta, kind, xs, ys, outputs)
+    weights, phi, row = method.compile(bigger, plain(FEATURES + 2)), fresh(method, 1, outputs), np.zeros(1, np.int64)
+    first = method.predict(weights, phi, row, wide[:1], outputs)
+    same = method.predict(method.compile(theta, plain()), phi, row, xs[:1], outputs)
+
+    np.testing.assert_array_equal(first.mean, same.mean)
+    assert bigger["w1"].shape == (FEATURES + 2, 6)
+    assert narrow_loss == prequential_loss(method, theta, kind, xs, ys, outputs)
+
+
+def test_a_new_features_weights_depend_on_seed_and_slot_alone() -> None:
+    """Otherwise the order in which polls brought features would decide the model."""
+    method = exact_heads(LearnerSettings(), "classification", seed=5)
+
+    at_once = method.grow(method.init(), [2, 2, 3], 2)
+    in_steps = method.grow(method.grow(method.init(), [2, 2], 0), [2, 2, 3], 2)
+
+    assert all(torch.equal(at_once[name], in_steps[name]) for name in at_once)
+
+
+def test_a_missing_feature_is_its_mean() -> None:
+    """A sensor that falls silent must not look like a sensor that says zero."""
+    method, theta, outputs = learner("classification")
+    scaling = plain()._replace(shift=np.full(FEATURES, 7.0, np.float32))
+    weights, phi, row = method.compile(theta, scaling), fresh(method, 1, outputs), np.zeros(1, np.int64)
+    known = np.array([[1.0, 7.0, 2.0, 3.0]], np.float32)
+    missing = known.copy()
+    missing[0, 1] = np.nan
+
+    first, second = (method.predict(weights, phi, row, x, outputs) for x in (known, missing))
+
+    np.testing.assert_array_equal(first.mean, second.mean)
+
+
+def test_short_segments_count_only_what_is_there() -> None:
+    """Padding must be invisible, or young tasks would teach nonsense."""
+    method, theta, _ = learner("classification", chunk=4)
+    xs, ys = stream("classification", 20)
+    whole = episodes("classification", xs, ys)
+    mask = torch.cat([torch.ones(1, 13), torch.zeros(1, 7)], 1)
+    padded = whole._replace(valid=mask, scored=mask)
+    cut = episodes("classification", xs[:13], ys[:13])
+
+    torch.testing.assert_close(method.loss(theta, padded), method.loss(theta, cut))
+
+
+def test_a_head_with_an_exact_linear_law_finds_it() -> None:
+    """Ridge regression in closed form: with a weak prior and no forgetting, the weights are those of least squares."""
+    method, theta, _ = learner("regression", memories=(5000.0,))
+    theta |= {"log_precision": torch.full_like(theta["log_precision"], -6.0)}
+    theta |= {name: torch.zeros_like(theta[name]) for name in ("u", "v", "w0")}
+    weights, phi, row = method.compile(theta, plain()), fresh(method, 1, 1), np.zeros(1, np.int64)
+    xs, _ = stream("regression", 400)
+    z = np.concatenate([method.predict(weights, phi, row, x[None], 1).z for x in xs])
+    truth = np.random.default_rng(1).normal(size=z.shape[1]).astype(np.float32)
+    ys = z @ truth
+
+    for x, y in zip(xs, ys, strict=True):
+        work = method.predict(weights, phi, row, x[None], 1)
+        method.adapt(weights, phi, row, work, np.array([y], np.float32))
+
+    assert abs(float(work.mean[0, 0]) - ys[-1]) < 0.02

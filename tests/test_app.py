@@ -1,0 +1,133 @@
+import json
+import os
+import signal
+import threading
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from streammeta.app import ORDERS, choose_kind, inspect, snapshot_path, stop_on_signals
+from streammeta.app import _owned as owned
+from streammeta.drift import DriftSettings
+from streammeta.engine import Engine, EngineSettings, MetaSettings
+from streammeta.errors import ConfigError, SnapshotError
+from streammeta.event import Decoder, LabelValue, Origin, Record
+from streammeta.http import Health
+from streammeta.meta import LearnerSettings
+from streammeta.metrics import Metrics
+from streammeta.service import Options, Service
+from streammeta.tasks import MemorySettings
+from streammeta.transport.memory import MemorySource
+
+AT = Origin("file.csv", 0, 0)
+
+
+def records(*labels: LabelValue | bool | None) -> list[Record]:
+    return [Record(json.dumps({"x": [1], "y": y}).encode(), AT) for y in labels]
+
+
+@pytest.mark.parametrize(
+    ("labels", "kind", "reason"),
+    [
+        ([0, 1, 1, None], "classification", "2 different whole numbers in the first 3 labels, at most 50"),
+        ([True, False], "classification", "2 different whole numbers"),
+        ([3, "red"], "classification", "'red' in the first 2 labels is text"),
+        ([1, 2, 2.5], "regression", "2.5 in the first 3 labels is not a whole number"),
+        ([1.0, 2.0], "classification", "2 different whole numbers"),
+        (list(range(50)), "classification", "50 different whole numbers in the first 50 labels, at most 50"),
+        (list(range(51)), "regression", "51 different whole numbers in the first 51 labels, more than 50"),
+    ],
+)
+def test_the_kind_is_chosen_by_the_first_labels(labels: list[LabelValue], kind: str, reason: str) -> None:
+    """Guessing wrong makes nonsense of a replay, so the rule is fixed and the reason told."""
+    chosen = choose_kind(records(*labels))
+
+    assert chosen.kind == kind
+    assert chosen.reason.startswith(reason)
+
+
+def test_records_that_cannot_be_read_do_not_stop_the_choice() -> None:
+    """One broken line at the top of a file says nothing about the rest."""
+    assert choose_kind([Record(b"broken", AT), *records("a", "b")]).kind == "classification"
+
+
+def test_without_labels_there_is_nothing_to_choose_by() -> None:
+    """Then somebody who knows must say."""
+    with pytest.raises(ConfigError, match="wanted --kind classification or regression"):
+        choose_kind(records(None, None))
+
+
+def test_a_signal_stops_and_a_second_one_acts_as_before() -> None:
+    """An orderly stop first; whoever signals again cannot wait for it."""
+    second: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _frame: second.append(number))
+    try:
+        with stop_on_signals() as stop:
+            assert not stop.is_set()
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert stop.wait(5)
+            assert second == []
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert second == [signal.SIGTERM]
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_a_state_directory_has_one_owner(tmp_path: Path) -> None:
+    """Two services writing one snapshot would each undo the other's learning, without a word."""
+    with (
+        owned(tmp_path / "state"),
+        pytest.raises(ConfigError, match="another streammeta works there"),
+        owned(tmp_path / "state"),
+    ):
+        pass
+    with owned(tmp_path / "state"):
+        pass
+
+
+SETTINGS = EngineSettings(
+    kind="regression",
+    learner=LearnerSettings(hidden=8, encoded=4, memories=(20.0,)),
+    meta=MetaSettings(mode="off"),
+    drift=DriftSettings(),
+    memory=MemorySettings(window=32),
+)
+
+
+def saved(directory: Path) -> None:
+    values = [
+        json.dumps({"task": f"t{i % 4}", "ts": 1000.0 + i, "x": [i % 5], "y": (i % 5) * (i % 4) + 0.5}).encode()
+        for i in range(90)
+    ]
+    Service(
+        Engine(SETTINGS),
+        None,
+        decoder=Decoder(),
+        options=Options(snapshot=snapshot_path(directory)),
+        metrics=Metrics(CollectorRegistry()),
+        health=Health(lambda: 0.0),
+    ).run(MemorySource(values), threading.Event())
+
+
+def test_inspect_reads_a_snapshot_without_its_settings(tmp_path: Path) -> None:
+    """Whoever looks at a snapshot has it, and maybe nothing else."""
+    saved(tmp_path)
+
+    tasks = inspect(tmp_path)
+
+    assert inspect(snapshot_path(tmp_path)) == tasks
+    assert {task.task: task.labelled for task in tasks} == {"t0": 23, "t1": 23, "t2": 22, "t3": 22}
+    assert max(task.last_seen_at or 0 for task in tasks) == 1089.0
+    for order in ORDERS.values():
+        assert len(sorted(tasks, key=order)) == 4
+    assert sorted(tasks, key=ORDERS["age"])[-1].labelled == 23
+
+
+def test_inspect_refuses_what_is_no_snapshot(tmp_path: Path) -> None:
+    """A wrong path and a wrong file are told apart from an empty service."""
+    with pytest.raises(SnapshotError, match="no snapshot there"):
+        inspect(tmp_path)
+    snapshot_path(tmp_path).write_bytes(b"something else")
+    with pytest.raises(SnapshotError, match="not a readable snapshot"):
+        inspect(tmp_path)

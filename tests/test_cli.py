@@ -1,0 +1,300 @@
+import gzip
+import json
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import structlog
+from typer.testing import CliRunner
+
+from streammeta import cli
+from streammeta.config import example
+
+RUNNER = CliRunner()
+CLASSIFICATION = {"accuracy", "kappa", "macro_f1", "log_loss"}
+REGRESSION = {"mae", "rmse", "r2"}
+ALWAYS = {
+    "events",
+    "labelled",
+    "tasks",
+    "seconds",
+    "events_per_second",
+    "meta_updates",
+    "drifts",
+    "peak_rss_bytes",
+    "error_by_age",
+    "error_after_drift",
+    "rejected",
+    "seed",
+    "versions",
+    "settings",
+    "file",
+}
+
+
+@pytest.fixture(autouse=True)
+def _a_small_learner(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Commands read the environment, which here makes them quick; and they set up logs, which is undone."""
+    for name, value in {"LEARNER__HIDDEN": "8", "LEARNER__ENCODED": "4", "META__EVERY_EVENTS": "64"}.items():
+        monkeypatch.setenv(f"STREAMMETA_{name}", value)
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:], root.level = handlers, level
+    logging.captureWarnings(capture=False)
+    structlog.reset_defaults()
+
+
+def invoke(*arguments: object, code: int = 0) -> tuple[str, str]:
+    result = RUNNER.invoke(cli.app, [str(one) for one in arguments])
+    assert result.exit_code == code, (result.output, result.exception)
+    return result.stdout, result.stderr
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str]:
+    """Exit status and standard error of a command that fails, run as `streammeta` is."""
+    monkeypatch.setattr(sys, "argv", ["streammeta", *map(str, arguments)])
+    with pytest.raises(SystemExit) as left:
+        cli.main()
+    return int(left.value.code or 0), capsys.readouterr().err
+
+
+@pytest.fixture
+def stream(tmp_path: Path) -> Path:
+    file = tmp_path / "stream.jsonl.gz"
+    invoke("simulate", "shared-representation", "--events", 400, "--tasks", 5, "--seed", 2, "--to", file)
+    return file
+
+
+def test_replay_reports_everything_that_was_promised(stream: Path, tmp_path: Path) -> None:
+    """The report's JSON is what scripts and comparisons are built on."""
+    out, err = invoke("replay", stream, "--limit", 300, "--seed", 3, "--json", tmp_path / "new" / "report.json")
+
+    report = json.loads((tmp_path / "new" / "report.json").read_text())
+    assert report.keys() >= ALWAYS | CLASSIFICATION
+    assert (report["events"], report["labelled"], report["tasks"], report["seed"]) == (300, 300, 5, 3)
+    assert list(report["error_by_age"]) == ["1", "2", "3-5", "6-10", "11-20", "21-50", "51+"]
+    assert report["settings"]["learner"]["encoded"] == 4
+    assert "accuracy: " in out
+    assert "classification (2 different whole numbers in the first 400 labels" not in err
+    assert "classification (2 different whole numbers in the first 300 labels, at most 50)" in err
+
+
+def test_replay_of_numbers_is_a_regression_without_being_told(tmp_path: Path) -> None:
+    """`streammeta replay FILE` must do the right thing for the two kinds of files people have."""
+    file = tmp_path / "sines.csv"
+    file.write_text("a,task,y\n" + "".join(f"{i % 7},t{i % 2},{i % 7 * 0.5 + 0.25}\n" for i in range(200)))
+
+    invoke("replay", file, "--json", tmp_path / "report.json")
+
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report.keys() >= ALWAYS | REGRESSION
+    assert (report["kind"], report["events"], report["tasks"]) == ("regression", 200, 2)
+
+
+def test_replay_twice_with_a_seed_is_the_same_replay(stream: Path) -> None:
+    """A figure nobody can repeat is no figure."""
+    told = []
+    for _ in range(2):
+        out, _ = invoke("replay", stream, "--seed", 5, "--json", "-")
+        told.append(
+            {k: v for k, v in json.loads(out).items() if k not in ("seconds", "events_per_second", "peak_rss_bytes")}
+        )
+
+    assert told[0] == told[1]
+
+
+def test_replay_writes_what_kafka_would_get(stream: Path, tmp_path: Path) -> None:
+    """With --out a replay is a dry run of the service: the same records, in files."""
+    records = gzip.decompress(stream.read_bytes()).splitlines()
+    broken = tmp_path / "broken.jsonl"
+    broken.write_bytes(b"\n".join([*records[:50], b"not json", b'{"x": [1, "a"]}', *records[50:100]]) + b"\n")
+
+    out, _ = invoke("replay", broken, "--out", tmp_path / "out")
+
+    predictions = [json.loads(line) for line in (tmp_path / "out" / "predictions.jsonl").read_bytes().splitlines()]
+    dead = [json.loads(line) for line in (tmp_path / "out" / "dead-letters.jsonl").read_bytes().splitlines()]
+    assert len(predictions) == 100
+    assert predictions[-1]["source"] == "broken.jsonl/0/101"
+    assert [one["headers"]["origin"] for one in dead] == ["broken.jsonl/0/50", "broken.jsonl/0/51"]
+    assert "rejected: 2" in out
+
+
+def test_configuration_says_what_to_predict_unless_the_command_line_does(stream: Path, tmp_path: Path) -> None:
+    """The nearer instruction wins, and the reason is told."""
+    config = tmp_path / "c.toml"
+    config.write_text('[app]\nkind = "regression"\n')
+
+    _, configured = invoke("replay", stream, "--config", config, "--limit", 20)
+    _, asked = invoke("replay", stream, "--config", config, "--kind", "classification", "--limit", 20)
+    _, chosen = invoke("replay", stream, "--config", config, "--kind", "auto", "--limit", 20)
+
+    assert "regression (as the configuration says)" in configured
+    assert "classification (as asked for)" in asked
+    assert "classification (2 different whole numbers" in chosen
+
+
+def test_simulate_sends_the_same_stream_for_the_same_seed() -> None:
+    """A seed is a promise."""
+    first, _ = invoke("simulate", "switching-sinusoids", "--events", 30, "--seed", 4, "--set", "drift=gradual")
+    second, err = invoke("simulate", "switching-sinusoids", "--events", 30, "--seed", 4, "--set", "drift=gradual")
+    other, _ = invoke("simulate", "switching-sinusoids", "--events", 30, "--seed", 5, "--set", "drift=gradual")
+
+    assert first == second != other
+    assert [json.loads(line)["id"] for line in first.splitlines()] == [str(i) for i in range(30)]
+    assert "30 events sent to -" in err
+
+
+def test_simulate_lists_its_scenarios_with_their_settings() -> None:
+    """Nobody should have to read the code to find a scenario's name."""
+    out, _ = invoke("simulate", "--list")
+
+    for name in ("shared-representation", "switching-sinusoids", "recurring-concepts", "concept_events="):
+        assert name in out
+
+
+def test_demo_ends_by_itself_and_compares(tmp_path: Path) -> None:
+    """The first thing a newcomer runs; it must end, and it must say something."""
+    out, err = invoke("demo", "--events", 600, "--json", tmp_path / "demo.json")
+
+    report = json.loads((tmp_path / "demo.json").read_text())
+    assert report["events"] == 600
+    assert set(report["learners"]) == {"streammeta", "one model for all", "one model a task"}
+    assert report["learners"]["streammeta"]["error"] == pytest.approx(1 - report["accuracy"])
+    assert report["published"]["predictions"] == 600
+    assert "metrics at http://127.0.0.1:" in err
+    assert "error at a task's n-th label" in out
+
+
+def test_config_prints_the_example() -> None:
+    """`streammeta config > streammeta.toml` is how one begins."""
+    assert invoke("config")[0] == example()
+
+
+def test_version_and_help_are_there() -> None:
+    """What everybody tries first."""
+    assert invoke("--version")[0].startswith("streammeta 0.")
+    help_, _ = invoke("--help")
+    for command in ("run", "replay", "simulate", "demo", "inspect", "config"):
+        assert command in help_
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (["replay", "nowhere.csv"], 1, "nowhere.csv: cannot be read"),
+        (["replay", "data.parquet"], 1, "data.parquet: of a kind not known"),
+        (["run", "--config", "nowhere.toml"], 2, "nowhere.toml: no such file"),
+        (["simulate", "no-such-world", "--to", "-"], 2, "no scenario 'no-such-world'"),
+        (["simulate", "sea", "--set", "noise"], 2, "--set noise: wanted name=value"),
+        (["simulate", "sea", "--set", "noise=much"], 2, "noise"),
+        (["simulate", "sea", "--to", "kafka://localhost:9092"], 2, "wanted kafka://host:port/topic"),
+        (["simulate", "sea", "--to", "kafka://localhost/topic"], 2, "wanted host:port"),
+        (["simulate", "sea", "--to", "sea.csv"], 2, "wanted a .jsonl or .jsonl.gz file"),
+        (["inspect", "nowhere"], 1, "nowhere: no snapshot there"),
+    ],
+)
+def test_what_cannot_be_done_is_told_in_one_line(
+    arguments: list[str], code: int, told: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A traceback tells a developer where; a line tells a user what to do."""
+    status, err = failing(monkeypatch, capsys, *arguments)
+
+    (line,) = err.splitlines()
+    assert status == code
+    assert line.startswith("streammeta: error: ")
+    assert told in line
+
+
+def test_every_wrong_setting_is_a_line_and_the_status_is_2(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Status 2 tells a supervisor that starting again will not help."""
+    config = tmp_path / "c.toml"
+    config.write_text('[app]\nkind = "fast"\n[inputs]\n[http]\nport = "x"\n')
+    missing = failing(monkeypatch, capsys, "run", "--config", config)
+    config.write_text('[app]\nkind = "fast"\n[http]\nport = "x"\n')
+    wrong = failing(monkeypatch, capsys, "run", "--config", config)
+
+    assert missing == (2, f"streammeta: error: {config}: [inputs]: no such section; did you mean input?\n")
+    assert wrong[0] == 2
+    assert [line.split(": ")[3] for line in wrong[1].splitlines()] == ["[app] kind", "[http] port"]
+
+
+def test_an_unreachable_broker_is_told_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The second commonest failure at start; it must end, and soon."""
+    with socket.socket() as unheard:  # bound, but nobody listens
+        unheard.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{unheard.getsockname()[1]}"
+        monkeypatch.setenv("STREAMMETA_KAFKA__BOOTSTRAP_SERVERS", address)
+        monkeypatch.setenv("STREAMMETA_KAFKA__CONNECT_TIMEOUT_SECONDS", "0.3")
+        monkeypatch.setenv("STREAMMETA_HTTP__PORT", "0")
+        monkeypatch.setenv("STREAMMETA_LOG__LEVEL", "error")
+        monkeypatch.setenv("STREAMMETA_STATE__DIRECTORY", str(tmp_path))
+
+        status, err = failing(monkeypatch, capsys, "run")
+
+    (line,) = err.splitlines()
+    assert status == 1
+    assert line.startswith(f"streammeta: error: kafka: no broker answers on {address}")
+
+
+def test_a_port_in_use_and_a_state_directory_in_use_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two services started by mistake must not share a snapshot, nor one of them serve the other's metrics."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        monkeypatch.setenv("STREAMMETA_HTTP__HOST", "127.0.0.1")
+        monkeypatch.setenv("STREAMMETA_HTTP__PORT", str(taken.getsockname()[1]))
+        port = failing(monkeypatch, capsys, "run")
+    monkeypatch.setenv("STREAMMETA_HTTP__ENABLED", "false")
+    monkeypatch.setenv("STREAMMETA_STATE__DIRECTORY", "/proc/streammeta")
+    unwritable = failing(monkeypatch, capsys, "run")
+
+    assert (port[0], "is in use by another process" in port[1]) == (1, True)
+    assert (unwritable[0], "[state] directory /proc/streammeta: cannot be written" in unwritable[1]) == (2, True)
+
+
+def test_the_installed_program_leaves_no_traceback(tmp_path: Path) -> None:
+    """What a shell or a supervisor sees: status and standard error of the real process."""
+    program = Path(sys.executable).with_name("streammeta")
+    environment = {**os.environ, "STREAMMETA_META__MOED": "sync"}
+
+    result = subprocess.run(
+        [program, "run"], capture_output=True, text=True, timeout=60, env=environment, cwd=tmp_path, check=False
+    )
+
+    assert result.returncode == 2
+    assert (
+        result.stderr
+        == "streammeta: error: environment STREAMMETA_META__MOED: [meta] moed: no such setting; did you mean mode?\n"
+    )
+    assert result.stdout == ""
+
+
+def test_an_endless_simulation_ends_on_sigterm_with_whole_lines(tmp_path: Path) -> None:
+    """A producer that is stopped must not leave half a record behind."""
+    program = Path(sys.executable).with_name("streammeta")
+    command = [program, "simulate", "sea", "--rate", "2000", "--to", "-"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        first = process.stdout.readline()
+        process.send_signal(signal.SIGTERM)
+        rest, err = process.stdout.read(), process.stderr.read()
+        process.wait(timeout=60)
+
+    lines = (first + rest).splitlines()
+    assert process.returncode == 0
+    assert all(json.loads(line)["x"] for line in lines)
+    assert f"{len(lines):,} events sent".encode() in err

@@ -1,0 +1,126 @@
+"""Names to slots, numbers to scale."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streammeta.errors import EventError
+from streammeta.event import Event, Origin
+from streammeta.features import FeatureSpace, RunningScaling
+
+NUMBERS = st.floats(-1e6, 1e6, width=32)
+
+
+def event(x: object) -> Event:
+    return Event(x, "t", Origin("topic", 1, 2))  # type: ignore[arg-type]
+
+
+def test_names_keep_their_slots_whatever_the_order() -> None:
+    """River's checks, and real producers, shuffle, drop and add features."""
+    space = FeatureSpace(10)
+
+    space.slots({"a": 1.0, "b": 2.0})
+    shuffled = space.slots({"c": 3.0, "b": 2.0, "a": 1.0})
+
+    assert sorted(shuffled) == [(0, 1.0), (1, 2.0), (2, 3.0)]
+
+
+def test_every_value_of_a_category_has_a_slot_apart_from_the_number_of_that_name() -> None:
+    """A field that is sometimes text must not be read as a number."""
+    space = FeatureSpace(10)
+
+    filled = [space.slots({"size": value}) for value in ("L", 3.0, "M", "L", True)]
+
+    assert filled == [[(0, 1.0)], [(1, 3.0)], [(2, 1.0)], [(0, 1.0)], [(1, 1.0)]]
+    assert space.categories.tolist() == [True, False, True]
+
+
+def test_names_beyond_the_limit_are_left_out_and_counted() -> None:
+    """A producer that puts ids into names must not fill the memory."""
+    space = FeatureSpace(2)
+
+    filled = space.slots({"a": 1.0, "b": 2.0, "c": 3.0, "d": 4.0})
+
+    assert filled == [(0, 1.0), (1, 2.0)]
+    assert space.ignored == 2
+
+
+def test_the_fan_in_of_a_slot_is_what_its_event_brought() -> None:
+    """Weights are scaled by it, so it may not depend on how events were grouped."""
+    space = FeatureSpace(10)
+
+    space.slots({"a": 1.0, "b": 2.0})
+    space.slots({"c": 1.0})
+
+    assert space.fan_in == [2, 2, 3]
+
+
+def test_dump_and_load_make_the_same_space() -> None:
+    """After a restart, a slot that meant something else would be silent nonsense."""
+    space = FeatureSpace(10)
+    space.slots({"a": 1.0, "colour": "red"})
+    space.check(event([1.0, 2.0]))
+
+    again = FeatureSpace(10)
+    again.load(space.dump())
+
+    assert again.slots({"colour": "red", "a": 2.0}) == [(1, 1.0), (0, 2.0)]
+    assert again.fan_in == space.fan_in
+    with pytest.raises(EventError, match="has 3 numbers, wanted 2"):
+        again.check(event([1.0, 2.0, 3.0]))
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), 1e39, 10**400])
+def test_numbers_that_float32_cannot_hold_are_refused(bad: float) -> None:
+    """One of them would turn every sum it enters into inf."""
+    with pytest.raises(EventError, match="topic/1/2: a feature is"):
+        FeatureSpace(10).check(event({"a": bad}))
+
+
+@given(st.lists(st.lists(NUMBERS, min_size=2, max_size=2), min_size=20, max_size=60), st.integers(1, 19))
+def test_running_moments_are_those_of_numpy_in_any_grouping(rows: list[list[float]], cut: int) -> None:
+    """Normalization must not depend on polls either, and must be right (but for outliers, cut on purpose)."""
+    xs = np.array(rows, np.float32)
+    whole, parts = RunningScaling(), RunningScaling()
+    whole.observe(xs)
+    parts.observe(xs[:cut])
+    parts.observe(xs[cut:])
+
+    np.testing.assert_array_equal(whole.moments, parts.moments)
+    inlying = np.abs(xs[16:] - xs[:16].mean(0)) < 5 * xs[:16].std(0)
+    if inlying.all():
+        np.testing.assert_allclose(whole.moments[1], xs.astype(float).mean(0), rtol=1e-6, atol=1e-3)
+
+
+def test_scaling_leaves_categories_and_constants_alone() -> None:
+    """A constant has no spread to divide by; 0 and 1 of a category are a scale already."""
+    running = RunningScaling()
+    xs = np.array([[5.0, np.nan, 2.0], [5.0, 1.0, 4.0], [5.0, 1.0, 6.0]], np.float32)
+
+    running.observe(xs)
+    scaling = running.read(np.array([False, True, False]))
+
+    assert scaling.gain.tolist()[:2] == [1.0, 1.0]
+    assert scaling.shift.tolist() == [5.0, 0.0, 4.0]
+    assert scaling.gain[2] == pytest.approx(1 / np.std([2, 4, 6]))
+
+
+def test_an_outlier_moves_the_moments_little() -> None:
+    """One absurd reading must not flatten a feature for the next twenty thousand events."""
+    running = RunningScaling()
+    running.observe(np.random.default_rng(0).normal(size=(100, 1)).astype(np.float32))
+
+    running.observe(np.array([[1e30]], np.float32))
+
+    assert running.read(np.array([False])).gain[0] > 0.5
+
+
+def test_missing_numbers_do_not_count() -> None:
+    """A feature seen seldom has its own count."""
+    running = RunningScaling()
+
+    running.observe(np.array([[1.0], [np.nan], [3.0]], np.float32))
+
+    assert running.moments[0].tolist() == [2.0]
+    assert running.moments[1].tolist() == [2.0]
