@@ -35,9 +35,13 @@ signals in 1,000 events. Noise: the same on steady streams of calibrated predict
     hddm-w         ours (drift_confidence 0.01)        27 %    10    0.0    2.1    0.123
     =============  ==================================  =====  =====  =====  =====  ======
 
-With numbers (`switching-sinusoids`) ADWIN's default finds 98 %, after 4 events, with 0.04 false signals in 1,000.
 ADWIN is the default because it measures the noise of each task, which Page-Hinkley's one threshold does not. Its delta
 is no probability any more above 1: the bound it enters is that conservative on windows of a hundred events.
+
+With the engine itself (20 tasks, response "mix", second half of the stream, mean of 4 seeds) the default finds 79 % of
+the switches of `shared-representation` after 12 events with 0.8 false signals in 1,000, and the error falls from 0.214
+without a detector to 0.201. On `switching-sinusoids` the absolute error falls from 0.338 to 0.270, with 5.5 false
+signals in 1,000; delta 1 has 0.265 and 3.8 there.
 """
 
 import math

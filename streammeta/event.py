@@ -17,6 +17,8 @@ TaskFrom: TypeAlias = Literal["field", "key", "header"]
 
 _LARGEST = 3.0e38  # features live as float32; its largest finite value is 3.4e38
 _EXACT = 2**53  # whole numbers above it have no exact float
+_LATEST = 1e11  # seconds since 1970: the year 5138; what is later are milliseconds
+_LONGEST = 1_000  # characters of a tag, an id, a name or a class
 _SHOWN = 200  # characters of a refused value that a message repeats
 
 
@@ -116,9 +118,9 @@ class Decoder:
             fields = self._json.decode(record.value)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OverflowError, ValueError) as err:
             raise EventError(f"{at}: not an event: {str(err)[:_SHOWN]}") from err
-        task = self._task(record, fields)
+        task = _short(self._task(record, fields), "the task tag", at)
         y = _label(fields.y, at)
-        id_ = None if fields.id is None else str(fields.id)
+        id_ = None if fields.id is None else _short(str(fields.id), "`id`", at)
         if fields.x is None:
             if id_ is None or y is None:
                 raise EventError(f"{at}: neither an event nor a late label; wanted `x`, or `id` and `y`")
@@ -151,7 +153,13 @@ def _label(y: LabelValue | None, at: Origin) -> LabelValue | None:
         if not abs(y) < _LARGEST:  # also NaN
             raise EventError(f"{at}: `y` is {str(y)[:_SHOWN]}, wanted a number below {_LARGEST:.0e} or a class name")
         return int(y) if float(y).is_integer() and abs(y) <= _EXACT else float(y)
-    return y
+    return None if y is None else _short(y, "`y`", at)
+
+
+def _short(text: str, what: str, at: Origin) -> str:
+    if len(text) > _LONGEST:
+        raise EventError(f"{at}: {what} has {len(text)} characters, wanted at most {_LONGEST}: {text[:50]!r}…")
+    return text
 
 
 def _check_features(x: Mapping[str, Feature] | Sequence[float | None], at: Origin) -> None:
@@ -159,6 +167,10 @@ def _check_features(x: Mapping[str, Feature] | Sequence[float | None], at: Origi
         raise EventError(f"{at}: `x` is empty, wanted at least one feature")
     named = x.items() if isinstance(x, Mapping) else enumerate(x)
     for name, value in named:
+        if isinstance(name, str):
+            _short(name, "the name of a feature", at)
+        if isinstance(value, str):
+            _short(value, f"feature {str(name)[:_SHOWN]!r}", at)
         if isinstance(value, float) and not abs(value) < _LARGEST:  # also NaN
             raise EventError(
                 f"{at}: feature {str(name)[:_SHOWN]!r} is {value}, wanted a finite number below {_LARGEST:.0e}, or null"
@@ -174,4 +186,6 @@ def _seconds(ts: float | str | None, record: Record, at: Origin) -> float | None
         except ValueError as err:
             raise EventError(f"{at}: `ts` is {ts[:_SHOWN]!r}, wanted seconds since 1970 or ISO 8601 text") from err
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    if not abs(ts) <= _LATEST:
+        raise EventError(f"{at}: `ts` is {ts}, wanted seconds since 1970; are these milliseconds?")
     return ts

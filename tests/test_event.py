@@ -242,3 +242,20 @@ def test_events_cannot_be_changed_and_origins_print_as_in_messages():
     for field in fields(event):
         with pytest.raises(FrozenInstanceError):
             setattr(event, field.name, None)
+
+
+@pytest.mark.parametrize("ts", [1.7e12, -1.7e12, 1e300])
+def test_milliseconds_are_not_taken_for_seconds(ts: float) -> None:
+    """A time in the year 55,000 would break whoever shows it."""
+    with pytest.raises(EventError, match="are these milliseconds"):
+        Decoder().decode(Record(b'{"x": [1], "ts": %r}' % ts, Origin("events", 0, 1)))
+
+
+@pytest.mark.parametrize(
+    "value",
+    ['{"x": [1], "task": "%s"}', '{"x": [1], "id": "%s"}', '{"x": [1], "y": "%s"}', '{"x": {"%s": 1}}', '{"x": {"a": "%s"}}'],
+)
+def test_endless_text_is_refused(value: str) -> None:
+    """Tags, ids and names are kept in memory; a megabyte of them each would end the process."""
+    with pytest.raises(EventError, match="wanted at most 1000"):
+        Decoder().decode(Record((value % ("a" * 1001)).encode(), Origin("events", 0, 1)))

@@ -8,12 +8,13 @@ else gets the partitions: so what is committed in ``on_revoked`` is what the nex
 
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any, Final, Literal, TypeAlias
 
 from kafka import ConsumerRebalanceListener, KafkaConsumer, KafkaProducer, OffsetAndMetadata, TopicPartition
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.errors import FencedInstanceIdError, KafkaError, KafkaTimeoutError, UnknownError
+from kafka.structs import MemberState
 
 from streammeta.errors import TransportError
 from streammeta.event import Origin, Record
@@ -122,6 +123,8 @@ class KafkaSource:
             raise TransportError(f"{self._where}: cannot commit {', '.join(foreign)}: not ours (any more)")
         if not positions:
             return
+        if self._consumer.group_metadata().state is MemberState.REBALANCING:  # the client would wait in vain
+            raise TransportError(f"{self._where}: offsets not committed: partitions are being shared out; poll first")
         offsets = {
             TopicPartition(*partition): OffsetAndMetadata(offset, "", -1) for partition, offset in positions.items()
         }
@@ -226,6 +229,27 @@ class _Consumer(KafkaConsumer):  # type: ignore[misc]  # kafka-python has no typ
     """A consumer that lets its owner act between two rounds of a poll: after a join, before the next."""
 
     between_rounds: Callable[[], None] = staticmethod(lambda: None)
+
+    def __init__(self, **configs: Any) -> None:  # noqa: ANN401 (kafka-python has no types)
+        super().__init__(**configs)
+        self._keep_finished_joins()
+
+    def _keep_finished_joins(self) -> None:
+        """Let the next poll take up a join that finished between two polls.
+
+        kafka-python (3.0.12) throws such a join away and starts another, which makes every other member join again
+        too: a group whose members do some work between their polls can go on like that for minutes.
+        """
+        coordinator = self._coordinator
+        join: Callable[[], Awaitable[bytes]] = coordinator._do_join_and_sync_async
+        finished: list[bytes] = []  # the assignment that the last join brought
+
+        async def join_once() -> bytes:
+            if not (finished and coordinator.rebalance_in_progress()):  # in progress until a poll takes it up
+                finished[:] = [await join()]
+            return finished[0]
+
+        coordinator._do_join_and_sync_async = join_once
 
     def _poll_once(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 (kafka-python has no types)
         records = super()._poll_once(*args, **kwargs)
