@@ -90,9 +90,7 @@ def main(arguments: list[str] | None = None) -> int:
             health=Health(time.monotonic),
             observers=(watch,),
         )
-        summary = service.run(
-            MemorySource(records(events, options.tasks), forget_committed=True), threading.Event()
-        )
+        summary = service.run(MemorySource(records(events, options.tasks), forget_committed=True), threading.Event())
         stats = engine.stats()
     warm = [size for n, size in watch.seen if n >= events // 4]
     grown = warm[-1] / warm[0] - 1

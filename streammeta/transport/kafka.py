@@ -162,7 +162,7 @@ class KafkaSource:
             "allow_auto_create_topics": False,
             "partition_assignment_strategy": [CooperativeStickyAssignor()],
             "session_timeout_ms": session_ms,
-            "heartbeat_interval_ms": min(3000, session_ms // 4),
+            "heartbeat_interval_ms": min(1000, session_ms // 4),  # how soon a member learns that others came or went
             "max_poll_interval_ms": round(settings.max_poll_interval_seconds * 1000),
             "max_poll_records": settings.max_poll_records,
             "fetch_max_wait_ms": round(settings.fetch_wait_seconds * 1000),
@@ -242,11 +242,12 @@ class _Consumer(KafkaConsumer):  # type: ignore[misc]  # kafka-python has no typ
         """
         coordinator = self._coordinator
         join: Callable[[], Awaitable[bytes]] = coordinator._do_join_and_sync_async
-        finished: list[bytes] = []  # the assignment that the last join brought
+        finished: list[bytes] = []  # what the last join brought, unless it failed
 
         async def join_once() -> bytes:
             if not (finished and coordinator.rebalance_in_progress()):  # in progress until a poll takes it up
-                finished[:] = [await join()]
+                finished.clear()
+                finished.append(await join())
             return finished[0]
 
         coordinator._do_join_and_sync_async = join_once

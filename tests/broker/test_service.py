@@ -20,6 +20,7 @@ from streammeta.transport.file import FileSource
 from streammeta.transport.kafka import KafkaSettings
 from tests.broken import broken_values
 from tests.broker.running import RunningBroker
+from tests.test_readme import examples
 
 STREAMMETA = str(Path(sys.executable).with_name("streammeta"))
 CreateTopic = Callable[[str, int], str]
@@ -281,3 +282,20 @@ def test_a_missing_topic_is_said_in_one_line(broker: RunningBroker, topic: str, 
     (line,) = [line for line in said.splitlines() if line.startswith("streammeta: error:")]
     assert topic in line
     assert "does not exist" in line
+
+
+def test_the_readmes_service_example_runs(
+    broker: RunningBroker, topic: str, create_topic: CreateTopic, start: Callable[..., Running]
+) -> None:
+    """What a newcomer types first: simulate into a topic, then run."""
+    (block,) = examples("service")
+    simulate, run = block.splitlines()
+    assert run == "streammeta run"
+    create_topic(topic, 4)
+
+    command = simulate.replace("localhost:9092/events", f"{broker.bootstrap}/{topic}").replace("20000", "2000").split()
+    subprocess.run([STREAMMETA, *command[1:]], check=True, capture_output=True, timeout=PATIENCE)
+    service = start(topic)
+    service.wait_for('streammeta_events_total{fate="learned"}', 2000)
+
+    assert service.stop() == 0
