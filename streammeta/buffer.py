@@ -24,7 +24,7 @@ _CLIP = 6.0  # as on the event path
 class SegmentSettings(BaseModel, frozen=True, extra="forbid"):
     """What one meta-update learns from."""
 
-    tasks: int = Field(4, ge=1, le=4096, description="Segments in one meta-update, each of one task.")
+    tasks: int = Field(12, ge=1, le=4096, description="Segments in one meta-update, each of one task.")
     length: int = Field(64, ge=2, le=4096, description="Labelled events in a segment.")
     shortest: int = Field(8, ge=2, description="Tasks with fewer labelled events are not drawn.")
     burn_in_share: float = Field(

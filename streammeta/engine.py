@@ -22,8 +22,8 @@ from streammeta.event import Event, Label
 from streammeta.features import FeatureSpace
 from streammeta.judge import read, score
 from streammeta.labels import LabelSpace, Waiting, WaitingRoom
-from streammeta.meta import LearnerSettings, Work, exact_heads, outer_step
-from streammeta.meta.base import Floats, Kind, Response
+from streammeta.meta import LearnerSettings, ensemble, exact_heads, outer_step
+from streammeta.meta.base import Floats, Kind, Response, Segment
 from streammeta.outcome import EngineStats, MetaResult, Outcome, Signal, TaskSummary
 from streammeta.shared import Shared, device
 from streammeta.snapshot import Snapshot
@@ -42,6 +42,7 @@ __all__ = [
     "TaskSummary",
 ]
 
+_SEED_STRIDE = 7919  # between the seeds of an ensemble's members
 _HOUSEKEEPING_EVENTS = 1024  # how often the spill is looked after where meta-updates do not set the rhythm
 _REBUILD_SHARE = 16  # a window of n events is rebuilt at most once in n / 16 events of its task
 _ERROR_EVENTS = 50  # what a task's running error looks back on
@@ -107,7 +108,12 @@ class Engine:
     def __init__(self, settings: EngineSettings) -> None:
         self.settings = settings
         memory = settings.memory
-        self._method = exact_heads(settings.learner, settings.kind, settings.seed)
+        self._method = ensemble(
+            [
+                exact_heads(settings.learner, settings.kind, settings.seed + _SEED_STRIDE * member)
+                for member in range(settings.learner.members)
+            ]
+        )
         self._features = FeatureSpace(memory.max_features)
         self._labels = LabelSpace(settings.kind, memory.max_classes)
         self._waiting = WaitingRoom(memory.max_waiting)
@@ -233,10 +239,11 @@ class Engine:
             columns, outputs = self._tasks.columns, self._labels.outputs
             work = self._method.predict(self._shared.weights, columns, rows, xs, outputs)
         if len(learned) < len(items):
-            rows, xs, work = rows[learned], xs[learned], Work(*(part[learned] for part in work))
+            rows, xs, work = rows[learned], xs[learned], work.of(learned)
         ys = np.array([self._labels.number(items[i].source.y) for i in learned], np.float32)  # type: ignore[arg-type]
         self._method.adapt(self._shared.weights, columns, rows, work, ys)
         push(columns, rows, xs, ys)
+        columns["since"][rows] += 1
         self._counts.labelled += len(learned)
 
     def _judge(self, item: _Item, mean: Floats, variance: float) -> Outcome:
@@ -278,6 +285,7 @@ class Engine:
         """The law of these tasks changed: begin again, wholly or as the settings say."""
         response: Response = "reset" if wholly else self.settings.drift.response
         self._method.restart(self._shared.weights, self._tasks.columns, np.array(rows, np.int64), response)
+        self._tasks.columns["since"][rows] = 0
         if response == "reset":
             self._tasks.columns["pushed"][rows] = 0
         for row in rows:
@@ -318,8 +326,8 @@ class Engine:
             if columns["touched"][row] * _REBUILD_SHARE < min(pushed, self.settings.memory.window):
                 continue
             if pushed:
-                xs, ys = window(columns, row, len(self._features))
-                self._method.rebuild(self._shared.weights, columns, row, xs, ys, self._labels.outputs)
+                segment = Segment(*window(columns, row, len(self._features)), int(columns["since"][row]))
+                self._method.rebuild(self._shared.weights, columns, row, segment, self._labels.outputs)
             columns["version"][row], columns["touched"][row] = self._shared.version, 0
 
     def _rhythm(self) -> int:
@@ -356,9 +364,9 @@ class Engine:
         episodes = draw_episodes(self._tasks.columns, self._recent, scaling, settings.meta, settings.kind, self._random)
         if episodes is None:
             return None
-        state, loss, rate, where = self._shared.state, self._method.loss, settings.meta.rate, self._device
+        state, gradient, rate, where = self._shared.state, self._method.gradient, settings.meta.rate, self._device
         threads = settings.learner.threads
-        return lambda: MetaResult(outer_step(loss, state, episodes, rate=rate, device=where, threads=threads))
+        return lambda: MetaResult(outer_step(gradient, state, episodes, rate=rate, device=where, threads=threads))
 
     def finish_meta_update(self, result: MetaResult) -> None:
         """Adopt the new θ, unless its numbers were not finite; φ of each task follows when it is next touched."""
@@ -452,6 +460,7 @@ def _fingerprint(settings: EngineSettings) -> dict[str, Any]:
     """The settings that saved state depends on."""
     return {
         "app.kind": settings.kind,
+        "learner.members": settings.learner.members,
         "learner.hidden": settings.learner.hidden,
         "learner.encoded": settings.learner.encoded,
         "learner.memories": len(settings.learner.memories),

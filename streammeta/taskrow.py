@@ -27,6 +27,7 @@ def task_columns(method: Method, features: int, outputs: int, window: int) -> di
         "touched": Column((), np.int64),  # times seen since then
         "events": Column((), np.int64),
         "labelled": Column((), np.int64),
+        "since": Column((), np.int64),  # labelled events since the last drift
         "error": Column((), np.float64),
         "drifts": Column((), np.int64),
         "drift_at": Column((), np.float64, math.nan),

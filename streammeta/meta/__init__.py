@@ -1,8 +1,9 @@
 """Meta-learning methods as tuples of pure functions over visible state."""
 
 from streammeta.meta.base import Episodes, MetaState, Method, Theta, Work
+from streammeta.meta.ensemble import ensemble
 from streammeta.meta.exact_heads import LearnerSettings, exact_heads
-from streammeta.meta.outer import MetaStep, grow_outer, outer_step, start_outer
+from streammeta.meta.outer import MetaStep, by_autograd, grow_outer, outer_step, start_outer
 
 __all__ = [
     "Episodes",
@@ -12,6 +13,8 @@ __all__ = [
     "Method",
     "Theta",
     "Work",
+    "by_autograd",
+    "ensemble",
     "exact_heads",
     "grow_outer",
     "outer_step",

@@ -14,7 +14,20 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-__all__ = ["Episodes", "Floats", "Ints", "Kind", "MetaState", "Method", "Phi", "Response", "Scaling", "Theta", "Work"]
+__all__ = [
+    "Episodes",
+    "Floats",
+    "Ints",
+    "Kind",
+    "MetaState",
+    "Method",
+    "Phi",
+    "Response",
+    "Scaling",
+    "Segment",
+    "Theta",
+    "Work",
+]
 
 Floats: TypeAlias = npt.NDArray[np.float32]
 Ints: TypeAlias = npt.NDArray[np.int64]
@@ -42,14 +55,24 @@ class Episodes(NamedTuple):
     scored: torch.Tensor  # [B, L] 1 where the loss counts; 0 in a burn-in
 
 
+class Segment(NamedTuple):
+    """Labelled events of one task, oldest first."""
+
+    x: Floats  # [n, D] raw
+    y: Floats  # [n] class index, or raw target
+    since: int  # how many of the last ones came after the task's last drift
+
+
 class Work(NamedTuple):
     """What ``predict`` found, kept for ``adapt`` so that nothing is computed twice."""
 
     mean: Floats  # [N, C] class probabilities, or [N, 1] predictive mean
     variance: Floats  # [N] predictive variance; zeros for classes
-    z: Floats  # [N, m] encoded features
-    shared: Floats  # [N, C] what all tasks have in common
-    heads: Floats  # [N, K, C] probabilities of each head, or [N, K, 3] its mean, variance, leverage
+    kept: tuple[Floats, ...]  # what the method needs again, each [N, ...]
+
+    def of(self, which: Sequence[int]) -> "Work":
+        """The same for some of the events."""
+        return Work(self.mean[which], self.variance[which], tuple(part[which] for part in self.kept))
 
 
 class MetaState(NamedTuple):
@@ -73,5 +96,6 @@ class Method(NamedTuple):
     predict: Callable[[Any, Phi, Ints, Floats, int], Work]  # (weights, φ, rows, x [N, D], C)
     adapt: Callable[[Any, Phi, Ints, Work, Floats], None]  # (weights, φ, rows, work, y [N])
     restart: Callable[[Any, Phi, Ints, Response], None]  # the law of these tasks changed
-    rebuild: Callable[[Any, Phi, int, Floats, Floats, int], None]  # (weights, φ, row, xs [n, D], ys [n], C)
-    loss: Callable[[Theta, Episodes], torch.Tensor]  # the meta-objective, differentiable
+    rebuild: Callable[[Any, Phi, int, Segment, int], None]  # (weights, φ, row, the task's window, C)
+    loss: Callable[[Theta, Episodes], torch.Tensor]  # the meta-objective, a differentiable scalar
+    gradient: Callable[[Theta, Episodes], tuple[torch.Tensor, Theta]]  # its value and its gradient, as fast as can be

@@ -30,8 +30,9 @@ import torch
 from pydantic import BaseModel, Field
 from torch.nn.functional import one_hot
 
-from streammeta.meta.base import Episodes, Floats, Ints, Kind, Method, Phi, Response, Scaling, Theta, Work
+from streammeta.meta.base import Episodes, Floats, Ints, Kind, Method, Phi, Response, Scaling, Segment, Theta, Work
 from streammeta.meta.exact_kernel import Weights, adapt_rows, predict_classes, predict_values, rebuild_row
+from streammeta.meta.outer import by_autograd
 
 __all__ = ["LearnerSettings", "exact_heads"]
 
@@ -42,8 +43,9 @@ _PRIOR_COUNT, _NOISE_DECAY = 1.0, 0.99  # as in the kernel
 class LearnerSettings(BaseModel, frozen=True, extra="forbid"):
     """Size and starting point of the default learner."""
 
-    hidden: int = Field(48, ge=1, le=4096, description="Units of the encoder's hidden layer.")
-    encoded: int = Field(32, ge=1, le=512, description="Features the heads see; an event costs its square.")
+    members: int = Field(3, ge=1, le=64, description="Encoders in the ensemble, each with its own seed and episodes.")
+    hidden: int = Field(32, ge=1, le=4096, description="Units of an encoder's hidden layer.")
+    encoded: int = Field(16, ge=1, le=512, description="Features the heads see; an event costs its square.")
     memories: tuple[float, ...] = Field(
         (8.0, 40.0, 200.0),
         min_length=1,
@@ -61,7 +63,7 @@ def exact_heads(settings: LearnerSettings, kind: Kind, seed: int = 0) -> Method:
     >>> method = exact_heads(LearnerSettings(), "classification")
     >>> theta = method.grow(method.init(), [3, 3, 3], 2)
     >>> theta["w1"].shape, theta["w0"].shape
-    (torch.Size([3, 48]), torch.Size([33, 2]))
+    (torch.Size([3, 32]), torch.Size([17, 2]))
     """
     classify = kind == "classification"
     m, heads = settings.encoded + 1, len(settings.memories)
@@ -72,7 +74,6 @@ def exact_heads(settings: LearnerSettings, kind: Kind, seed: int = 0) -> Method:
             "B": ((heads, m, outputs), np.float32),
             "logw": ((heads,), np.float32),
             "noise": ((heads, 2), np.float32),
-            "since": ((), np.int64),
         }
 
     def predict(weights: Weights, phi: Phi, rows: Ints, x: Floats, outputs: int) -> Work:
@@ -85,22 +86,24 @@ def exact_heads(settings: LearnerSettings, kind: Kind, seed: int = 0) -> Method:
         else:
             state = (phi["A"], phi["B"], phi["logw"], phi["noise"])
             predict_values(weights, *state, rows, x, mean, variance, z, shared, each)
-        return Work(mean, variance, z, shared, each)
+        return Work(mean, variance, (z, shared, each))
 
     def adapt(weights: Weights, phi: Phi, rows: Ints, work: Work, y: Floats) -> None:
-        state = (phi["A"], phi["B"], phi["logw"], phi["noise"], phi["since"])
-        adapt_rows(weights, *state, rows, work.z, work.shared, work.heads, y, classify)
+        state = (phi["A"], phi["B"], phi["logw"], phi["noise"])
+        adapt_rows(weights, *state, rows, *work.kept, y, classify)
 
     def restart(weights: Weights, phi: Phi, rows: Ints, response: Response) -> None:
         affected = slice(None) if response == "reset" else int(np.argmax(weights.memory))
         for name in ("A", "B", "noise"):
             phi[name][rows, affected] = 0
         phi["logw"][rows] = 0
-        phi["since"][rows] = 0
 
-    def rebuild(weights: Weights, phi: Phi, row: int, xs: Floats, ys: Floats, outputs: int) -> None:
-        slowest, since = int(np.argmax(weights.memory)), int(phi["since"][row])
-        rebuild_row(weights, phi["A"][row], phi["B"][row], slowest, since, xs, ys, outputs, classify)
+    def rebuild(weights: Weights, phi: Phi, row: int, window: Segment, outputs: int) -> None:
+        slowest = int(np.argmax(weights.memory))
+        rebuild_row(weights, phi["A"][row], phi["B"][row], slowest, window.since, window.x, window.y, outputs, classify)
+
+    def loss(theta: Theta, episodes: Episodes) -> torch.Tensor:
+        return _loss(theta, episodes, settings.chunk, classify=classify)
 
     return Method(
         init=lambda: _init(settings, kind, seed),
@@ -111,7 +114,8 @@ def exact_heads(settings: LearnerSettings, kind: Kind, seed: int = 0) -> Method:
         adapt=adapt,
         restart=restart,
         rebuild=rebuild,
-        loss=lambda theta, episodes: _loss(theta, episodes, settings.chunk, classify=classify),
+        loss=loss,
+        gradient=by_autograd(loss),
     )
 
 

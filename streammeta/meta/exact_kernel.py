@@ -201,7 +201,7 @@ def _accumulate(A, B, memory, z, s, target, label):
 
 
 @njit(fastmath=_FAST, cache=True)
-def adapt_rows(w, A, B, logw, noise, since, rows, zs, shared, heads, ys, classify):
+def adapt_rows(w, A, B, logw, noise, rows, zs, shared, heads, ys, classify):
     """Learn labels ys [N] (class index or raw target): evidence and noise of each head, then A and B."""
     for e in range(rows.size):
         row = rows[e]
@@ -221,7 +221,6 @@ def adapt_rows(w, A, B, logw, noise, since, rows, zs, shared, heads, ys, classif
             _accumulate(A[row, k], B[row, k], w.memory[k], zs[e], shared[e], target, label)
         for k in range(w.memory.size):
             logw[row, k] -= top
-        since[row] += 1
 
 
 @njit(fastmath=_FAST, cache=True)

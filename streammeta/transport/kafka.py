@@ -130,6 +130,9 @@ class KafkaSource:
         }
         try:
             self._consumer.commit(offsets, timeout_ms=self._timeout_ms)
+        except KafkaTimeoutError as err:
+            seconds = self._timeout_ms / 1000
+            raise TransportError(f"{self._where}: offsets not committed: no answer within {seconds:g} s") from err
         except KafkaError as err:
             raise TransportError(f"{self._where}: offsets not committed: {err}") from err
 
@@ -226,20 +229,18 @@ class KafkaSource:
 
 
 class _Consumer(KafkaConsumer):  # type: ignore[misc]  # kafka-python has no types
-    """A consumer that lets its owner act between two rounds of a poll: after a join, before the next."""
+    """A consumer that lets its owner act between two rounds of a poll, and that takes up every join it began.
+
+    kafka-python (3.0.12) leaves a join running when a poll's time is over, and the next poll should take up its result.
+    It does not where the join ends between two polls: it joins again, which makes every other member join again too,
+    so that a group whose members work between their polls can go on like that for minutes. And where the join was
+    asked for by new metadata, it forgets the join altogether: the member stays without partitions, and without a word.
+    """
 
     between_rounds: Callable[[], None] = staticmethod(lambda: None)
 
     def __init__(self, **configs: Any) -> None:  # noqa: ANN401 (kafka-python has no types)
         super().__init__(**configs)
-        self._keep_finished_joins()
-
-    def _keep_finished_joins(self) -> None:
-        """Let the next poll take up a join that finished between two polls.
-
-        kafka-python (3.0.12) throws such a join away and starts another, which makes every other member join again
-        too: a group whose members do some work between their polls can go on like that for minutes.
-        """
         coordinator = self._coordinator
         join: Callable[[], Awaitable[bytes]] = coordinator._do_join_and_sync_async
         finished: list[bytes] = []  # what the last join brought, unless it failed
@@ -253,6 +254,8 @@ class _Consumer(KafkaConsumer):  # type: ignore[misc]  # kafka-python has no typ
         coordinator._do_join_and_sync_async = join_once
 
     def _poll_once(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 (kafka-python has no types)
+        if self._coordinator.rebalance_in_progress():
+            self._coordinator.request_rejoin()  # do not forget it
         records = super()._poll_once(*args, **kwargs)
         self.between_rounds()
         return records
@@ -323,6 +326,9 @@ class KafkaSink:
                 )
             try:
                 sent = self._producer.send(topic, message.value, message.key, list(message.headers))
+            except KafkaTimeoutError as err:
+                hint = "is the topic there, and the broker up?"
+                raise TransportError(f"{self._where}: topic {topic!r} took no message in time; {hint} ({err})") from err
             except KafkaError as err:
                 raise TransportError(f"{self._where}: topic {topic!r} does not take a message: {err}") from err
             sent.add_errback(self._note_failure[topic])

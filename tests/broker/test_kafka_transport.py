@@ -278,6 +278,30 @@ def test_a_member_that_was_silent_too_long_is_told_and_comes_back(
     source.commit(after(again))
 
 
+def test_members_that_work_between_short_polls_settle(
+    kafka: KafkaSettings, topic: str, create_topic: CreateTopic, opened: ExitStack
+) -> None:
+    """kafka-python forgets, or repeats without end, a join that finishes between two polls (see `_Consumer`)."""
+    create_topic(topic, 2)
+    told: list[str] = []
+    members = [
+        opened.enter_context(closing(KafkaSource(kafka, topic, topic, on_assigned=lambda _: told.append("assigned"))))
+        for _ in range(2)
+    ]
+    deadline = time.monotonic() + WAIT_SECONDS
+    settled_at = None
+    while time.monotonic() < deadline and (settled_at is None or time.monotonic() < settled_at + 2):
+        for member in members:
+            member.poll(1, 0.002)
+        time.sleep(0.02)  # the work
+        if settled_at is None and all(len(member.assigned()) == 1 for member in members):
+            settled_at = time.monotonic()
+            told.clear()
+
+    assert settled_at is not None
+    assert not told, "partitions went on moving"
+
+
 def test_on_assigned_may_seek_before_the_first_record(
     kafka: KafkaSettings, topic: str, create_topic: CreateTopic, opened: ExitStack
 ) -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from streammeta.meta import Episodes, LearnerSettings, Method, Theta, exact_heads
-from streammeta.meta.base import Kind, Phi, Scaling
+from streammeta.meta.base import Kind, Phi, Scaling, Segment
 
 KINDS: tuple[Kind, ...] = ("classification", "regression")
 FEATURES = 4
@@ -56,7 +56,7 @@ def prequential_loss(method: Method, theta: Theta, kind: Kind, xs: np.ndarray, y
         else:
             mixing = phi["logw"][0] + weights.log_mix
             mixing = mixing - np.logaddexp.reduce(mixing)
-            mean, variance = work.heads[0, :, 0], work.heads[0, :, 1]
+            mean, variance = work.kept[2][0, :, 0], work.kept[2][0, :, 1]
             total -= np.logaddexp.reduce(mixing - 0.5 * ((y - mean) ** 2 / variance + np.log(2 * np.pi * variance)))
         method.adapt(weights, phi, row, work, np.array([y], np.float32))
     return float(total / len(ys))
@@ -121,7 +121,7 @@ def test_a_rebuilt_task_is_the_task_that_learned_event_by_event(kind: Kind) -> N
         method.adapt(weights, phi, row, work, np.array([y], np.float32))
     learned = {name: array.copy() for name, array in phi.items()}
 
-    method.rebuild(weights, phi, 0, xs, ys, outputs)
+    method.rebuild(weights, phi, 0, Segment(xs, ys, 30), outputs)
 
     np.testing.assert_allclose(phi["A"], learned["A"], rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(phi["B"], learned["B"], rtol=1e-5, atol=1e-5)
@@ -146,9 +146,8 @@ def test_mix_restarts_the_slowest_head_and_reset_all(kind: Kind) -> None:
     assert not phi["B"][0, slow].any()
     np.testing.assert_array_equal(phi["A"][0, 1 - slow], kept)
     assert phi["logw"].tolist() == [[0.0, 0.0]]
-    assert phi["since"][0] == 0
 
-    method.rebuild(weights, phi, 0, xs, ys, outputs)
+    method.rebuild(weights, phi, 0, Segment(xs, ys, 0), outputs)
     assert not phi["A"][0, slow].any()  # nothing has come since the drift
 
     method.restart(weights, phi, row, "reset")
@@ -217,7 +216,7 @@ def test_a_head_with_an_exact_linear_law_finds_it() -> None:
     theta |= {name: torch.zeros_like(theta[name]) for name in ("u", "v", "w0")}
     weights, phi, row = method.compile(theta, plain()), fresh(method, 1, 1), np.zeros(1, np.int64)
     xs, _ = stream("regression", 400)
-    z = np.concatenate([method.predict(weights, phi, row, x[None], 1).z for x in xs])
+    z = np.concatenate([method.predict(weights, phi, row, x[None], 1).kept[0] for x in xs])
     truth = np.random.default_rng(1).normal(size=z.shape[1]).astype(np.float32)
     ys = z @ truth
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from streammeta.meta import Episodes, MetaState, Theta, grow_outer, outer_step, start_outer
+from streammeta.meta import Episodes, MetaState, Theta, by_autograd, grow_outer, outer_step, start_outer
 
 NOTHING = Episodes(*(torch.zeros(1, 1) for _ in range(4)))
 CPU = torch.device("cpu")
@@ -26,7 +26,7 @@ def test_it_is_adam() -> None:
     reference = torch.optim.Adam(theta.values(), lr=0.1, betas=(0.9, 0.99))
 
     for _ in range(5):
-        state = outer_step(bowl, state, NOTHING, rate=0.1, device=CPU).state
+        state = outer_step(by_autograd(bowl), state, NOTHING, rate=0.1, device=CPU).state
         reference.zero_grad()
         bowl(theta, NOTHING).backward()
         reference.step()
@@ -40,7 +40,7 @@ def test_nothing_given_is_changed() -> None:
     """A background step works on the state that the engine still serves from."""
     state = start()
 
-    outer_step(bowl, state, NOTHING, rate=0.1, device=CPU)
+    outer_step(by_autograd(bowl), state, NOTHING, rate=0.1, device=CPU)
 
     assert state.theta["a"].tolist() == [0.0, 2.0]
     assert state.first["a"].tolist() == [0.0, 0.0]
@@ -49,7 +49,9 @@ def test_nothing_given_is_changed() -> None:
 
 def test_a_large_gradient_is_cut_to_norm_one() -> None:
     """One wild segment must not throw θ away."""
-    step = outer_step(lambda theta, _: 1e6 * theta["a"].sum() + 0 * theta["b"], start(), NOTHING, rate=0.1, device=CPU)
+    step = outer_step(
+        by_autograd(lambda theta, _: 1e6 * theta["a"].sum() + 0 * theta["b"]), start(), NOTHING, rate=0.1, device=CPU
+    )
 
     norm = torch.linalg.vector_norm(torch.stack([p.norm() for p in step.state.first.values()]) / 0.1)
     assert step.gradient_norm == pytest.approx(1e6 * 2**0.5, rel=1e-4)
@@ -61,7 +63,9 @@ def test_bad_numbers_leave_the_state_as_it_was(poison: float) -> None:
     """θ is months of learning; one non-finite loss must not reach it."""
     state = start()
 
-    step = outer_step(lambda theta, _: poison * theta["a"].sum() + theta["b"], state, NOTHING, rate=0.1, device=CPU)
+    step = outer_step(
+        by_autograd(lambda theta, _: poison * theta["a"].sum() + theta["b"]), state, NOTHING, rate=0.1, device=CPU
+    )
 
     assert not step.accepted
     assert step.state is state
@@ -69,7 +73,7 @@ def test_bad_numbers_leave_the_state_as_it_was(poison: float) -> None:
 
 def test_a_grown_theta_keeps_its_moments() -> None:
     """Features that appear late must not restart the optimizer of those that were there."""
-    state = outer_step(bowl, start(), NOTHING, rate=0.1, device=CPU).state
+    state = outer_step(by_autograd(bowl), start(), NOTHING, rate=0.1, device=CPU).state
 
     grown = grow_outer(state, state.theta | {"a": torch.cat([state.theta["a"], torch.zeros(1)])})
 
