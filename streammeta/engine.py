@@ -6,7 +6,6 @@ on θ and on earlier events of the same task, never on how events were grouped i
 its event was predicted; a restored engine goes on as if nothing had happened.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -19,7 +18,7 @@ from streammeta.checkpoint import check_fingerprint, random_from, random_state
 from streammeta.drift import Detectors, DriftSettings
 from streammeta.errors import EventError, SnapshotError
 from streammeta.event import Event, Label
-from streammeta.features import FeatureSpace
+from streammeta.features import FeatureSpace, Filled
 from streammeta.judge import read, score
 from streammeta.labels import LabelSpace, Waiting, WaitingRoom
 from streammeta.meta import LearnerSettings, ensemble, exact_heads, outer_step
@@ -76,7 +75,7 @@ class _Item:
     at: int  # its place in the batch
     source: Event | Label
     row: int
-    filled: list[tuple[int, float]]
+    filled: Filled
     waits: Waiting | None  # the event whose label this is, or this event while it has none
     is_new_task: bool
 
@@ -202,15 +201,13 @@ class Engine:
             waits = self._waiting.leave(event)
             row, _ = self._tasks.touch(waits.key)
             return _Item(at, event, row, waits.filled, waits, is_new_task=False)
-        self._features.check(event)
-        filled = self._features.slots(event.x)
+        filled = self._features.read(event.x, event.origin)
         key: TaskKey = (event.origin.partition, event.task)
         row, is_new = self._tasks.touch(key)
         self._counts.events += 1
         waiting = None
         if event.y is None and event.id is not None:
-            slots, values = zip(*filled, strict=True) if filled else ((), ())
-            waiting = Waiting(key, np.array(slots, np.uint32), np.array(values, np.float32))
+            waiting = Waiting(key, filled.slots, np.array(filled.values, np.float32))
             self._waiting.enter(event.id, waiting)
         return _Item(at, event, row, filled, waiting, is_new)
 
@@ -221,8 +218,10 @@ class Engine:
         columns, outputs = self._tasks.columns, self._labels.outputs
         work = self._method.predict(self._shared.weights, columns, rows, xs, outputs)
         learned, drifted = [], []
+        finite = np.isfinite(work.mean).all(axis=1) & np.isfinite(work.variance)
+        means, variances = work.mean.tolist(), work.variance.tolist()
         for i, item in enumerate(items):
-            outcome = self._judge(item, work.mean[i], float(work.variance[i]))
+            outcome = self._judge(item, means[i], variances[i]) if finite[i] else self._refuse(item)
             outcomes[item.at] = outcome
             if outcome.error is not None:
                 learned.append(i)
@@ -246,7 +245,14 @@ class Engine:
         columns["since"][rows] += 1
         self._counts.labelled += len(learned)
 
-    def _judge(self, item: _Item, mean: Floats, variance: float) -> Outcome:
+    def _refuse(self, item: _Item) -> Outcome:
+        """A prediction that is not a number: its task begins anew, so that one bad state does not last."""
+        self._counts.refused += 1
+        self._restart([item.row], wholly=True)
+        at = item.source.origin
+        return Outcome(item.source, rejected=f"{at}: the prediction is not a finite number; its task starts anew")
+
+    def _judge(self, item: _Item, mean: list[float], variance: float) -> Outcome:
         """The outcome of an item, its task's counters, and whether its law has drifted."""
         event, columns, row = item.source, self._tasks.columns, item.row
         version = self._shared.version
@@ -255,15 +261,13 @@ class Engine:
             if event.ts is not None:
                 columns["seen_at"][row] = event.ts
             if item.waits is not None:
-                item.waits.mean, item.waits.variance, item.waits.theta_version = mean.copy(), variance, version
+                item.waits.mean, item.waits.variance, item.waits.theta_version = (
+                    np.array(mean, np.float32),
+                    variance,
+                    version,
+                )
         elif item.waits is not None and item.waits.mean is not None:
-            mean, variance, version = item.waits.mean, item.waits.variance, item.waits.theta_version
-        if not (np.isfinite(mean).all() and math.isfinite(variance)):
-            self._counts.refused += 1
-            self._restart([row], wholly=True)
-            return Outcome(
-                event, rejected=f"{event.origin}: the prediction was not a finite number; its task starts anew"
-            )
+            mean, variance, version = item.waits.mean.tolist(), item.waits.variance, item.waits.theta_version
         age = int(columns["labelled"][row])
         since = int(columns["since"][row]) - 1 if columns["drifts"][row] else None
         signal = Signal.NEW_TASK if item.is_new_task else Signal.STEADY

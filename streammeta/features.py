@@ -6,18 +6,19 @@ nothing to the encoder: for a number that is its mean, for a category "another v
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from numba import njit
 
 from streammeta.errors import EventError
-from streammeta.event import Event, Feature
+from streammeta.event import Feature, Origin
 from streammeta.meta.base import Floats, Scaling
 
-__all__ = ["FeatureSpace", "RunningScaling"]
+__all__ = ["FeatureSpace", "Filled", "RunningScaling"]
 
+_NUMBERS = frozenset((float, int, bool))
 _Slot = tuple[str, str | None]  # name, and the category's value; None for numbers
 _LARGEST = 3.0e38  # as float32 holds it
 _FORGET_AFTER = 20_000.0  # events after which the running moments forget
@@ -25,14 +26,21 @@ _OUTLIER = 10.0  # standard deviations beyond which a value moves the moments no
 _FLATTEST = 1e-12  # variance below which a feature counts as constant
 
 
+class Filled(NamedTuple):
+    """The slots that an event fills, and with what; not normalized."""
+
+    slots: tuple[int, ...]
+    values: list[float]
+
+
 class FeatureSpace:
     """Which slot a feature has.
 
     >>> space = FeatureSpace(max_features=8)
-    >>> space.slots({"price": 1.5, "colour": "red", "sale": True, "weight": None})
-    [(0, 1.5), (1, 1.0), (2, 1.0)]
-    >>> space.slots({"sale": False, "colour": "blue"})
-    [(2, 0.0), (3, 1.0)]
+    >>> space.read({"price": 1.5, "colour": "red", "sale": True, "weight": None}, at="here")
+    Filled(slots=(0, 1, 2), values=[1.5, 1.0, 1.0])
+    >>> space.read({"sale": False, "colour": "blue"}, at="here")
+    Filled(slots=(2, 3), values=[0.0, 1.0])
     """
 
     def __init__(self, max_features: int) -> None:
@@ -41,6 +49,8 @@ class FeatureSpace:
         self.fan_in: list[int] = []  # how many slots there were after the event that brought this one
         self._slot_of: dict[_Slot, int] = {}
         self._width: int | None = None  # of events whose features have no names
+        self._names: tuple[str, ...] = ()  # of the last event that had all its features as numbers,
+        self._plan: tuple[int, ...] = ()  # and their slots
 
     def __len__(self) -> int:
         """How many slots are in use."""
@@ -51,11 +61,26 @@ class FeatureSpace:
         """Which slots [D] belong to a category's value."""
         return np.array([value is not None for _, value in self._slot_of], dtype=np.bool_)
 
-    def slots(self, x: Mapping[str, Feature] | Sequence[float | None]) -> list[tuple[int, float]]:
-        """The slots an event fills, with their raw values; new names get new slots while there are any."""
-        named = x.items() if isinstance(x, Mapping) else ((str(i), value) for i, value in enumerate(x))
-        filled = []
-        for name, value in named:
+    def read(self, x: Mapping[str, Feature] | Sequence[float | None], at: Origin | str) -> Filled:
+        """The slots an event fills, with their raw values; new names get new slots while there are any.
+
+        Raises:
+            EventError: a number is not finite, or a list has another width than the lists before.
+        """
+        if not isinstance(x, Mapping):
+            return self._read_list(x, at)
+        names, values = tuple(x), list(x.values())
+        for value in values:
+            if type(value) in _NUMBERS and not -_LARGEST < value < _LARGEST:  # type: ignore[operator]
+                raise EventError(f"{at}: a feature is {value}, wanted a finite number below {_LARGEST:.0e}")
+        if names == self._names and _NUMBERS.issuperset(map(type, values)):
+            return Filled(self._plan, values)  # type: ignore[arg-type]  # numbers, as was just seen
+        return self._read_anew(names, values)
+
+    def _read_anew(self, names: tuple[str, ...], values: Sequence[Feature]) -> Filled:
+        """As ``read``, name by name; an event of numbers alone is remembered as the pattern of the next ones."""
+        slots, numbers = [], []
+        for name, value in zip(names, values, strict=True):
             if value is None:
                 continue
             key: _Slot = (name, value) if isinstance(value, str) else (name, None)
@@ -65,36 +90,34 @@ class FeatureSpace:
                     self.ignored += 1
                     continue
                 slot = self._slot_of[key] = len(self._slot_of)
-            filled.append((slot, 1.0 if isinstance(value, str) else float(value)))
+            slots.append(slot)
+            numbers.append(1.0 if isinstance(value, str) else float(value))
         self.fan_in += [len(self._slot_of)] * (len(self._slot_of) - len(self.fan_in))
-        return filled
+        plan = tuple(slots)
+        if len(slots) == len(names) and _NUMBERS.issuperset(map(type, values)):
+            self._names, self._plan = names, plan
+        return Filled(plan, numbers)
 
-    def check(self, event: Event) -> None:
-        """Raise EventError for a number that is not finite, or a list whose width is not that of the lists before."""
-        values = event.x.values() if isinstance(event.x, Mapping) else event.x
-        for value in values:
-            if isinstance(value, (float, int)) and not -_LARGEST < value < _LARGEST:
-                raise EventError(f"{event.origin}: a feature is {value}, wanted a finite number below {_LARGEST:.0e}")
-        if isinstance(event.x, Mapping):
-            return
-        if self._width is None:
-            self._width = len(event.x)
-        if len(event.x) != self._width:
+    def _read_list(self, x: Sequence[float | None], at: Origin | str) -> Filled:
+        """A list has no names: its numbers are named by their place, and all lists must be of one width."""
+        if self._width is not None and len(x) != self._width:
             raise EventError(
-                f"{event.origin}: `x` has {len(event.x)} numbers, wanted {self._width} as in the stream's first event; "
+                f"{at}: `x` has {len(x)} numbers, wanted {self._width} as in the stream's first event; "
                 "fix the producer, or send features by name"
             )
+        filled = self.read({str(place): value for place, value in enumerate(x)}, at)
+        self._width = len(x)
+        return filled
 
-    def table(self, filled: Sequence[Sequence[tuple[int, float]]]) -> Floats:
-        """Raw features [N, D] of several events from their filled slots."""
-        blank = [np.nan] * len(self._slot_of)
-        rows = []
-        for pairs in filled:
-            row = blank.copy()
-            for slot, value in pairs:
-                row[slot] = value
-            rows.append(row)
-        return np.array(rows, dtype=np.float32).reshape(len(filled), len(blank))
+    def table(self, events: Sequence[Filled]) -> Floats:
+        """Raw features [N, D] of several events; NaN where a slot is not filled."""
+        width = len(self._slot_of)
+        if all(event.slots is self._plan for event in events) and self._plan == tuple(range(width)):
+            return np.array([event.values for event in events], dtype=np.float32).reshape(len(events), width)
+        rows = np.full((len(events), width), np.nan, dtype=np.float32)
+        for row, event in zip(rows, events, strict=True):
+            row[list(event.slots)] = event.values
+        return rows
 
     def dump(self) -> dict[str, Any]:
         """Plain values from which ``load`` makes the same space."""

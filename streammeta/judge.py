@@ -5,7 +5,6 @@ from collections.abc import Sequence
 
 from streammeta.event import LabelValue
 from streammeta.labels import LabelSpace
-from streammeta.meta.base import Floats
 
 __all__ = ["gaussian_loss", "read", "score"]
 
@@ -15,31 +14,27 @@ _LEAST_VARIANCE = 1e-30
 _Read = tuple[LabelValue | None, dict[LabelValue, float] | None]
 
 
-def read(mean: Floats, labels: LabelSpace) -> _Read:
+def read(mean: Sequence[float], labels: LabelSpace) -> _Read:
     """A prediction in the user's words: the likeliest class with all probabilities, or the mean.
 
     ``mean`` [C] may know fewer classes than there are by now; None while there is none.
     """
     if not labels.classify:
-        return float(mean[0]), None
-    return _likeliest(mean, labels.classes)
-
-
-def _likeliest(mean: Floats, classes: Sequence[LabelValue]) -> _Read:
-    if not mean.size:
+        return mean[0], None
+    if not mean:
         return None, {}
-    return classes[int(mean.argmax())], dict(zip(classes, mean.tolist(), strict=False))
+    return labels.classes[mean.index(max(mean))], dict(zip(labels.classes, mean, strict=False))
 
 
 def score(
-    y: LabelValue, prediction: LabelValue | None, mean: Floats, variance: float, labels: LabelSpace
+    y: LabelValue, prediction: LabelValue | None, mean: Sequence[float], variance: float, labels: LabelSpace
 ) -> tuple[float, float]:
     """Negative log-likelihood of a label under the prediction, and its error: 0 or 1, or absolute."""
     if isinstance(y, str) or labels.classify:
         index = len(mean) if labels.is_new(y) else int(labels.number(y))
-        probability = float(mean[index]) if index < len(mean) else 0.0
+        probability = mean[index] if index < len(mean) else 0.0
         return -math.log(max(probability, _LEAST_PROBABILITY)), float(prediction is None or prediction != y)
-    gap = y - float(mean[0])
+    gap = y - mean[0]
     return gaussian_loss(gap, variance), abs(gap)
 
 

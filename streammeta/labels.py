@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from streammeta.errors import EventError
 from streammeta.event import Label, LabelValue, Origin
+from streammeta.features import Filled
 from streammeta.meta.base import Floats, Kind
 from streammeta.tasks import TaskKey
 
@@ -79,16 +79,16 @@ class Waiting:
     """An event whose label has not come yet, and what was predicted for it."""
 
     key: TaskKey
-    slots: npt.NDArray[np.uint32]  # the feature slots it fills
+    slots: tuple[int, ...]  # the feature slots it fills
     values: Floats  # with these raw values
     mean: Floats | None = None  # class probabilities [C as of then], or mean [1]; None: not predicted yet
     variance: float = 0.0
     theta_version: int = 0
 
     @property
-    def filled(self) -> list[tuple[int, float]]:
+    def filled(self) -> Filled:
         """Feature slots and values, as ``FeatureSpace`` gives them."""
-        return list(zip(self.slots.tolist(), self.values.tolist(), strict=True))
+        return Filled(self.slots, self.values.tolist())
 
 
 class WaitingRoom:
@@ -123,7 +123,7 @@ class WaitingRoom:
     def dump(self) -> dict[str, Any]:
         """Plain values from which ``load`` makes the same room."""
         events = [
-            [id_, *w.key, w.slots.tobytes(), w.values.tobytes(), _bytes(w.mean), w.variance, w.theta_version]
+            [id_, *w.key, w.slots, w.values.tobytes(), _bytes(w.mean), w.variance, w.theta_version]
             for id_, w in self._events.items()
         ]
         return {"events": events, "expired": self.expired}
@@ -132,7 +132,7 @@ class WaitingRoom:
         """Become the room that ``dump`` described."""
         self._events.clear()
         for id_, partition, tag, slots, values, mean, variance, version in state["events"]:
-            filled = np.frombuffer(slots, np.uint32), np.frombuffer(values, np.float32)
+            filled = tuple(slots), np.frombuffer(values, np.float32)
             predicted = None if mean is None else np.frombuffer(mean, np.float32)
             self._events[id_] = Waiting((partition, tag), *filled, predicted, variance, version)
         self.expired = state["expired"]

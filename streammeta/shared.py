@@ -10,12 +10,13 @@ import torch
 from streammeta.errors import ConfigError, SnapshotError
 from streammeta.features import RunningScaling
 from streammeta.meta import MetaState, Method, grow_outer, start_outer
-from streammeta.meta.base import Floats
+from streammeta.meta.base import Floats, Scaling
 
 __all__ = ["Shared", "device"]
 
 _FIRST_SCALING = 8  # events after which features are normalized for the first time
 _SCALING_GROWTH = 1.25  # and again each time their number has grown so much
+_NOTICEABLE = 0.01  # of a feature's spread; smaller changes of the normalization are not worth a change
 
 
 class Shared:
@@ -60,9 +61,11 @@ class Shared:
         if seen < self.next_scaling:
             return
         self.next_scaling = max(int(seen * _SCALING_GROWTH), seen + 1)
-        self.scaling = self._running.read(categories)
-        self.version += 1
-        self._compile()
+        fresh = self._running.read(categories)
+        if _differ(fresh, self.scaling):
+            self.scaling = fresh
+            self.version += 1
+            self._compile()
 
     def adopt(self, state: MetaState) -> None:
         """Go on with this θ; it may be of a time when there were fewer features or classes."""
@@ -112,6 +115,13 @@ class Shared:
 
     def _compile(self) -> None:
         self.weights = self._method.compile(self.state.theta, self.scaling)
+
+
+def _differ(one: Scaling, other: Scaling) -> bool:
+    """Whether some feature, or the target, would look different by more than a hundredth of its spread."""
+    shift = np.append(one.shift - other.shift, one.y_shift - other.y_shift)
+    gain, former = np.append(one.gain, 1 / one.y_spread), np.append(other.gain, 1 / other.y_spread)
+    return bool((np.abs(shift) * gain > _NOTICEABLE).any() or (np.abs(gain / former - 1) > _NOTICEABLE).any())
 
 
 def device(name: str) -> torch.device:

@@ -6,33 +6,29 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streammeta.errors import EventError
-from streammeta.event import Event, Origin
+from streammeta.event import Origin
 from streammeta.features import FeatureSpace, RunningScaling
 
 NUMBERS = st.floats(-1e6, 1e6, width=32)
-
-
-def event(x: object) -> Event:
-    return Event(x, "t", Origin("topic", 1, 2))  # type: ignore[arg-type]
 
 
 def test_names_keep_their_slots_whatever_the_order() -> None:
     """River's checks, and real producers, shuffle, drop and add features."""
     space = FeatureSpace(10)
 
-    space.slots({"a": 1.0, "b": 2.0})
-    shuffled = space.slots({"c": 3.0, "b": 2.0, "a": 1.0})
+    space.read({"a": 1.0, "b": 2.0}, "here")
+    shuffled = space.read({"c": 3.0, "b": 2.0, "a": 1.0}, "here")
 
-    assert sorted(shuffled) == [(0, 1.0), (1, 2.0), (2, 3.0)]
+    assert dict(zip(*shuffled, strict=True)) == {0: 1.0, 1: 2.0, 2: 3.0}
 
 
 def test_every_value_of_a_category_has_a_slot_apart_from_the_number_of_that_name() -> None:
     """A field that is sometimes text must not be read as a number."""
     space = FeatureSpace(10)
 
-    filled = [space.slots({"size": value}) for value in ("L", 3.0, "M", "L", True)]
+    filled = [space.read({"size": value}, "here") for value in ("L", 3.0, "M", "L", True)]
 
-    assert filled == [[(0, 1.0)], [(1, 3.0)], [(2, 1.0)], [(0, 1.0)], [(1, 1.0)]]
+    assert filled == [((0,), [1.0]), ((1,), [3.0]), ((2,), [1.0]), ((0,), [1.0]), ((1,), [1.0])]
     assert space.categories.tolist() == [True, False, True]
 
 
@@ -40,9 +36,9 @@ def test_names_beyond_the_limit_are_left_out_and_counted() -> None:
     """A producer that puts ids into names must not fill the memory."""
     space = FeatureSpace(2)
 
-    filled = space.slots({"a": 1.0, "b": 2.0, "c": 3.0, "d": 4.0})
+    filled = space.read({"a": 1.0, "b": 2.0, "c": 3.0, "d": 4.0}, "here")
 
-    assert filled == [(0, 1.0), (1, 2.0)]
+    assert filled == ((0, 1), [1.0, 2.0])
     assert space.ignored == 2
 
 
@@ -50,8 +46,8 @@ def test_the_fan_in_of_a_slot_is_what_its_event_brought() -> None:
     """Weights are scaled by it, so it may not depend on how events were grouped."""
     space = FeatureSpace(10)
 
-    space.slots({"a": 1.0, "b": 2.0})
-    space.slots({"c": 1.0})
+    space.read({"a": 1.0, "b": 2.0}, "here")
+    space.read({"c": 1.0}, "here")
 
     assert space.fan_in == [2, 2, 3]
 
@@ -59,23 +55,23 @@ def test_the_fan_in_of_a_slot_is_what_its_event_brought() -> None:
 def test_dump_and_load_make_the_same_space() -> None:
     """After a restart, a slot that meant something else would be silent nonsense."""
     space = FeatureSpace(10)
-    space.slots({"a": 1.0, "colour": "red"})
-    space.check(event([1.0, 2.0]))
+    space.read({"a": 1.0, "colour": "red"}, "here")
+    space.read([1.0, 2.0], "here")
 
     again = FeatureSpace(10)
     again.load(space.dump())
 
-    assert again.slots({"colour": "red", "a": 2.0}) == [(1, 1.0), (0, 2.0)]
+    assert again.read({"colour": "red", "a": 2.0}, "here") == ((1, 0), [1.0, 2.0])
     assert again.fan_in == space.fan_in
     with pytest.raises(EventError, match="has 3 numbers, wanted 2"):
-        again.check(event([1.0, 2.0, 3.0]))
+        again.read([1.0, 2.0, 3.0], "here")
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), 1e39, 10**400])
 def test_numbers_that_float32_cannot_hold_are_refused(bad: float) -> None:
     """One of them would turn every sum it enters into inf."""
     with pytest.raises(EventError, match="topic/1/2: a feature is"):
-        FeatureSpace(10).check(event({"a": bad}))
+        FeatureSpace(10).read({"a": bad}, Origin("topic", 1, 2))
 
 
 @given(st.lists(st.lists(NUMBERS, min_size=2, max_size=2), min_size=20, max_size=60), st.integers(1, 19))
@@ -124,3 +120,16 @@ def test_missing_numbers_do_not_count() -> None:
 
     assert running.moments[0].tolist() == [2.0]
     assert running.moments[1].tolist() == [2.0]
+
+
+def test_a_table_has_missing_numbers_where_nothing_came() -> None:
+    """Events with all features and events with some stand in one table."""
+    space = FeatureSpace(10)
+    events = [
+        space.read(x, "here") for x in ({"a": 1.0, "b": 2.0}, {"b": 3.0}, {"b": 4.0, "a": 5.0}, {"a": 6.0, "b": 7.0})
+    ]
+
+    table = space.table(events)
+
+    np.testing.assert_array_equal(table, [[1, 2], [np.nan, 3], [5, 4], [6, 7]])
+    np.testing.assert_array_equal(space.table(events[3:]), [[6, 7]])

@@ -45,6 +45,24 @@ class Weights(NamedTuple):
 
 
 @njit(fastmath=_FAST, cache=True)
+def _tanh(values):
+    """Tanh of a vector in place, by a rational function within 3e-7 of it; unlike libm's it runs on all lanes at once."""
+    for i in range(values.size):
+        x = min(max(values[i], np.float32(-7.9)), np.float32(7.9))
+        q = x * x
+        p = q * np.float32(-2.76076847742355e-16) + np.float32(2.00018790482477e-13)
+        p = q * p + np.float32(-8.60467152213735e-11)
+        p = q * p + np.float32(5.12229709037114e-08)
+        p = q * p + np.float32(1.48572235717979e-05)
+        p = q * p + np.float32(6.37261928875436e-04)
+        p = q * p + np.float32(4.89352455891786e-03)
+        r = q * np.float32(1.19825839466702e-06) + np.float32(1.18534705686654e-04)
+        r = q * r + np.float32(2.26843463243900e-03)
+        r = q * r + np.float32(4.89352518554385e-03)
+        values[i] = x * p / r
+
+
+@njit(fastmath=_FAST, cache=True)
 def _encode(w, x, h, z, s):
     """Fill z [m] = [tanh f_θ(x); 1] and s [C] = s_θ(x) + W0ᵀ z from raw x [D]; a missing feature is NaN."""
     known = w.u.shape[1]
@@ -58,8 +76,7 @@ def _encode(w, x, h, z, s):
                 h[j] += xi * w.w1[i, j]
             for c in range(known):
                 s[c] += xi * w.v[i, c]
-    for j in range(h.size):
-        h[j] = math.tanh(h[j])
+    _tanh(h)
     features = w.b2.size
     z[:features] = w.b2
     for j in range(h.size):
@@ -67,8 +84,7 @@ def _encode(w, x, h, z, s):
             z[f] += h[j] * w.w2[j, f]
         for c in range(known):
             s[c] += h[j] * w.u[j, c]
-    for f in range(features):
-        z[f] = math.tanh(z[f])
+    _tanh(z[:features])
     z[features] = 1
     for f in range(features + 1):
         for c in range(known):
@@ -77,7 +93,10 @@ def _encode(w, x, h, z, s):
 
 @njit(fastmath=_FAST, cache=True)
 def _solve(packed, precision, z, low, out):
-    """out = (A + Λ)⁻¹ z by Cholesky in ``low`` [m, m]; returns the leverage zᵀ (A + Λ)⁻¹ z."""
+    """out = (A + Λ)⁻¹ z by Cholesky in ``low`` [m, m]; returns the leverage zᵀ (A + Λ)⁻¹ z.
+
+    The diagonal of ``low`` holds the inverse of the factor's: a product is cheaper than a quotient.
+    """
     m = z.size
     at = 0
     for i in range(m):
@@ -85,22 +104,22 @@ def _solve(packed, precision, z, low, out):
             total = packed[at + j]
             for t in range(j):
                 total -= low[i, t] * low[j, t]
-            low[i, j] = total / low[j, j]
+            low[i, j] = total * low[j, j]
         total = packed[at + i] + precision[i]
         for t in range(i):
             total -= low[i, t] * low[i, t]
-        low[i, i] = math.sqrt(total)
+        low[i, i] = np.float32(1) / math.sqrt(total)
         at += i + 1
     for i in range(m):
         total = z[i]
         for t in range(i):
             total -= low[i, t] * out[t]
-        out[i] = total / low[i, i]
+        out[i] = total * low[i, i]
     leverage = np.float32(0)
     for i in range(m):
         leverage += out[i] * out[i]
     for i in range(m - 1, -1, -1):
-        out[i] /= low[i, i]
+        out[i] *= low[i, i]
         for t in range(i):
             out[t] -= low[i, t] * out[i]
     return leverage

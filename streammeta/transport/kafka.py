@@ -8,10 +8,10 @@ else gets the partitions: so what is committed in ``on_revoked`` is what the nex
 
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final, Literal, TypeAlias
 
-from kafka import ConsumerRebalanceListener, KafkaConsumer, KafkaProducer, OffsetAndMetadata, TopicPartition
+from kafka import KafkaProducer, OffsetAndMetadata, TopicPartition
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.errors import FencedInstanceIdError, KafkaError, KafkaTimeoutError, UnknownError
 from kafka.structs import MemberState
@@ -19,7 +19,14 @@ from kafka.structs import MemberState
 from streammeta.errors import TransportError
 from streammeta.event import Origin, Record
 from streammeta.transport.base import Message, Partition, Positions
-from streammeta.transport.kafka_client import KafkaSettings, connect, create_topics, ensure_topics
+from streammeta.transport.kafka_client import (
+    Consumer,
+    KafkaSettings,
+    RebalanceListener,
+    connect,
+    create_topics,
+    ensure_topics,
+)
 
 __all__ = ["KafkaSettings", "KafkaSink", "KafkaSource", "OnPartitions", "create_topics", "ensure_topics"]
 
@@ -63,10 +70,11 @@ class KafkaSource:
         self._kept: dict[Partition, int] = {}  # sought, not assigned yet
         self._next: dict[Partition, int] = {}  # assigned, with what comes next
         self._moves: deque[_Move] = deque()  # told by the group, not acted on yet
+        self._arriving: set[Partition] = set()  # assigned, paused until it is known where they start
         self._closed = False
-        self._consumer: Any = connect(_Consumer, settings, **self._options())
+        self._consumer: Any = connect(Consumer, settings, **self._options())
         self._consumer.between_rounds = self._act
-        self._consumer.subscribe([topic], listener=_Listener(self._note))
+        self._consumer.subscribe([topic], listener=RebalanceListener(self._note))
 
     def poll(self, max_records: int, timeout_seconds: float) -> Sequence[Record]:
         """The next records. A change of partitions can make it longer than ``timeout_seconds``, never endless.
@@ -138,7 +146,8 @@ class KafkaSource:
 
     def lag(self) -> Mapping[Partition, int]:
         """Records behind the end of each partition, as far as the last fetch saw it."""
-        ends = {partition: self._consumer.highwater(TopicPartition(*partition)) for partition in self._next}
+        ours = self._consumer.assignment()  # while `on_revoked` runs, some are not
+        ends = {p: self._consumer.highwater(TopicPartition(*p)) for p in self._next if TopicPartition(*p) in ours}
         return {partition: max(0, end - self._next[partition]) for partition, end in ends.items() if end is not None}
 
     def close(self) -> None:
@@ -180,22 +189,16 @@ class KafkaSource:
         self._moves.append((what, frozenset((topic, number) for topic, number in partitions)))
 
     def _act(self) -> None:
-        """Act on what the group told, in its order, on the thread that polls."""
+        """Act on what the group told, on the thread that polls: first let go, then take."""
         while self._moves and not self._closed:
-            what, partitions = self._moves[0]
-            if what == "revoked":
-                self._moves.popleft()
-                self._let_go(partitions & self._next.keys())
-            elif self._place(partitions):
-                self._moves.popleft()
-                self._take(partitions & self._next.keys())
+            what, partitions = self._moves.popleft()
+            if what == "assigned":
+                self._arriving |= partitions
             else:
-                return  # the broker did not say in time where they start: they stay paused until the next round
-
-    def _take(self, partitions: Collection[Partition]) -> None:
-        if partitions and self._on_assigned is not None:
-            self._on_assigned(partitions)
-        self._consumer.resume(*(TopicPartition(*partition) for partition in partitions))
+                self._arriving -= partitions
+                self._let_go(partitions & self._next.keys())
+        if self._arriving and not self._closed:
+            self._take(self._placed())
 
     def _let_go(self, partitions: Collection[Partition]) -> None:
         try:
@@ -205,20 +208,25 @@ class KafkaSource:
             for partition in partitions:
                 self._next.pop(partition, None)
 
-    def _place(self, partitions: Collection[Partition]) -> bool:
-        """Set where reading starts in new partitions; False: not known yet."""
-        ours = [TopicPartition(*partition) for partition in partitions]
-        ours = [partition for partition in ours if partition in self._consumer.assignment()]  # not gone again
-        starts = {(p.topic, p.partition): self._consumer.position(p, timeout_ms=self._timeout_ms) for p in ours}
-        known = {partition: start for partition, start in starts.items() if start is not None}
-        if len(known) < len(starts):
-            return False
-        for partition, start in known.items():
+    def _placed(self) -> Collection[Partition]:
+        """Arriving partitions of which is known where reading starts; the others stay paused until the next round."""
+        placed = set()
+        for partition in sorted(self._arriving):
+            start = self._consumer.position(TopicPartition(*partition), timeout_ms=self._timeout_ms)
+            if start is None:
+                continue
             kept = self._kept.pop(partition, start)
             if kept > start:
                 self._consumer.seek(TopicPartition(*partition), kept)
             self._next[partition] = max(kept, start)
-        return True
+            placed.add(partition)
+        self._arriving -= placed
+        return placed
+
+    def _take(self, partitions: Collection[Partition]) -> None:
+        if partitions and self._on_assigned is not None:
+            self._on_assigned(partitions)
+        self._consumer.resume(*(TopicPartition(*partition) for partition in partitions))
 
     def _pass_markers(self) -> None:
         """Step over what is no record, such as the end of a transaction, so that it does not look like lag."""
@@ -226,50 +234,6 @@ class KafkaSource:
             position = self._consumer.position(TopicPartition(*partition), timeout_ms=0)
             if position is not None:
                 self._next[partition] = max(position, self._next[partition])
-
-
-class _Consumer(KafkaConsumer):  # type: ignore[misc]  # kafka-python has no types
-    """A consumer that lets its owner act between two rounds of a poll, and that takes up every join it began.
-
-    kafka-python (3.0.12) leaves a join running when a poll's time is over, and the next poll should take up its result.
-    It does not where the join ends between two polls: it joins again, which makes every other member join again too,
-    so that a group whose members work between their polls can go on like that for minutes. And where the join was
-    asked for by new metadata, it forgets the join altogether: the member stays without partitions, and without a word.
-    """
-
-    between_rounds: Callable[[], None] = staticmethod(lambda: None)
-
-    def __init__(self, **configs: Any) -> None:  # noqa: ANN401 (kafka-python has no types)
-        super().__init__(**configs)
-        coordinator = self._coordinator
-        join: Callable[[], Awaitable[bytes]] = coordinator._do_join_and_sync_async
-        finished: list[bytes] = []  # what the last join brought, unless it failed
-
-        async def join_once() -> bytes:
-            if not (finished and coordinator.rebalance_in_progress()):  # in progress until a poll takes it up
-                finished.clear()
-                finished.append(await join())
-            return finished[0]
-
-        coordinator._do_join_and_sync_async = join_once
-
-    def _poll_once(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 (kafka-python has no types)
-        if self._coordinator.rebalance_in_progress():
-            self._coordinator.request_rejoin()  # do not forget it
-        records = super()._poll_once(*args, **kwargs)
-        self.between_rounds()
-        return records
-
-
-class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-python has no types
-    def __init__(self, note: Callable[[Literal["assigned", "revoked"], Collection[TopicPartition]], None]) -> None:
-        self._note = note
-
-    def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
-        self._note("revoked", revoked)
-
-    def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
-        self._note("assigned", assigned)
 
 
 def _record(fetched: Any) -> Record:  # noqa: ANN401 (kafka-python has no types)

@@ -1,17 +1,17 @@
-"""How to reach Kafka: the settings, a connection within a bounded time, and the topics that must be there."""
+"""The Kafka client as we need it: settings, connections in a bounded time, topics, a consumer that lets us act."""
 
 import socket
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any, Literal, Self, TypeAlias
 
-from kafka import KafkaAdminClient
-from kafka.errors import KafkaError, TopicAlreadyExistsError, UnknownTopicOrPartitionError
+from kafka import ConsumerRebalanceListener, KafkaAdminClient, KafkaConsumer, TopicPartition
+from kafka.errors import FencedInstanceIdError, KafkaError, TopicAlreadyExistsError, UnknownTopicOrPartitionError
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from streammeta.errors import TransportError
 
-__all__ = ["KafkaSettings", "connect", "create_topics", "ensure_topics"]
+__all__ = ["Consumer", "KafkaSettings", "RebalanceListener", "connect", "create_topics", "ensure_topics"]
 
 _Protocol: TypeAlias = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
 _Mechanism: TypeAlias = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
@@ -101,6 +101,58 @@ class KafkaSettings(BaseModel):
             "ssl_check_hostname": self.ssl_check_hostname,
         }
         return options
+
+
+class Consumer(KafkaConsumer):  # type: ignore[misc]  # kafka-python has no types
+    """A consumer that lets its owner act between two rounds of a poll, and that takes up every join it began.
+
+    kafka-python (3.0.12) leaves a join running when a poll's time is over, and the next poll should take up its result.
+    It does not where the join ends between two polls: it joins again, which makes every other member join again too,
+    so that a group whose members work between their polls can go on like that for minutes. And where the join was
+    asked for by new metadata, it forgets the join altogether: the member stays without partitions, and without a word.
+    A static member whose name another one took is told so at its next heartbeat, and also keeps it to itself.
+    """
+
+    between_rounds: Callable[[], None] = staticmethod(lambda: None)
+
+    def __init__(self, **configs: Any) -> None:  # noqa: ANN401 (kafka-python has no types)
+        super().__init__(**configs)
+        coordinator = self._coordinator
+        join: Callable[[], Awaitable[bytes]] = coordinator._do_join_and_sync_async
+        finished: list[bytes] = []  # what the last join brought, unless it failed
+
+        async def join_once() -> bytes:
+            if not (finished and coordinator.rebalance_in_progress()):  # in progress until a poll takes it up
+                finished.clear()
+                finished.append(await join())
+            return finished[0]
+
+        coordinator._do_join_and_sync_async = join_once
+
+    def _poll_once(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 (kafka-python has no types)
+        coordinator = self._coordinator
+        if coordinator.rebalance_in_progress():
+            coordinator.request_rejoin()  # do not forget it
+        elif coordinator.stable() and not (coordinator.rejoining or coordinator._heartbeat_enabled):
+            raise FencedInstanceIdError(coordinator.group_instance_id)  # nothing else ends a member's heartbeat
+        records = super()._poll_once(*args, **kwargs)
+        self.between_rounds()
+        return records
+
+
+class RebalanceListener(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-python has no types
+    """Passes on what the group tells; partitions lost without a word beforehand are passed on as revoked."""
+
+    def __init__(self, note: Callable[[Literal["assigned", "revoked"], Collection[TopicPartition]], None]) -> None:
+        self._note = note
+
+    def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
+        """Called by the client on its network thread."""
+        self._note("revoked", revoked)
+
+    def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
+        """Called by the client on its network thread."""
+        self._note("assigned", assigned)
 
 
 def connect(client: Callable[..., Any], settings: KafkaSettings, **options: Any) -> Any:  # noqa: ANN401 (kafka-python has no types)

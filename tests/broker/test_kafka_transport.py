@@ -278,10 +278,53 @@ def test_a_member_that_was_silent_too_long_is_told_and_comes_back(
     source.commit(after(again))
 
 
+def test_a_static_member_keeps_its_partitions_over_a_restart(
+    kafka: KafkaSettings, topic: str, create_topic: CreateTopic, opened: ExitStack
+) -> None:
+    """A rolling restart would otherwise move every partition twice, with its state."""
+    create_topic(topic, 2)
+    named = [kafka.model_copy(update={"group_instance_id": f"worker-{i}"}) for i in range(2)]
+    told: list[str] = []
+    first = KafkaSource(named[0], topic, topic)
+    second = opened.enter_context(
+        closing(KafkaSource(named[1], topic, topic, on_revoked=lambda _: told.append("revoked")))
+    )
+    share_out(first, second)
+    before = dict(first.assigned())
+    first.close()
+
+    again = opened.enter_context(closing(KafkaSource(named[0], topic, topic)))
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not again.assigned() and time.monotonic() < deadline:
+        again.poll(1, 0.05)
+        second.poll(1, 0.05)
+
+    assert again.assigned().keys() == before.keys()
+    assert not told
+
+
+def test_two_members_of_one_name_are_told_apart_with_a_reason(
+    kafka: KafkaSettings, topic: str, create_topic: CreateTopic, opened: ExitStack
+) -> None:
+    """Copied settings: without the name in the message, `fenced` sends its reader to the wrong chapter."""
+    create_topic(topic)
+    named = kafka.model_copy(update={"group_instance_id": "worker-0"})
+    first, second = (opened.enter_context(closing(KafkaSource(named, topic, topic))) for _ in range(2))
+
+    def poll_both() -> None:
+        deadline = time.monotonic() + WAIT_SECONDS
+        while time.monotonic() < deadline:
+            first.poll(1, 0.1)
+            second.poll(1, 0.1)
+
+    with pytest.raises(TransportError, match="another member runs under group_instance_id 'worker-0'"):
+        poll_both()
+
+
 def test_members_that_work_between_short_polls_settle(
     kafka: KafkaSettings, topic: str, create_topic: CreateTopic, opened: ExitStack
 ) -> None:
-    """kafka-python forgets, or repeats without end, a join that finishes between two polls (see `_Consumer`)."""
+    """kafka-python forgets, or repeats without end, a join that finishes between two polls (see `Consumer`)."""
     create_topic(topic, 2)
     told: list[str] = []
     members = [
