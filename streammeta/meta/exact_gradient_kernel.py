@@ -6,6 +6,7 @@ only the lower triangle is kept. Lanes that are left over have Λ = 1 and no eve
 """
 
 import math
+from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +16,7 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-__all__ = ["LANES", "Past", "heads", "heads_adjoint", "new_past"]
+__all__ = ["LANES", "Past", "heads", "heads_adjoint", "new_pasts"]
 
 LANES = 16
 _TOGETHER = 4  # rows computed in one sweep: they share what they load
@@ -35,11 +36,13 @@ class Past(NamedTuple):
     u: npt.NDArray  # [T·m, 16] (A + Λ)⁻¹z
 
 
-def new_past(events, chunk, m, outputs, real):
-    """Memory for one block, to be used again for the next."""
+def new_pasts(blocks, events, chunk, m, outputs, real):
+    """Memory for so many blocks, in one piece: returned to the system and fetched again, pages cost more than sums."""
     chunks = events // chunk
     rows = (chunk + 1, m, events * m, events * outputs, chunks * m * m, chunks * m * outputs, events * m)
-    return Past(*(np.empty((n, LANES), real) for n in rows))
+    ends = list(accumulate(rows, initial=0))
+    memory = np.empty((blocks, ends[-1], LANES), real)
+    return [Past(*(block[i:j] for i, j in pairwise(ends))) for block in memory]
 
 
 def _row(context, builder, kind, array, at):
@@ -187,23 +190,79 @@ def heads(past, own, leverage, chunk):
 
 
 @_compiled
-def heads_adjoint(past, d_own, d_leverage, leverage, d_z, d_rest, d_precision, d_log_memory, chunk):
-    """From ∂own [T·C, 16] and ∂leverage [T, 16] fill ∂z [T·m, 16], ∂rest [T·C, 16], ∂Λ [m, 16] and ∂log γ [16].
+def _sums_adjoint(past, F, G, d_z, d_rest, t, n, inside):
+    """Through A ← … + Σ γ^(n−1−τ) z zᵀ and B ← … + Σ γ^(n−1−τ) z restᵀ of the chunk at event t.
 
-    F is 2 ∂A and G is ∂B of the state after a chunk, then before it; ``q`` is ⟨∂A, A⟩ + ⟨∂B, B⟩.
+    ``inside`` [n, 16] becomes what each of its events gives to ⟨∂A, A⟩ + ⟨∂B, B⟩.
     """
-    decay, precision, z, rest, low, B, u = past
-    n, m, events = chunk, precision.shape[0], leverage.shape[0]
+    z, rest, m, half = past.z, past.rest, past.precision.shape[0], past.z.dtype.type(0.5)
+    outputs = G.shape[0] // m
+    for i in range(m):
+        _add_products(d_z, t * m + i, m, n, 1, F, i * m, 1, z, t * m, m, 1, i + 1)
+        _add_products(d_z, t * m + i, m, n, 1, F, (i + 1) * m + i, m, z, t * m + i + 1, m, 1, m - 1 - i)
+    for tau in range(n):
+        s = t + tau
+        inside[tau] = 0
+        _add_products(inside, tau, 1, 1, 1, z, s * m, 1, d_z, s * m, 0, 1, m)
+        inside[tau] *= -half
+        _add_products(d_z, s * m, 1, m, 1, rest, s * outputs, 1, G, 0, outputs, 1, outputs)
+        _add_products(d_rest, s * outputs, 1, outputs, 1, z, s * m, 1, G, 0, 1, outputs, m)
+        _add_products(inside, tau, 1, 1, 1, z, s * m, 1, d_z, s * m, 0, 1, m)
+        _scale(inside, tau, 1, 1, past.decay, tau)
+        _scale(d_z, s * m, 1, m, past.decay, tau)
+        _scale(d_rest, s * outputs, 1, outputs, past.decay, tau)
+
+
+@_compiled
+def _solve_adjoint(past, d_own, d_leverage, d_z, v, diagonal, t, n):
+    """Through own = Bᵀu, leverage = zᵀu, u = (A + Λ)⁻¹z of the chunk at event t.
+
+    v [n·m, 16] becomes (A + Λ)⁻¹∂u, and ``diagonal`` [m, 16] the diagonal of Σ v uᵀ; it is −∂Λ.
+    """
+    m, u = past.precision.shape[0], past.u
+    outputs = past.rest.shape[0] * m // past.z.shape[0]
+    at, here = t // n * m * m, t // n * m * outputs
+    v[:], diagonal[:] = 0, 0
+    for tau in range(n):
+        s = t + tau
+        _add_products(v, tau * m, 1, m, 1, d_own, s * outputs, 1, past.B, here, outputs, 1, outputs)
+    _solve(past.low, at, m, v, 0, n)
+    for tau in range(n):
+        s = t + tau
+        _add_products(v, tau * m, 1, m, 1, d_leverage, s, 0, u, s * m, 1, 0, 1)
+        _add_products(d_z, s * m, 1, m, 1, d_leverage, s, 0, u, s * m, 1, 0, 1)
+    for i in range(n * m):
+        d_z[t * m + i] += v[i]
+    for i in range(m):
+        _add_products(diagonal, i, 1, 1, 1, v, i, m, u, t * m + i, 0, m, n)
+
+
+@_compiled
+def heads_adjoint(past, d_own, d_leverage, leverage, d_z, d_rest, d_precision, d_log_memory, chunk):
+    """From ∂own [T·C, 16] and ∂leverage [T, 16] fill ∂z [T·m, 16], ∂rest [T·C, 16], ∂Λ [m, 16] and ∂log γ [1, 16].
+
+    F = 2 ∂A and G = ∂B hold the adjoint of the state after a chunk, then of the state before it.
+    """
+    n, m, events, z, u = chunk, past.precision.shape[0], leverage.shape[0], past.z, past.u
     outputs, real = d_own.shape[0] // events, z.dtype.type
-    size, half = m * outputs, real(0.5)
-    F, G = np.zeros((m * m, LANES), z.dtype), np.zeros((size, LANES), z.dtype)
-    v, inside, q = np.empty((n * m, LANES), z.dtype), np.empty((1, LANES), z.dtype), np.zeros(LANES, z.dtype)
+    F, G = np.zeros((m * m, LANES), z.dtype), np.zeros((m * outputs, LANES), z.dtype)
+    v, diagonal = np.empty((n * m, LANES), z.dtype), np.empty((m, LANES), z.dtype)
+    inside, product = np.empty((n, LANES), z.dtype), np.zeros((1, LANES), z.dtype)
     d_z[:], d_rest[:], d_precision[:], d_log_memory[:] = 0, 0, 0, 0
-    for j in range(events // n - 1, -1, -1):
-        t, at, here = j * n, j * m * m, j * size
-        _sums_adjoint(past, F, G, d_z, d_rest, t, n, q, d_log_memory)
-        for i in range(m):
-            _scale(F, i * m, 1, i + 1, decay, n)
-        _scale(G, 0, 1, size, decay, n)
-        d_log_memory += real(n) * q
-        _solve_adjoint(past, d_own, d_leverage, v, d_z, t, n)
+    for t in range(events - n, -1, -n):
+        if t + n < events:
+            _sums_adjoint(past, F, G, d_z, d_rest, t, n, inside)
+            for tau in range(n):
+                product[0] -= inside[tau]
+                d_log_memory[0] += real(n - 1 - tau) * inside[tau]
+            d_log_memory[0] += real(n) * product[0]
+            _scale(G, 0, 1, m * outputs, past.decay, n)
+        _solve_adjoint(past, d_own, d_leverage, d_z, v, diagonal, t, n)
+        d_precision -= diagonal
+        _add_products(product, 0, 1, 1, 1, past.precision, 0, 1, diagonal, 0, 0, 1, m)
+        _add_products(product, 0, 1, 1, -1, d_leverage, t, 1, leverage, t, 0, 1, n)
+        for i in range(m if t > 0 else 0):
+            _scale(F, i * m, 1, i + 1, past.decay, n)
+            _add_products(F, i * m, 1, i + 1, -1, v, i, m, u, t * m, 1, m, n)
+            _add_products(F, i * m, 1, i + 1, -1, u, t * m + i, m, v, 0, 1, m, n)
+            _add_products(G, i * outputs, 1, outputs, 1, u, t * m + i, m, d_own, t * outputs, 1, outputs, n)
