@@ -24,6 +24,7 @@ from streammeta.labels import LabelSpace, Waiting, WaitingRoom
 from streammeta.meta import LearnerSettings, ensemble, exact_heads, outer_step
 from streammeta.meta.base import Floats, Kind, Response, Segment
 from streammeta.outcome import EngineStats, MetaResult, Outcome, Signal, TaskSummary
+from streammeta.persistence import PERSISTENCE_COLUMNS, Persistence
 from streammeta.shared import Shared, device
 from streammeta.snapshot import Snapshot
 from streammeta.taskrow import SUMMARY_COLUMNS, summarize, task_columns
@@ -78,6 +79,7 @@ class _Item:
     filled: Filled
     waits: Waiting | None  # the event whose label this is, or this event while it has none
     is_new_task: bool
+    persisted: tuple[int, int, int] | None = None  # what Persistence is to keep of it
 
 
 @dataclass(slots=False)
@@ -116,6 +118,8 @@ class Engine:
         self._features = FeatureSpace(memory.max_features)
         self._labels = LabelSpace(settings.kind, memory.max_classes)
         self._waiting = WaitingRoom(memory.max_waiting)
+        persists = settings.learner.persistence and settings.kind == "classification"
+        self._persistence = Persistence() if persists else None
         self._detectors = Detectors(settings.drift)
         self._recent = RecentRows(settings.meta.recent_events)
         self._tasks = TaskTable(
@@ -217,9 +221,11 @@ class Engine:
         self._rebuild_stale(rows.tolist())
         columns, outputs = self._tasks.columns, self._labels.outputs
         work = self._method.predict(self._shared.weights, columns, rows, xs, outputs)
+        blend = self._persistence.blend(columns, rows, work.mean) if self._persistence else None
+        mixed = work.mean if blend is None else blend.mean
         learned, drifted = [], []
-        finite = np.isfinite(work.mean).all(axis=1) & np.isfinite(work.variance)
-        means, variances = work.mean.tolist(), work.variance.tolist()
+        finite = np.isfinite(mixed).all(axis=1) & np.isfinite(work.variance)
+        means, variances = mixed.tolist(), work.variance.tolist()
         for i, item in enumerate(items):
             outcome = self._judge(item, means[i], variances[i]) if finite[i] else self._refuse(item)
             outcomes[item.at] = outcome
@@ -241,6 +247,10 @@ class Engine:
             rows, xs, work = rows[learned], xs[learned], work.of(learned)
         ys = np.array([self._labels.number(items[i].source.y) for i in learned], np.float32)  # type: ignore[arg-type]
         self._method.adapt(self._shared.weights, columns, rows, work, ys)
+        if self._persistence and blend is not None:
+            counts = self._persistence.learn(columns, rows, blend.parts[learned], ys.astype(np.int64))
+            for i, count in zip(learned, counts, strict=True):
+                items[i].persisted = count
         push(columns, rows, xs, ys)
         columns["since"][rows] += 1
         self._counts.labelled += len(learned)
@@ -300,6 +310,8 @@ class Engine:
         for item in items:
             if item.source.y is not None:
                 self._recent.add(item.row)
+        if self._persistence:
+            self._persistence.keep([item.persisted for item in items if item.persisted is not None])
         events = [i for i, item in enumerate(items) if isinstance(item.source, Event)]
         targets = None
         if not self._labels.classify:
@@ -317,7 +329,9 @@ class Engine:
                 self._tasks.widen(name, column.shape)
 
     def _columns(self) -> dict[str, Column]:
-        return task_columns(self._method, len(self._features), self._labels.outputs, self.settings.memory.window)
+        memory = self.settings.memory
+        kept = task_columns(self._method, len(self._features), self._labels.outputs, memory.window)
+        return kept | PERSISTENCE_COLUMNS if self._persistence else kept
 
     def _rebuild_stale(self, rows: list[int]) -> None:
         """Derive φ again from the window where θ has changed: at once in young tasks, in others less often."""
@@ -341,6 +355,10 @@ class Engine:
 
     def _between(self) -> None:
         """Between two parts: normalization, meta-update and spill, each at its own count of events."""
+        if self._counts.seen < self._shared.next_scaling and self._counts.seen % self._rhythm():
+            return
+        if self._persistence:
+            self._persistence.settle()
         self._shared.rescale(self._counts.seen, self._features.categories)
         if self._counts.seen % self._rhythm():
             return
@@ -420,7 +438,7 @@ class Engine:
             "tasks": tasks,
             "spilled": len(tasks) - len(place),
         }
-        return Snapshot(header, arrays)
+        return Snapshot(header, arrays | (self._persistence.dump() if self._persistence else {}))
 
     @classmethod
     def restore(cls, settings: EngineSettings, snapshot: Snapshot) -> "Engine":
@@ -437,6 +455,8 @@ class Engine:
             engine._labels.load(header["classes"])
             engine._waiting.load(header["waiting"])
             engine._shared.load(header["shared"], snapshot.arrays)
+            if engine._persistence:
+                engine._persistence.load(snapshot.arrays)
             for name, column in engine._columns().items():
                 engine._tasks.widen(name, column.shape)
             engine._recent.load(header["recent"], engine._tasks.restore(header["tasks"], header["spilled"]))
@@ -464,6 +484,7 @@ def _fingerprint(settings: EngineSettings) -> dict[str, Any]:
     """The settings that saved state depends on."""
     return {
         "app.kind": settings.kind,
+        "learner.persistence": settings.learner.persistence,
         "learner.members": settings.learner.members,
         "learner.hidden": settings.learner.hidden,
         "learner.encoded": settings.learner.encoded,

@@ -46,10 +46,15 @@ def eventful(linear_tasks: LinearTasks, n: int = 400) -> list[Event | Label]:
 
 
 @pytest.mark.parametrize("mode", ["sync", "off"])
-def test_predictions_do_not_depend_on_poll_size(linear_tasks: LinearTasks, mode: str) -> None:
+@pytest.mark.parametrize("persistence", [False, True])
+def test_predictions_do_not_depend_on_poll_size(linear_tasks: LinearTasks, mode: str, persistence: bool) -> None:
     """Without it a replay, a slow consumer and a fast one would be three different models. To the bit."""
     events = eventful(linear_tasks)
-    chosen = settings(meta={"mode": mode, "every_events": 10, "tasks": 2, "length": 16}, memory={"max_tasks": 3})
+    chosen = settings(
+        meta={"mode": mode, "every_events": 10, "tasks": 2, "length": 16},
+        memory={"max_tasks": 3},
+        learner=SMALL | {"persistence": persistence},
+    )
 
     one_by_one = run(Engine(chosen), events, 1)
 
@@ -116,7 +121,10 @@ def test_restore_goes_on_as_if_nothing_had_happened(
     """A restart must not cost what was learned: same outcomes to the bit, detectors and random draws included."""
     events = eventful(linear_tasks)
     chosen = settings(
-        drift={"detector": detector}, memory={"max_tasks": 3}, meta={"mode": mode, "every_events": 10, "tasks": 2}
+        drift={"detector": detector},
+        memory={"max_tasks": 3},
+        meta={"mode": mode, "every_events": 10, "tasks": 2},
+        learner=SMALL | {"persistence": detector == "adwin"},
     )
     undisturbed = run(Engine(chosen), events, 10)
 

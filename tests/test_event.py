@@ -253,7 +253,13 @@ def test_milliseconds_are_not_taken_for_seconds(ts: float) -> None:
 
 @pytest.mark.parametrize(
     "value",
-    ['{"x": [1], "task": "%s"}', '{"x": [1], "id": "%s"}', '{"x": [1], "y": "%s"}', '{"x": {"%s": 1}}', '{"x": {"a": "%s"}}'],
+    [
+        '{"x": [1], "task": "%s"}',
+        '{"x": [1], "id": "%s"}',
+        '{"x": [1], "y": "%s"}',
+        '{"x": {"%s": 1}}',
+        '{"x": {"a": "%s"}}',
+    ],
 )
 def test_endless_text_is_refused(value: str) -> None:
     """Tags, ids and names are kept in memory; a megabyte of them each would end the process."""

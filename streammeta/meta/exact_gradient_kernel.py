@@ -1,12 +1,12 @@
 """The heads over segments and their adjoint, compiled. Equations: see ``streammeta.meta.exact_gradient``.
 
-The K heads of B segments are B · K recursions that do the same at the same time: each is a *lane*, sixteen lanes are a
-block, and every number of the mathematics is a row [16] of a block. A matrix [a, b] is a·b rows, and of symmetric ones
-only the lower triangle is kept. Lanes that are left over have Λ = 1 and no events.
+The K heads of S segments are S · K recursions that do the same at the same time. Each is a *lane*, sixteen lanes are a
+block, and every number of the mathematics is a row [16] of its block: a matrix [a, b] is a · b rows, and of a symmetric
+one only the lower triangle is kept. Lane l of block i belongs to segment (16 i + l) // K, head (16 i + l) % K; lanes
+that are left over have no events.
 """
 
 import math
-from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -16,33 +16,31 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-__all__ = ["LANES", "Past", "heads", "heads_adjoint", "new_pasts"]
+__all__ = ["LANES", "heads", "heads_adjoint", "new_memory"]
 
 LANES = 16
 _TOGETHER = 4  # rows computed in one sweep: they share what they load
 _FAST = {"reassoc", "contract", "nsz", "arcp"}  # no nnan, no ninf: bad numbers must stay visible
 _compiled = njit(fastmath=_FAST, error_model="numpy", cache=True, nogil=True)
+_LEAST_MEMORY, _MOST_MEMORY, _MOST_PRECISION = math.log(1.5), math.log(5000.0), 6.0  # as in exact_heads, log
 
 
 class Past(NamedTuple):
-    """One block of lanes, forward; what its adjoint reads. T events in J chunks of n."""
+    """A block on its way forward, for the way back. T events in J chunks of n."""
 
-    decay: npt.NDArray  # [n + 1, 16] γ^(n−1−τ) of event τ at the end of its chunk; last row γⁿ
+    decay: npt.NDArray  # [n + 1, 16] γ^(n−1−τ), what is left of event τ at the end of its chunk; last row γⁿ
     precision: npt.NDArray  # [m, 16] diagonal of Λ
     z: npt.NDArray  # [T·m, 16]
     rest: npt.NDArray  # [T·C, 16] y − shared
-    low: npt.NDArray  # [J·m·m, 16] Cholesky factors of A + Λ before each chunk, 1/diagonal on the diagonal
+    low: npt.NDArray  # [J·m·m, 16] Cholesky factors of A + Λ before each chunk; on the diagonal its inverse
     B: npt.NDArray  # [J·m·C, 16] before each chunk
     u: npt.NDArray  # [T·m, 16] (A + Λ)⁻¹z
 
 
-def new_pasts(blocks, events, chunk, m, outputs, real):
-    """Memory for so many blocks, in one piece: returned to the system and fetched again, pages cost more than sums."""
-    chunks = events // chunk
-    rows = (chunk + 1, m, events * m, events * outputs, chunks * m * m, chunks * m * outputs, events * m)
-    ends = list(accumulate(rows, initial=0))
-    memory = np.empty((blocks, ends[-1], LANES), real)
-    return [Past(*(block[i:j] for i, j in pairwise(ends))) for block in memory]
+def new_memory(blocks, n, m, T, C, real):
+    """Room for the ``Past`` of so many blocks, in one piece: the system gives and takes several at a high price."""
+    rows = n + 1 + m + T * (m + C + m) + T // n * m * (m + C)
+    return np.empty((blocks, rows, LANES), real)
 
 
 def _row(context, builder, kind, array, at):
@@ -160,33 +158,119 @@ def _decayed(past, t, n, m):
 
 
 @_compiled
-def heads(past, own, leverage, chunk):
+def _into_lanes(events, first, K, lanes):
+    """Every lane of ``lanes`` [T·Q, 16] gets the segment of its head, from ``events`` [S·T, Q]."""
+    Q = events.shape[1]
+    T = lanes.shape[0] // Q
+    total = events.shape[0] // T * K
+    for s in range(first // K, (min(first + LANES, total) - 1) // K + 1):
+        begin, end = max(s * K - first, 0), min((s + 1) * K - first, LANES)
+        for t in range(T):
+            for i in range(Q):
+                for lane in range(begin, end):
+                    lanes[t * Q + i, lane] = events[s * T + t, i]
+    if total - first < LANES:
+        lanes[:, total - first :] = 0
+
+
+@_compiled
+def _from_lanes(lanes, first, K, events):
+    """``events`` [S·T, Q] get what the heads of their segments have in ``lanes`` [T·Q, 16], added up."""
+    Q = events.shape[1]
+    T = lanes.shape[0] // Q
+    total = events.shape[0] // T * K
+    for s in range(first // K, (min(first + LANES, total) - 1) // K + 1):
+        begin, end = max(s * K - first, 0), min((s + 1) * K - first, LANES)
+        for t in range(T):
+            for i in range(Q):
+                value = events[s * T + t, i]
+                for lane in range(begin, end):
+                    value += lanes[t * Q + i, lane]
+                events[s * T + t, i] = value
+
+
+@_compiled
+def _cut(room, n, m, T, C, J):
+    """The ``Past`` in one block of ``new_memory``."""
+    a = n + 1
+    b = a + m
+    c = b + T * m
+    d = c + T * C
+    e = d + J * m * m
+    f = e + J * m * C
+    return Past(room[:a], room[a:b], room[b:c], room[c:d], room[d:e], room[e:f], room[f : f + T * m])
+
+
+@_compiled
+def _set_parameters(past, first, log_precision, log_memory):
+    """Λ and the powers of γ of every lane; log γ = −1/τ."""
+    (K, m), n, real = log_precision.shape, past.decay.shape[0] - 1, log_memory.dtype.type
+    for lane in range(LANES):
+        k = (first + lane) % K
+        if lane >= K:
+            past.precision[:, lane], past.decay[:, lane] = past.precision[:, lane - K], past.decay[:, lane - K]
+            continue
+        for i in range(m):
+            past.precision[i, lane] = math.exp(min(max(log_precision[k, i], real(-_MOST_PRECISION)), real(_MOST_PRECISION)))
+        log_gamma = -math.exp(-min(max(log_memory[k], real(_LEAST_MEMORY)), real(_MOST_MEMORY)))
+        for tau in range(n):
+            past.decay[tau, lane] = math.exp(real(n - 1 - tau) * log_gamma)
+        past.decay[n, lane] = math.exp(real(n) * log_gamma)
+
+
+@_compiled
+def _recursion(past, own, leverage, n):
     """Fill own [T·C, 16] = Bᵀ(A + Λ)⁻¹z and leverage [T, 16] = zᵀ(A + Λ)⁻¹z, and low, B, u of ``past``."""
-    decay, precision, z, rest, low, B, u = past
-    n, m, events = chunk, precision.shape[0], leverage.shape[0]
-    outputs = own.shape[0] // events
-    A, size = np.zeros((m * m, LANES), z.dtype), m * outputs
-    own[:], leverage[:], B[:size] = 0, 0, 0
+    z, low, B, u, decay = past.z, past.low, past.B, past.u, past.decay
+    m, T = past.precision.shape[0], leverage.shape[0]
+    C = own.shape[0] // T
+    A, weighted = np.zeros((m * m, LANES), z.dtype), np.empty((n * m, LANES), z.dtype)
+    own[:], leverage[:], B[: m * C] = 0, 0, 0
     u[:] = z
-    for j in range(events // n):
-        t, at, here = j * n, j * m * m, j * size
+    for t in range(0, T, n):
+        at, here = t // n * m * m, t // n * m * C
         for i in range(m):
             low[at + i * m : at + i * m + i + 1] = A[i * m : i * m + i + 1]
-            low[at + i * m + i] += precision[i]
+            low[at + i * m + i] += past.precision[i]
         _factor(low, at, m)
         _solve(low, at, m, u, t * m, n)
         for s in range(t, t + n):
             _add_products(leverage, s, 1, 1, 1, u, s * m, 1, z, s * m, 0, 1, m)
-            _add_products(own, s * outputs, 1, outputs, 1, u, s * m, 1, B, here, 1, outputs, m)
-        if t + n == events:
+            _add_products(own, s * C, 1, C, 1, u, s * m, 1, B, here, 1, C, m)
+        if t + n == T:
             break
-        B[here + size : here + 2 * size] = B[here : here + size]
-        _scale(B, here + size, 1, size, decay, n)
-        weighted = _decayed(past, t, n, m)
+        weighted[:] = z[t * m : (t + n) * m]
+        for tau in range(n):
+            _scale(weighted, tau * m, 1, m, decay, tau)
+        B[here + m * C : here + 2 * m * C] = B[here : here + m * C]
+        _scale(B, here + m * C, 1, m * C, decay, n)
         for i in range(m):
             _scale(A, i * m, 1, i + 1, decay, n)
             _add_products(A, i * m, 1, i + 1, 1, weighted, i, m, z, t * m, 1, m, n)
-            _add_products(B, here + size + i * outputs, 1, outputs, 1, weighted, i, m, rest, t * outputs, 1, outputs, n)
+            _add_products(B, here + (m + i) * C, 1, C, 1, weighted, i, m, past.rest, t * C, 1, C, n)
+
+
+@_compiled
+def heads(log_precision, log_memory, z, rest, shared, chunk, memory, output, leverage):
+    """Every head's output [blocks, T·C, 16] and leverage [blocks, T, 16], each chunk from the past; fills ``memory``.
+
+    z [S·T, m], and rest = y − shared [S·T, C], are 0 where there is no event; T is a multiple of ``chunk``.
+    """
+    (K, m), T, C = log_precision.shape, leverage.shape[1], rest.shape[1]
+    for i in range(memory.shape[0]):
+        past, first = _cut(memory[i], chunk, m, T, C, T // chunk), i * LANES
+        _set_parameters(past, first, log_precision, log_memory)
+        _into_lanes(z, first, K, past.z)
+        _into_lanes(rest, first, K, past.rest)
+        _recursion(past, output[i], leverage[i], chunk)
+        _add_shared(shared, first, K, output[i])
+
+
+@_compiled
+def _add_shared(shared, first, K, output):
+    lanes = np.empty_like(output)
+    _into_lanes(shared, first, K, lanes)
+    output += lanes
 
 
 @_compiled
@@ -196,7 +280,7 @@ def _sums_adjoint(past, F, G, d_z, d_rest, t, n, inside):
     ``inside`` [n, 16] becomes what each of its events gives to ⟨∂A, A⟩ + ⟨∂B, B⟩.
     """
     z, rest, m, half = past.z, past.rest, past.precision.shape[0], past.z.dtype.type(0.5)
-    outputs = G.shape[0] // m
+    C = G.shape[0] // m
     for i in range(m):
         _add_products(d_z, t * m + i, m, n, 1, F, i * m, 1, z, t * m, m, 1, i + 1)
         _add_products(d_z, t * m + i, m, n, 1, F, (i + 1) * m + i, m, z, t * m + i + 1, m, 1, m - 1 - i)
@@ -205,12 +289,12 @@ def _sums_adjoint(past, F, G, d_z, d_rest, t, n, inside):
         inside[tau] = 0
         _add_products(inside, tau, 1, 1, 1, z, s * m, 1, d_z, s * m, 0, 1, m)
         inside[tau] *= -half
-        _add_products(d_z, s * m, 1, m, 1, rest, s * outputs, 1, G, 0, outputs, 1, outputs)
-        _add_products(d_rest, s * outputs, 1, outputs, 1, z, s * m, 1, G, 0, 1, outputs, m)
+        _add_products(d_z, s * m, 1, m, 1, rest, s * C, 1, G, 0, C, 1, C)
+        _add_products(d_rest, s * C, 1, C, 1, z, s * m, 1, G, 0, 1, C, m)
         _add_products(inside, tau, 1, 1, 1, z, s * m, 1, d_z, s * m, 0, 1, m)
         _scale(inside, tau, 1, 1, past.decay, tau)
         _scale(d_z, s * m, 1, m, past.decay, tau)
-        _scale(d_rest, s * outputs, 1, outputs, past.decay, tau)
+        _scale(d_rest, s * C, 1, C, past.decay, tau)
 
 
 @_compiled
@@ -220,12 +304,12 @@ def _solve_adjoint(past, d_own, d_leverage, d_z, v, diagonal, t, n):
     v [n·m, 16] becomes (A + Λ)⁻¹∂u, and ``diagonal`` [m, 16] the diagonal of Σ v uᵀ; it is −∂Λ.
     """
     m, u = past.precision.shape[0], past.u
-    outputs = past.rest.shape[0] * m // past.z.shape[0]
-    at, here = t // n * m * m, t // n * m * outputs
+    C = past.rest.shape[0] * m // past.z.shape[0]
+    at, here = t // n * m * m, t // n * m * C
     v[:], diagonal[:] = 0, 0
     for tau in range(n):
         s = t + tau
-        _add_products(v, tau * m, 1, m, 1, d_own, s * outputs, 1, past.B, here, outputs, 1, outputs)
+        _add_products(v, tau * m, 1, m, 1, d_own, s * C, 1, past.B, here, C, 1, C)
     _solve(past.low, at, m, v, 0, n)
     for tau in range(n):
         s = t + tau
@@ -238,25 +322,25 @@ def _solve_adjoint(past, d_own, d_leverage, d_z, v, diagonal, t, n):
 
 
 @_compiled
-def heads_adjoint(past, d_own, d_leverage, leverage, d_z, d_rest, d_precision, d_log_memory, chunk):
-    """From ∂own [T·C, 16] and ∂leverage [T, 16] fill ∂z [T·m, 16], ∂rest [T·C, 16], ∂Λ [m, 16] and ∂log γ [1, 16].
+def _recursion_adjoint(past, d_own, leverage, d_leverage, d_z, d_rest, d_precision, d_log_gamma):
+    """From ∂own [T·C, 16], ∂leverage [T, 16] fill ∂z [T·m, 16], ∂rest [T·C, 16]; add to ∂Λ [m, 16], ∂log γ [1, 16].
 
-    F = 2 ∂A and G = ∂B hold the adjoint of the state after a chunk, then of the state before it.
+    F = 2 ∂A and G = ∂B are those of the state after a chunk, then before it; ``product`` = ⟨∂A, A⟩ + ⟨∂B, B⟩.
     """
-    n, m, events, z, u = chunk, past.precision.shape[0], leverage.shape[0], past.z, past.u
-    outputs, real = d_own.shape[0] // events, z.dtype.type
-    F, G = np.zeros((m * m, LANES), z.dtype), np.zeros((m * outputs, LANES), z.dtype)
+    n, m, T, z, u = past.decay.shape[0] - 1, past.precision.shape[0], leverage.shape[0], past.z, past.u
+    C, real = d_own.shape[0] // T, z.dtype.type
+    F, G = np.zeros((m * m, LANES), z.dtype), np.zeros((m * C, LANES), z.dtype)
     v, diagonal = np.empty((n * m, LANES), z.dtype), np.empty((m, LANES), z.dtype)
     inside, product = np.empty((n, LANES), z.dtype), np.zeros((1, LANES), z.dtype)
-    d_z[:], d_rest[:], d_precision[:], d_log_memory[:] = 0, 0, 0, 0
-    for t in range(events - n, -1, -n):
-        if t + n < events:
+    d_z[:], d_rest[:] = 0, 0
+    for t in range(T - n, -1, -n):
+        if t + n < T:
             _sums_adjoint(past, F, G, d_z, d_rest, t, n, inside)
             for tau in range(n):
                 product[0] -= inside[tau]
-                d_log_memory[0] += real(n - 1 - tau) * inside[tau]
-            d_log_memory[0] += real(n) * product[0]
-            _scale(G, 0, 1, m * outputs, past.decay, n)
+                d_log_gamma[0] += real(n - 1 - tau) * inside[tau]
+            d_log_gamma[0] += real(n) * product[0]
+            _scale(G, 0, 1, m * C, past.decay, n)
         _solve_adjoint(past, d_own, d_leverage, d_z, v, diagonal, t, n)
         d_precision -= diagonal
         _add_products(product, 0, 1, 1, 1, past.precision, 0, 1, diagonal, 0, 0, 1, m)
@@ -265,4 +349,30 @@ def heads_adjoint(past, d_own, d_leverage, leverage, d_z, d_rest, d_precision, d
             _scale(F, i * m, 1, i + 1, past.decay, n)
             _add_products(F, i * m, 1, i + 1, -1, v, i, m, u, t * m, 1, m, n)
             _add_products(F, i * m, 1, i + 1, -1, u, t * m + i, m, v, 0, 1, m, n)
-            _add_products(G, i * outputs, 1, outputs, 1, u, t * m + i, m, d_own, t * outputs, 1, outputs, n)
+            _add_products(G, i * C, 1, C, 1, u, t * m + i, m, d_own, t * C, 1, C, n)
+
+
+@_compiled
+def heads_adjoint(
+    log_precision, log_memory, chunk, memory, d_output, leverage, d_leverage, d_z, d_rest, d_shared,
+    d_log_precision, d_log_memory,
+):
+    """From ∂output and ∂leverage, as in ``heads``: ∂z, ∂rest, ∂shared, ∂log_precision, ∂log_memory are added to."""
+    (K, m), T, C, real = log_precision.shape, leverage.shape[1], d_rest.shape[1], log_memory.dtype.type
+    of_z, of_rest = np.empty((T * m, LANES), d_z.dtype), np.empty((T * C, LANES), d_z.dtype)
+    of_precision, of_log_gamma = np.empty((m, LANES), d_z.dtype), np.empty((1, LANES), d_z.dtype)
+    for i in range(memory.shape[0]):
+        past, first = _cut(memory[i], chunk, m, T, C, T // chunk), i * LANES
+        of_precision[:], of_log_gamma[:] = 0, 0
+        _recursion_adjoint(past, d_output[i], leverage[i], d_leverage[i], of_z, of_rest, of_precision, of_log_gamma)
+        _from_lanes(of_z, first, K, d_z)
+        _from_lanes(of_rest, first, K, d_rest)
+        _from_lanes(d_output[i], first, K, d_shared)
+        for lane in range(min(LANES, d_z.shape[0] // T * K - first)):
+            k = (first + lane) % K
+            tau = log_memory[k]
+            if real(_LEAST_MEMORY) <= tau <= real(_MOST_MEMORY):
+                d_log_memory[k] += of_log_gamma[0, lane] * math.exp(-tau)
+            for a in range(m):
+                if abs(log_precision[k, a]) <= real(_MOST_PRECISION):
+                    d_log_precision[k, a] += of_precision[a, lane] * past.precision[a, lane]

@@ -53,6 +53,9 @@ class LearnerSettings(BaseModel, frozen=True, extra="forbid"):
         description="Events each head remembers at the start (1 / (1 − γ)); meta-learned from there.",
     )
     chunk: int = Field(4, ge=1, le=64, description="Events predicted from one state inside a meta-update.")
+    persistence: bool = Field(
+        False, description="Mix in an expert that says: the same class as last time. For classes that come in runs."
+    )
     threads: int = Field(1, ge=1, le=256, description="CPU threads of a meta-update; more pay only for large ones.")
     device: str = Field("auto", description='Where meta-updates run: "auto" (a GPU when there is one), "cpu", "cuda".')
 

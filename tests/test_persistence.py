@@ -1,0 +1,68 @@
+"""The expert for labels that persist."""
+
+import numpy as np
+
+from streammeta.engine import Engine, EngineSettings, Outcome
+from streammeta.event import Event, Origin
+from streammeta.persistence import PERSISTENCE_COLUMNS, Persistence
+
+
+def runs(n: int, length: int, seed: int) -> list[Event]:
+    """Classes in runs of one length, with features that hint at the class."""
+    random = np.random.default_rng(seed)
+    events, y = [], 0
+    for i in range(n):
+        if i % length == 0:
+            y = int((y + random.integers(1, 4)) % 4)
+        x = {f"f{c}": float((y == c) + 1.5 * random.normal()) for c in range(4)}
+        events.append(Event(x, "t", Origin("runs", 0, i), y=y))
+    return events
+
+
+def errors(outcomes: list[Outcome]) -> float:
+    return sum(outcome.error or 0.0 for outcome in outcomes) / len(outcomes)
+
+
+def test_it_helps_where_labels_come_in_runs_and_knows_how_long_they_last() -> None:
+    """Runs of ten: the expert alone is wrong at every tenth label, the features often, both together seldom."""
+    events = runs(1500, 10, seed=1)
+
+    with_it, without = (
+        errors(Engine(EngineSettings.model_validate({"learner": {"persistence": on}})).step(events)[500:])
+        for on in (True, False)
+    )
+
+    assert with_it < 0.08
+    assert with_it < 0.5 * without
+
+
+def test_it_does_little_harm_where_labels_are_random() -> None:
+    """An option that someone left on must not ruin a stream it is not meant for."""
+    events = runs(1500, 1, seed=2)
+
+    with_it, without = (
+        errors(Engine(EngineSettings.model_validate({"learner": {"persistence": on}})).step(events)[500:])
+        for on in (True, False)
+    )
+
+    assert with_it < without + 0.05
+
+
+def test_what_it_expects_follows_the_counts() -> None:
+    """By hand: after runs of two that always end, staying is unlikely at run 2 and certain at run 1."""
+    expert, columns = (
+        Persistence(),
+        {name: np.full((1, *c.shape), c.blank, c.dtype) for name, c in PERSISTENCE_COLUMNS.items()},
+    )
+    row, flat = np.zeros(1, np.int64), np.full((1, 3), 1 / 3, np.float32)
+    for t in range(200):
+        blend = expert.blend(columns, row, flat)
+        expert.keep(expert.learn(columns, row, blend.parts, np.array([t // 2 % 3])))
+        expert.settle()
+
+    (said,) = expert.blend(columns, row, flat).parts
+
+    assert columns["last.run"][0] == 2
+    assert said[1, columns["last.label"][0]] < 0.1
+    assert said[1, (columns["last.label"][0] + 1) % 3] > 0.8
+    np.testing.assert_allclose(said.sum(1), 1.0, atol=1e-6)
