@@ -1,8 +1,8 @@
 """Meta-updates in one thread of their own, so that a slow one never stops polling.
 
 While records are waiting, a loop that only ran ahead would leave meta-learning behind: a thousand events a batch, one
-meta-update. So between two batches of records at hand the loop waits for the meta-update under way, within a budget that
-grows with the time it spends on records: `patience` seconds of waiting a second of work, and never more than a second.
+meta-update. So between two batches of records at hand the loop waits for the meta-update under way, within a budget
+that grows with the time it spends on records: `patience` seconds of waiting a second of work, and never over a second.
 """
 
 import threading

@@ -373,7 +373,7 @@ def test_meta_updates_go_on_beside_the_loop_and_are_taken_in_between_batches() -
             super().finish_meta_update(result)
 
     engine, sink = Watched(BACKGROUND), MemorySink()
-    running = service(engine, sink, background_meta=True)
+    running = service(engine, sink, background_patience=1.0)
 
     running.run(MemorySource(values(400)), threading.Event())
 
@@ -393,7 +393,7 @@ def test_a_meta_update_that_fails_is_counted_and_serving_goes_on() -> None:
             return fail if super().begin_meta_update() else None
 
     sink = MemorySink()
-    running = service(Failing(BACKGROUND), sink, background_meta=True)
+    running = service(Failing(BACKGROUND), sink, background_patience=1.0)
 
     running.run(MemorySource(values(400)), threading.Event())
 

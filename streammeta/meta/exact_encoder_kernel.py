@@ -52,47 +52,53 @@ def affine(a, w, bias):
 
 @_compiled
 def residuals(first, second, H, F, w0, label, target, valid):
-    """shared = s_θ(x) + W0ᵀz and rest = y − shared, [N, C] both; rest is 0 where there is no event.
+    """z [N, F + 1], shared = s_θ(x) + W0ᵀz and rest = y − shared [N, C]; z and rest are 0 where there is no event.
 
     first [N, H + C] = [h, x v], second [N, F + C] = [tanh f_θ(x), h u]; y is one-hot of ``label`` where that is ≥ 0.
     """
-    shared = first[:, H:] + second[:, F:]
-    shared += w0[F]
+    N, C = first.shape[0], w0.shape[1]
+    z, shared, rest = np.empty((N, F + 1), w0.dtype), np.empty((N, C), w0.dtype), np.empty((N, C), w0.dtype)
+    for i in range(N):
+        for c in range(C):
+            shared[i, c] = first[i, H + c] + second[i, F + c] + w0[F, c]
     _add_product(second, F, w0, shared)
-    rest = np.empty_like(shared)
-    for i in range(shared.shape[0]):
-        for c in range(shared.shape[1]):
+    for i in range(N):
+        for f in range(F):
+            z[i, f] = second[i, f] * valid[i]
+        z[i, F] = valid[i]
+        for c in range(C):
             rest[i, c] = (target[i] - shared[i, c]) * valid[i]
         if label[i] >= 0:
-            for c in range(shared.shape[1]):
-                rest[i, c] = -shared[i, c] * valid[i]
             rest[i, label[i]] += valid[i]
-    return shared, rest
+    return z, shared, rest
 
 
 @_compiled
-def encoder_adjoint(x, first, second, H, F, weights, w0, d_z, d_shared):
-    """∂w1, ∂v, ∂b1, ∂w2, ∂u, ∂b2, ∂w0 from ∂z [N, m] and ∂shared [N, C]; ``weights`` = [w2, u]."""
-    N, C, one = x.shape[0], d_shared.shape[1], first.dtype.type(1)
-    d_second, d_first = np.empty((N, F + C), x.dtype), np.zeros((N, H + C), x.dtype)
-    d_second[:, :F], d_second[:, F:] = d_z[:, :F], d_shared
-    _add_product(d_shared, C, w0[:F].T.copy(), d_second[:, :F])
+def encoder_adjoint(x, first, second, H, F, inner, w0, valid, d_z, d_shared, d_rest):
+    """∂w1, ∂v, ∂b1, ∂w2, ∂u, ∂b2, ∂w0 from ∂z [N, F + 1], ∂shared and ∂rest [N, C]; ``inner`` = [w2, u]."""
+    N, C, one = x.shape[0], d_shared.shape[1], w0.dtype.type(1)
+    d_first, d_second = np.zeros((N, H + C), w0.dtype), np.empty((N, F + C), w0.dtype)
+    d_w1, d_w2, d_w0 = np.zeros((x.shape[1], H + C), w0.dtype), np.zeros_like(inner), np.zeros_like(w0)
+    d_b1, d_b2, total = np.zeros(H, w0.dtype), np.zeros(F, w0.dtype), np.empty((N, C), w0.dtype)
+    for i in range(N):
+        for c in range(C):
+            total[i, c] = d_shared[i, c] - d_rest[i, c] * valid[i]
+            d_second[i, F + c] = total[i, c]
+            d_w0[F, c] += total[i, c]
+        for f in range(F):
+            d_second[i, f] = d_z[i, f] * valid[i]
+    _add_product(total, C, w0[:F].T.copy(), d_second[:, :F])
     for i in range(N):
         for f in range(F):
             d_second[i, f] *= one - second[i, f] * second[i, f]
-    back = d_first[:, :H]
-    _add_product(d_second, F + C, weights.T.copy(), back)
+            d_b2[f] += d_second[i, f]
+    _add_product(d_second, F + C, inner.T.copy(), d_first[:, :H])
     for i in range(N):
         for j in range(H):
             d_first[i, j] *= one - first[i, j] * first[i, j]
-    d_first[:, H:] = d_shared
-    outer, inner, d_w0 = np.zeros((x.shape[1], H + C), x.dtype), np.zeros((H, F + C), x.dtype), np.zeros_like(w0)
-    _add_transposed_product(x, x.shape[1], d_first, outer)
-    _add_transposed_product(first, H, d_second, inner)
-    _add_transposed_product(second, F, d_shared, d_w0)
-    d_b1, d_b2 = np.zeros(H, x.dtype), np.zeros(F, x.dtype)
-    for i in range(N):
-        d_b1 += d_first[i, :H]
-        d_b2 += d_second[i, :F]
-        d_w0[F] += d_shared[i]
-    return outer[:, :H].copy(), outer[:, H:].copy(), d_b1, inner[:, :F].copy(), inner[:, F:].copy(), d_b2, d_w0
+            d_b1[j] += d_first[i, j]
+        d_first[i, H:] = total[i]
+    _add_transposed_product(x, x.shape[1], d_first, d_w1)
+    _add_transposed_product(first, H, d_second, d_w2)
+    _add_transposed_product(second, F, total, d_w0[:F])
+    return d_w1[:, :H].copy(), d_w1[:, H:].copy(), d_b1, d_w2[:, :F].copy(), d_w2[:, F:].copy(), d_b2, d_w0

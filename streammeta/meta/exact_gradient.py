@@ -1,156 +1,179 @@
-"""The meta-objective of the exact heads and its gradient, compiled for the CPU.
+"""The meta-objective of the exact heads and its gradient, compiled for one CPU thread.
 
-The same mathematics as ``streammeta.meta.exact_heads``. TODO
+The same mathematics as ``streammeta.meta.exact_heads``, where torch differentiates; here reverse mode is by hand, so that
+a meta-update costs what its arithmetic costs. Forward, for a chunk of n events, everything before it in A and B::
+
+    h = tanh(w1ᵀx + b1)    z = [tanh(w2ᵀh + b2); 1]    shared = uᵀh + vᵀx + w0ᵀz    rest = y − shared
+    M = A + Λ              u = M⁻¹z                    own = Bᵀu                    leverage = zᵀu
+    A ← γⁿA + Σ_τ γ^(n−1−τ) z_τ z_τᵀ                   B ← γⁿB + Σ_τ γ^(n−1−τ) z_τ rest_τᵀ
+    ℓ ← α ℓ + max(log p, −14)                          loss = −mean log Σ_k softmax(prior + ℓ)_k p_k
+
+Backward, ∂ for the derivative of the loss, F = 2 ∂A and G = ∂B those of the later chunks::
+
+    ∂z_τ += γ^(n−1−τ) (F z_τ + G rest_τ)               ∂rest_τ += γ^(n−1−τ) Gᵀz_τ
+    v = M⁻¹(B ∂own + z ∂leverage)                      ∂z += v + u ∂leverage
+    F ← γⁿF − Σ (v uᵀ + u vᵀ)                          G ← γⁿG + Σ u ∂ownᵀ                  ∂Λ −= diag Σ v uᵀ
+
+∂log γ needs no further matrix. γⁿ stands before A and B alone, so it gets n times the product γⁿ(⟨∂A, A⟩ + ⟨∂B, B⟩) of
+∂ after and state before the chunk; and these products follow from each other: a chunk's events take away
+Σ γ^(n−1−τ) (½ zᵀF z + zᵀG rest), its predictions add −leverage · ∂leverage − ⟨∂Λ, Λ⟩, because own does not change when
+A, B and Λ grow in proportion, and the leverage shrinks in proportion.
 """
 
-import math
 from collections.abc import Mapping
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from streammeta.meta.exact_gradient_kernel import LANES, heads, heads_adjoint, new_pasts
+from streammeta.meta.exact_encoder_kernel import affine, encoder_adjoint, residuals
+from streammeta.meta.exact_gradient_kernel import LANES, heads, heads_adjoint, new_memory
 from streammeta.meta.exact_mixture_kernel import (
-    add_product,
-    add_transposed_product,
     class_likelihood,
     class_likelihood_adjoint,
     class_logits,
-    from_lanes,
-    into_lanes,
     mixture,
+    mixture_adjoint,
     value_likelihood,
     value_likelihood_adjoint,
 )
 
-__all__ = ["loss_and_gradient"]
+__all__ = ["FloatArray", "loss_and_gradient"]
 
 FloatArray: TypeAlias = npt.NDArray[np.floating]
+IntArray: TypeAlias = npt.NDArray[np.int64]
+Arrays: TypeAlias = dict[str, FloatArray]
 
 
-def _product(a, b):
-    out = np.zeros((a.shape[0], b.shape[1]), a.dtype)
-    add_product(a, b, out)
-    return out
+class _Targets(NamedTuple):
+    """What segments are judged by, [S, T] each; T a multiple of the chunk."""
+
+    label: IntArray  # class index; −1 in regression
+    target: FloatArray  # 0 in classification
+    valid: FloatArray
+    share: FloatArray  # what the event counts in the loss
 
 
-def _transposed_product(a, b):
-    out = np.zeros((a.shape[1], b.shape[1]), a.dtype)
-    add_transposed_product(a, b, out)
-    return out
+def loss_and_gradient(
+    theta: Mapping[str, FloatArray],
+    x: FloatArray,
+    y: npt.NDArray[np.generic],
+    valid: FloatArray,
+    scored: FloatArray,
+    *,
+    chunk: int,
+    classify: bool,
+) -> tuple[float, Arrays]:
+    """Mean prequential negative log-likelihood of the mixture over the scored events, and its gradient.
 
+    Args:
+        theta: the tensors of the exact heads, all float32 or all float64; not changed.
+        x: normalized features [B, L, D], 0 where one is missing.
+        y: class indices, or normalized targets [B, L].
+        valid: 1 where there is an event [B, L].
+        scored: 1 where the loss counts [B, L].
+        chunk: events predicted from one state.
+        classify: whether θ is that of a classifier.
 
-def loss_and_gradient(theta, x, y, valid, scored, *, chunk, classify):
-    short = -x.shape[1] % chunk
-    if short:
-        x = np.pad(x, ((0, 0), (0, short), (0, 0)))
-        y, valid, scored = (np.pad(a, ((0, 0), (0, short))) for a in (y, valid, scored))
-    B, T, D = x.shape
+    Returns:
+        The loss, and its derivative by each array of ``theta``, of the same shape and type. Neither is finite where an
+        input is not.
+
+    Raises:
+        ValueError: shapes do not fit, a label is none of θ's classes, or θ has more heads than a block has lanes.
+    """
     real = theta["w1"].dtype
-    K, m = theta["log_precision"].shape
-    C = theta["u"].shape[1]
-    F = m - 1
-    H = theta["w1"].shape[1]
-    rows = np.ascontiguousarray(x.reshape(B * T, D))
-    # encoder
-    first = np.concatenate([theta["w1"], theta["v"]], 1)
-    second = np.concatenate([theta["w2"], theta["u"]], 1)
-    pre = _product(rows, first)
-    h = np.tanh(pre[:, :H] + theta["b1"])
-    mid = _product(h, second)
-    z = np.ones((B * T, m), real)
-    np.tanh(mid[:, :F] + theta["b2"], out=z[:, :F])
-    shared = pre[:, H:] + mid[:, F:]
-    add_product(z, theta["w0"], shared)
-    goal = np.eye(C, dtype=real)[y.reshape(-1)] if classify else y.reshape(-1, 1)
-    mask = valid.reshape(-1, 1)
-    # lanes
-    log_memory = -np.exp(-np.clip(theta["log_memory"], math.log(1.5), math.log(5000.0)))
-    precision = np.exp(np.clip(theta["log_precision"], -6, 6))
-    blocks = -(-B * K // LANES)
-    head = np.arange(blocks * LANES).reshape(blocks, LANES) % K
-    lag = np.append(np.arange(chunk - 1, -1, -1), chunk).astype(real)
-    zm = (z * mask).reshape(B, T * m)
-    rest = ((goal - shared) * mask).reshape(B, T * C)
-    shared_r = shared.reshape(B, T * C)
-    pasts = new_pasts(blocks, T, chunk, m, C, real)
-    output = np.empty((blocks, T * C, LANES), real)
-    leverage = np.empty((blocks, T, LANES), real)
-    lik = np.empty((blocks, T, LANES), real)
-    log_scale = theta["log_scale"] if classify else theta["log_noise"]
-    scale = np.exp(log_scale)[head]
+    parameters = {name: np.asarray(p, real, order="C") for name, p in theta.items()}
+    _check(parameters, x, y, classify=classify)
+    with np.errstate(all="ignore"):  # what is not finite shows in the loss
+        share = scored / scored.sum()
+        targets = _targets(y, valid, share, -x.shape[1] % chunk, real, classify=classify)
+        padded = np.zeros((*targets.valid.shape, x.shape[2]), real)
+        padded[:, : x.shape[1]] = x
+        return _through(parameters, padded, targets, chunk, classify=classify)
+
+
+def _check(theta: Arrays, x: FloatArray, y: npt.NDArray[np.generic], *, classify: bool) -> None:
+    features, outputs, memories = theta["w1"].shape[0], theta["u"].shape[1], theta["log_memory"].size
+    if x.ndim != 3 or x.shape[2] != features or x.shape[:2] != y.shape or 0 in x.shape[:2]:
+        raise ValueError(f"exact_gradient: got x {x.shape} and y {y.shape}; wanted x [B, L, {features}] and y [B, L]")
+    if classify and not 0 <= y.min() <= y.max() < outputs:
+        raise ValueError(f"exact_gradient: got labels {y.min()} to {y.max()}; wanted 0 to {outputs - 1}: grow θ first")
+    if memories > LANES:
+        raise ValueError(f"exact_gradient: got {memories} memories; wanted at most {LANES}")
+
+
+def _targets(
+    y: npt.NDArray[np.generic],
+    valid: FloatArray,
+    share: FloatArray,
+    short: int,
+    real: np.dtype[np.floating],
+    *,
+    classify: bool,
+) -> _Targets:
+    """Padded by ``short`` events that are neither valid nor scored."""
+    S, L = y.shape
+    label = np.zeros((S, L + short), np.int64) if classify else np.full((S, L + short), -1)
+    target, there, counted = np.zeros((3, S, L + short), real)
+    (label if classify else target)[:, :L] = y
+    there[:, :L], counted[:, :L] = valid, share
+    return _Targets(label, target, there, counted)
+
+
+def _through(theta: Arrays, x: FloatArray, targets: _Targets, chunk: int, *, classify: bool) -> tuple[float, Arrays]:
+    """Forward through the encoder, there and back through the heads, back through the encoder."""
+    (S, T, D), (K, m) = x.shape, theta["log_precision"].shape
+    H, F = theta["w1"].shape[1], m - 1
+    rows = x.reshape(S * T, D)
+    inner = np.concatenate((theta["w2"], theta["u"]), 1)
+    first = affine(rows, np.concatenate((theta["w1"], theta["v"]), 1), theta["b1"])
+    np.tanh(first[:, :H], out=first[:, :H])
+    second = affine(first, inner, theta["b2"])
+    np.tanh(second[:, :F], out=second[:, :F])
+    z, shared, rest = residuals(first, second, H, F, theta["w0"], *(part.reshape(-1) for part in targets[:3]))
+    d_z, d_shared, d_rest = np.zeros_like(z), np.zeros_like(shared), np.zeros_like(rest)
+    slope, loss = {name: np.zeros_like(p) for name, p in theta.items()}, 0.0
+    for begin in range(0, S, LANES):  # so many segments fill their blocks whatever K is
+        part, some = slice(begin * T, (begin + LANES) * T), _Targets(*(a[begin : begin + LANES] for a in targets))
+        ends = d_z[part], d_rest[part], d_shared[part]
+        loss += _heads_there_and_back(theta, z[part], rest[part], shared[part], some, chunk, ends, slope, classify)
+    names = ("w1", "v", "b1", "w2", "u", "b2", "w0")
+    found = encoder_adjoint(
+        rows, first, second, H, F, inner, theta["w0"], targets.valid.reshape(-1), d_z, d_shared, d_rest
+    )
+    return loss, slope | dict(zip(names, found, strict=True))
+
+
+def _heads_there_and_back(theta, z, rest, shared, targets, chunk, ends, slope, classify):
+    S, T = targets.valid.shape
+    (K, m), C, real = theta["log_precision"].shape, rest.shape[1], z.dtype
+    blocks = -(-S * K // LANES)
+    memory = new_memory(blocks, chunk, m, T, C, real)
+    output, d_output = np.empty((2, blocks, T * C, LANES), real)
+    leverage, likelihood, d_leverage, d_likelihood, noise, count = np.empty((6, blocks, T, LANES), real)
+    state = theta["log_precision"], theta["log_memory"]
+    heads(*state, z, rest, shared, chunk, memory, output, leverage)
     if classify:
-        kappa = np.exp(theta["log_leverage"])[head]
-        p = np.empty_like(output)
+        logs = theta["log_scale"], theta["log_leverage"]
+        class_logits(output, leverage, *logs, targets.label, d_output, likelihood)
+        np.exp(d_output, out=d_output)
+        class_likelihood(d_output, likelihood)
     else:
-        noise, count, yl, vl = (np.empty_like(lik) for _ in range(4))
-    lanes_shared = np.empty((T * C, LANES), real)
-    for i, past in enumerate(pasts):
-        past.decay[:] = np.exp(log_memory[head[i]] * lag[:, None])
-        past.precision[:] = precision[head[i]].T
-        at = i * LANES
-        into_lanes(zm, at, K, past.z)
-        into_lanes(rest, at, K, past.rest)
-        heads(past, output[i], leverage[i], chunk)
-        into_lanes(shared_r, at, K, lanes_shared)
-        output[i] += lanes_shared
-        if classify:
-            class_logits(output[i], leverage[i], scale[i], kappa[i], y, at, K, p[i], lik[i])
-            np.exp(p[i], out=p[i])
-            class_likelihood(p[i], lik[i])
-        else:
-            into_lanes(y, at, K, yl[i])
-            into_lanes(valid, at, K, vl[i])
-            value_likelihood(output[i], leverage[i], scale[i], yl[i], vl[i], noise[i], count[i], lik[i])
-    d_lik = np.empty_like(lik)
-    d_mix = np.empty(K, real)
-    alpha = real.type(1 / (1 + np.exp(-theta["forget"])))
-    loss, d_forget = mixture(lik, theta["log_mix"], alpha, valid, scored, d_lik, d_mix)
-    dzl, drl = np.empty((T * m, LANES), real), np.empty((T * C, LANES), real)
-    dz, d_shared, d_rest = np.zeros((B, T * m), real), np.zeros((B, T * C), real), np.zeros((B, T * C), real)
-    d_lev = np.empty((T, LANES), real)
-    d_scale, d_kappa = np.zeros((blocks, LANES), real), np.zeros((blocks, LANES), real)
-    d_prec, d_mem = np.empty((blocks, m, LANES), real), np.empty((blocks, 1, LANES), real)
-    for i, past in enumerate(pasts):
-        at = i * LANES
-        if classify:
-            d_out = p[i]
-            class_likelihood_adjoint(
-                output[i], leverage[i], scale[i], kappa[i], y, at, K, d_out, d_lik[i], d_lev, d_scale[i], d_kappa[i]
-            )
-        else:
-            d_out = np.empty((T * C, LANES), real)
-            value_likelihood_adjoint(
-                output[i], leverage[i], scale[i], yl[i], vl[i], noise[i], count[i], d_lik[i], d_out, d_lev, d_scale[i]
-            )
-        heads_adjoint(past, d_out, d_lev, leverage[i], dzl, drl, d_prec[i], d_mem[i], chunk)
-        from_lanes(dzl, at, K, dz)
-        from_lanes(drl, at, K, d_rest)
-        from_lanes(d_out, at, K, d_shared)
-    d_shared = d_shared.reshape(-1, C) - d_rest.reshape(-1, C) * mask
-    dz = dz.reshape(-1, m) * mask
-    g = {}
-    g["w0"] = _transposed_product(z, d_shared)
-    add_product(d_shared, np.ascontiguousarray(theta["w0"].T), dz)
-    d_mid = np.concatenate([dz[:, :F] * (1 - z[:, :F] ** 2), d_shared], 1)
-    d_second = _transposed_product(h, d_mid)
-    d_h = _product(d_mid, np.ascontiguousarray(second.T)) * (1 - h * h)
-    d_pre = np.concatenate([d_h, d_shared], 1)
-    d_first = _transposed_product(rows, d_pre)
-    g["w1"], g["v"] = d_first[:, :H], d_first[:, H:]
-    g["w2"], g["u"] = d_second[:, :F], d_second[:, F:]
-    g["b1"], g["b2"] = d_h.sum(0), d_mid[:, :F].sum(0)
-    n = B * K
-    per_head = lambda lanes: lanes.reshape(-1)[:n].reshape(B, K).sum(0)
-    g["log_mix"] = d_mix
-    g["forget"] = np.asarray(d_forget * alpha * (1 - alpha))
-    g["log_scale" if classify else "log_noise"] = per_head(d_scale)
+        value_likelihood(output, leverage, theta["log_noise"], targets.target, targets.valid, noise, count, likelihood)
+    alpha = real.type(1) / (real.type(1) + np.exp(-theta["forget"]))
+    loss, *kept = mixture(likelihood, theta["log_mix"], alpha, targets.valid, targets.share)
+    d_alpha = mixture_adjoint(
+        likelihood, alpha, targets.valid, targets.share, *kept, d_likelihood, slope["log_mix"]
+    )
+    slope["forget"] += d_alpha * alpha * (1 - alpha)
     if classify:
-        g["log_leverage"] = per_head(d_kappa)
-    inside = (theta["log_memory"] >= math.log(1.5)) & (theta["log_memory"] <= math.log(5000.0))
-    g["log_memory"] = per_head(d_mem) * -log_memory * inside
-    lp = theta["log_precision"]
-    dp = d_prec.transpose(0, 2, 1).reshape(-1, m)[:n].reshape(B, K, m).sum(0)
-    g["log_precision"] = dp * precision * ((lp >= -6) & (lp <= 6))
-    return float(loss), g
+        class_likelihood_adjoint(
+            output, leverage, *logs, targets.label, d_output, d_likelihood, d_leverage, slope["log_scale"], slope["log_leverage"]
+        )
+    else:
+        value_likelihood_adjoint(
+            output, leverage, theta["log_noise"], targets.target, targets.valid, noise, count, d_likelihood, d_output, d_leverage, slope["log_noise"]
+        )
+    heads_adjoint(*state, chunk, memory, d_output, leverage, d_leverage, *ends, slope["log_precision"], slope["log_memory"])
+    return loss

@@ -16,6 +16,7 @@ __all__ = [
     "class_likelihood_adjoint",
     "class_logits",
     "mixture",
+    "mixture_adjoint",
     "value_likelihood",
     "value_likelihood_adjoint",
 ]
@@ -164,4 +165,58 @@ def value_likelihood_adjoint(
             d_log_noise[(first + lane) % K] += d_prior
 
 
-#MIX
+@_compiled
+def _normalize(logs, weights):
+    """Weights = softmax(logs) [K]; returns log Σ exp(logs)."""
+    top, total = logs[0], logs.dtype.type(0)
+    for k in range(1, logs.size):
+        top = max(top, logs[k])
+    for k in range(logs.size):
+        weights[k] = math.exp(logs[k] - top)
+        total += weights[k]
+    for k in range(logs.size):
+        weights[k] /= total
+    return top + math.log(total)
+
+
+@_compiled
+def mixture(likelihood, log_mix, alpha, valid, share):
+    """The loss −Σ share · log Σ exp(mixing + likelihood), and what its adjoint reads, [S, T, K] each.
+
+    Args: likelihood [blocks, T, 16] of each head; log_mix [K]; α; valid and share [S, T].
+    Returns: loss, evidence before each event, mixing weights before it (prior) and with its label (posterior).
+    """
+    K, (S, T), real = log_mix.size, valid.shape, log_mix.dtype.type
+    evidence, prior = np.zeros((S, T + 1, K), log_mix.dtype), np.empty((S, T, K), log_mix.dtype)
+    posterior, logs, loss = np.empty_like(prior), np.empty_like(log_mix), real(0)
+    for s in range(S):
+        for t in range(T):
+            for k in range(K):
+                logs[k] = evidence[s, t, k] + log_mix[k]
+            normal = _normalize(logs, prior[s, t])
+            for k in range(K):
+                given = likelihood[(s * K + k) // LANES, t, (s * K + k) % LANES]
+                logs[k] += given
+                evidence[s, t + 1, k] = alpha * evidence[s, t, k] + max(given, real(_LEAST_LOG)) * valid[s, t]
+            loss -= (_normalize(logs, posterior[s, t]) - normal) * share[s, t]
+    return loss, evidence, prior, posterior
+
+
+@_compiled
+def mixture_adjoint(likelihood, alpha, valid, share, evidence, prior, posterior, d_likelihood, d_log_mix):
+    """∂α; fills ∂likelihood [blocks, T, 16] and adds to ∂log_mix [K]."""
+    (S, T, K), real = prior.shape, d_log_mix.dtype.type
+    d_evidence, d_alpha = np.empty_like(d_log_mix), real(0)  # of the evidence after an event
+    d_likelihood[:] = 0
+    for s in range(S):
+        d_evidence[:] = 0
+        for t in range(T - 1, -1, -1):
+            for k in range(K):
+                block, lane = (s * K + k) // LANES, (s * K + k) % LANES
+                passed = valid[s, t] if likelihood[block, t, lane] >= real(_LEAST_LOG) else real(0)
+                d_likelihood[block, t, lane] = d_evidence[k] * passed - share[s, t] * posterior[s, t, k]
+                d_alpha += d_evidence[k] * evidence[s, t, k]
+                d_log = share[s, t] * (prior[s, t, k] - posterior[s, t, k])
+                d_log_mix[k] += d_log
+                d_evidence[k] = alpha * d_evidence[k] + d_log
+    return d_alpha
