@@ -46,7 +46,7 @@ class Weights(NamedTuple):
 
 @njit(fastmath=_FAST, cache=True)
 def _tanh(values):
-    """Tanh of a vector in place, by a rational function within 3e-7 of it; unlike libm's it runs on all lanes at once."""
+    """Tanh of a vector in place, by a rational function within 3e-7 of it; it runs on all lanes at once."""
     for i in range(values.size):
         x = min(max(values[i], np.float32(-7.9)), np.float32(7.9))
         q = x * x
