@@ -26,8 +26,8 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from streammeta.meta.exact_encoder_kernel import affine, encoder_adjoint, residuals
-from streammeta.meta.exact_gradient_kernel import LANES, heads, heads_adjoint, new_memory
+from streammeta.meta.exact_encoder_kernel import encoder_adjoint, layer, pad, residuals
+from streammeta.meta.exact_gradient_kernel import LANES, heads, heads_adjoint, new_rooms
 from streammeta.meta.exact_mixture_kernel import (
     class_likelihood,
     class_likelihood_adjoint,
@@ -43,6 +43,7 @@ __all__ = ["FloatArray", "loss_and_gradient"]
 FloatArray: TypeAlias = npt.NDArray[np.floating]
 IntArray: TypeAlias = npt.NDArray[np.int64]
 Arrays: TypeAlias = dict[str, FloatArray]
+_ENCODER = ("w1", "v", "b1", "w2", "u", "b2", "w0")
 
 
 class _Targets(NamedTuple):
@@ -85,17 +86,15 @@ def loss_and_gradient(
     real = theta["w1"].dtype
     parameters = {name: np.asarray(p, real, order="C") for name, p in theta.items()}
     _check(parameters, x, y, classify=classify)
+    padded = x.shape[1] + -x.shape[1] % chunk
+    rows, *targets = pad(x, y, valid, scored, padded, classify, parameters["w1"])
     with np.errstate(all="ignore"):  # what is not finite shows in the loss
-        share = scored / scored.sum()
-        targets = _targets(y, valid, share, -x.shape[1] % chunk, real, classify=classify)
-        padded = np.zeros((*targets.valid.shape, x.shape[2]), real)
-        padded[:, : x.shape[1]] = x
-        return _through(parameters, padded, targets, chunk, classify=classify)
+        return _through(parameters, rows, _Targets(*targets), chunk)
 
 
 def _check(theta: Arrays, x: FloatArray, y: npt.NDArray[np.generic], *, classify: bool) -> None:
     features, outputs, memories = theta["w1"].shape[0], theta["u"].shape[1], theta["log_memory"].size
-    if x.ndim != 3 or x.shape[2] != features or x.shape[:2] != y.shape or 0 in x.shape[:2]:
+    if x.ndim != 3 or x.shape[2] != features or x.shape[:2] != y.shape or 0 in x.shape:
         raise ValueError(f"exact_gradient: got x {x.shape} and y {y.shape}; wanted x [B, L, {features}] and y [B, L]")
     if classify and not 0 <= y.min() <= y.max() < outputs:
         raise ValueError(f"exact_gradient: got labels {y.min()} to {y.max()}; wanted 0 to {outputs - 1}: grow θ first")
@@ -103,57 +102,33 @@ def _check(theta: Arrays, x: FloatArray, y: npt.NDArray[np.generic], *, classify
         raise ValueError(f"exact_gradient: got {memories} memories; wanted at most {LANES}")
 
 
-def _targets(
-    y: npt.NDArray[np.generic],
-    valid: FloatArray,
-    share: FloatArray,
-    short: int,
-    real: np.dtype[np.floating],
-    *,
-    classify: bool,
-) -> _Targets:
-    """Padded by ``short`` events that are neither valid nor scored."""
-    S, L = y.shape
-    label = np.zeros((S, L + short), np.int64) if classify else np.full((S, L + short), -1)
-    target, there, counted = np.zeros((3, S, L + short), real)
-    (label if classify else target)[:, :L] = y
-    there[:, :L], counted[:, :L] = valid, share
-    return _Targets(label, target, there, counted)
-
-
-def _through(theta: Arrays, x: FloatArray, targets: _Targets, chunk: int, *, classify: bool) -> tuple[float, Arrays]:
+def _through(theta: Arrays, x: FloatArray, targets: _Targets, chunk: int) -> tuple[float, Arrays]:
     """Forward through the encoder, there and back through the heads, back through the encoder."""
-    (S, T, D), (K, m) = x.shape, theta["log_precision"].shape
-    H, F = theta["w1"].shape[1], m - 1
-    rows = x.reshape(S * T, D)
-    inner = np.concatenate((theta["w2"], theta["u"]), 1)
-    first = affine(rows, np.concatenate((theta["w1"], theta["v"]), 1), theta["b1"])
+    (S, T), (H, F) = targets.valid.shape, theta["w2"].shape
+    first = layer(x, theta["w1"], theta["v"], theta["b1"])
     np.tanh(first[:, :H], out=first[:, :H])
-    second = affine(first, inner, theta["b2"])
+    second = layer(first, theta["w2"], theta["u"], theta["b2"])
     np.tanh(second[:, :F], out=second[:, :F])
-    z, shared, rest = residuals(first, second, H, F, theta["w0"], *(part.reshape(-1) for part in targets[:3]))
+    z, shared, rest = residuals(first, second, H, F, theta["w0"], targets.label, targets.target, targets.valid)
     d_z, d_shared, d_rest = np.zeros_like(z), np.zeros_like(shared), np.zeros_like(rest)
-    slope, loss = {name: np.zeros_like(p) for name, p in theta.items()}, 0.0
+    slope, loss = {name: np.zeros_like(theta[name]) for name in theta if name not in _ENCODER}, 0.0
     for begin in range(0, S, LANES):  # so many segments fill their blocks whatever K is
         part, some = slice(begin * T, (begin + LANES) * T), _Targets(*(a[begin : begin + LANES] for a in targets))
         ends = d_z[part], d_rest[part], d_shared[part]
-        loss += _heads_there_and_back(theta, z[part], rest[part], shared[part], some, chunk, ends, slope, classify)
-    names = ("w1", "v", "b1", "w2", "u", "b2", "w0")
+        loss += _heads_there_and_back(theta, z[part], rest[part], shared[part], some, chunk, ends, slope)
     found = encoder_adjoint(
-        rows, first, second, H, F, inner, theta["w0"], targets.valid.reshape(-1), d_z, d_shared, d_rest
+        x, first, second, theta["w2"], theta["u"], theta["w0"], targets.valid, d_z, d_shared, d_rest
     )
-    return loss, slope | dict(zip(names, found, strict=True))
+    return loss, slope | dict(zip(_ENCODER, found, strict=True))
 
 
-def _heads_there_and_back(theta, z, rest, shared, targets, chunk, ends, slope, classify):
-    S, T = targets.valid.shape
-    (K, m), C, real = theta["log_precision"].shape, rest.shape[1], z.dtype
-    blocks = -(-S * K // LANES)
-    memory = new_memory(blocks, chunk, m, T, C, real)
-    output, d_output = np.empty((2, blocks, T * C, LANES), real)
-    leverage, likelihood, d_leverage, d_likelihood, noise, count = np.empty((6, blocks, T, LANES), real)
+def _heads_there_and_back(theta, z, rest, shared, targets, chunk, ends, slope):
+    (S, T), (K, m), C = targets.valid.shape, theta["log_precision"].shape, rest.shape[1]
+    past, spare, (output, d_output), others = new_rooms(z.dtype, -(-S * K // LANES), chunk, m, T, C)
+    leverage, likelihood, d_leverage, d_likelihood, noise, count = others
     state = theta["log_precision"], theta["log_memory"]
-    heads(*state, z, rest, shared, chunk, memory, output, leverage)
+    heads(*state, z, rest, shared, past, spare, output, leverage)
+    classify = "log_scale" in theta
     if classify:
         logs = theta["log_scale"], theta["log_leverage"]
         class_logits(output, leverage, *logs, targets.label, d_output, likelihood)
@@ -161,12 +136,10 @@ def _heads_there_and_back(theta, z, rest, shared, targets, chunk, ends, slope, c
         class_likelihood(d_output, likelihood)
     else:
         value_likelihood(output, leverage, theta["log_noise"], targets.target, targets.valid, noise, count, likelihood)
-    alpha = real.type(1) / (real.type(1) + np.exp(-theta["forget"]))
-    loss, *kept = mixture(likelihood, theta["log_mix"], alpha, targets.valid, targets.share)
-    d_alpha = mixture_adjoint(
-        likelihood, alpha, targets.valid, targets.share, *kept, d_likelihood, slope["log_mix"]
+    loss, *kept = mixture(likelihood, theta["log_mix"], theta["forget"], targets.valid, targets.share)
+    mixture_adjoint(
+        likelihood, theta["forget"], targets.valid, targets.share, *kept, d_likelihood, slope["log_mix"], slope["forget"]
     )
-    slope["forget"] += d_alpha * alpha * (1 - alpha)
     if classify:
         class_likelihood_adjoint(
             output, leverage, *logs, targets.label, d_output, d_likelihood, d_leverage, slope["log_scale"], slope["log_leverage"]
@@ -175,5 +148,5 @@ def _heads_there_and_back(theta, z, rest, shared, targets, chunk, ends, slope, c
         value_likelihood_adjoint(
             output, leverage, theta["log_noise"], targets.target, targets.valid, noise, count, d_likelihood, d_output, d_leverage, slope["log_noise"]
         )
-    heads_adjoint(*state, chunk, memory, d_output, leverage, d_leverage, *ends, slope["log_precision"], slope["log_memory"])
+    heads_adjoint(*state, past, spare, d_output, leverage, d_leverage, *ends, slope["log_precision"], slope["log_memory"])
     return loss

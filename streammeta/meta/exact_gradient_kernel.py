@@ -7,6 +7,7 @@ that are left over have no events.
 """
 
 import math
+from itertools import accumulate
 from typing import NamedTuple
 
 import numpy as np
@@ -16,9 +17,10 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-__all__ = ["LANES", "heads", "heads_adjoint", "new_memory"]
+__all__ = ["LANES", "heads", "heads_adjoint", "new_rooms"]
 
 LANES = 16
+_CACHE_LINE = 64  # bytes
 _TOGETHER = 4  # rows computed in one sweep: they share what they load
 _FAST = {"reassoc", "contract", "nsz", "arcp"}  # no nnan, no ninf: bad numbers must stay visible
 _compiled = njit(fastmath=_FAST, error_model="numpy", cache=True, nogil=True)
@@ -26,21 +28,48 @@ _LEAST_MEMORY, _MOST_MEMORY, _MOST_PRECISION = math.log(1.5), math.log(5000.0), 
 
 
 class Past(NamedTuple):
-    """A block on its way forward, for the way back. T events in J chunks of n."""
+    """All blocks on their way forward, for the way back. T events in J chunks of n. One block has no first axis."""
 
-    decay: npt.NDArray  # [n + 1, 16] γ^(n−1−τ), what is left of event τ at the end of its chunk; last row γⁿ
-    precision: npt.NDArray  # [m, 16] diagonal of Λ
-    z: npt.NDArray  # [T·m, 16]
-    rest: npt.NDArray  # [T·C, 16] y − shared
-    low: npt.NDArray  # [J·m·m, 16] Cholesky factors of A + Λ before each chunk; on the diagonal its inverse
-    B: npt.NDArray  # [J·m·C, 16] before each chunk
-    u: npt.NDArray  # [T·m, 16] (A + Λ)⁻¹z
+    decay: npt.NDArray  # [blocks, n + 1, 16] γ^(n−1−τ), what is left of event τ at its chunk's end; last row γⁿ
+    precision: npt.NDArray  # [blocks, m, 16] diagonal of Λ
+    z: npt.NDArray  # [blocks, T·m, 16]
+    rest: npt.NDArray  # [blocks, T·C, 16] y − shared
+    low: npt.NDArray  # [blocks, J·m·m, 16] Cholesky factors of A + Λ before each chunk; on the diagonal its inverse
+    B: npt.NDArray  # [blocks, J·m·C, 16] before each chunk
+    u: npt.NDArray  # [blocks, T·m, 16] (A + Λ)⁻¹z
 
 
-def new_memory(blocks, n, m, T, C, real):
-    """Room for the ``Past`` of so many blocks, in one piece: the system gives and takes several at a high price."""
-    rows = n + 1 + m + T * (m + C + m) + T // n * m * (m + C)
-    return np.empty((blocks, rows, LANES), real)
+class Spare(NamedTuple):
+    """Room to work in."""
+
+    F: npt.NDArray  # [m·m, 16] forward it holds A
+    G: npt.NDArray  # [m·C, 16]
+    v: npt.NDArray  # [n·m, 16]
+    diagonal: npt.NDArray  # [m, 16]
+    inside: npt.NDArray  # [n, 16]
+    product: npt.NDArray  # [1, 16]
+    d_z: npt.NDArray  # [T·m, 16]
+    d_rest: npt.NDArray  # [T·C, 16]
+    d_precision: npt.NDArray  # [m, 16]
+    d_log_gamma: npt.NDArray  # [1, 16]
+
+
+def new_rooms(real, blocks, n, m, T, C):
+    """A ``Past``, a ``Spare``, two arrays [blocks, T·C, 16] and six [blocks, T, 16], all uninitialized.
+
+    They are one piece, which begins with a cache line: a row that straddles two costs twice, and pieces that go back
+    to the system more than their sums.
+    """
+    J = T // n
+    past = (n + 1, m, T * m, T * C, J * m * m, J * m * C, T * m)
+    spare = (m * m, m * C, n * m, m, n, 1, T * m, T * C, m, 1)
+    counts = (*(blocks * rows for rows in past), *spare, *(blocks * T * C,) * 2, *(blocks * T,) * 6)
+    memory = np.empty(LANES * real.itemsize * sum(counts) + _CACHE_LINE, np.uint8)
+    begin = -memory.ctypes.data % _CACHE_LINE
+    rows = memory[begin : begin + memory.size - _CACHE_LINE].view(real).reshape(-1, LANES)
+    pieces = [rows[end - count : end] for count, end in zip(counts, accumulate(counts), strict=True)]
+    shaped = [piece.reshape(blocks, -1, LANES) for piece in (*pieces[:7], *pieces[17:])]
+    return Past(*shaped[:7]), Spare(*pieces[7:17]), shaped[7:9], shaped[9:]
 
 
 def _row(context, builder, kind, array, at):
@@ -88,20 +117,36 @@ def _sums(together):
 _add_one, _add_four = _sums(1), _sums(_TOGETHER)
 
 
-@intrinsic
-def _scale_row(_typing, out, o, factor, i):
-    """Row o of ``out`` times row i of ``factor``."""
-    signature = types.void(out, types.intp, factor, types.intp)
+def _rowwise(operation):
+    """Row o of ``out`` becomes an operation of itself and row i of ``a``."""
 
-    def generate(context, builder, signature, arguments):
-        align = context.get_abi_sizeof(context.get_value_type(signature.args[0].dtype))
-        to = _row(context, builder, signature.args[0], arguments[0], arguments[1])
-        by = _row(context, builder, signature.args[2], arguments[2], arguments[3])
-        product = builder.fmul(builder.load(to, align=align), builder.load(by, align=align))
-        builder.store(product, to, align=align)
-        return context.get_dummy_value()
+    @intrinsic
+    def apply(_typing, out, o, a, i):
+        signature = types.void(out, types.intp, a, types.intp)
 
-    return signature, generate
+        def generate(context, builder, signature, arguments):
+            align = context.get_abi_sizeof(context.get_value_type(signature.args[0].dtype))
+            to = _row(context, builder, signature.args[0], arguments[0], arguments[1])
+            other = _row(context, builder, signature.args[2], arguments[2], arguments[3])
+            result = operation(builder, builder.load(to, align=align), builder.load(other, align=align))
+            builder.store(result, to, align=align)
+            return context.get_dummy_value()
+
+        return signature, generate
+
+    return apply
+
+
+def _inverse_root(builder, _, row):
+    name = f"llvm.sqrt.v{LANES}{row.type.element.intrinsic_name}"
+    root = cgutils.get_or_insert_function(builder.module, ir.FunctionType(row.type, [row.type]), name)
+    return builder.fdiv(row.type([1.0] * LANES), builder.call(root, [row]))
+
+
+_multiply_row = _rowwise(lambda builder, row, other: builder.fmul(row, other))
+_add_row = _rowwise(lambda builder, row, other: builder.fadd(row, other))
+_copy_row = _rowwise(lambda builder, row, other: other)
+_invert_root_row = _rowwise(_inverse_root)
 
 
 @_compiled
@@ -120,18 +165,16 @@ def _add_products(out, o, do, rows, sign, a, i, di, b, j, dr, dj, count):
 def _scale(out, o, do, rows, factor, i):
     """For r < rows: out[o + r·do] *= factor[i], lane by lane."""
     for r in range(rows):
-        _scale_row(out, o + r * do, factor, i)
+        _multiply_row(out, o + r * do, factor, i)
 
 
 @_compiled
 def _factor(low, at, m):
     """The lower triangle of a matrix [m, m] at row ``at`` becomes its Cholesky factor, with 1/diagonal on the diagonal."""
-    one = low.dtype.type(1)
     for j in range(m):
         row = at + j * m
         _add_products(low, row + j, m, m - j, -1, low, row, 1, low, row, m, 1, j)
-        for lane in range(LANES):
-            low[row + j, lane] = one / math.sqrt(low[row + j, lane])
+        _invert_root_row(low, row + j, low, row + j)
         _scale(low, row + m + j, m, m - j - 1, low, row + j)
 
 
@@ -146,15 +189,6 @@ def _solve(low, at, m, x, first, n):
         row = at + i * m
         _add_products(x, first + i, m, n, -1, low, row + m + i, m, x, first + i + 1, m, 1, m - 1 - i)
         _scale(x, first + i, m, n, low, row + i)
-
-
-@_compiled
-def _decayed(past, t, n, m):
-    """γ^(n−1−τ) z of the chunk that begins at event t, [n·m, 16]."""
-    weighted = past.z[t * m : (t + n) * m].copy()
-    for tau in range(n):
-        _scale(weighted, tau * m, 1, m, past.decay, tau)
-    return weighted
 
 
 @_compiled
@@ -190,15 +224,9 @@ def _from_lanes(lanes, first, K, events):
 
 
 @_compiled
-def _cut(room, n, m, T, C, J):
-    """The ``Past`` in one block of ``new_memory``."""
-    a = n + 1
-    b = a + m
-    c = b + T * m
-    d = c + T * C
-    e = d + J * m * m
-    f = e + J * m * C
-    return Past(room[:a], room[a:b], room[b:c], room[c:d], room[d:e], room[e:f], room[f : f + T * m])
+def _block(all_blocks, i):
+    decay, precision, z, rest, low, B, u = all_blocks
+    return Past(decay[i], precision[i], z[i], rest[i], low[i], B[i], u[i])
 
 
 @_compiled
@@ -219,19 +247,20 @@ def _set_parameters(past, first, log_precision, log_memory):
 
 
 @_compiled
-def _recursion(past, own, leverage, n):
+def _recursion(past, own, leverage, spare):
     """Fill own [T·C, 16] = Bᵀ(A + Λ)⁻¹z and leverage [T, 16] = zᵀ(A + Λ)⁻¹z, and low, B, u of ``past``."""
     z, low, B, u, decay = past.z, past.low, past.B, past.u, past.decay
-    m, T = past.precision.shape[0], leverage.shape[0]
+    n, m, T = decay.shape[0] - 1, past.precision.shape[0], leverage.shape[0]
     C = own.shape[0] // T
-    A, weighted = np.zeros((m * m, LANES), z.dtype), np.empty((n * m, LANES), z.dtype)
-    own[:], leverage[:], B[: m * C] = 0, 0, 0
+    A, weighted = spare.F, spare.v
+    A[:], own[:], leverage[:], B[: m * C] = 0, 0, 0, 0
     u[:] = z
     for t in range(0, T, n):
         at, here = t // n * m * m, t // n * m * C
         for i in range(m):
-            low[at + i * m : at + i * m + i + 1] = A[i * m : i * m + i + 1]
-            low[at + i * m + i] += past.precision[i]
+            for r in range(i * m, i * m + i + 1):
+                _copy_row(low, at + r, A, r)
+            _add_row(low, at + i * m + i, past.precision, i)
         _factor(low, at, m)
         _solve(low, at, m, u, t * m, n)
         for s in range(t, t + n):
@@ -251,26 +280,21 @@ def _recursion(past, own, leverage, n):
 
 
 @_compiled
-def heads(log_precision, log_memory, z, rest, shared, chunk, memory, output, leverage):
-    """Every head's output [blocks, T·C, 16] and leverage [blocks, T, 16], each chunk from the past; fills ``memory``.
+def heads(log_precision, log_memory, z, rest, shared, all_blocks, spare, output, leverage):
+    """Every head's output [blocks, T·C, 16] and leverage [blocks, T, 16], each chunk from the past; fills ``all_blocks``.
 
-    z [S·T, m], and rest = y − shared [S·T, C], are 0 where there is no event; T is a multiple of ``chunk``.
+    z [S·T, m], and rest = y − shared [S·T, C], are 0 where there is no event; T is a multiple of n.
     """
-    (K, m), T, C = log_precision.shape, leverage.shape[1], rest.shape[1]
-    for i in range(memory.shape[0]):
-        past, first = _cut(memory[i], chunk, m, T, C, T // chunk), i * LANES
+    K = log_memory.size
+    for i in range(leverage.shape[0]):
+        past, first = _block(all_blocks, i), i * LANES
         _set_parameters(past, first, log_precision, log_memory)
         _into_lanes(z, first, K, past.z)
         _into_lanes(rest, first, K, past.rest)
-        _recursion(past, output[i], leverage[i], chunk)
-        _add_shared(shared, first, K, output[i])
-
-
-@_compiled
-def _add_shared(shared, first, K, output):
-    lanes = np.empty_like(output)
-    _into_lanes(shared, first, K, lanes)
-    output += lanes
+        _recursion(past, output[i], leverage[i], spare)
+        _into_lanes(shared, first, K, spare.d_rest)
+        for r in range(output.shape[1]):
+            _add_row(output[i], r, spare.d_rest, r)
 
 
 @_compiled
@@ -316,23 +340,21 @@ def _solve_adjoint(past, d_own, d_leverage, d_z, v, diagonal, t, n):
         _add_products(v, tau * m, 1, m, 1, d_leverage, s, 0, u, s * m, 1, 0, 1)
         _add_products(d_z, s * m, 1, m, 1, d_leverage, s, 0, u, s * m, 1, 0, 1)
     for i in range(n * m):
-        d_z[t * m + i] += v[i]
+        _add_row(d_z, t * m + i, v, i)
     for i in range(m):
         _add_products(diagonal, i, 1, 1, 1, v, i, m, u, t * m + i, 0, m, n)
 
 
 @_compiled
-def _recursion_adjoint(past, d_own, leverage, d_leverage, d_z, d_rest, d_precision, d_log_gamma):
-    """From ∂own [T·C, 16], ∂leverage [T, 16] fill ∂z [T·m, 16], ∂rest [T·C, 16]; add to ∂Λ [m, 16], ∂log γ [1, 16].
+def _recursion_adjoint(past, d_own, leverage, d_leverage, spare):
+    """From ∂own [T·C, 16] and ∂leverage [T, 16] fill ∂z [T·m, 16], ∂rest [T·C, 16], ∂Λ [m, 16] and ∂log γ [1, 16].
 
     F = 2 ∂A and G = ∂B are those of the state after a chunk, then before it; ``product`` = ⟨∂A, A⟩ + ⟨∂B, B⟩.
     """
     n, m, T, z, u = past.decay.shape[0] - 1, past.precision.shape[0], leverage.shape[0], past.z, past.u
     C, real = d_own.shape[0] // T, z.dtype.type
-    F, G = np.zeros((m * m, LANES), z.dtype), np.zeros((m * C, LANES), z.dtype)
-    v, diagonal = np.empty((n * m, LANES), z.dtype), np.empty((m, LANES), z.dtype)
-    inside, product = np.empty((n, LANES), z.dtype), np.zeros((1, LANES), z.dtype)
-    d_z[:], d_rest[:] = 0, 0
+    F, G, v, diagonal, inside, product, d_z, d_rest, d_precision, d_log_gamma = spare
+    F[:], G[:], product[:], d_z[:], d_rest[:], d_precision[:], d_log_gamma[:] = 0, 0, 0, 0, 0, 0, 0
     for t in range(T - n, -1, -n):
         if t + n < T:
             _sums_adjoint(past, F, G, d_z, d_rest, t, n, inside)
@@ -354,25 +376,22 @@ def _recursion_adjoint(past, d_own, leverage, d_leverage, d_z, d_rest, d_precisi
 
 @_compiled
 def heads_adjoint(
-    log_precision, log_memory, chunk, memory, d_output, leverage, d_leverage, d_z, d_rest, d_shared,
+    log_precision, log_memory, all_blocks, spare, d_output, leverage, d_leverage, d_z, d_rest, d_shared,
     d_log_precision, d_log_memory,
 ):
     """From ∂output and ∂leverage, as in ``heads``: ∂z, ∂rest, ∂shared, ∂log_precision, ∂log_memory are added to."""
-    (K, m), T, C, real = log_precision.shape, leverage.shape[1], d_rest.shape[1], log_memory.dtype.type
-    of_z, of_rest = np.empty((T * m, LANES), d_z.dtype), np.empty((T * C, LANES), d_z.dtype)
-    of_precision, of_log_gamma = np.empty((m, LANES), d_z.dtype), np.empty((1, LANES), d_z.dtype)
-    for i in range(memory.shape[0]):
-        past, first = _cut(memory[i], chunk, m, T, C, T // chunk), i * LANES
-        of_precision[:], of_log_gamma[:] = 0, 0
-        _recursion_adjoint(past, d_output[i], leverage[i], d_leverage[i], of_z, of_rest, of_precision, of_log_gamma)
-        _from_lanes(of_z, first, K, d_z)
-        _from_lanes(of_rest, first, K, d_rest)
+    (K, m), T, real = log_precision.shape, leverage.shape[1], log_memory.dtype.type
+    for i in range(leverage.shape[0]):
+        past, first = _block(all_blocks, i), i * LANES
+        _recursion_adjoint(past, d_output[i], leverage[i], d_leverage[i], spare)
+        _from_lanes(spare.d_z, first, K, d_z)
+        _from_lanes(spare.d_rest, first, K, d_rest)
         _from_lanes(d_output[i], first, K, d_shared)
         for lane in range(min(LANES, d_z.shape[0] // T * K - first)):
             k = (first + lane) % K
             tau = log_memory[k]
             if real(_LEAST_MEMORY) <= tau <= real(_MOST_MEMORY):
-                d_log_memory[k] += of_log_gamma[0, lane] * math.exp(-tau)
+                d_log_memory[k] += spare.d_log_gamma[0, lane] * math.exp(-tau)
             for a in range(m):
                 if abs(log_precision[k, a]) <= real(_MOST_PRECISION):
-                    d_log_precision[k, a] += of_precision[a, lane] * past.precision[a, lane]
+                    d_log_precision[k, a] += spare.d_precision[a, lane] * past.precision[a, lane]

@@ -180,15 +180,16 @@ def _normalize(logs, weights):
 
 
 @_compiled
-def mixture(likelihood, log_mix, alpha, valid, share):
+def mixture(likelihood, log_mix, forget, valid, share):
     """The loss −Σ share · log Σ exp(mixing + likelihood), and what its adjoint reads, [S, T, K] each.
 
-    Args: likelihood [blocks, T, 16] of each head; log_mix [K]; α; valid and share [S, T].
+    Args: likelihood [blocks, T, 16] of each head; log_mix [K]; forget [], the logit of α; valid, share [S, T].
     Returns: loss, evidence before each event, mixing weights before it (prior) and with its label (posterior).
     """
     K, (S, T), real = log_mix.size, valid.shape, log_mix.dtype.type
     evidence, prior = np.zeros((S, T + 1, K), log_mix.dtype), np.empty((S, T, K), log_mix.dtype)
     posterior, logs, loss = np.empty_like(prior), np.empty_like(log_mix), real(0)
+    alpha = real(1) / (real(1) + math.exp(-forget[()]))
     for s in range(S):
         for t in range(T):
             for k in range(K):
@@ -203,10 +204,11 @@ def mixture(likelihood, log_mix, alpha, valid, share):
 
 
 @_compiled
-def mixture_adjoint(likelihood, alpha, valid, share, evidence, prior, posterior, d_likelihood, d_log_mix):
-    """∂α; fills ∂likelihood [blocks, T, 16] and adds to ∂log_mix [K]."""
+def mixture_adjoint(likelihood, forget, valid, share, evidence, prior, posterior, d_likelihood, d_log_mix, d_forget):
+    """Fill ∂likelihood [blocks, T, 16]; ∂log_mix [K] and ∂forget [] are added to."""
     (S, T, K), real = prior.shape, d_log_mix.dtype.type
     d_evidence, d_alpha = np.empty_like(d_log_mix), real(0)  # of the evidence after an event
+    alpha = real(1) / (real(1) + math.exp(-forget[()]))
     d_likelihood[:] = 0
     for s in range(S):
         d_evidence[:] = 0
@@ -219,4 +221,4 @@ def mixture_adjoint(likelihood, alpha, valid, share, evidence, prior, posterior,
                 d_log = share[s, t] * (prior[s, t, k] - posterior[s, t, k])
                 d_log_mix[k] += d_log
                 d_evidence[k] = alpha * d_evidence[k] + d_log
-    return d_alpha
+    d_forget[()] += d_alpha * alpha * (real(1) - alpha)
