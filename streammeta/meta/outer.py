@@ -99,7 +99,7 @@ def outer_step(
         theta = {name: p.to(device) for name, p in state.theta.items()}
         with torch.enable_grad():
             value, slopes = gradient(theta, Episodes(*(tensor.to(device) for tensor in episodes)))
-        g = _flat(slopes)
+        g = _flat({name: slopes[name] for name in theta})  # in the order of θ, whatever the gradient's
         norm = torch.linalg.vector_norm(g)
         g = g * (_LARGEST_NORM / (norm + 1e-6)).clamp(max=1.0)
         step = state.updates + 1

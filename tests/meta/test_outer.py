@@ -80,3 +80,17 @@ def test_a_grown_theta_keeps_its_moments() -> None:
     assert grown.first["a"][:2].tolist() == state.first["a"].tolist()
     assert grown.first["a"][2] == 0
     assert grown.updates == 1
+
+
+def test_the_order_in_which_a_gradient_comes_does_not_matter() -> None:
+    """Parts are told apart by name; taken by place, each part of θ would follow another one's gradient."""
+
+    def backwards(theta: Theta, episodes: Episodes) -> tuple[torch.Tensor, Theta]:
+        value, slopes = by_autograd(bowl)(theta, episodes)
+        return value, dict(reversed(slopes.items()))
+
+    straight, turned = (
+        outer_step(g, start(), NOTHING, rate=0.1, device=CPU).state for g in (by_autograd(bowl), backwards)
+    )
+
+    assert all(torch.equal(straight.theta[name], turned.theta[name]) for name in straight.theta)
