@@ -43,7 +43,7 @@ def write_snapshot(path: Path, snapshot: Snapshot, positions: Positions) -> int:
         "positions": [[topic, partition, offset] for (topic, partition), offset in positions.items()],
     }
     packed = np.frombuffer(msgspec.msgpack.encode(header), dtype=np.uint8)
-    arrays = {name: np.ascontiguousarray(array) for name, array in snapshot.arrays.items()}
+    arrays = {name: np.asarray(array, order="C") for name, array in snapshot.arrays.items()}
     data = save({_HEADER: packed, **arrays})
     beside = path.with_name(path.name + ".new")
     try:

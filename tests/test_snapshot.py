@@ -51,3 +51,13 @@ def test_a_file_that_cannot_be_written_is_named_and_the_old_one_stays(tmp_path: 
     found = read_snapshot(path)
     assert found is not None
     assert found[1] == {("events", 0): 1}
+
+
+def test_a_single_number_stays_a_single_number(tmp_path: Path) -> None:
+    """An array without dimensions that comes back with one is another θ."""
+    write_snapshot(tmp_path / "state", Snapshot({}, {"alpha": np.float32(0.5).reshape(())}), {})
+
+    found = read_snapshot(tmp_path / "state")
+
+    assert found is not None
+    assert found[0].arrays["alpha"].shape == ()

@@ -1,136 +1,143 @@
 """The encoder over segments and its adjoint, compiled. Equations: see ``streammeta.meta.exact_gradient``.
 
-What reads the same thing is one product: [w1, v] for the features, [w2, u] for the hidden layer. N events at once.
+What reads the same thing is one product: [w1, v] for the features, [w2, u] for the hidden layer. Matrices have zero
+columns up to the next multiple of sixteen, so that every row is whole rows of lanes. N = S · T events at once.
 """
 
 import numpy as np
-from numba import njit
+
+from streammeta.meta.lanes_kernel import LANES, add_scaled, compiled
 
 __all__ = ["encoder_adjoint", "layer", "pad", "residuals"]
 
-_FAST = {"reassoc", "contract", "nsz", "arcp"}  # no nnan, no ninf: bad numbers must stay visible
-_compiled = njit(fastmath=_FAST, error_model="numpy", cache=True, nogil=True)
+
+@compiled
+def _zeros(rows, columns, like):
+    """A matrix with at least so many columns."""
+    return np.zeros((rows, -(-columns // LANES) * LANES), like.dtype)
 
 
-@_compiled
-def _add_product(a, P, b, out, Q):
-    """out[:, :Q] += a[:, :P] b, for b [P, Q]; four rows of b at a time."""
-    whole = P - P % 4
-    for i in range(a.shape[0]):
-        for p in range(0, whole, 4):
-            a0, a1, a2, a3 = a[i, p], a[i, p + 1], a[i, p + 2], a[i, p + 3]
-            for q in range(Q):
-                out[i, q] += a0 * b[p, q] + a1 * b[p + 1, q] + a2 * b[p + 2, q] + a3 * b[p + 3, q]
-        for p in range(whole, P):
-            for q in range(Q):
-                out[i, q] += a[i, p] * b[p, q]
+@compiled
+def _add_product(a, P, b, out):
+    """The first columns of ``out`` += a[:, :P] b, for b [P, ·]."""
+    wide, panels = out.shape[1] // LANES, b.shape[1] // LANES
+    for i in range(panels):
+        add_scaled(
+            out.reshape(-1, LANES), i, wide, out.shape[0], b.reshape(-1, LANES), i, panels, a, 0, a.shape[1], 1, P
+        )
 
 
-@_compiled
+@compiled
 def _add_transposed_product(a, P, b, out):
-    """out[:P] += a[:, :P]ᵀ b; four rows of both at a time."""
-    whole = a.shape[0] - a.shape[0] % 4
-    for i in range(0, whole, 4):
-        for p in range(P):
-            a0, a1, a2, a3 = a[i, p], a[i + 1, p], a[i + 2, p], a[i + 3, p]
-            for q in range(b.shape[1]):
-                out[p, q] += a0 * b[i, q] + a1 * b[i + 1, q] + a2 * b[i + 2, q] + a3 * b[i + 3, q]
-    for i in range(whole, a.shape[0]):
-        for p in range(P):
-            for q in range(b.shape[1]):
-                out[p, q] += a[i, p] * b[i, q]
+    """The first P rows of ``out`` += a[:, :P]ᵀ b; both as wide."""
+    panels, lanes = out.shape[1] // LANES, out.reshape(-1, LANES)
+    for i in range(panels):
+        add_scaled(lanes, i, panels, P, b.reshape(-1, LANES), i, panels, a, 0, 1, a.shape[1], a.shape[0])
 
 
-@_compiled
+@compiled
 def _beside(a, b):
-    """[a, b] for matrices of as many rows."""
-    both = np.empty((a.shape[0], a.shape[1] + b.shape[1]), a.dtype)
+    """[a, b]."""
+    both = _zeros(a.shape[0], a.shape[1] + b.shape[1], a)
     both[:, : a.shape[1]] = a
-    both[:, a.shape[1] :] = b
+    both[:, a.shape[1] : a.shape[1] + b.shape[1]] = b
     return both
 
 
-@_compiled
-def pad(x, y, valid, scored, T, classify, like):
-    """Segments of L events, T ≥ L each in the type of ``like``: x [S·T, D]; label (−1 in regression), target, valid and
-    share of the loss [S, T].
-    """
-    (S, L, D), real = x.shape, like.dtype.type
-    rows, label = np.zeros((S * T, D), like.dtype), np.full((S, T), 0 if classify else -1)
-    target, there, share = (np.zeros((S, T), like.dtype), np.zeros((S, T), like.dtype), np.zeros((S, T), like.dtype))
-    each = real(1) / real(scored.sum())
-    for s in range(S):
-        for t in range(L):
-            rows[s * T + t] = x[s, t]
-            if classify:
-                label[s, t] = int(y[s, t])
-            else:
-                target[s, t] = y[s, t]
-            there[s, t], share[s, t] = valid[s, t], scored[s, t] * each
-    return rows, label, target, there, share
-
-
-@_compiled
-def layer(a, w, more, bias):
-    """[a[:, :P] w + bias, a[:, :P] more] for w and more of P rows."""
-    both = _beside(w, more)
-    out = np.zeros((a.shape[0], both.shape[1]), a.dtype)
-    out[:, : bias.size] = bias
-    _add_product(a, both.shape[0], both, out, both.shape[1])
+@compiled
+def _transposed(a):
+    out = _zeros(a.shape[1], a.shape[0], a)
+    out[:, : a.shape[0]] = a.T
     return out
 
 
-@_compiled
-def residuals(first, second, H, F, w0, label, target, valid):
+@compiled
+def pad(x, y, valid, scored, T, classify):
+    """Segments of L events become segments of T ≥ L.
+
+    Returns: x [S·T, D]; label (−1 in regression), target (0 in classification), valid and share of the loss [S, T];
+    least and largest label.
+    """
+    (S, L, D), real, least, largest = x.shape, x.dtype.type, 0, 0
+    rows, label = np.zeros((S * T, D), x.dtype), np.full((S, T), 0 if classify else -1)
+    target, there, share = np.zeros((S, T), x.dtype), np.zeros((S, T), x.dtype), np.zeros((S, T), x.dtype)
+    each = real(1) / scored.sum()
+    for s in range(S):
+        for t in range(L):
+            for d in range(D):
+                rows[s * T + t, d] = x[s, t, d]
+            if classify:
+                label[s, t] = int(y[s, t])
+                least, largest = min(least, label[s, t]), max(largest, label[s, t])
+            else:
+                target[s, t] = real(y[s, t])
+            there[s, t], share[s, t] = valid[s, t], scored[s, t] * each
+    return rows, label, target, there, share, least, largest
+
+
+@compiled
+def layer(a, w, more, bias):
+    """[a[:, :P] w + bias, a[:, :P] more] for w and more of P rows."""
+    out = _zeros(a.shape[0], w.shape[1] + more.shape[1], a)
+    out[:, : bias.size] = bias
+    _add_product(a, w.shape[0], _beside(w, more), out)
+    return out
+
+
+@compiled
+def residuals(first, second, H, w0, label, target, valid):
     """z [N, F + 1], shared = s_θ(x) + W0ᵀz and rest = y − shared [N, C]; z and rest are 0 where there is no event.
 
-    first [N, H + C] = [h, x v], second [N, F + C] = [tanh f_θ(x), h u]; y is one-hot of ``label`` where that is ≥ 0.
+    first [N, ·] = [h, x v], second [N, ·] = [tanh f_θ(x), h u]; y is one-hot of ``label`` where that is ≥ 0.
     """
-    N, C = first.shape[0], w0.shape[1]
-    label, target, valid = label.reshape(N), target.reshape(N), valid.reshape(N)
-    z, shared, rest = np.empty((N, F + 1), w0.dtype), np.empty((N, C), w0.dtype), np.empty((N, C), w0.dtype)
-    for i in range(N):
-        for c in range(C):
-            shared[i, c] = first[i, H + c] + second[i, F + c] + w0[F, c]
-    _add_product(second, F, w0, shared, C)
+    N, (m, C) = first.shape[0], w0.shape
+    label, target, valid, F = label.reshape(N), target.reshape(N), valid.reshape(N), m - 1
+    z, shared, rest, inner = (
+        np.empty((N, m), w0.dtype),
+        np.empty((N, C), w0.dtype),
+        np.empty((N, C), w0.dtype),
+        _zeros(N, C, w0),
+    )
+    _add_product(second, F, _beside(w0[:F], w0[:F, :0]), inner)
     for i in range(N):
         for f in range(F):
             z[i, f] = second[i, f] * valid[i]
         z[i, F] = valid[i]
         for c in range(C):
+            shared[i, c] = first[i, H + c] + second[i, F + c] + inner[i, c] + w0[F, c]
             rest[i, c] = (target[i] - shared[i, c]) * valid[i]
         if label[i] >= 0:
             rest[i, label[i]] += valid[i]
     return z, shared, rest
 
 
-@_compiled
+@compiled
 def encoder_adjoint(x, first, second, w2, u, w0, valid, d_z, d_shared, d_rest):
     """∂w1, ∂v, ∂b1, ∂w2, ∂u, ∂b2, ∂w0 from ∂z [N, F + 1], ∂shared and ∂rest [N, C]."""
-    (N, C), (H, F), one = d_shared.shape, w2.shape, w0.dtype.type(1)
-    inner, valid = _beside(w2, u), valid.reshape(N)
-    d_first, d_second = np.zeros((N, H + C), w0.dtype), np.empty((N, F + C), w0.dtype)
-    d_w1, d_w2, d_w0 = np.zeros((x.shape[1], H + C), w0.dtype), np.zeros_like(inner), np.zeros_like(w0)
-    d_b1, d_b2, total = np.zeros(H, w0.dtype), np.zeros(F, w0.dtype), np.empty((N, C), w0.dtype)
+    (N, C), (H, F), one, valid = d_shared.shape, w2.shape, w0.dtype.type(1), valid.reshape(d_shared.shape[0])
+    total, back = _zeros(N, C, w0), _zeros(N, F, w0)
+    d_second, d_first = _zeros(N, F + C, w0), _zeros(N, H + C, w0)
+    d_b1, d_b2, d_w0 = np.zeros(H, w0.dtype), np.zeros(F, w0.dtype), _zeros(F + 1, C, w0)
     for i in range(N):
         for c in range(C):
             total[i, c] = d_shared[i, c] - d_rest[i, c] * valid[i]
-            d_second[i, F + c] = total[i, c]
             d_w0[F, c] += total[i, c]
-        for f in range(F):
-            d_second[i, f] = d_z[i, f] * valid[i]
-    _add_product(total, C, w0[:F].T.copy(), d_second, F)
+            d_second[i, F + c] = total[i, c]
+    _add_product(total, C, _transposed(w0[:F]), back)
     for i in range(N):
         for f in range(F):
-            d_second[i, f] *= one - second[i, f] * second[i, f]
+            d_second[i, f] = (d_z[i, f] * valid[i] + back[i, f]) * (one - second[i, f] * second[i, f])
             d_b2[f] += d_second[i, f]
-    _add_product(d_second, F + C, inner.T.copy(), d_first, H)
+    _add_product(d_second, F + C, _transposed(_beside(w2, u)[:, : F + C]), d_first)
     for i in range(N):
         for j in range(H):
             d_first[i, j] *= one - first[i, j] * first[i, j]
             d_b1[j] += d_first[i, j]
-        d_first[i, H:] = total[i]
-    _add_transposed_product(x, x.shape[1], d_first, d_w1)
-    _add_transposed_product(first, H, d_second, d_w2)
-    _add_transposed_product(second, F, total, d_w0[:F])
-    return d_w1[:, :H].copy(), d_w1[:, H:].copy(), d_b1, d_w2[:, :F].copy(), d_w2[:, F:].copy(), d_b2, d_w0
+        for c in range(C):
+            d_first[i, H + c] = total[i, c]
+    d_outer, d_inner = _zeros(x.shape[1], H + C, w0), _zeros(H, F + C, w0)
+    _add_transposed_product(x, x.shape[1], d_first, d_outer)
+    _add_transposed_product(first, H, d_second, d_inner)
+    _add_transposed_product(second, F, total, d_w0)
+    d_w1, d_v, d_w2, d_u = d_outer[:, :H], d_outer[:, H : H + C], d_inner[:, :F], d_inner[:, F : F + C]
+    return d_w1.copy(), d_v.copy(), d_b1, d_w2.copy(), d_u.copy(), d_b2, d_w0[:, :C].copy()

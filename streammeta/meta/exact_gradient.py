@@ -1,7 +1,7 @@
 """The meta-objective of the exact heads and its gradient, compiled for one CPU thread.
 
-The same mathematics as ``streammeta.meta.exact_heads``, where torch differentiates; here reverse mode is by hand, so that
-a meta-update costs what its arithmetic costs. Forward, for a chunk of n events, everything before it in A and B::
+The same mathematics as ``streammeta.meta.exact_heads``, where torch differentiates; here reverse mode is by hand, so
+that a meta-update costs what its arithmetic costs. Forward, for a chunk of n events, everything before it in A and B::
 
     h = tanh(w1ᵀx + b1)    z = [tanh(w2ᵀh + b2); 1]    shared = uᵀh + vᵀx + w0ᵀz    rest = y − shared
     M = A + Λ              u = M⁻¹z                    own = Bᵀu                    leverage = zᵀu
@@ -27,29 +27,24 @@ import numpy as np
 import numpy.typing as npt
 
 from streammeta.meta.exact_encoder_kernel import encoder_adjoint, layer, pad, residuals
-from streammeta.meta.exact_gradient_kernel import LANES, heads, heads_adjoint, new_rooms
-from streammeta.meta.exact_mixture_kernel import (
-    class_likelihood,
-    class_likelihood_adjoint,
-    class_logits,
-    mixture,
-    mixture_adjoint,
-    value_likelihood,
-    value_likelihood_adjoint,
-)
+from streammeta.meta.exact_gradient_kernel import heads, heads_adjoint, rows_needed
+from streammeta.meta.exact_mixture_kernel import class_logits, class_loss, value_loss
+from streammeta.meta.lanes_kernel import LANES, aligned
 
 __all__ = ["FloatArray", "loss_and_gradient"]
 
 FloatArray: TypeAlias = npt.NDArray[np.floating]
-IntArray: TypeAlias = npt.NDArray[np.int64]
-Arrays: TypeAlias = dict[str, FloatArray]
+_Arrays: TypeAlias = dict[str, FloatArray]
+_Three: TypeAlias = tuple[FloatArray, FloatArray, FloatArray]
 _ENCODER = ("w1", "v", "b1", "w2", "u", "b2", "w0")
+_CLASS_LOSS = ("log_scale", "log_leverage", "log_mix", "forget")
+_VALUE_LOSS = ("log_noise", "log_mix", "forget")
 
 
 class _Targets(NamedTuple):
-    """What segments are judged by, [S, T] each; T a multiple of the chunk."""
+    """What segments are judged by, [S, T] each; T is a multiple of the chunk."""
 
-    label: IntArray  # class index; −1 in regression
+    label: npt.NDArray[np.int64]  # class index; −1 in regression
     target: FloatArray  # 0 in classification
     valid: FloatArray
     share: FloatArray  # what the event counts in the loss
@@ -64,89 +59,94 @@ def loss_and_gradient(
     *,
     chunk: int,
     classify: bool,
-) -> tuple[float, Arrays]:
+) -> tuple[float, dict[str, FloatArray]]:
     """Mean prequential negative log-likelihood of the mixture over the scored events, and its gradient.
 
+    It keeps one thread busy, without the interpreter's lock, and its bits depend on nothing but its arguments.
+
     Args:
-        theta: the tensors of the exact heads, all float32 or all float64; not changed.
+        theta: the tensors of the exact heads, float32 or float64, which is what is computed in; not changed.
         x: normalized features [B, L, D], 0 where one is missing.
         y: class indices, or normalized targets [B, L].
         valid: 1 where there is an event [B, L].
         scored: 1 where the loss counts [B, L].
         chunk: events predicted from one state.
-        classify: whether θ is that of a classifier.
+        classify: whether y are class indices.
 
     Returns:
-        The loss, and its derivative by each array of ``theta``, of the same shape and type. Neither is finite where an
-        input is not.
+        The loss, and its derivative by each array of ``theta``, of the same shape and type. A number that is not
+        finite shows in the loss, as it does with torch.
 
     Raises:
         ValueError: shapes do not fit, a label is none of θ's classes, or θ has more heads than a block has lanes.
     """
     real = theta["w1"].dtype
     parameters = {name: np.asarray(p, real, order="C") for name, p in theta.items()}
-    _check(parameters, x, y, classify=classify)
-    padded = x.shape[1] + -x.shape[1] % chunk
-    rows, *targets = pad(x, y, valid, scored, padded, classify, parameters["w1"])
+    _check_shapes(parameters, x, (y, valid, scored))
+    x, valid, scored = (np.ascontiguousarray(part, real) for part in (x, valid, scored))
+    events = x.shape[1] + -x.shape[1] % chunk
+    judged = np.ascontiguousarray(y, np.int64 if classify else real)
+    rows, *targets, least, largest = pad(x, judged, valid, scored, events, classify)
+    outputs = parameters["u"].shape[1]
+    if least < 0 or largest >= outputs:
+        raise ValueError(f"exact_gradient: got labels {least} to {largest}; wanted 0 to {outputs - 1}: grow θ first")
     with np.errstate(all="ignore"):  # what is not finite shows in the loss
-        return _through(parameters, rows, _Targets(*targets), chunk)
+        return _through_encoder(parameters, rows, _Targets(*targets), chunk)
 
 
-def _check(theta: Arrays, x: FloatArray, y: npt.NDArray[np.generic], *, classify: bool) -> None:
-    features, outputs, memories = theta["w1"].shape[0], theta["u"].shape[1], theta["log_memory"].size
-    if x.ndim != 3 or x.shape[2] != features or x.shape[:2] != y.shape or 0 in x.shape:
-        raise ValueError(f"exact_gradient: got x {x.shape} and y {y.shape}; wanted x [B, L, {features}] and y [B, L]")
-    if classify and not 0 <= y.min() <= y.max() < outputs:
-        raise ValueError(f"exact_gradient: got labels {y.min()} to {y.max()}; wanted 0 to {outputs - 1}: grow θ first")
+def _check_shapes(theta: _Arrays, x: FloatArray, others: tuple[npt.NDArray[np.generic], ...]) -> None:
+    """The compiled loops look at no bounds: what does not fit must stop here."""
+    (features, hidden), (m, outputs), memories = theta["w1"].shape, theta["w0"].shape, theta["log_memory"].size
     if memories > LANES:
         raise ValueError(f"exact_gradient: got {memories} memories; wanted at most {LANES}")
+    wanted = {"b1": (hidden,), "w2": (hidden, m - 1), "b2": (m - 1,), "u": (hidden, outputs), "v": (features, outputs)}
+    wanted |= {"log_precision": (memories, m), "log_mix": (memories,), "forget": ()}
+    wanted |= {name: (memories,) for name in ("log_scale", "log_leverage", "log_noise") if name in theta}
+    for name, shape in wanted.items():
+        if theta[name].shape != shape:
+            raise ValueError(
+                f"exact_gradient: got {name} {theta[name].shape}; wanted {shape}, as w1, w0, log_memory say"
+            )
+    if x.ndim != 3 or x.shape[2] != features or 0 in x.shape[:2] or any(part.shape != x.shape[:2] for part in others):
+        found = ", ".join(str(part.shape) for part in (x, *others))
+        raise ValueError(f"exact_gradient: got x, y, valid, scored {found}; wanted [B, L, {features}], then [B, L]")
 
 
-def _through(theta: Arrays, x: FloatArray, targets: _Targets, chunk: int) -> tuple[float, Arrays]:
-    """Forward through the encoder, there and back through the heads, back through the encoder."""
+def _through_encoder(theta: _Arrays, x: FloatArray, targets: _Targets, chunk: int) -> tuple[float, _Arrays]:
+    """Loss and gradient for events x [S·T, D]: forward, there and back through the heads, backward."""
     (S, T), (H, F) = targets.valid.shape, theta["w2"].shape
     first = layer(x, theta["w1"], theta["v"], theta["b1"])
     np.tanh(first[:, :H], out=first[:, :H])
     second = layer(first, theta["w2"], theta["u"], theta["b2"])
     np.tanh(second[:, :F], out=second[:, :F])
-    z, shared, rest = residuals(first, second, H, F, theta["w0"], targets.label, targets.target, targets.valid)
-    d_z, d_shared, d_rest = np.zeros_like(z), np.zeros_like(shared), np.zeros_like(rest)
-    slope, loss = {name: np.zeros_like(theta[name]) for name in theta if name not in _ENCODER}, 0.0
+    there = residuals(first, second, H, theta["w0"], targets.label, targets.target, targets.valid)
+    back = tuple(np.zeros_like(part) for part in there)
+    slope, loss = {name: np.zeros_like(p) for name, p in theta.items() if name not in _ENCODER}, 0.0
     for begin in range(0, S, LANES):  # so many segments fill their blocks whatever K is
-        part, some = slice(begin * T, (begin + LANES) * T), _Targets(*(a[begin : begin + LANES] for a in targets))
-        ends = d_z[part], d_rest[part], d_shared[part]
-        loss += _heads_there_and_back(theta, z[part], rest[part], shared[part], some, chunk, ends, slope)
-    found = encoder_adjoint(
-        x, first, second, theta["w2"], theta["u"], theta["w0"], targets.valid, d_z, d_shared, d_rest
-    )
+        some, rows = slice(begin, begin + LANES), slice(begin * T, (begin + LANES) * T)
+        part = [tuple(array[rows] for array in arrays) for arrays in (there, back)]
+        loss += _through_heads(theta, _Targets._make(a[some] for a in targets), chunk, part[0], part[1], slope)
+    found = encoder_adjoint(x, first, second, theta["w2"], theta["u"], theta["w0"], targets.valid, *back)
     return loss, slope | dict(zip(_ENCODER, found, strict=True))
 
 
-def _heads_there_and_back(theta, z, rest, shared, targets, chunk, ends, slope):
-    (S, T), (K, m), C = targets.valid.shape, theta["log_precision"].shape, rest.shape[1]
-    past, spare, (output, d_output), others = new_rooms(z.dtype, -(-S * K // LANES), chunk, m, T, C)
-    leverage, likelihood, d_leverage, d_likelihood, noise, count = others
-    state = theta["log_precision"], theta["log_memory"]
-    heads(*state, z, rest, shared, past, spare, output, leverage)
-    classify = "log_scale" in theta
-    if classify:
-        logs = theta["log_scale"], theta["log_leverage"]
-        class_logits(output, leverage, *logs, targets.label, d_output, likelihood)
+def _through_heads(theta: _Arrays, targets: _Targets, chunk: int, there: _Three, back: _Three, slope: _Arrays) -> float:
+    """The loss of some segments from ``there``, z, shared, rest; what it owes to these and to θ is added."""
+    (S, T), (K, m), C = targets.valid.shape, theta["log_precision"].shape, there[1].shape[1]
+    label, target, *masks = targets
+    blocks, state = -(-S * K // LANES), (theta["log_precision"], theta["log_memory"])
+    memory = aligned(rows_needed(blocks, chunk, m, T, C), there[0].dtype)
+    output, d_output = np.empty((2, blocks, T * C, LANES), memory.dtype)
+    leverage = np.empty((blocks, T, LANES), memory.dtype)
+    heads(*state, *there, chunk, memory, output, leverage)
+    names = _CLASS_LOSS if "log_scale" in theta else _VALUE_LOSS
+    parts, slopes = [theta[name] for name in names], tuple(slope[name] for name in names)
+    if "log_scale" in theta:
+        of_label = class_logits(output, leverage, *parts[:2], label, d_output)
         np.exp(d_output, out=d_output)
-        class_likelihood(d_output, likelihood)
+        loss, d_leverage = class_loss(output, leverage, *parts, label, *masks, d_output, of_label, slopes)
     else:
-        value_likelihood(output, leverage, theta["log_noise"], targets.target, targets.valid, noise, count, likelihood)
-    loss, *kept = mixture(likelihood, theta["log_mix"], theta["forget"], targets.valid, targets.share)
-    mixture_adjoint(
-        likelihood, theta["forget"], targets.valid, targets.share, *kept, d_likelihood, slope["log_mix"], slope["forget"]
-    )
-    if classify:
-        class_likelihood_adjoint(
-            output, leverage, *logs, targets.label, d_output, d_likelihood, d_leverage, slope["log_scale"], slope["log_leverage"]
-        )
-    else:
-        value_likelihood_adjoint(
-            output, leverage, theta["log_noise"], targets.target, targets.valid, noise, count, d_likelihood, d_output, d_leverage, slope["log_noise"]
-        )
-    heads_adjoint(*state, past, spare, d_output, leverage, d_leverage, *ends, slope["log_precision"], slope["log_memory"])
-    return loss
+        loss, d_leverage = value_loss(output, leverage, *parts, target, *masks, d_output, slopes)
+    ends = slope["log_precision"], slope["log_memory"]
+    heads_adjoint(*state, chunk, memory, d_output, leverage, d_leverage, *back, *ends)
+    return float(loss)

@@ -31,6 +31,7 @@ from pydantic import BaseModel, Field
 from torch.nn.functional import one_hot
 
 from streammeta.meta.base import Episodes, Floats, Ints, Kind, Method, Phi, Response, Scaling, Segment, Theta, Work
+from streammeta.meta.exact_gradient import loss_and_gradient
 from streammeta.meta.exact_kernel import Weights, adapt_rows, predict_classes, predict_values, rebuild_row
 from streammeta.meta.outer import by_autograd
 
@@ -60,7 +61,7 @@ class LearnerSettings(BaseModel, frozen=True, extra="forbid"):
     device: str = Field("auto", description='Where meta-updates run: "auto" (a GPU when there is one), "cpu", "cuda".')
 
 
-def exact_heads(settings: LearnerSettings, kind: Kind, seed: int = 0) -> Method:
+def exact_heads(settings: LearnerSettings, kind: Kind, seed: int = 0) -> Method:  # noqa: C901  a factory of short closures
     """The default learner as a tuple of functions; see the module's text for the equations.
 
     >>> method = exact_heads(LearnerSettings(), "classification")
@@ -108,6 +109,16 @@ def exact_heads(settings: LearnerSettings, kind: Kind, seed: int = 0) -> Method:
     def loss(theta: Theta, episodes: Episodes) -> torch.Tensor:
         return _loss(theta, episodes, settings.chunk, classify=classify)
 
+    def gradient(theta: Theta, episodes: Episodes) -> tuple[torch.Tensor, Theta]:
+        if episodes.x.device.type != "cpu":
+            return by_autograd(loss)(theta, episodes)
+        arrays = {name: p.numpy() for name, p in theta.items()}
+        segments = [tensor.numpy() for tensor in episodes]
+        value, slopes = loss_and_gradient(arrays, *segments, chunk=settings.chunk, classify=classify)
+        return torch.tensor(value, dtype=episodes.x.dtype), {
+            name: torch.from_numpy(slope) for name, slope in slopes.items()
+        }
+
     return Method(
         init=lambda: _init(settings, kind, seed),
         grow=lambda theta, fan_in, outputs: _grow(theta, fan_in, outputs, seed),
@@ -118,7 +129,7 @@ def exact_heads(settings: LearnerSettings, kind: Kind, seed: int = 0) -> Method:
         restart=restart,
         rebuild=rebuild,
         loss=loss,
-        gradient=by_autograd(loss),
+        gradient=gradient,
     )
 
 

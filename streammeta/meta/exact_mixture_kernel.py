@@ -1,33 +1,22 @@
 """Likelihoods of the heads and their mixture, forward and backward, compiled.
 
-Equations: see ``streammeta.meta.exact_gradient``; lanes and blocks: see ``streammeta.meta.exact_gradient_kernel``. Loops
-over lanes have a fixed length, which the compiler turns into single instructions. S segments, T events each.
+Equations: see ``streammeta.meta.exact_gradient``; lanes and blocks: see ``streammeta.meta.exact_gradient_kernel``.
+Loops over lanes have a fixed length, which the compiler turns into single instructions. S segments, T events each.
 """
 
 import math
 
 import numpy as np
-from numba import njit
 
-from streammeta.meta.exact_gradient_kernel import LANES
+from streammeta.meta.lanes_kernel import LANES, compiled
 
-__all__ = [
-    "class_likelihood",
-    "class_likelihood_adjoint",
-    "class_logits",
-    "mixture",
-    "mixture_adjoint",
-    "value_likelihood",
-    "value_likelihood_adjoint",
-]
+__all__ = ["class_logits", "class_loss", "value_loss"]
 
-_FAST = {"reassoc", "contract", "nsz", "arcp"}  # no nnan, no ninf: bad numbers must stay visible
-_compiled = njit(fastmath=_FAST, error_model="numpy", cache=True, nogil=True)
 _LEAST_LOG, _PRIOR_COUNT, _NOISE_DECAY = -14.0, 1.0, 0.99  # as in exact_heads
 _LOG_TAU = math.log(2 * math.pi)
 
 
-@_compiled
+@compiled
 def _of_heads(logs, first):
     """exp(logs) [K] for the lanes of the block that begins with head ``first``."""
     lanes = np.empty(LANES, logs.dtype)
@@ -36,19 +25,20 @@ def _of_heads(logs, first):
     return lanes
 
 
-@_compiled
+@compiled
 def _add_by_head(lanes, first, d_logs, S):
     """What lanes [16] have found, added to their heads."""
     for lane in range(min(LANES, S * d_logs.size - first)):
         d_logs[(first + lane) % d_logs.size] += lanes[lane]
 
 
-@_compiled
-def class_logits(output, leverage, log_scale, log_leverage, label, p, likelihood):
-    """Fill p [blocks, T·C, 16] with logits, the largest 0, and ``likelihood`` [blocks, T, 16] with the label's."""
+@compiled
+def class_logits(output, leverage, log_scale, log_leverage, label, p):
+    """Fill p [blocks, T·C, 16] with logits, the largest 0; returns the label's [blocks, T, 16]."""
     (blocks, T, _), (S, _), real, K = leverage.shape, label.shape, log_scale.dtype.type, log_scale.size
     C, one = output.shape[1] // T, real(1)
     factor, top = np.empty(LANES, log_scale.dtype), np.empty(LANES, log_scale.dtype)
+    of_label = np.zeros_like(leverage)
     for i in range(blocks):
         first = i * LANES
         scale, flattening = _of_heads(log_scale, first), _of_heads(log_leverage, first)
@@ -65,11 +55,12 @@ def class_logits(output, leverage, log_scale, log_leverage, label, p, likelihood
                 for lane in range(LANES):
                     p[i, c, lane] -= top[lane]
             for lane in range(used):
-                likelihood[i, t, lane] = p[i, t * C + label[(first + lane) // K, t], lane]
+                of_label[i, t, lane] = p[i, t * C + label[(first + lane) // K, t], lane]
+    return of_label
 
 
-@_compiled
-def class_likelihood(p, likelihood):
+@compiled
+def _class_likelihood(p, likelihood):
     """From exp(logits) the probabilities p [blocks, T·C, 16], and log p of the label [blocks, T, 16]."""
     (blocks, T, _), one = likelihood.shape, p.dtype.type(1)
     C, total = p.shape[1] // T, np.empty(LANES, p.dtype)
@@ -87,8 +78,8 @@ def class_likelihood(p, likelihood):
                     p[i, c, lane] *= total[lane]
 
 
-@_compiled
-def class_likelihood_adjoint(
+@compiled
+def _class_likelihood_adjoint(
     output, leverage, log_scale, log_leverage, label, p, d_likelihood, d_leverage, d_log_scale, d_log_leverage
 ):
     """From ∂likelihood [blocks, T, 16]: p becomes ∂output [blocks, T·C, 16]; ∂leverage, ∂log_scale, ∂log_leverage."""
@@ -120,8 +111,8 @@ def class_likelihood_adjoint(
         _add_by_head(of_leverage, first, d_log_leverage, S)
 
 
-@_compiled
-def value_likelihood(output, leverage, log_noise, target, valid, noise, count, likelihood):
+@compiled
+def _value_likelihood(output, leverage, log_noise, target, valid, noise, count, likelihood):
     """Fill log N(target; output, σ²(1 + leverage)), σ² = ``noise`` and its ``count``, all [blocks, T, 16]."""
     (blocks, T, _), (S, _), real, K = leverage.shape, valid.shape, log_noise.dtype.type, log_noise.size
     one, half, kept, prior_count = real(1), real(0.5), real(_NOISE_DECAY), real(_PRIOR_COUNT)
@@ -139,8 +130,8 @@ def value_likelihood(output, leverage, log_noise, target, valid, noise, count, l
                 seen = kept * seen + valid[s, t]
 
 
-@_compiled
-def value_likelihood_adjoint(
+@compiled
+def _value_likelihood_adjoint(
     output, leverage, log_noise, target, valid, noise, count, d_likelihood, d_output, d_leverage, d_log_noise
 ):
     """From ∂likelihood fill ∂output and ∂leverage, all [blocks, T, 16]; ∂log_noise [K] is added to."""
@@ -165,7 +156,7 @@ def value_likelihood_adjoint(
             d_log_noise[(first + lane) % K] += d_prior
 
 
-@_compiled
+@compiled
 def _normalize(logs, weights):
     """Weights = softmax(logs) [K]; returns log Σ exp(logs)."""
     top, total = logs[0], logs.dtype.type(0)
@@ -179,8 +170,8 @@ def _normalize(logs, weights):
     return top + math.log(total)
 
 
-@_compiled
-def mixture(likelihood, log_mix, forget, valid, share):
+@compiled
+def _mixture(likelihood, log_mix, forget, valid, share):
     """The loss −Σ share · log Σ exp(mixing + likelihood), and what its adjoint reads, [S, T, K] each.
 
     Args: likelihood [blocks, T, 16] of each head; log_mix [K]; forget [], the logit of α; valid, share [S, T].
@@ -203,8 +194,8 @@ def mixture(likelihood, log_mix, forget, valid, share):
     return loss, evidence, prior, posterior
 
 
-@_compiled
-def mixture_adjoint(likelihood, forget, valid, share, evidence, prior, posterior, d_likelihood, d_log_mix, d_forget):
+@compiled
+def _mixture_adjoint(likelihood, forget, valid, share, evidence, prior, posterior, d_likelihood, d_log_mix, d_forget):
     """Fill ∂likelihood [blocks, T, 16]; ∂log_mix [K] and ∂forget [] are added to."""
     (S, T, K), real = prior.shape, d_log_mix.dtype.type
     d_evidence, d_alpha = np.empty_like(d_log_mix), real(0)  # of the evidence after an event
@@ -215,10 +206,39 @@ def mixture_adjoint(likelihood, forget, valid, share, evidence, prior, posterior
         for t in range(T - 1, -1, -1):
             for k in range(K):
                 block, lane = (s * K + k) // LANES, (s * K + k) % LANES
-                passed = valid[s, t] if likelihood[block, t, lane] >= real(_LEAST_LOG) else real(0)
+                passed = valid[s, t] if likelihood[block, t, lane] > real(_LEAST_LOG) else real(0)
                 d_likelihood[block, t, lane] = d_evidence[k] * passed - share[s, t] * posterior[s, t, k]
                 d_alpha += d_evidence[k] * evidence[s, t, k]
                 d_log = share[s, t] * (prior[s, t, k] - posterior[s, t, k])
                 d_log_mix[k] += d_log
                 d_evidence[k] = alpha * d_evidence[k] + d_log
     d_forget[()] += d_alpha * alpha * (real(1) - alpha)
+
+
+@compiled
+def class_loss(output, leverage, log_scale, log_leverage, log_mix, forget, label, valid, share, p, likelihood, slopes):
+    """From exp(logits) p: the loss; p becomes ∂output, ∂leverage is returned, ``slopes`` are added to."""
+    d_log_scale, d_log_leverage, d_log_mix, d_forget = slopes
+    d_likelihood, d_leverage = np.empty_like(leverage), np.empty_like(leverage)
+    _class_likelihood(p, likelihood)
+    loss, evidence, prior, posterior = _mixture(likelihood, log_mix, forget, valid, share)
+    _mixture_adjoint(likelihood, forget, valid, share, evidence, prior, posterior, d_likelihood, d_log_mix, d_forget)
+    _class_likelihood_adjoint(
+        output, leverage, log_scale, log_leverage, label, p, d_likelihood, d_leverage, d_log_scale, d_log_leverage
+    )
+    return loss, d_leverage
+
+
+@compiled
+def value_loss(output, leverage, log_noise, log_mix, forget, target, valid, share, d_output, slopes):
+    """The loss; ∂output is filled, ∂leverage is returned, ``slopes`` are added to."""
+    d_log_noise, d_log_mix, d_forget = slopes
+    noise, count, likelihood = np.empty_like(leverage), np.empty_like(leverage), np.empty_like(leverage)
+    d_likelihood, d_leverage = np.empty_like(leverage), np.empty_like(leverage)
+    _value_likelihood(output, leverage, log_noise, target, valid, noise, count, likelihood)
+    loss, evidence, prior, posterior = _mixture(likelihood, log_mix, forget, valid, share)
+    _mixture_adjoint(likelihood, forget, valid, share, evidence, prior, posterior, d_likelihood, d_log_mix, d_forget)
+    _value_likelihood_adjoint(
+        output, leverage, log_noise, target, valid, noise, count, d_likelihood, d_output, d_leverage, d_log_noise
+    )
+    return loss, d_leverage

@@ -68,8 +68,8 @@ def test_its_gradient_is_that_of_its_loss() -> None:
     wanted = torch.autograd.grad(loss, list(inputs.values()))
 
     assert float(value) == pytest.approx(float(loss.detach()))
-    for (name, slope), right in zip(slopes.items(), wanted, strict=True):
-        torch.testing.assert_close(slope, right, msg=name)
+    for name, right in zip(inputs, wanted, strict=True):
+        torch.testing.assert_close(slopes[name], right, msg=name)
 
 
 def test_one_member_is_itself() -> None:

@@ -1,0 +1,1 @@
+"""Learners to compare with, each run by a small program of its own in an environment of its own."""

@@ -1,0 +1,171 @@
+"""Test, then train, one event at a time: the loop that every runner shares. Needs numpy only, in any environment.
+
+A runner is started once for each (learner, wiring, file, seed), so that memory and time are that learner's own. It
+gets its job as JSON on the command line and writes one JSON file: the prediction made for each row before the row's
+label was learned from, the time it took, and the most memory it held. Nothing is scored here.
+"""
+
+import argparse
+import csv
+import gzip
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, TypeAlias
+
+import numpy as np
+
+__all__ = ["Job", "Learner", "Prediction", "Row", "Rows", "each_task", "prequential", "read_rows", "runner"]
+
+Prediction: TypeAlias = float | None  # number of the class, or the value; None: nothing could be said yet
+
+
+class Row(NamedTuple):
+    """One event."""
+
+    number: int
+    x: np.ndarray  # features [D]
+    task: str  # "" where the file has no tasks
+    y: float
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A file in memory."""
+
+    names: list[str]  # of the features
+    xs: np.ndarray  # [N, D]
+    tasks: list[str]
+    ys: np.ndarray  # [N]
+
+    def __len__(self) -> int:
+        return len(self.tasks)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a runner is to do."""
+
+    path: str
+    learner: str
+    wiring: str  # "global", "per-task", "tag", or "native" (the learner knows tasks)
+    kind: str  # "classification" or "regression"
+    limit: int | None  # rows
+    delay: int  # rows after which a label comes
+    seed: int
+    seconds: float  # the loop stops after so long
+    overrides: dict[str, Any]  # settings that differ from the defaults
+
+
+class Learner(Protocol):
+    """What a runner must bring."""
+
+    def event(self, row: Row, *, labelled: bool) -> Prediction:
+        """Predict; then, when the label came with the event, learn it."""
+
+    def label(self, row: Row) -> None:
+        """Learn the late label of an earlier event."""
+
+
+class Model(Protocol):
+    """One model over one stream of events."""
+
+    def predict(self, row: Row) -> Prediction:
+        """The label expected."""
+
+    def learn(self, row: Row) -> None:
+        """Learn from the label."""
+
+
+class _EachTask:
+    """A learner made of models: one for all, or one a task."""
+
+    def __init__(self, make: Callable[[], Model], *, apart: bool) -> None:
+        self._make, self._apart = make, apart
+        self._models: dict[str, Model] = {}
+
+    def _model(self, row: Row) -> Model:
+        key = row.task if self._apart else ""
+        if key not in self._models:
+            self._models[key] = self._make()
+        return self._models[key]
+
+    def event(self, row: Row, *, labelled: bool) -> Prediction:
+        model = self._model(row)
+        predicted = model.predict(row)
+        if labelled:
+            model.learn(row)
+        return predicted
+
+    def label(self, row: Row) -> None:
+        self._model(row).learn(row)
+
+
+def each_task(job: Job, make: Callable[[], Model]) -> Learner:
+    """One model a task in the wiring "per-task", else one model for all."""
+    return _EachTask(make, apart=job.wiring == "per-task")
+
+
+def read_rows(path: Path | str, limit: int | None = None) -> Rows:
+    """Read a CSV file, packed or not: features, then `task` where there are tasks, then `y`."""
+    opened = gzip.open if str(path).endswith(".gz") else open
+    with opened(path, "rt", newline="") as lines:
+        table = csv.reader(lines)
+        header = next(table)
+        cells = [row for row, _ in zip(table, range(limit or sys.maxsize), strict=False)]
+    tagged = "task" in header
+    names = [name for name in header if name not in ("task", "y")]
+    places = [header.index(name) for name in names]
+    xs = np.array([[float(row[i]) for i in places] for row in cells], np.float64).reshape(len(cells), len(names))
+    tasks = [row[header.index("task")] for row in cells] if tagged else [""] * len(cells)
+    return Rows(names, xs, tasks, np.array([float(row[header.index("y")]) for row in cells], np.float64))
+
+
+def prequential(learner: Learner, rows: Rows, *, delay: int = 0, seconds: float = float("inf")) -> dict[str, Any]:
+    """Run the learner over the rows; predictions, and when each tenth was done."""
+    predictions: list[Prediction] = []
+    marks: list[tuple[int, float, float]] = [(0, 0.0, 0.0)]  # rows, wall seconds, processor seconds
+    tenth = max(len(rows) // 10, 1)
+    begun, begun_cpu = time.perf_counter(), time.process_time()
+
+    def row_at(i: int) -> Row:
+        return Row(i, rows.xs[i], rows.tasks[i], float(rows.ys[i]))
+
+    for i in range(len(rows)):
+        predictions.append(learner.event(row_at(i), labelled=delay == 0))
+        if delay and i >= delay:
+            learner.label(row_at(i - delay))
+        elapsed = time.perf_counter() - begun
+        if (i + 1) % tenth == 0 or i + 1 == len(rows) or elapsed > seconds:
+            marks.append((i + 1, elapsed, time.process_time() - begun_cpu))
+        if elapsed > seconds:
+            break
+    return {"predictions": predictions, "marks": marks}
+
+
+def runner(make: Callable[[Job, Rows], Learner], versions: Callable[[], dict[str, str]]) -> None:
+    """The main function of a runner."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--job", required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    options = parser.parse_args()
+    job = Job(**json.loads(options.job))
+    rows = read_rows(job.path, job.limit)
+    before = _peak_rss_bytes()
+    learner = make(job, rows)
+    result = prequential(learner, rows, delay=job.delay, seconds=job.seconds)
+    result |= {"rss_before_bytes": before, "peak_rss_bytes": _peak_rss_bytes(), "versions": versions()}
+    options.out.write_text(json.dumps(result))
+
+
+def _peak_rss_bytes() -> int:
+    """The most resident memory since this program began; getrusage would count what the parent held when it forked."""
+    try:
+        status = Path("/proc/self/status").read_text()
+        return 1024 * int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:")))
+    except (OSError, StopIteration):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -1,0 +1,195 @@
+"""Sixteen numbers at a time: the compiled loops under the gradient of the exact heads.
+
+Arrays are rows of sixteen, [·, 16]. Rows are written by their index, and walks over rows by a start and a stride, so
+that one loop serves matrices, their transposes and their triangles. Numba keeps compiled code until the file of its
+function changes; whoever changes this one deletes ``__pycache__``.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+__all__ = [
+    "LANES",
+    "add_products",
+    "add_row",
+    "add_scaled",
+    "aligned",
+    "compiled",
+    "copy_row",
+    "from_lanes",
+    "into_lanes",
+    "invert_root_row",
+    "scale",
+]
+
+LANES = 16
+_CACHE_LINE = 64  # bytes
+_TOGETHER = 4  # rows computed in one sweep: they share what they load
+_FAST = {"reassoc", "contract", "nsz", "arcp"}  # no nnan, no ninf: bad numbers must stay visible
+compiled = njit(fastmath=_FAST, error_model="numpy", cache=True, nogil=True)
+
+
+def aligned(rows: int, real: np.dtype[np.floating]) -> npt.NDArray[np.floating]:
+    """An uninitialized array [rows, 16] that begins with a cache line: a row that straddles two costs twice."""
+    size = rows * LANES * real.itemsize
+    memory = np.empty(size + _CACHE_LINE, np.uint8)
+    begin = -memory.ctypes.data % _CACHE_LINE
+    return memory[begin : begin + size].view(real).reshape(rows, LANES)
+
+
+def _row(context: Any, builder: Any, kind: Any, array: Any, at: Any) -> Any:
+    """Where row ``at`` of an array [·, 16] lies, as a pointer to one vector."""
+    vector = ir.VectorType(context.get_value_type(kind.dtype), LANES)
+    data = context.make_array(kind)(context, builder, array).data
+    return builder.bitcast(builder.gep(data, [builder.mul(at, at.type(LANES))]), vector.as_pointer())
+
+
+def _splat(builder: Any, number: Any, vector: Any) -> Any:
+    """The same number in every lane."""
+    lanes = vector(ir.Undefined)
+    for lane in range(LANES):
+        lanes = builder.insert_element(lanes, number, ir.IntType(32)(lane))
+    return lanes
+
+
+def _sums(together: int, *, broadcast: bool) -> Any:
+    """The loop of ``add_products`` or ``add_scaled`` for so many rows; numba itself keeps no sums in registers."""
+
+    @intrinsic
+    def add(_typing, out, _o, _do, _sign, a, _i, _di, b, _j, _dr, _dj, _count):
+        size = types.intp
+        signature = types.void(out, size, size, out.dtype, a, size, size, b, size, size, size, size)
+
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            out, o, do, sign, a, i, di, b, j, dr, dj, count = arguments
+            scalar = context.get_value_type(signature.args[0].dtype)
+            vector, align = ir.VectorType(scalar, LANES), context.get_abi_sizeof(scalar)
+            totals = [cgutils.alloca_once_value(builder, vector([0.0] * LANES)) for _ in range(together)]
+            with cgutils.for_range(builder, count) as loop:
+                at = builder.add(i, builder.mul(loop.index, di))
+                left = builder.load(_row(context, builder, signature.args[4], a, at), align=align)
+                for r, total in enumerate(totals):
+                    at = builder.add(builder.add(j, builder.mul(loop.index, dj)), builder.mul(dr, dr.type(r)))
+                    if broadcast:
+                        data = context.make_array(signature.args[7])(context, builder, b).data
+                        right = _splat(builder, builder.load(builder.gep(data, [at])), vector)
+                    else:
+                        right = builder.load(_row(context, builder, signature.args[7], b, at), align=align)
+                    product = builder.fmul(left, right, flags=["contract"])
+                    builder.store(builder.fadd(builder.load(total), product, flags=["contract", "reassoc"]), total)
+            signs = _splat(builder, sign, vector)
+            for r, total in enumerate(totals):
+                to = _row(context, builder, signature.args[0], out, builder.add(o, builder.mul(do, do.type(r))))
+                signed = builder.fmul(builder.load(total), signs, flags=["contract"])
+                builder.store(builder.fadd(builder.load(to, align=align), signed, flags=["contract"]), to, align=align)
+            return context.get_dummy_value()
+
+        return signature, generate
+
+    return add
+
+
+_one_product, _four_products = _sums(1, broadcast=False), _sums(_TOGETHER, broadcast=False)
+_one_scaled, _four_scaled = _sums(1, broadcast=True), _sums(_TOGETHER, broadcast=True)
+
+
+def _rowwise(operation: Callable[[Any, Any, Any], Any]) -> Any:
+    """Row o of ``out`` becomes an operation of itself and row i of ``a``."""
+
+    @intrinsic
+    def apply(_typing, out, _o, a, _i):
+        signature = types.void(out, types.intp, a, types.intp)
+
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            align = context.get_abi_sizeof(context.get_value_type(signature.args[0].dtype))
+            to = _row(context, builder, signature.args[0], arguments[0], arguments[1])
+            other = _row(context, builder, signature.args[2], arguments[2], arguments[3])
+            result = operation(builder, builder.load(to, align=align), builder.load(other, align=align))
+            builder.store(result, to, align=align)
+            return context.get_dummy_value()
+
+        return signature, generate
+
+    return apply
+
+
+def _inverse_root(builder: Any, _: Any, row: Any) -> Any:
+    name = f"llvm.sqrt.v{LANES}{row.type.element.intrinsic_name}"
+    root = cgutils.get_or_insert_function(builder.module, ir.FunctionType(row.type, [row.type]), name)
+    return builder.fdiv(row.type([1.0] * LANES), builder.call(root, [row]))
+
+
+multiply_row = _rowwise(lambda builder, row, other: builder.fmul(row, other))
+add_row = _rowwise(lambda builder, row, other: builder.fadd(row, other))
+copy_row = _rowwise(lambda _builder, _row, other: other)
+invert_root_row = _rowwise(_inverse_root)
+
+
+@compiled
+def add_products(out, o, do, rows, sign, a, i, di, b, j, dr, dj, count):
+    """For r < rows: out[o + r·do] += sign · Σ over q < count of a[i + q·di] · b[j + r·dr + q·dj], lane by lane."""
+    real, r = out.dtype.type, 0
+    while r + _TOGETHER <= rows:
+        _four_products(out, o + r * do, do, real(sign), a, i, di, b, j + r * dr, dr, dj, count)
+        r += _TOGETHER
+    while r < rows:
+        _one_product(out, o + r * do, do, real(sign), a, i, di, b, j + r * dr, dr, dj, count)
+        r += 1
+
+
+@compiled
+def add_scaled(out, o, do, rows, a, i, di, b, j, dr, dj, count):
+    """For r < rows: out[o + r·do] += Σ over q < count of a[i + q·di] times the number j + r·dr + q·dj of b."""
+    one, r = out.dtype.type(1), 0
+    while r + _TOGETHER <= rows:
+        _four_scaled(out, o + r * do, do, one, a, i, di, b, j + r * dr, dr, dj, count)
+        r += _TOGETHER
+    while r < rows:
+        _one_scaled(out, o + r * do, do, one, a, i, di, b, j + r * dr, dr, dj, count)
+        r += 1
+
+
+@compiled
+def scale(out, o, do, rows, factor, i):
+    """For r < rows: out[o + r·do] *= factor[i], lane by lane."""
+    for r in range(rows):
+        multiply_row(out, o + r * do, factor, i)
+
+
+@compiled
+def into_lanes(events, first, K, lanes):
+    """Every lane of ``lanes`` [T·Q, 16] gets the segment of its head, from ``events`` [S·T, Q]."""
+    Q = events.shape[1]
+    T = lanes.shape[0] // Q
+    total = events.shape[0] // T * K
+    for s in range(first // K, (min(first + LANES, total) - 1) // K + 1):
+        begin, end = max(s * K - first, 0), min((s + 1) * K - first, LANES)
+        for t in range(T):
+            for i in range(Q):
+                for lane in range(begin, end):
+                    lanes[t * Q + i, lane] = events[s * T + t, i]
+    if total - first < LANES:
+        lanes[:, total - first :] = 0
+
+
+@compiled
+def from_lanes(lanes, first, K, events):
+    """``events`` [S·T, Q] get what the heads of their segments have in ``lanes`` [T·Q, 16], added up."""
+    Q = events.shape[1]
+    T = lanes.shape[0] // Q
+    total = events.shape[0] // T * K
+    for s in range(first // K, (min(first + LANES, total) - 1) // K + 1):
+        begin, end = max(s * K - first, 0), min((s + 1) * K - first, LANES)
+        for t in range(T):
+            for i in range(Q):
+                value = events[s * T + t, i]
+                for lane in range(begin, end):
+                    value += lanes[t * Q + i, lane]
+                events[s * T + t, i] = value
