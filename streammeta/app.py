@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from streammeta.config import Settings
 from streammeta.engine import Engine, EngineSettings, Kind, TaskSummary
 from streammeta.errors import ConfigError, EventError, SnapshotError
-from streammeta.event import Decoder, LabelValue, Record
+from streammeta.event import Decoder, Event, LabelValue, Origin, Record
 from streammeta.http import Health, HttpServer
 from streammeta.metrics import Metrics
 from streammeta.report import Figures, Tally, facts
@@ -39,6 +39,7 @@ __all__ = [
     "settled",
     "snapshot_path",
     "stop_on_signals",
+    "warm_up",
 ]
 
 ORDERS: dict[str, Callable[[TaskSummary], float]] = {
@@ -66,6 +67,7 @@ def serve(settings: Settings, stop: threading.Event) -> Summary:
         SnapshotError: the saved state cannot be read, or written.
     """
     settings = _in_background(settings)
+    warm_up(settings.app.kind)
     metrics, health = Metrics(CollectorRegistry()), Health(time.monotonic)
     name, topic, directory = settings.app.name, settings.input.topic, settings.state.directory
     snapshot = None if directory is None else snapshot_path(directory)
@@ -88,6 +90,19 @@ def serve(settings: Settings, stop: threading.Event) -> Summary:
         summary = service.run(source, stop, positions)
     _log.info("stopped", records=summary.records, rejected=summary.rejected, seconds=round(summary.seconds, 1))
     return summary
+
+
+def warm_up(kind: Kind) -> None:
+    """Have the compiled parts ready: a moment where they are cached, up to a minute the first time on a machine.
+
+    Compiling holds the interpreter, so it must be over before a service joins its group and has to answer.
+    """
+    begun = time.monotonic()
+    tiny = {"mode": "sync", "every_events": 4, "tasks": 3, "length": 4, "shortest": 2}
+    settings = EngineSettings.model_validate({"kind": kind, "meta": tiny, "learner": {"device": "cpu"}})
+    with closing(Engine(settings)) as engine:
+        engine.step([Event({"x": float(i)}, "", Origin("warm-up", 0, i), y=i % 2) for i in range(40)])
+    _log.info("compiled parts ready", seconds=round(time.monotonic() - begun, 1))
 
 
 def replay(
