@@ -34,7 +34,7 @@ app = typer.Typer(
     add_completion=False,
 )
 _PEEKED = 1_000  # records that `--kind auto` looks at
-_SHOWN_TASKS = 20
+_FILE_WIDTH = 160  # columns of a table that goes to a file or a pipe
 
 _Config = Annotated[Path | None, typer.Option(help="A TOML file; `streammeta config` prints one with every setting.")]
 _Kind = Annotated[
@@ -183,7 +183,8 @@ def inspect(
     if as_json:
         typer.echo(json.dumps([report.task_figures(task) for task in tasks]))
         return
-    Console().print(report.task_table(tasks, total=len(every)))
+    console = Console(width=None if sys.stdout.isatty() else _FILE_WIDTH)
+    console.print(report.task_table(tasks, total=len(every)))
 
 
 @app.command()

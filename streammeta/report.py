@@ -211,8 +211,8 @@ def task_figures(task: TaskSummary) -> Figures:
 def task_table(tasks: Sequence[TaskSummary], *, total: int) -> Table:
     """Tasks, one a line."""
     table = Table(title=f"{len(tasks):,} of {total:,} tasks", title_justify="left")
-    for name in ("task", "partition", "events", "labelled", "error", "drifts", "last drift", "last seen"):
-        table.add_column(name, justify="left" if name == "task" else "right")
+    for name in ("task", "partition", "events", "labelled", "error", "drifts", "last drift (UTC)", "last seen (UTC)"):
+        table.add_column(name, justify="left" if name == "task" else "right", overflow="fold")
     for task in tasks:
         counts = (task.partition, task.events, task.labelled, _finite(task.error), task.drifts)
         table.add_row(task.task, *map(_shown, counts), _moment(task.last_drift_at), _moment(task.last_seen_at))
@@ -221,7 +221,7 @@ def task_table(tasks: Sequence[TaskSummary], *, total: int) -> Table:
 
 def _moment(ts: float | None) -> str:
     try:
-        return "-" if ts is None else datetime.fromtimestamp(ts, UTC).isoformat(" ", "seconds")
+        return "-" if ts is None else f"{datetime.fromtimestamp(ts, UTC):%Y-%m-%d %H:%M:%S}"
     except (ValueError, OverflowError, OSError):  # a producer's ts need not be seconds since 1970
         return str(ts)
 

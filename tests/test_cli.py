@@ -14,7 +14,12 @@ import structlog
 from typer.testing import CliRunner
 
 from streammeta import cli
+from streammeta.app import snapshot_path
 from streammeta.config import example
+from streammeta.engine import Engine, EngineSettings
+from streammeta.event import Event, Origin
+from streammeta.meta import LearnerSettings
+from streammeta.snapshot import write_snapshot
 
 RUNNER = CliRunner()
 CLASSIFICATION = {"accuracy", "kappa", "macro_f1", "log_loss"}
@@ -170,6 +175,23 @@ def test_demo_ends_by_itself_and_compares(tmp_path: Path) -> None:
     assert report["published"]["predictions"] == 600
     assert "metrics at http://127.0.0.1:" in err
     assert "error at a task's n-th label" in out
+
+
+def test_inspect_lists_the_worst_tasks_first_for_people_and_for_programs(tmp_path: Path) -> None:
+    """Per-task numbers are in no metric: this is where one sees which task is in trouble."""
+    engine = Engine(EngineSettings(learner=LearnerSettings(hidden=8, encoded=4)))
+    engine.step([Event([1.0], f"t{i % 3}", Origin("e", 0, i), y=int(i % 3 == 2 and i % 2), ts=1e9) for i in range(60)])
+    write_snapshot(snapshot_path(tmp_path), engine.snapshot(), {})
+    engine.close()
+
+    shown, _ = invoke("inspect", tmp_path, "--sort", "error", "--limit", 2)
+    told = json.loads(invoke("inspect", snapshot_path(tmp_path), "--sort", "error", "--json")[0])
+
+    assert "2 of 3 tasks" in shown
+    assert "2001-09-09 01:46:40" in shown
+    assert told[0]["task"] == "t2"
+    assert {one["labelled"] for one in told} == {20}
+    assert [one["error"] for one in told] == sorted((one["error"] for one in told), reverse=True)
 
 
 def test_config_prints_the_example() -> None:

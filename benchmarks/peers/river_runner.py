@@ -23,24 +23,31 @@ class _LastLabel:
 
 
 class _River:
-    """A River estimator, behind a StandardScaler if wanted; the tag is not scaled."""
+    """A River estimator, behind a StandardScaler if wanted.
+
+    The tag is a category, a column a task (neither is scaled), or a number counted up from the first task: River's
+    regression trees have linear leaves, which fail on a category.
+    """
 
     def __init__(self, model: Any, job: Job, names: list[str], *, scale: bool, tag: str) -> None:  # noqa: ANN401
         self._model, self._names = model, names
         self._scaler = preprocessing.StandardScaler() if scale else None
         self._tag = tag if job.wiring == "tag" else ""
+        self._codes: dict[str, float] = {}
         self._number = int if job.kind == "classification" else float
         self._intercept = tag == "one-hot and intercept"
 
     def _features(self, row: Row, *, learn: bool) -> dict[str, Any]:
         x: dict[str, Any] = dict(zip(self._names, row.x.tolist(), strict=True))
+        if self._tag == "number":
+            x["task"] = self._codes.setdefault(row.task, float(len(self._codes)))
         if self._scaler is not None:
             if learn:
                 self._scaler.learn_one(x)
             x = self._scaler.transform_one(x)
         if self._tag == "category":
             x["task"] = row.task
-        elif self._tag:
+        elif self._tag.startswith("one-hot"):
             x[f"task={row.task}"] = 1.0
         if self._intercept:
             x["1"] = 1.0
@@ -79,8 +86,8 @@ _MODELS: Mapping[str, tuple[Callable[[int], object], bool, str]] = {
     "River kNN": (lambda _: neighbors.KNNClassifier(), True, "one-hot"),
     "River linear, Adam": (_adam, True, "one-hot"),
     "River Bayesian linear": (lambda _: linear_model.BayesianLinearRegression(), True, "one-hot and intercept"),
-    "River ARF regressor": (lambda seed: forest.ARFRegressor(seed=seed), True, "category"),
-    "River HAT regressor": (lambda seed: _HAT_VALUES(seed=seed), True, "category"),
+    "River ARF regressor": (lambda seed: forest.ARFRegressor(seed=seed), True, "number"),
+    "River HAT regressor": (lambda seed: _HAT_VALUES(seed=seed), True, "number"),
 }
 
 
