@@ -89,7 +89,8 @@ def meta_update(repeats: int) -> dict[str, float]:
         random = np.random.default_rng(0)
 
         def draw() -> Any:  # noqa: ANN401
-            return draw_episodes(one._tasks.columns, one._recent, shared.scaling, settings.meta, settings.kind, random)
+            own = one._tasks.columns, one._recent, shared.scaling
+            return draw_episodes(*own, settings.meta, settings.kind, settings.learner.members, random)
 
         episodes = draw()
         gradient = one._method.gradient(shared.state.theta, episodes)

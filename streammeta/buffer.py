@@ -4,13 +4,14 @@ The windows are two columns of the task table: ``window_x`` [T, W, D] and ``wind
 counts. Everything here is a function over those arrays.
 """
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from numba import njit
 from pydantic import BaseModel, Field
 
 from streammeta.meta.base import Episodes, Floats, Ints, Kind, Scaling
@@ -18,13 +19,16 @@ from streammeta.meta.base import Episodes, Floats, Ints, Kind, Scaling
 __all__ = ["RecentRows", "SegmentSettings", "draw_episodes", "normalize", "push", "window"]
 
 _Columns = Mapping[str, npt.NDArray[Any]]
-_CLIP = 6.0  # as on the event path
+_CLIP = np.float32(6.0)  # as on the event path
+_TRIES = 2  # rows drawn for each one wanted, as some may be too young
 
 
 class SegmentSettings(BaseModel, frozen=True, extra="forbid"):
     """What one meta-update learns from."""
 
-    tasks: int = Field(12, ge=1, le=4096, description="Segments in one meta-update, each of one task.")
+    tasks: int = Field(
+        3, ge=1, le=4096, description="Segments in one meta-update for each member of the ensemble, each of one task."
+    )
     length: int = Field(64, ge=2, le=4096, description="Labelled events in a segment.")
     shortest: int = Field(8, ge=2, description="Tasks with fewer labelled events are not drawn.")
     burn_in_share: float = Field(
@@ -34,11 +38,18 @@ class SegmentSettings(BaseModel, frozen=True, extra="forbid"):
 
 
 def push(columns: _Columns, rows: Ints, xs: Floats, ys: Floats) -> None:
-    """Remember raw events xs [N, D] with labels ys [N] in N different rows."""
-    at = columns["pushed"][rows] % columns["window_y"].shape[1]
-    columns["window_x"][rows, at, : xs.shape[1]] = xs
-    columns["window_y"][rows, at] = ys
-    columns["pushed"][rows] += 1
+    """Remember raw events xs [N, D] with labels ys [N], each in its row, in this order."""
+    _push(columns["window_x"], columns["window_y"], columns["pushed"], rows, xs, ys)
+
+
+@njit(cache=True)  # type: ignore[untyped-decorator]
+def _push(window_x: Any, window_y: Any, pushed: Any, rows: Any, xs: Any, ys: Any) -> None:  # noqa: ANN401
+    for i in range(rows.size):
+        row = rows[i]
+        at = pushed[row] % window_y.shape[1]
+        window_x[row, at, : xs.shape[1]] = xs[i]
+        window_y[row, at] = ys[i]
+        pushed[row] += 1
 
 
 def window(columns: _Columns, row: int, features: int, last: int | None = None) -> tuple[Floats, Floats]:
@@ -55,44 +66,72 @@ class RecentRows:
     def __init__(self, size: int) -> None:
         self._ring: deque[int] = deque()
         self._size = size
-        self._count: dict[int, int] = {}  # rows alive, in the order in which they became so
+        self._count: dict[int, int] = {}  # labelled events of each row in the ring
+        self._alive: list[int] = []  # those rows, each once; a seeded draw depends on their order
+        self._place: dict[int, int] = {}  # of each in ``_alive``
 
     def add(self, row: int) -> None:
         """This row just learned a label."""
         self._ring.append(row)
-        self._count[row] = self._count.get(row, 0) + 1
+        if row in self._count:
+            self._count[row] += 1
+        else:
+            self._count[row], self._place[row] = 1, len(self._alive)
+            self._alive.append(row)
         if len(self._ring) > self._size:
             old = self._ring.popleft()
             self._count[old] -= 1
             if not self._count[old]:
-                del self._count[old]
+                self._leave(old)
 
     def drop(self, row: int) -> None:
         """This row holds its task no more."""
-        if self._count.pop(row, None) is not None:
+        if row in self._count:
+            self._leave(row)
             self._ring = deque(kept for kept in self._ring if kept != row)
 
     def rows(self) -> list[int]:
         """The rows alive, each once."""
-        return list(self._count)
+        return list(self._alive)
+
+    def draw(self, count: int, pushed: Ints, shortest: int, random: np.random.Generator) -> Ints:
+        """So many rows, uniformly from those alive with at least ``shortest`` events; none where there is none."""
+        if not self._alive:
+            return np.zeros(0, np.int64)
+        places = random.integers(len(self._alive), size=_TRIES * count)
+        drawn = np.array([self._alive[place] for place in places.tolist()], np.int64)
+        old_enough = drawn[pushed[drawn] >= shortest][:count]
+        if old_enough.size < count:  # they are rare: look at them all
+            every = np.array(self._alive, np.int64)
+            every = every[pushed[every] >= shortest]
+            return random.choice(every, count) if every.size else every
+        return old_enough
 
     def dump(self, position: Mapping[int, int]) -> dict[str, list[int]]:
         """Plain values, with rows told by their position among the tasks of a snapshot."""
-        return {"ring": [position[row] for row in self._ring], "alive": [position[row] for row in self._count]}
+        return {"ring": [position[row] for row in self._ring], "alive": [position[row] for row in self._alive]}
 
     def load(self, state: Mapping[str, list[int]], rows: Sequence[int]) -> None:
         """Become what ``dump`` described, given the row that each position has now."""
         self._ring = deque(rows[position] for position in state["ring"])
-        self._count = {rows[position]: 0 for position in state["alive"]}
-        for row in self._ring:
-            self._count[row] += 1
+        self._alive = [rows[position] for position in state["alive"]]
+        self._place = {row: place for place, row in enumerate(self._alive)}
+        self._count = Counter(self._ring)
+
+    def _leave(self, row: int) -> None:
+        """The last of ``_alive`` takes this row's place."""
+        place, last = self._place.pop(row), self._alive.pop()
+        del self._count[row]
+        if last != row:
+            self._alive[place] = last
+            self._place[last] = place
 
 
 def normalize(xs: Floats, scaling: Scaling) -> Floats:
     """Raw features [..., D] as the encoder sees them: shifted, scaled, cut at ±6, missing as the mean."""
     with np.errstate(over="ignore", invalid="ignore"):
         scaled = (xs - scaling.shift) * scaling.gain
-    known: Floats = np.nan_to_num(scaled, nan=0.0, posinf=_CLIP, neginf=-_CLIP).astype(np.float32)
+    known: Floats = np.nan_to_num(scaled, nan=0.0, posinf=float(_CLIP), neginf=-float(_CLIP)).astype(np.float32)
     return known.clip(-_CLIP, _CLIP)
 
 
@@ -102,33 +141,48 @@ def draw_episodes(
     scaling: Scaling,
     settings: SegmentSettings,
     kind: Kind,
+    members: int,
     random: np.random.Generator,
 ) -> Episodes | None:
-    """Segments of tasks drawn uniformly from those alive; None while no task has enough labelled events.
+    """Segments of tasks drawn uniformly from those alive, so many for each member; None while no task is old enough.
 
-    Half of the segments (``burn_in_share``) are scored only in their second half, the others from their first event on,
-    as a new task would be.
+    Half of each member's segments (``burn_in_share``) are scored only in their second half, the others from their first
+    event on, as a new task would be.
     """
-    rows = np.array(recent.rows(), dtype=np.int64)
-    rows = rows[columns["pushed"][rows] >= settings.shortest]
+    rows = recent.draw(members * settings.tasks, columns["pushed"], settings.shortest, random)
     if not rows.size:
         return None
-    features, length = scaling.shift.size, settings.length
-    xs = np.zeros((settings.tasks, length, features), np.float32)
-    ys = np.zeros((settings.tasks, length), np.float32)
-    valid = np.zeros((settings.tasks, length), np.float32)
-    scored = np.zeros((settings.tasks, length), np.float32)
+    length = settings.length
+    kept = np.minimum(columns["pushed"][rows], columns["window_y"].shape[1])
+    firsts = random.integers(np.maximum(kept - length, 0) + 1)
+    sizes = np.minimum(kept - firsts, length)
+    xs = np.zeros((rows.size, length, scaling.shift.size), np.float32)
+    ys = np.zeros((rows.size, length), np.float32)
+    begins = (columns["pushed"][rows] - kept + firsts) % columns["window_y"].shape[1]
+    windows, affine = (columns["window_x"], columns["window_y"]), (scaling.shift, scaling.gain)
+    _gather(windows, rows, begins, sizes, affine, xs, ys)
+    at = np.arange(length)
+    valid = (at < sizes[:, None]).astype(np.float32)
     cold = settings.tasks - int(settings.tasks * settings.burn_in_share)
-    for b, row in enumerate(random.choice(rows, settings.tasks).tolist()):
-        x, y = window(columns, row, features)
-        first = int(random.integers(max(len(y) - length, 0) + 1))
-        n = min(length, len(y) - first)
-        xs[b, :n] = normalize(x[first : first + n], scaling)
-        ys[b, :n] = y[first : first + n]
-        valid[b, :n] = 1
-        scored[b, n // 2 * (b >= cold) : n] = 1
+    burn_in = np.where(np.arange(rows.size) % settings.tasks >= cold, sizes // 2, 0)
+    scored = valid * (at >= burn_in[:, None])
     if kind == "classification":
         targets = torch.from_numpy(ys.astype(np.int64))
     else:
         targets = torch.from_numpy((ys - np.float32(scaling.y_shift)) / np.float32(scaling.y_spread))
-    return Episodes(torch.from_numpy(xs), targets, torch.from_numpy(valid), torch.from_numpy(scored))
+    parts = torch.from_numpy(xs), targets, torch.from_numpy(valid), torch.from_numpy(scored.astype(np.float32))
+    return Episodes(*(part.view(members, settings.tasks, *part.shape[1:]) for part in parts))
+
+
+@njit(cache=True)  # type: ignore[untyped-decorator]
+def _gather(windows: Any, rows: Any, begins: Any, sizes: Any, affine: Any, xs: Any, ys: Any) -> None:  # noqa: ANN401
+    """Fill xs [S, L, D] and ys [S, L] with segments, as ``normalize`` has them."""
+    (window_x, window_y), (shift, gain) = windows, affine
+    for i in range(rows.size):
+        for t in range(sizes[i]):
+            at = (begins[i] + t) % window_y.shape[1]
+            ys[i, t] = window_y[rows[i], at]
+            for d in range(xs.shape[2]):
+                value = (window_x[rows[i], at, d] - shift[d]) * gain[d]
+                if not np.isnan(value):
+                    xs[i, t, d] = min(max(value, -_CLIP), _CLIP)

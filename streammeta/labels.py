@@ -90,6 +90,10 @@ class Waiting:
         """Feature slots and values, as ``FeatureSpace`` gives them."""
         return Filled(self.slots, self.values.tolist())
 
+    def predict(self, mean: Sequence[float], variance: float, theta_version: int) -> None:
+        """Keep what was predicted, to be judged by the label."""
+        self.mean, self.variance, self.theta_version = np.array(mean, np.float32), variance, theta_version
+
 
 class WaitingRoom:
     """Events by id until their label comes; when it is full, the oldest leave."""

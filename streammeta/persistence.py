@@ -12,15 +12,14 @@ features.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from streammeta.meta.base import Floats, Ints
 from streammeta.tasks import Column
 
-__all__ = ["PERSISTENCE_COLUMNS", "Blend", "Persistence"]
+__all__ = ["PERSISTENCE_COLUMNS", "Persistence"]
 
 PERSISTENCE_COLUMNS = {
     "last.label": Column((), np.int64, -1),
@@ -35,13 +34,6 @@ _LEAST = 1e-6
 _Doubles = npt.NDArray[np.float64]
 
 
-class Blend(NamedTuple):
-    """The experts' predictions and their mixture."""
-
-    mean: Floats  # [N, C]
-    parts: _Doubles  # [N, 3, C]: the learner, the expert, their product
-
-
 class Persistence:
     """What is known of how labels persist, over all tasks; what is known of one task lies in its row."""
 
@@ -51,38 +43,33 @@ class Persistence:
         self._moves = np.zeros((0, 0))  # from, to
         self._kept: list[tuple[int, int, int]] = []  # learned, not yet counted
 
-    def blend(self, columns: Mapping[str, npt.NDArray[Any]], rows: Ints, mean: Floats) -> Blend:
-        """Mix the learner's class probabilities ``mean`` [N, C] with the expert's."""
-        parts = np.empty((len(rows), 3, mean.shape[1]))
-        mixed = np.empty_like(mean)
-        for i, row in enumerate(rows.tolist()):
-            evidence = columns["last.evidence"][row]
-            weights = np.exp(evidence - evidence.max())
-            p = mean[i].astype(np.float64)
-            q = self._expect(int(columns["last.label"][row]), int(columns["last.run"][row]), len(p))
-            product = p * q + 1e-12
-            parts[i] = p, q, product / product.sum()
-            mixed[i] = weights @ parts[i] / weights.sum()
-        return Blend(mixed, parts)
+    def blend(
+        self, columns: Mapping[str, npt.NDArray[Any]], row: int, mean: Sequence[float]
+    ) -> tuple[list[float], _Doubles]:
+        """Mix the learner's class probabilities ``mean`` [C] with the expert's.
 
-    def learn(
-        self, columns: Mapping[str, npt.NDArray[Any]], rows: Ints, parts: _Doubles, labels: Ints
-    ) -> list[tuple[int, int, int]]:
-        """Learn a label of each of these tasks; returns (last label, its run, label) for ``keep``."""
-        seen = []
-        for row, said, label in zip(rows.tolist(), parts, labels.tolist(), strict=True):
-            last, run = int(columns["last.label"][row]), int(columns["last.run"][row])
-            seen.append((last, run, label))
-            likelihood = said[:, label] if label < said.shape[1] else np.zeros(3)
-            columns["last.evidence"][row] *= _EVIDENCE_DECAY
-            columns["last.evidence"][row] += np.log(np.maximum(likelihood, _LEAST))
-            columns["last.label"][row] = label
-            columns["last.run"][row] = min(run + 1, _LONGEST_RUN) if label == last else 1
-        return seen
+        Returns:
+            The mixture, and what was mixed [3, C]: the learner, the expert, their product.
+        """
+        evidence = columns["last.evidence"][row]
+        weights = np.exp(evidence - evidence.max())
+        p = np.array(mean)
+        q = self._expect(int(columns["last.label"][row]), int(columns["last.run"][row]), len(p))
+        product = p * q + 1e-12
+        parts = np.stack([p, q, product / product.sum()])
+        mixed: list[float] = (weights @ parts / weights.sum()).tolist()
+        return mixed, parts
 
-    def keep(self, seen: Sequence[tuple[int, int, int]]) -> None:
-        """Put by what ``learn`` returned, in order of arrival; it counts from the next ``settle`` on."""
-        self._kept += [one for one in seen if one[0] >= 0]
+    def learn(self, columns: Mapping[str, npt.NDArray[Any]], row: int, parts: _Doubles, label: int) -> None:
+        """Learn a task's label; what it says of all tasks counts from the next ``settle`` on."""
+        last, run = int(columns["last.label"][row]), int(columns["last.run"][row])
+        likelihood = parts[:, label] if label < parts.shape[1] else np.zeros(3)
+        columns["last.evidence"][row] *= _EVIDENCE_DECAY
+        columns["last.evidence"][row] += np.log(np.maximum(likelihood, _LEAST))
+        columns["last.label"][row] = label
+        columns["last.run"][row] = min(run + 1, _LONGEST_RUN) if label == last else 1
+        if last >= 0:
+            self._kept.append((last, run, label))
 
     def settle(self) -> None:
         """Count what was put by. The engine calls it where things shared by all tasks may change."""

@@ -89,19 +89,19 @@ class Shared:
             "scaling.moments": self._running.moments,
             "scaling.target": self._running.target,
         }
-        for part, tensors in zip(("theta", "first", "second"), self.state[:3], strict=True):
-            arrays |= {f"{part}.{name}": tensor.detach().numpy() for name, tensor in tensors.items()}
+        arrays |= {f"theta.{name}": tensor.detach().numpy() for name, tensor in self.state.theta.items()}
+        arrays |= {"outer.first": self.state.first.numpy(), "outer.second": self.state.second.numpy()}
         return header, arrays
 
     def load(self, header: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]) -> None:
         """Become what ``dump`` described; raises SnapshotError when it is of another learner."""
-        parts = []
-        for part, wanted in zip(("theta", "first", "second"), self.state[:3], strict=True):
-            missing = [name for name in wanted if f"{part}.{name}" not in arrays]
-            if missing:
-                raise SnapshotError(f"the snapshot has no {part}.{missing[0]}; wanted the one of these settings")
-            parts.append({name: torch.from_numpy(arrays[f"{part}.{name}"].copy()) for name in wanted})
-        self.state = MetaState(parts[0], parts[1], parts[2], header["updates"])
+        names = [f"theta.{name}" for name in self.state.theta]
+        missing = [name for name in (*names, "outer.first", "outer.second") if name not in arrays]
+        if missing:
+            raise SnapshotError(f"the snapshot has no {missing[0]}; wanted the one of these settings")
+        theta = {name: torch.from_numpy(arrays[f"theta.{name}"].copy()) for name in self.state.theta}
+        moments = [torch.from_numpy(arrays[name].copy()) for name in ("outer.first", "outer.second")]
+        self.state = MetaState(theta, moments[0], moments[1], header["updates"])
         self._fan_in, self._outputs = header["fan_in"], header["outputs"]
         self.version, self.next_scaling = header["version"], header["next_scaling"]
         self._running.moments, self._running.target = arrays["scaling.moments"].copy(), arrays["scaling.target"].copy()

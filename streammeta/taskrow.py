@@ -24,10 +24,10 @@ def task_columns(method: Method, features: int, outputs: int, window: int) -> di
         "window_y": Column((window,), np.float32),
         "pushed": Column((), np.int64),  # labelled events that went into the window, ever
         "version": Column((), np.int64, -1),  # of θ, when φ was last derived from the window
-        "touched": Column((), np.int64),  # times seen since then
+        "rest": Column((), np.int64),  # events until φ may be derived again
         "events": Column((), np.int64),
         "labelled": Column((), np.int64),
-        "since": Column((), np.int64),  # labelled events since the last drift
+        "since": Column((), np.int64),  # labelled events after the one that told the last drift
         "error": Column((), np.float64),
         "drifts": Column((), np.int64),
         "drift_at": Column((), np.float64, math.nan),

@@ -69,18 +69,18 @@ def test_episodes_are_consecutive_events_of_one_task() -> None:
         recent.add(row)
     settings = SegmentSettings(tasks=8, length=6, burn_in_share=0.5)
 
-    episodes = draw_episodes(table, recent, SCALING, settings, "classification", np.random.default_rng(0))
+    episodes = draw_episodes(table, recent, SCALING, settings, "classification", 2, np.random.default_rng(0))
 
     assert episodes is not None
-    assert episodes.x.shape == (8, 6, 2)
+    assert episodes.x.shape == (2, 8, 6, 2)
     assert episodes.y.dtype == torch.int64
-    for b in range(8):
+    for e, b in np.ndindex(2, 8):
         rows = normalize(np.arange(20, dtype=np.float32), SCALING._replace(shift=np.zeros(1), gain=np.ones(1)))
-        steps = episodes.x[b, :, 0].tolist()
+        steps = episodes.x[e, b, :, 0].tolist()
         assert steps == sorted(steps)
         assert set(steps) <= set(rows.tolist())
-        assert len(set(episodes.x[b, :, 1].tolist())) == 1
-    assert episodes.scored.sum(1).tolist() == [6.0] * 4 + [3.0] * 4
+        assert len(set(episodes.x[e, b, :, 1].tolist())) == 1
+    assert episodes.scored.sum(2).tolist() == [[6.0] * 4 + [3.0] * 4] * 2
 
 
 def test_no_task_old_enough_means_no_episode() -> None:
@@ -89,7 +89,7 @@ def test_no_task_old_enough_means_no_episode() -> None:
     fill(table, 0, 3)
     recent.add(0)
 
-    assert draw_episodes(table, recent, SCALING, SegmentSettings(), "regression", np.random.default_rng(0)) is None
+    assert draw_episodes(table, recent, SCALING, SegmentSettings(), "regression", 1, np.random.default_rng(0)) is None
 
 
 def test_normalization_cuts_and_fills() -> None:

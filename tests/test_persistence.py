@@ -54,13 +54,13 @@ def test_what_it_expects_follows_the_counts() -> None:
         Persistence(),
         {name: np.full((1, *c.shape), c.blank, c.dtype) for name, c in PERSISTENCE_COLUMNS.items()},
     )
-    row, flat = np.zeros(1, np.int64), np.full((1, 3), 1 / 3, np.float32)
+    flat = [1 / 3] * 3
     for t in range(200):
-        blend = expert.blend(columns, row, flat)
-        expert.keep(expert.learn(columns, row, blend.parts, np.array([t // 2 % 3])))
+        parts = expert.blend(columns, 0, flat)[1]
+        expert.learn(columns, 0, parts, t // 2 % 3)
         expert.settle()
 
-    (said,) = expert.blend(columns, row, flat).parts
+    said = expert.blend(columns, 0, flat)[1]
 
     assert columns["last.run"][0] == 2
     assert said[1, columns["last.label"][0]] < 0.1

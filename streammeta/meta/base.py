@@ -1,10 +1,11 @@
 """What every meta-learning method offers: a tuple of functions over visible state.
 
 θ (theta) is shared by all tasks and meta-learned: a dict of named tensors. φ (phi) is the fast state of the tasks: a
-dict of named arrays whose leading dimension counts task rows. The engine owns φ; a method's ``adapt``, ``restart`` and
+dict of named arrays whose leading dimension counts task rows. The engine owns φ; a method's ``run``, ``restart`` and
 ``rebuild`` write into the rows they are given, and into nothing else.
 
-Shapes: N rows or events, D features, C outputs (classes, or 1 for regression), L events a segment, B segments.
+Shapes: N rows or events, D features, C outputs (classes, or 1 for regression), L events a segment, B segments, E
+members of an ensemble.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -22,11 +23,11 @@ __all__ = [
     "MetaState",
     "Method",
     "Phi",
+    "Predictions",
     "Response",
     "Scaling",
     "Segment",
     "Theta",
-    "Work",
 ]
 
 Floats: TypeAlias = npt.NDArray[np.float32]
@@ -47,12 +48,12 @@ class Scaling(NamedTuple):
 
 
 class Episodes(NamedTuple):
-    """Segments of consecutive labelled events of one task each, for a meta-update."""
+    """Segments of consecutive labelled events of one task each, for a meta-update; every member has its own."""
 
-    x: torch.Tensor  # [B, L, D] normalized
-    y: torch.Tensor  # [B, L] class index (int64), or normalized target (float32)
-    valid: torch.Tensor  # [B, L] 1 where there is an event, 0 where the segment is shorter
-    scored: torch.Tensor  # [B, L] 1 where the loss counts; 0 in a burn-in
+    x: torch.Tensor  # [E, B, L, D] normalized
+    y: torch.Tensor  # [E, B, L] class index (int64), or normalized target (float32)
+    valid: torch.Tensor  # [E, B, L] 1 where there is an event, 0 where the segment is shorter
+    scored: torch.Tensor  # [E, B, L] 1 where the loss counts; 0 in a burn-in
 
 
 class Segment(NamedTuple):
@@ -63,38 +64,35 @@ class Segment(NamedTuple):
     since: int  # how many of the last ones came after the task's last drift
 
 
-class Work(NamedTuple):
-    """What ``predict`` found, kept for ``adapt`` so that nothing is computed twice."""
+class Predictions(NamedTuple):
+    """What was predicted for N events, each before its label was learned."""
 
     mean: Floats  # [N, C] class probabilities, or [N, 1] predictive mean
     variance: Floats  # [N] predictive variance; zeros for classes
-    kept: tuple[Floats, ...]  # what the method needs again, each [N, ...]
-
-    def of(self, which: Sequence[int]) -> "Work":
-        """The same for some of the events."""
-        return Work(self.mean[which], self.variance[which], tuple(part[which] for part in self.kept))
 
 
 class MetaState(NamedTuple):
     """θ with what the outer optimizer remembers; a value, never changed in place."""
 
     theta: Theta
-    first: Theta  # running mean of gradients
-    second: Theta  # running mean of squared gradients
+    first: torch.Tensor  # running mean of gradients, the tensors of θ one after the other in one vector
+    second: torch.Tensor  # running mean of squared gradients, likewise
     updates: int
 
 
 class Method(NamedTuple):
     """A meta-learning method for the stream."""
 
+    members: int  # E: how many sets of segments a meta-update wants
     init: Callable[[], Theta]  # θ for no features and no outputs yet
     grow: Callable[
         [Theta, Sequence[int], int], Theta
     ]  # (θ, fan-in of each feature [D], C) -> θ for so many; the rest as is
     phi_layout: Callable[[int], Mapping[str, tuple[tuple[int, ...], type[np.generic]]]]  # (C) -> name: shape, dtype
     compile: Callable[[Theta, Scaling], Any]  # θ as the event path reads it
-    predict: Callable[[Any, Phi, Ints, Floats, int], Work]  # (weights, φ, rows, x [N, D], C)
-    adapt: Callable[[Any, Phi, Ints, Work, Floats], None]  # (weights, φ, rows, work, y [N])
+    # (weights, φ, rows [N], raw x [N, D], y [N], C): each event is predicted, and where y is no NaN it is learned, in
+    # this order; rows may repeat, and predictions do not depend on how events were grouped into calls
+    run: Callable[[Any, Phi, Ints, Floats, Floats, int], Predictions]
     restart: Callable[[Any, Phi, Ints, Response], None]  # the law of these tasks changed
     rebuild: Callable[[Any, Phi, int, Segment, int], None]  # (weights, φ, row, the task's window, C)
     loss: Callable[[Theta, Episodes], torch.Tensor]  # the meta-objective, a differentiable scalar

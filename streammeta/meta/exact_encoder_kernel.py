@@ -52,16 +52,15 @@ def _transposed(a):
 
 
 @compiled
-def pad(x, y, valid, scored, T, classify):
-    """Segments of L events become segments of T ≥ L.
+def pad(x, y, valid, share, T, classify):
+    """Segments x [S, L, D] of L events with their [S, L] become segments of T ≥ L.
 
     Returns: x [S·T, D]; label (−1 in regression), target (0 in classification), valid and share of the loss [S, T];
     least and largest label.
     """
     (S, L, D), real, least, largest = x.shape, x.dtype.type, 0, 0
     rows, label = np.zeros((S * T, D), x.dtype), np.full((S, T), 0 if classify else -1)
-    target, there, share = np.zeros((S, T), x.dtype), np.zeros((S, T), x.dtype), np.zeros((S, T), x.dtype)
-    each = real(1) / scored.sum()
+    target, there, counts = np.zeros((S, T), x.dtype), np.zeros((S, T), x.dtype), np.zeros((S, T), x.dtype)
     for s in range(S):
         for t in range(L):
             for d in range(D):
@@ -71,8 +70,8 @@ def pad(x, y, valid, scored, T, classify):
                 least, largest = min(least, label[s, t]), max(largest, label[s, t])
             else:
                 target[s, t] = real(y[s, t])
-            there[s, t], share[s, t] = valid[s, t], scored[s, t] * each
-    return rows, label, target, there, share, least, largest
+            there[s, t], counts[s, t] = valid[s, t], share[s, t]
+    return rows, label, target, there, counts, least, largest
 
 
 @compiled
@@ -85,19 +84,13 @@ def layer(a, w, more, bias):
 
 
 @compiled
-def residuals(first, second, H, w0, label, target, valid):
-    """z [N, F + 1], shared = s_θ(x) + W0ᵀz and rest = y − shared [N, C]; z and rest are 0 where there is no event.
+def residuals(first, second, H, w0, label, target, valid, z, shared, rest):
+    """Fill z [N, F + 1], shared = s_θ(x) + W0ᵀz and rest = y − shared [N, C]; z and rest are 0 where no event is.
 
     first [N, ·] = [h, x v], second [N, ·] = [tanh f_θ(x), h u]; y is one-hot of ``label`` where that is ≥ 0.
     """
     N, (m, C) = first.shape[0], w0.shape
-    label, target, valid, F = label.reshape(N), target.reshape(N), valid.reshape(N), m - 1
-    z, shared, rest, inner = (
-        np.empty((N, m), w0.dtype),
-        np.empty((N, C), w0.dtype),
-        np.empty((N, C), w0.dtype),
-        _zeros(N, C, w0),
-    )
+    F, inner = m - 1, _zeros(N, C, w0)
     _add_product(second, F, _beside(w0[:F], w0[:F, :0]), inner)
     for i in range(N):
         for f in range(F):
@@ -108,13 +101,12 @@ def residuals(first, second, H, w0, label, target, valid):
             rest[i, c] = (target[i] - shared[i, c]) * valid[i]
         if label[i] >= 0:
             rest[i, label[i]] += valid[i]
-    return z, shared, rest
 
 
 @compiled
 def encoder_adjoint(x, first, second, w2, u, w0, valid, d_z, d_shared, d_rest):
     """∂w1, ∂v, ∂b1, ∂w2, ∂u, ∂b2, ∂w0 from ∂z [N, F + 1], ∂shared and ∂rest [N, C]."""
-    (N, C), (H, F), one, valid = d_shared.shape, w2.shape, w0.dtype.type(1), valid.reshape(d_shared.shape[0])
+    (N, C), (H, F), one = d_shared.shape, w2.shape, w0.dtype.type(1)
     total, back = _zeros(N, C, w0), _zeros(N, F, w0)
     d_second, d_first = _zeros(N, F + C, w0), _zeros(N, H + C, w0)
     d_b1, d_b2, d_w0 = np.zeros(H, w0.dtype), np.zeros(F, w0.dtype), _zeros(F + 1, C, w0)

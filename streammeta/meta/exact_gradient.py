@@ -62,14 +62,15 @@ def loss_and_gradient(
 ) -> tuple[float, dict[str, FloatArray]]:
     """Mean prequential negative log-likelihood of the mixture over the scored events, and its gradient.
 
-    It keeps one thread busy, without the interpreter's lock, and its bits depend on nothing but its arguments.
+    It keeps one thread busy, without the interpreter's lock, and its bits depend on nothing but its arguments. The loss
+    is the mean over the E members of the ensemble, each with B segments of its own.
 
     Args:
         theta: the tensors of the exact heads, float32 or float64, which is what is computed in; not changed.
-        x: normalized features [B, L, D], 0 where one is missing.
-        y: class indices, or normalized targets [B, L].
-        valid: 1 where there is an event [B, L].
-        scored: 1 where the loss counts [B, L].
+        x: normalized features [E, B, L, D], 0 where one is missing.
+        y: class indices, or normalized targets [E, B, L].
+        valid: 1 where there is an event [E, B, L].
+        scored: 1 where the loss counts [E, B, L].
         chunk: events predicted from one state.
         classify: whether y are class indices.
 
@@ -78,75 +79,110 @@ def loss_and_gradient(
         finite shows in the loss, as it does with torch.
 
     Raises:
-        ValueError: shapes do not fit, a label is none of θ's classes, or θ has more heads than a block has lanes.
+        ValueError: shapes do not fit, a label is none of θ's classes, or a member has over sixteen heads.
     """
     real = theta["w1"].dtype
     parameters = {name: np.asarray(p, real, order="C") for name, p in theta.items()}
     _check_shapes(parameters, x, (y, valid, scored))
-    x, valid, scored = (np.ascontiguousarray(part, real) for part in (x, valid, scored))
-    events = x.shape[1] + -x.shape[1] % chunk
-    judged = np.ascontiguousarray(y, np.int64 if classify else real)
-    rows, *targets, least, largest = pad(x, judged, valid, scored, events, classify)
-    outputs = parameters["u"].shape[1]
-    if least < 0 or largest >= outputs:
-        raise ValueError(f"exact_gradient: got labels {least} to {largest}; wanted 0 to {outputs - 1}: grow θ first")
+    events = x.shape[2] + -x.shape[2] % chunk
     with np.errstate(all="ignore"):  # what is not finite shows in the loss
-        return _through_encoder(parameters, rows, _Targets(*targets), chunk)
+        share = scored / (scored.sum((1, 2), keepdims=True) * len(x))
+        size = x.shape[0] * x.shape[1]
+        flat = [np.ascontiguousarray(part.reshape(size, *part.shape[2:]), real) for part in (x, valid, share)]
+        judged = np.ascontiguousarray(y.reshape(size, -1), np.int64 if classify else real)
+        rows, *targets, least, largest = pad(flat[0], judged, *flat[1:], events, classify)
+        outputs = parameters["u"].shape[2]
+        if least < 0 or largest >= outputs:
+            raise ValueError(
+                f"exact_gradient: got labels {least} to {largest}; wanted 0 to {outputs - 1}: grow θ first"
+            )
+        return _through_encoders(parameters, rows, _Targets(*targets), chunk)
 
 
 def _check_shapes(theta: _Arrays, x: FloatArray, others: tuple[npt.NDArray[np.generic], ...]) -> None:
     """The compiled loops look at no bounds: what does not fit must stop here."""
-    (features, hidden), (m, outputs), memories = theta["w1"].shape, theta["w0"].shape, theta["log_memory"].size
+    members, features, hidden = theta["w1"].shape
+    (m, outputs), memories = theta["w0"].shape[1:], theta["log_memory"].shape[1]
     if memories > LANES:
         raise ValueError(f"exact_gradient: got {memories} memories; wanted at most {LANES}")
     wanted = {"b1": (hidden,), "w2": (hidden, m - 1), "b2": (m - 1,), "u": (hidden, outputs), "v": (features, outputs)}
     wanted |= {"log_precision": (memories, m), "log_mix": (memories,), "forget": ()}
     wanted |= {name: (memories,) for name in ("log_scale", "log_leverage", "log_noise") if name in theta}
     for name, shape in wanted.items():
-        if theta[name].shape != shape:
+        if theta[name].shape != (members, *shape):
             raise ValueError(
-                f"exact_gradient: got {name} {theta[name].shape}; wanted {shape}, as w1, w0, log_memory say"
+                f"exact_gradient: got {name} {theta[name].shape}; wanted {(members, *shape)}, as w1, w0, log_memory say"
             )
-    if x.ndim != 3 or x.shape[2] != features or 0 in x.shape[:2] or any(part.shape != x.shape[:2] for part in others):
+    fits = x.ndim == 4 and x.shape[0] == members and x.shape[3] == features and 0 not in x.shape[:3]
+    if not fits or any(part.shape != x.shape[:3] for part in others):
         found = ", ".join(str(part.shape) for part in (x, *others))
-        raise ValueError(f"exact_gradient: got x, y, valid, scored {found}; wanted [B, L, {features}], then [B, L]")
+        raise ValueError(
+            f"exact_gradient: got x, y, valid, scored {found}; wanted [E, B, L, D] = [{members}, B, L, {features}], "
+            "then [E, B, L]"
+        )
 
 
-def _through_encoder(theta: _Arrays, x: FloatArray, targets: _Targets, chunk: int) -> tuple[float, _Arrays]:
+def _through_encoders(theta: _Arrays, x: FloatArray, targets: _Targets, chunk: int) -> tuple[float, _Arrays]:
     """Loss and gradient for events x [S·T, D]: forward, there and back through the heads, backward."""
-    (S, T), (H, F) = targets.valid.shape, theta["w2"].shape
-    first = layer(x, theta["w1"], theta["v"], theta["b1"])
-    np.tanh(first[:, :H], out=first[:, :H])
-    second = layer(first, theta["w2"], theta["u"], theta["b2"])
-    np.tanh(second[:, :F], out=second[:, :F])
-    there = residuals(first, second, H, theta["w0"], targets.label, targets.target, targets.valid)
-    back = tuple(np.zeros_like(part) for part in there)
-    slope, loss = {name: np.zeros_like(p) for name, p in theta.items() if name not in _ENCODER}, 0.0
+    (S, T), (members, H, F) = targets.valid.shape, theta["w2"].shape
+    N, C, real = len(x), theta["u"].shape[2], x.dtype
+    own, kept = [slice(e * N // members, (e + 1) * N // members) for e in range(members)], []
+    there = np.empty((N, F + 1), real), np.empty((N, C), real), np.empty((N, C), real)
+    judged = [part.reshape(N) for part in targets[:3]]
+    for e, rows in enumerate(own):
+        first = layer(x[rows], theta["w1"][e], theta["v"][e], theta["b1"][e])
+        np.tanh(first[:, :H], out=first[:, :H])
+        second = layer(first, theta["w2"][e], theta["u"][e], theta["b2"][e])
+        np.tanh(second[:, :F], out=second[:, :F])
+        kept.append((first, second))
+        residuals(first, second, H, theta["w0"][e], *(part[rows] for part in judged), *(part[rows] for part in there))
+    back = np.zeros_like(there[0]), np.zeros_like(there[1]), np.zeros_like(there[2])
+    slope, loss = {name: np.zeros_like(p) for name, p in theta.items()}, 0.0
     for begin in range(0, S, LANES):  # so many segments fill their blocks whatever K is
-        some, rows = slice(begin, begin + LANES), slice(begin * T, (begin + LANES) * T)
-        part = [tuple(array[rows] for array in arrays) for arrays in (there, back)]
-        loss += _through_heads(theta, _Targets._make(a[some] for a in targets), chunk, part[0], part[1], slope)
-    found = encoder_adjoint(x, first, second, theta["w2"], theta["u"], theta["w0"], targets.valid, *back)
-    return loss, slope | dict(zip(_ENCODER, found, strict=True))
+        some, events = slice(begin, begin + LANES), slice(begin * T, (begin + LANES) * T)
+        member, judged_here = np.arange(S)[some] * members // S, _Targets._make(a[some] for a in targets)
+        loss += _through_heads(theta, member, judged_here, chunk, _cut(there, events), _cut(back, events), slope)
+    for e, rows in enumerate(own):
+        parts = [theta[name][e] for name in ("w2", "u", "w0")]
+        found = encoder_adjoint(x[rows], *kept[e], *parts, judged[2][rows], *(part[rows] for part in back))
+        for name, part in zip(_ENCODER, found, strict=True):
+            slope[name][e] = part
+    return loss, slope
 
 
-def _through_heads(theta: _Arrays, targets: _Targets, chunk: int, there: _Three, back: _Three, slope: _Arrays) -> float:
-    """The loss of some segments from ``there``, z, shared, rest; what it owes to these and to θ is added."""
-    (S, T), (K, m), C = targets.valid.shape, theta["log_precision"].shape, there[1].shape[1]
+def _cut(three: _Three, events: slice) -> _Three:
+    return three[0][events], three[1][events], three[2][events]
+
+
+def _through_heads(
+    theta: _Arrays,
+    member: npt.NDArray[np.int64],
+    targets: _Targets,
+    chunk: int,
+    there: _Three,
+    back: _Three,
+    slope: _Arrays,
+) -> float:
+    """The loss of some segments from ``there``, z, shared, rest; what it owes to these and to θ is added.
+
+    ``member`` [S] tells whose segments they are.
+    """
+    (S, T), (_, K, m), C = targets.valid.shape, theta["log_precision"].shape, there[1].shape[1]
     label, target, *masks = targets
-    blocks, state = -(-S * K // LANES), (theta["log_precision"], theta["log_memory"])
+    head = (member[:, None] * K + np.arange(K)).reshape(-1)
+    blocks, state = -(-S * K // LANES), (theta["log_precision"].reshape(-1, m), theta["log_memory"].reshape(-1))
     memory = aligned(rows_needed(blocks, chunk, m, T, C), there[0].dtype)
     output, d_output = np.empty((2, blocks, T * C, LANES), memory.dtype)
     leverage = np.empty((blocks, T, LANES), memory.dtype)
-    heads(*state, *there, chunk, memory, output, leverage)
+    heads(*state, head, *there, chunk, memory, output, leverage)
     names = _CLASS_LOSS if "log_scale" in theta else _VALUE_LOSS
-    parts, slopes = [theta[name] for name in names], tuple(slope[name] for name in names)
+    parts, slopes = [theta[name].reshape(-1) for name in names], tuple(slope[name].reshape(-1) for name in names)
     if "log_scale" in theta:
-        of_label = class_logits(output, leverage, *parts[:2], label, d_output)
+        of_label = class_logits(output, leverage, *parts[:2], head, label, d_output)
         np.exp(d_output, out=d_output)
-        loss, d_leverage = class_loss(output, leverage, *parts, label, *masks, d_output, of_label, slopes)
+        loss, d_leverage = class_loss(output, leverage, *parts, head, label, *masks, d_output, of_label, slopes)
     else:
-        loss, d_leverage = value_loss(output, leverage, *parts, target, *masks, d_output, slopes)
-    ends = slope["log_precision"], slope["log_memory"]
-    heads_adjoint(*state, chunk, memory, d_output, leverage, d_leverage, *back, *ends)
+        loss, d_leverage = value_loss(output, leverage, *parts, head, target, *masks, d_output, slopes)
+    ends = slope["log_precision"].reshape(-1, m), slope["log_memory"].reshape(-1)
+    heads_adjoint(*state, head, chunk, memory, d_output, leverage, d_leverage, *back, *ends)
     return float(loss)

@@ -2,8 +2,8 @@
 
 The K heads of S segments are S · K recursions that do the same at the same time. Each is a *lane*, sixteen lanes are a
 block, and every number of the mathematics is a row [16] of its block: a matrix [a, b] is a · b rows, and of a symmetric
-one only the lower triangle is kept. Lane l of block i belongs to segment (16 i + l) // K, head (16 i + l) % K; lanes
-that are left over have no events. T events in J chunks of n.
+one only the lower triangle is kept. Lane l of block i belongs to segment (16 i + l) // K and is head ``head[16 i + l]``
+of the E · K heads of all members; lanes that are left over have no events. T events in J chunks of n.
 """
 
 import math
@@ -121,12 +121,13 @@ def _solve(low, at, m, x, first, n):
 
 
 @compiled
-def _set_parameters(past, first, log_precision, log_memory):
-    """Λ and the powers of γ of every lane; log γ = −1/τ."""
-    (K, m), n, real = log_precision.shape, past.decay.shape[0] - 1, log_memory.dtype.type
+def _set_parameters(past, first, head, K, log_precision, log_memory):
+    """Λ and the powers of γ of every lane; log γ = −1/τ. Lanes K apart are mostly the same head of two segments."""
+    m, n, real = log_precision.shape[1], past.decay.shape[0] - 1, log_memory.dtype.type
     for lane in range(LANES):
-        k = (first + lane) % K
-        if lane >= K:
+        at = min(first + lane, head.size - 1)
+        k = head[at]
+        if lane >= K and k == head[at - K]:
             past.precision[:, lane], past.decay[:, lane] = past.precision[:, lane - K], past.decay[:, lane - K]
             continue
         for i in range(m):
@@ -173,16 +174,18 @@ def _recursion(past, own, leverage, spare):
 
 
 @compiled
-def heads(log_precision, log_memory, z, shared, rest, n, memory, output, leverage):
+def heads(log_precision, log_memory, head, z, shared, rest, n, memory, output, leverage):
     """Every head's output [blocks, T·C, 16] and leverage [blocks, T, 16], each chunk from the past; fills ``memory``.
 
-    z [S·T, m], shared [S·T, C]; z and rest = y − shared are 0 where there is no event; T is a multiple of n.
+    log_precision [E·K, m] and log_memory [E·K] of all members, head [S·K] which of them each lane is. z [S·T, m],
+    shared [S·T, C]; z and rest = y − shared are 0 where there is no event; T is a multiple of n.
     """
-    (K, m), (blocks, T, _), C = log_precision.shape, leverage.shape, rest.shape[1]
+    m, (blocks, T, _), C = log_precision.shape[1], leverage.shape, rest.shape[1]
+    K = head.size * T // z.shape[0]
     spare = _spare(memory, blocks, n, m, T, C)
     for i in range(blocks):
         past, first = _past(memory, i, n, m, T, C), i * LANES
-        _set_parameters(past, first, log_precision, log_memory)
+        _set_parameters(past, first, head, K, log_precision, log_memory)
         into_lanes(z, first, K, past.z)
         into_lanes(rest, first, K, past.rest)
         _recursion(past, output[i], leverage[i], spare)
@@ -272,6 +275,7 @@ def _recursion_adjoint(past, d_own, leverage, d_leverage, spare):
 def heads_adjoint(
     log_precision,
     log_memory,
+    head,
     n,
     memory,
     d_output,
@@ -284,7 +288,8 @@ def heads_adjoint(
     d_log_memory,
 ):
     """From ∂output and ∂leverage, as in ``heads``; the last five, ∂z to ∂log_memory, are added to."""
-    (K, m), (blocks, T, _), C, real = log_precision.shape, leverage.shape, d_rest.shape[1], log_memory.dtype.type
+    m, (blocks, T, _), C, real = log_precision.shape[1], leverage.shape, d_rest.shape[1], log_memory.dtype.type
+    K = head.size * T // d_z.shape[0]
     spare = _spare(memory, blocks, n, m, T, C)
     for i in range(blocks):
         past, first = _past(memory, i, n, m, T, C), i * LANES
@@ -292,8 +297,8 @@ def heads_adjoint(
         from_lanes(spare.d_z, first, K, d_z)
         from_lanes(spare.d_rest, first, K, d_rest)
         from_lanes(d_output[i], first, K, d_shared)
-        for lane in range(min(LANES, d_z.shape[0] // T * K - first)):
-            k = (first + lane) % K
+        for lane in range(min(LANES, head.size - first)):
+            k = head[first + lane]
             tau = log_memory[k]
             if real(_LEAST_MEMORY) < tau < real(_MOST_MEMORY):
                 d_log_memory[k] += spare.d_log_gamma[0, lane] * math.exp(-tau)

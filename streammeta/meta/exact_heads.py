@@ -11,40 +11,56 @@ are its output times a learned scale, flattened where it knows little: scale_k /
 heads are Gaussian, with a noise estimated from the task's own residuals. The K heads are mixed by their recent
 likelihood: weight_k ∝ prior_k · exp(ℓ_k), ℓ_k ← α ℓ_k + log p_k(y).
 
-θ = (f, s, W0, Λ, γ, scale, κ, prior, α) is trained by back-propagating the prequential loss of whole segments through
-the recursion. The recursion has a parallel form: with chunks of n events, A before chunk j is Σ over i < j of
-γ^{n(j−1−i)} S_i, S_i = Σ_t γ^{n−1−t} z_t z_tᵀ inside chunk i, so all chunks, memories and segments are one batch of
-small Cholesky factorizations whose adjoint is written by hand.
+There are E such learners, each with its own start and its own segments in every meta-update, and the prediction is the
+plain mean of theirs: small encoders err in different places, and that mean was better than likelihood weights. All of
+their E · K heads are computed side by side, so that up to sixteen heads cost no more than one.
+
+θ = (f, s, W0, Λ, γ, scale, κ, prior, α), with a leading dimension of E members, is trained by back-propagating the
+prequential loss of whole segments through the recursion. The recursion has a parallel form: with chunks of n events, A
+before chunk j is Σ over i < j of γ^{n(j−1−i)} S_i, S_i = Σ_t γ^{n−1−t} z_t z_tᵀ inside chunk i, so all chunks, memories
+and segments are one batch of small Cholesky factorizations. On a GPU torch computes that (``exact_loss``), on a CPU
+compiled code (``exact_gradient``).
 
 Sources: Harrison, Sharma & Pavone (2018), ALPaCA, arXiv:1807.08912 (heads, and the meta-objective); Bertinetto et al.
 (2019), R2-D2, arXiv:1805.08136 (scale of the logits); Hoeting et al. (1999) and Raftery et al. (2010) (model averaging
-with forgetting).
+with forgetting); Lakshminarayanan et al. (2017), arXiv:1612.01474 (the ensemble).
 """
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import torch
 from pydantic import BaseModel, Field
-from torch.nn.functional import one_hot
 
-from streammeta.meta.base import Episodes, Floats, Ints, Kind, Method, Phi, Response, Scaling, Segment, Theta, Work
+from streammeta.meta.base import (
+    Episodes,
+    Floats,
+    Ints,
+    Kind,
+    Method,
+    Phi,
+    Predictions,
+    Response,
+    Scaling,
+    Segment,
+    Theta,
+)
 from streammeta.meta.exact_gradient import loss_and_gradient
-from streammeta.meta.exact_kernel import Weights, adapt_rows, predict_classes, predict_values, rebuild_row
+from streammeta.meta.exact_kernel import Weights, rebuild_row, run_classes, run_values
+from streammeta.meta.exact_loss import LONGEST_MEMORY, MOST_LOG_PRECISION, SHORTEST_MEMORY, prequential_loss
+from streammeta.meta.lanes_kernel import LANES
 from streammeta.meta.outer import by_autograd
 
 __all__ = ["LearnerSettings", "exact_heads"]
 
-_LEAST_LOG = -14.0  # as in the kernel: no head is ruled out by one label
-_PRIOR_COUNT, _NOISE_DECAY = 1.0, 0.99  # as in the kernel
+_SEED_STRIDE = 7919  # between the seeds of members
 
 
 class LearnerSettings(BaseModel, frozen=True, extra="forbid"):
     """Size and starting point of the default learner."""
 
-    members: int = Field(3, ge=1, le=64, description="Encoders in the ensemble, each with its own seed and episodes.")
+    members: int = Field(5, ge=1, le=64, description="Encoders in the ensemble, each with its own seed and episodes.")
     hidden: int = Field(32, ge=1, le=4096, description="Units of an encoder's hidden layer.")
     encoded: int = Field(16, ge=1, le=512, description="Features the heads see; an event costs its square.")
     memories: tuple[float, ...] = Field(
@@ -57,7 +73,6 @@ class LearnerSettings(BaseModel, frozen=True, extra="forbid"):
     persistence: bool = Field(
         False, description="Mix in an expert that says: the same class as last time. For classes that come in runs."
     )
-    threads: int = Field(1, ge=1, le=256, description="CPU threads of a meta-update; more pay only for large ones.")
     device: str = Field("auto", description='Where meta-updates run: "auto" (a GPU when there is one), "cpu", "cuda".')
 
 
@@ -67,47 +82,42 @@ def exact_heads(settings: LearnerSettings, kind: Kind, seed: int = 0) -> Method:
     >>> method = exact_heads(LearnerSettings(), "classification")
     >>> theta = method.grow(method.init(), [3, 3, 3], 2)
     >>> theta["w1"].shape, theta["w0"].shape
-    (torch.Size([3, 32]), torch.Size([17, 2]))
+    (torch.Size([5, 3, 32]), torch.Size([5, 17, 2]))
     """
     classify = kind == "classification"
     m, heads = settings.encoded + 1, len(settings.memories)
+    blocks = -(-settings.members * heads // LANES)
+    seeds = [seed + _SEED_STRIDE * member for member in range(settings.members)]
 
     def phi_layout(outputs: int) -> Mapping[str, tuple[tuple[int, ...], type[np.generic]]]:
-        return {
-            "A": ((heads, m * (m + 1) // 2), np.float32),
-            "B": ((heads, m, outputs), np.float32),
-            "logw": ((heads,), np.float32),
-            "noise": ((heads, 2), np.float32),
+        layout: dict[str, tuple[tuple[int, ...], type[np.generic]]] = {
+            "A": ((blocks, m * (m + 1) // 2, LANES), np.float32),
+            "B": ((blocks, m, outputs, LANES), np.float32),
+            "logw": ((blocks, LANES), np.float32),
         }
+        return layout if classify else layout | {"noise": ((blocks, 2, LANES), np.float32)}
 
-    def predict(weights: Weights, phi: Phi, rows: Ints, x: Floats, outputs: int) -> Work:
-        n = rows.size
-        mean, variance = np.empty((n, outputs), np.float32), np.zeros(n, np.float32)
-        z, shared = np.empty((n, m), np.float32), np.empty((n, outputs), np.float32)
-        each = np.empty((n, heads, outputs if classify else 3), np.float32)
+    def run(weights: Weights, phi: Phi, rows: Ints, x: Floats, y: Floats, outputs: int) -> Predictions:
+        mean, variance = np.empty((rows.size, outputs), np.float32), np.zeros(rows.size, np.float32)
         if classify:
-            predict_classes(weights, phi["A"], phi["B"], phi["logw"], rows, x, mean, z, shared, each)
+            run_classes(weights, phi["A"], phi["B"], phi["logw"], rows, x, y, mean)
         else:
-            state = (phi["A"], phi["B"], phi["logw"], phi["noise"])
-            predict_values(weights, *state, rows, x, mean, variance, z, shared, each)
-        return Work(mean, variance, (z, shared, each))
-
-    def adapt(weights: Weights, phi: Phi, rows: Ints, work: Work, y: Floats) -> None:
-        state = (phi["A"], phi["B"], phi["logw"], phi["noise"])
-        adapt_rows(weights, *state, rows, *work.kept, y, classify)
+            run_values(weights, phi["A"], phi["B"], phi["logw"], phi["noise"], rows, x, y, mean, variance)
+        return Predictions(mean, variance)
 
     def restart(weights: Weights, phi: Phi, rows: Ints, response: Response) -> None:
-        affected = slice(None) if response == "reset" else int(np.argmax(weights.memory))
-        for name in ("A", "B", "noise"):
-            phi[name][rows, affected] = 0
+        for name in ("A", "B") if classify else ("A", "B", "noise"):
+            if response == "mix":
+                phi[name][rows] *= np.expand_dims(weights.slow, tuple(range(1, phi[name].ndim - 2)))
+            else:
+                phi[name][rows] = 0
         phi["logw"][rows] = 0
 
     def rebuild(weights: Weights, phi: Phi, row: int, window: Segment, outputs: int) -> None:
-        slowest = int(np.argmax(weights.memory))
-        rebuild_row(weights, phi["A"][row], phi["B"][row], slowest, window.since, window.x, window.y, outputs, classify)
+        rebuild_row(weights, phi["A"][row], phi["B"][row], window.since, window.x, window.y, outputs, classify)
 
     def loss(theta: Theta, episodes: Episodes) -> torch.Tensor:
-        return _loss(theta, episodes, settings.chunk, classify=classify)
+        return prequential_loss(theta, episodes, settings.chunk, classify=classify)
 
     def gradient(theta: Theta, episodes: Episodes) -> tuple[torch.Tensor, Theta]:
         if episodes.x.device.type != "cpu":
@@ -120,17 +130,21 @@ def exact_heads(settings: LearnerSettings, kind: Kind, seed: int = 0) -> Method:
         }
 
     return Method(
-        init=lambda: _init(settings, kind, seed),
-        grow=lambda theta, fan_in, outputs: _grow(theta, fan_in, outputs, seed),
+        members=settings.members,
+        init=lambda: _stack([_init(settings, kind, one) for one in seeds]),
+        grow=lambda theta, fan_in, outputs: _grow(theta, fan_in, outputs, seeds),
         phi_layout=phi_layout,
         compile=_compile,
-        predict=predict,
-        adapt=adapt,
+        run=run,
         restart=restart,
         rebuild=rebuild,
         loss=loss,
         gradient=gradient,
     )
+
+
+def _stack(members: Sequence[Theta]) -> Theta:
+    return {name: torch.stack([member[name] for member in members]) for name in members[0]}
 
 
 def _init(settings: LearnerSettings, kind: Kind, seed: int) -> Theta:
@@ -154,148 +168,68 @@ def _init(settings: LearnerSettings, kind: Kind, seed: int) -> Theta:
     return theta | {"log_noise": torch.full((heads,), math.log(0.5))}
 
 
-def _grow(theta: Theta, fan_in: Sequence[int], outputs: int, seed: int) -> Theta:
+def _grow(theta: Theta, fan_in: Sequence[int], outputs: int, seeds: Sequence[int]) -> Theta:
     """θ for at least D features and C outputs. New input weights depend on seed, slot and fan-in."""
-    old_features, hidden = theta["w1"].shape
-    old_outputs = theta["u"].shape[1]
+    members, old_features, hidden = theta["w1"].shape
+    old_outputs = theta["u"].shape[2]
     more = len(fan_in) - old_features
     if more > 0:
-        random = [
-            torch.Generator().manual_seed(seed * 1_000_003 + slot + 1) for slot in range(old_features, len(fan_in))
-        ]
         scale = torch.tensor(fan_in[old_features:], dtype=torch.float32).rsqrt()
-        rows = torch.stack([torch.randn(hidden, generator=one) for one in random]) * scale[:, None]
-        theta = theta | {"w1": torch.cat([theta["w1"], rows])}
-        theta["v"] = torch.cat([theta["v"], torch.zeros(more, old_outputs)])
+        rows = torch.stack([_input_rows(seed, range(old_features, len(fan_in)), hidden) for seed in seeds])
+        theta = theta | {"w1": torch.cat([theta["w1"], rows * scale[:, None]], 1)}
+        theta["v"] = torch.cat([theta["v"], torch.zeros(members, more, old_outputs)], 1)
     if outputs > old_outputs:
         for name in ("u", "v", "w0"):
             p = theta[name]
-            theta = theta | {name: torch.cat([p, torch.zeros(p.shape[0], outputs - old_outputs)], 1)}
+            theta = theta | {name: torch.cat([p, torch.zeros(*p.shape[:2], outputs - old_outputs)], 2)}
     return theta
 
 
-def _memory(theta: Theta) -> torch.Tensor:
-    """Log γ [K]: a memory of τ events is γ = exp(−1/τ), τ kept between 1.5 and 5,000."""
-    return -torch.exp(-theta["log_memory"].clamp(math.log(1.5), math.log(5000.0)))
-
-
-def _precision(theta: Theta) -> torch.Tensor:
-    return torch.exp(theta["log_precision"].clamp(-6.0, 6.0))
+def _input_rows(seed: int, slots: range, hidden: int) -> torch.Tensor:
+    """Standard normal weights [slots, H], each slot's from a generator of its own."""
+    random = [torch.Generator().manual_seed(seed * 1_000_003 + slot + 1) for slot in slots]
+    return torch.stack([torch.randn(hidden, generator=one) for one in random])
 
 
 def _compile(theta: Theta, scaling: Scaling) -> Weights:
-    with torch.no_grad():
-        scale = theta["log_scale"] if "log_scale" in theta else theta["log_noise"]
-        leverage = torch.exp(theta["log_leverage"]) if "log_leverage" in theta else torch.zeros_like(scale)
-        tensors = {
-            **{name: theta[name] for name in ("w1", "b1", "w2", "b2", "u", "v", "w0", "log_mix")},
-            "precision": _precision(theta),
-            "memory": torch.exp(_memory(theta)),
-            "scale": torch.exp(scale),
-            "leverage": leverage,
-            "forget": torch.sigmoid(theta["forget"]).reshape(1),
-        }
-    arrays = {name: np.ascontiguousarray(tensor.detach().numpy()) for name, tensor in tensors.items()}
-    affine = np.array([scaling.y_shift, scaling.y_spread], np.float32)
-    return Weights(shift=scaling.shift, gain=scaling.gain, y_affine=affine, **arrays)
-
-
-class _Solve(torch.autograd.Function):
-    """U = M⁻¹ Z for symmetric positive definite M, with ∂Z = M⁻¹ ∂U and ∂M = −∂Z Uᵀ."""
-
-    @staticmethod
-    def forward(ctx: Any, M: torch.Tensor, Z: torch.Tensor) -> torch.Tensor:  # noqa: ANN401
-        low = torch.linalg.cholesky_ex(M)[0]
-        U = torch.cholesky_solve(Z, low)
-        ctx.save_for_backward(low, U)
-        return U
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:  # noqa: ANN401
-        low, U = ctx.saved_tensors
-        dZ = torch.cholesky_solve(gradients[0], low)
-        return -dZ @ U.mT, dZ
-
-
-def _encode(theta: Theta, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """z [B, L, m] and what all tasks share, s_θ(x) + W0ᵀ z [B, L, C], from normalized x [B, L, D]."""
-    hidden = torch.tanh(x @ theta["w1"] + theta["b1"])
-    encoded = torch.tanh(hidden @ theta["w2"] + theta["b2"])
-    z = torch.cat([encoded, torch.ones_like(encoded[..., :1])], -1)
-    return z, hidden @ theta["u"] + x @ theta["v"] + z @ theta["w0"]
-
-
-def _decays(log_memory: torch.Tensor, steps: int) -> torch.Tensor:
-    """γ^(i−j−1) [K, steps, steps] where j < i, else 0: what is left before step i of what came at step j."""
-    at = torch.arange(steps, device=log_memory.device)
-    lag = at[:, None] - at[None, :] - 1
-    powers = torch.exp(log_memory[:, None, None] * lag.clamp(min=0))
-    return torch.where(lag >= 0, powers, torch.zeros_like(powers))
-
-
-def _heads(theta: Theta, z: torch.Tensor, rest: torch.Tensor, chunk: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Every head's own part Bᵀ(A + Λ)⁻¹z [B, K, L, C] and leverage zᵀ(A + Λ)⁻¹z [B, K, L], each chunk from the past.
-
-    z [B, L, m] and rest = y − shared [B, L, C] hold zeros where there is no event; L is a multiple of ``chunk``.
-    """
-    segments, length, m = z.shape
-    chunks, outputs = length // chunk, rest.shape[-1]
-    log_memory = _memory(theta)
-    zs = z.view(segments, chunks, chunk, m)
-    inside = torch.exp(log_memory[:, None] * torch.arange(chunk - 1, -1, -1, device=z.device))  # [K, n]
-    weighted = zs[:, :, None] * inside[:, :, None]  # [B, J, K, n, m]
-    both = torch.cat([zs, rest.view(segments, chunks, chunk, outputs)], -1)
-    sums = weighted.mT @ both[:, :, None]  # [B, J, K, m, m + C]
-    before = torch.einsum("kij,bjkp->bikp", _decays(log_memory * chunk, chunks), sums.flatten(-2)).view_as(sums)
-    M = before[..., :m] + torch.diag_embed(_precision(theta))
-    columns = zs.mT[:, :, None].expand(-1, -1, log_memory.numel(), -1, -1)
-    U = _Solve.apply(M, columns)
-    own = (U.mT @ before[..., m:]).transpose(1, 2).flatten(2, 3)
-    leverage = (U * columns).sum(-2).transpose(1, 2).flatten(2, 3)
-    return own, leverage
-
-
-def _class_likelihood(theta: Theta, output: torch.Tensor, leverage: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """Log p_k(y_t) [B, K, L] of each head from its output [B, K, L, C]."""
-    scale = torch.exp(theta["log_scale"])[:, None] / torch.sqrt(
-        1 + torch.exp(theta["log_leverage"])[:, None] * leverage
+    """θ in lanes; by numpy, because torch would wake its threads for every few numbers."""
+    p = {name: tensor.detach().numpy() for name, tensor in theta.items()}
+    tau = np.exp(p["log_memory"].clip(math.log(SHORTEST_MEMORY), math.log(LONGEST_MEMORY)))
+    precision = np.exp(p["log_precision"].clip(-MOST_LOG_PRECISION, MOST_LOG_PRECISION))  # [E, K, m]
+    scale = p["log_scale"] if "log_scale" in p else p["log_noise"]
+    leverage = np.exp(p["log_leverage"]) if "log_leverage" in p else np.zeros_like(scale)
+    slow, owner = np.ones_like(tau), np.eye(len(tau), dtype=np.float32).repeat(tau.shape[1], 1)
+    slow[np.arange(len(tau)), tau.argmax(1)] = 0
+    by_feature = _lanes(precision.reshape(tau.size, -1).T, 1.0)  # [m, G, 16]
+    return Weights(
+        shift=scaling.shift,
+        gain=scaling.gain,
+        first=_layer(p["w1"], p["v"], p["b1"]),
+        second=_layer(p["w2"], p["u"], p["b2"]),
+        w0=np.ascontiguousarray(p["w0"]),
+        precision=np.ascontiguousarray(by_feature.swapaxes(0, 1)).reshape(-1, LANES),
+        memory=_lanes(np.exp(-1 / tau).reshape(-1), 1.0),
+        scale=_lanes(np.exp(scale).reshape(-1), 1.0),
+        leverage=_lanes(leverage.reshape(-1), 0.0),
+        owner=_lanes(owner, 0.0).reshape(-1, LANES),
+        slow=_lanes(slow.reshape(-1), 1.0),
+        log_mix=np.ascontiguousarray(p["log_mix"]),
+        forget=1 / (1 + np.exp(-p["forget"])),
+        y_affine=np.array([scaling.y_shift, scaling.y_spread], np.float32),
     )
-    logits = output * scale[..., None]
-    return torch.log_softmax(logits, -1).gather(-1, y[:, None, :, None].expand(*logits.shape[:-1], 1)).squeeze(-1)
 
 
-def _value_likelihood(
-    theta: Theta, output: torch.Tensor, leverage: torch.Tensor, y: torch.Tensor, valid: torch.Tensor
-) -> torch.Tensor:
-    """Log N(y_t; output, σ²(1 + leverage)) [B, K, L]; σ² from the residuals so far, worth against a learned prior."""
-    squared = (y[:, None] - output.squeeze(-1)).square()
-    decay = torch.full((1,), math.log(_NOISE_DECAY), device=y.device, dtype=y.dtype)
-    past = _decays(decay, y.shape[1])[0].mT  # [L, L]: sums over earlier events
-    residuals = (squared / (1 + leverage) * valid[:, None]) @ past
-    count = (valid @ past)[:, None]
-    noise = (_PRIOR_COUNT * torch.exp(theta["log_noise"])[:, None] + residuals) / (_PRIOR_COUNT + count)
-    variance = noise * (1 + leverage)
-    return -0.5 * (squared / variance + torch.log(2 * math.pi * variance))
+def _layer(w: Floats, skip: Floats, bias: Floats) -> Floats:
+    """[[w, skip, 0], [bias, 0, 0]] [E, · + 1, ·], its width whole rows of lanes."""
+    members, rows, width = w.shape
+    out = np.zeros((members, rows + 1, -(-(width + skip.shape[2]) // LANES) * LANES), np.float32)
+    out[:, :rows, :width], out[:, :rows, width : width + skip.shape[2]], out[:, rows, :width] = w, skip, bias
+    return out
 
 
-def _loss(theta: Theta, episodes: Episodes, chunk: int, *, classify: bool) -> torch.Tensor:
-    """Mean prequential negative log-likelihood of the mixture over the scored events; a scalar."""
-    short = -episodes.y.shape[1] % chunk
-    if short:
-        pad = torch.nn.functional.pad
-        episodes = Episodes(pad(episodes.x, (0, 0, 0, short)), *(pad(t, (0, short)) for t in episodes[1:]))
-    valid = episodes.valid
-    z, shared = _encode(theta, episodes.x)
-    outputs = shared.shape[-1]
-    goal = one_hot(episodes.y, outputs).to(z.dtype) if classify else episodes.y[..., None]
-    own, leverage = _heads(theta, z * valid[..., None], (goal - shared) * valid[..., None], chunk)
-    output = own + shared[:, None]
-    if classify:
-        likelihood = _class_likelihood(theta, output, leverage, episodes.y)
-    else:
-        likelihood = _value_likelihood(theta, output, leverage, episodes.y, valid)
-    kept = _decays(torch.nn.functional.logsigmoid(theta["forget"]).reshape(1), valid.shape[1])[0]
-    evidence = (likelihood.clamp(min=_LEAST_LOG) * valid[:, None]) @ kept.mT
-    weights = torch.log_softmax(evidence + theta["log_mix"][:, None], 1)
-    mixed = torch.logsumexp(weights + likelihood, 1)
-    return -(mixed * episodes.scored).sum() / episodes.scored.sum()
+def _lanes(values: Floats, rest: float) -> Floats:
+    """[..., E·K] as blocks of lanes [..., G, 16], ``rest`` in those left over."""
+    blocks = -(-values.shape[-1] // LANES)
+    padded = np.full((*values.shape[:-1], blocks * LANES), rest, np.float32)
+    padded[..., : values.shape[-1]] = values
+    return padded.reshape(*values.shape[:-1], blocks, LANES)

@@ -1,8 +1,10 @@
-"""The event path of the exact heads, compiled: encode, predict, adapt, rebuild, one row after another.
+"""The event path of the exact heads, compiled: encode, predict, adapt, one event after the other.
 
-Rows are independent and each is computed by the same scalar code, so a prediction has the same bits whichever events
-stood beside it in a poll. A_k is symmetric: only its lower triangle is kept, packed row by row (entry i, j ≤ i at
-i(i+1)/2 + j). Equations: see ``streammeta.meta.exact_heads``.
+Events are independent but for the state of their task's row, and each is computed by the same instructions, so a
+prediction has the same bits however events were grouped into calls. The E · K heads of a task are *lanes*: lane
+e · K + k is memory k of member e, sixteen lanes are a block, and every number of the mathematics is a row [16] of its
+block, for all heads at once. A_k is symmetric: only its lower triangle is kept, entry (i, j ≤ i) at row i(i+1)/2 + j.
+Lanes left over see no features, so their state stays 0. Equations: see ``streammeta.meta.exact_heads``.
 """
 
 import math
@@ -12,252 +14,373 @@ import numpy as np
 from numba import njit
 
 from streammeta.meta.base import Floats
+from streammeta.meta.lanes_kernel import (
+    LANES,
+    add_products,
+    add_row,
+    add_scaled,
+    copy_row,
+    decay_rows,
+    exp_rows,
+    invert_root_row,
+    multiply_row,
+    tanh_rows,
+)
 
-__all__ = ["Weights", "adapt_rows", "predict_classes", "predict_values", "rebuild_row"]
+__all__ = ["Weights", "rebuild_row", "run_classes", "run_values"]
 
 _FAST = {"reassoc", "contract", "nsz", "arcp"}  # no nnan, no ninf: bad numbers must stay visible
+_compiled = njit(fastmath=_FAST, error_model="numpy", cache=True)
 _CLIP = np.float32(6.0)  # normalized features are cut here: one wild value must not own the encoder
 _LEAST = np.float32(1e-6)  # no head's probability for a label counts as less
+_LEAST_LOG = np.float32(-14)
 _HALF_LOG_TAU = np.float32(0.5 * math.log(2 * math.pi))
 _PRIOR_COUNT = np.float32(1.0)  # how many residuals the meta-learned noise is worth
 _NOISE_DECAY = np.float32(0.99)
 
 
 class Weights(NamedTuple):
-    """θ and the normalization as contiguous arrays; D features, H hidden, m = F + 1 encoded, K memories."""
+    """θ and the normalization as the event path reads them.
+
+    D features, E members, H hidden, m = F + 1 encoded, C outputs, K memories; G blocks of lanes. Matrices have zero
+    columns up to the next multiple of sixteen (·).
+    """
 
     shift: Floats  # [D]
     gain: Floats  # [D]
-    w1: Floats  # [D, H]
-    b1: Floats  # [H]
-    w2: Floats  # [H, F]
-    b2: Floats  # [F]
-    u: Floats  # [H, C] shared output from the hidden layer
-    v: Floats  # [D, C] shared output, linear skip
-    w0: Floats  # [m, C] prior mean of the heads
-    precision: Floats  # [K, m] diagonal of Λ_k
-    memory: Floats  # [K] γ_k
-    scale: Floats  # [K] logits a unit of head output; for regression the prior noise variance
-    leverage: Floats  # [K] how much predictive variance flattens the logits
-    log_mix: Floats  # [K] mixing prior, log
-    forget: Floats  # [1] α, forgetting of the evidence for each head
+    first: Floats  # [E, D + 1, ·] = [w1, v]; the last row is [b1, 0]
+    second: Floats  # [E, H + 1, ·] = [w2, u]; the last row is [b2, 0]
+    w0: Floats  # [E, m, C] prior mean of the heads
+    precision: Floats  # [G·m, 16] diagonal of Λ_k
+    memory: Floats  # [G, 16] γ_k
+    scale: Floats  # [G, 16] logits a unit of head output; for regression the prior noise variance
+    leverage: Floats  # [G, 16] how much predictive variance flattens the logits
+    owner: Floats  # [E·G, 16] 1 where the lane is the member's, else 0
+    slow: Floats  # [G, 16] 0 in each member's slowest memory, which a drift makes forget, else 1
+    log_mix: Floats  # [E, K] mixing prior
+    forget: Floats  # [E] α, forgetting of the evidence for each head
     y_affine: Floats  # [2] shift and spread of the target
 
 
-@njit(fastmath=_FAST, cache=True)
-def _tanh(values):
-    """Tanh of a vector in place, by a rational function within 3e-7 of it; it runs on all lanes at once."""
-    for i in range(values.size):
-        x = min(max(values[i], np.float32(-7.9)), np.float32(7.9))
-        q = x * x
-        p = q * np.float32(-2.76076847742355e-16) + np.float32(2.00018790482477e-13)
-        p = q * p + np.float32(-8.60467152213735e-11)
-        p = q * p + np.float32(5.12229709037114e-08)
-        p = q * p + np.float32(1.48572235717979e-05)
-        p = q * p + np.float32(6.37261928875436e-04)
-        p = q * p + np.float32(4.89352455891786e-03)
-        r = q * np.float32(1.19825839466702e-06) + np.float32(1.18534705686654e-04)
-        r = q * r + np.float32(2.26843463243900e-03)
-        r = q * r + np.float32(4.89352518554385e-03)
-        values[i] = x * p / r
+class _Room(NamedTuple):
+    """Room to work in, for one event after the other."""
+
+    low: Floats  # [m·m, 16] Cholesky factor of A + Λ, its diagonal inverted
+    u: Floats  # [m, 16] (A + Λ)⁻¹z
+    z: Floats  # [G·m, 16]
+    s: Floats  # [G·C, 16] s_θ(x) + W0ᵀz
+    output: Floats  # [G·C, 16] heads; of classes the probabilities
+    spread: Floats  # [G, 16] zᵀ(A + Λ)⁻¹z; in regression the predictive variance
+    row: Floats  # [2, 16]
+    weights: Floats  # [E·K] of the heads in the mixture
 
 
-@njit(fastmath=_FAST, cache=True)
-def _encode(w, x, h, z, s):
-    """Fill z [m] = [tanh f_θ(x); 1] and s [C] = s_θ(x) + W0ᵀ z from raw x [D]; a missing feature is NaN."""
-    known = w.u.shape[1]
-    h[:] = w.b1
-    s[:] = 0
-    for i in range(w.w1.shape[0]):
-        xi = (x[i] - w.shift[i]) * w.gain[i]
-        if xi == xi and xi != 0:  # noqa: PLR0124  NaN is missing: it adds nothing, as the mean does
-            xi = min(max(xi, -_CLIP), _CLIP)
-            for j in range(h.size):
-                h[j] += xi * w.w1[i, j]
-            for c in range(known):
-                s[c] += xi * w.v[i, c]
-    _tanh(h)
-    features = w.b2.size
-    z[:features] = w.b2
-    for j in range(h.size):
-        for f in range(features):
-            z[f] += h[j] * w.w2[j, f]
-        for c in range(known):
-            s[c] += h[j] * w.u[j, c]
-    _tanh(z[:features])
-    z[features] = 1
-    for f in range(features + 1):
-        for c in range(known):
-            s[c] += z[f] * w.w0[f, c]
+@_compiled
+def _room(blocks, m, C, heads):
+    f = np.float32
+    return _Room(
+        np.zeros((m * m, LANES), f),
+        np.zeros((m, LANES), f),
+        np.zeros((blocks * m, LANES), f),
+        np.zeros((blocks * C, LANES), f),
+        np.zeros((blocks * C, LANES), f),
+        np.zeros((blocks, LANES), f),
+        np.zeros((2, LANES), f),
+        np.zeros(heads, f),
+    )
 
 
-@njit(fastmath=_FAST, cache=True)
-def _solve(packed, precision, z, low, out):
-    """out = (A + Λ)⁻¹ z by Cholesky in ``low`` [m, m]; returns the leverage zᵀ (A + Λ)⁻¹ z.
+@_compiled
+def _encode(w, xs, C):
+    """z [E, N, m] = [tanh f_θ(x); 1] and s [E, N, C] = s_θ(x) + W0ᵀz of raw events xs [N, D]; NaN is missing."""
+    (members, _, inner), outer, m, H = w.second.shape, w.first.shape[2], w.w0.shape[1], w.second.shape[1] - 1
+    N, D = xs.shape
+    x, h = np.ones((N, D + 1), np.float32), np.empty((N, H + 1), np.float32)
+    z, s = np.ones((members, N, m), np.float32), np.empty((members, N, C), np.float32)
+    for n in range(N):
+        for i in range(D):
+            value = (xs[n, i] - w.shift[i]) * w.gain[i]
+            if value == value:  # noqa: PLR0124  NaN is missing: it adds nothing, as the mean does
+                x[n, i] = min(max(value, -_CLIP), _CLIP)
+            else:
+                x[n, i] = 0
+    first, second = np.empty((N, outer), np.float32), np.empty((N, inner), np.float32)
+    for e in range(members):
+        first[:], second[:] = 0, 0
+        _add_product(x, w.first[e], first)
+        tanh_rows(first.reshape(-1, LANES), H, outer // LANES)
+        h[:, :H], h[:, H] = first[:, :H], 1
+        _add_product(h, w.second[e], second)
+        s[e] = first[:, H : H + C] + second[:, m - 1 : m - 1 + C]
+        tanh_rows(second.reshape(-1, LANES), m - 1, inner // LANES)
+        z[e, :, : m - 1] = second[:, : m - 1]
+        for n in range(N):
+            for i in range(m):
+                for c in range(C):
+                    s[e, n, c] += z[e, n, i] * w.w0[e, i, c]
+    return z, s
 
-    The diagonal of ``low`` holds the inverse of the factor's: a product is cheaper than a quotient.
+
+@_compiled
+def _add_product(a, b, out):
+    """Out [N, ·] += a [N, P] b [P, ·]."""
+    panels = b.shape[1] // LANES
+    for i in range(panels):
+        add_scaled(
+            out.reshape(-1, LANES),
+            i,
+            panels,
+            a.shape[0],
+            b.reshape(-1, LANES),
+            i,
+            panels,
+            a,
+            0,
+            a.shape[1],
+            1,
+            a.shape[1],
+        )
+
+
+@_compiled
+def _into_lanes(w, z, s, n, to_z, to_s):
+    """Event n of z [E, N, m] and s [E, N, C] into the lanes of to_z [G·m, 16] and to_s [G·C, 16]."""
+    (members, N, m), C, blocks = z.shape, s.shape[2], w.memory.shape[0]
+    to_z[:], to_s[:] = 0, 0
+    for g in range(blocks):
+        add_scaled(to_z, g * m, 1, m, w.owner, g, blocks, z, n * m, 1, N * m, members)
+        add_scaled(to_s, g * C, 1, C, w.owner, g, blocks, s, n * C, 1, N * C, members)
+
+
+@_compiled
+def _head_outputs(A, a, B, b, wide, precision, p, g, room):
+    """Block g of ``room``: output = s + Bᵀ(A + Λ)⁻¹z and spread = zᵀ(A + Λ)⁻¹z.
+
+    A begins at row ``a``, B at row ``b`` with ``wide`` rows for each encoded feature, Λ at row ``p``.
     """
-    m = z.size
-    at = 0
+    low, u, z, output, spread = room.low, room.u, room.z, room.output, room.spread
+    m, C = u.shape[0], output.shape[0] // spread.shape[0]
+    here = g * m
     for i in range(m):
-        for j in range(i):
-            total = packed[at + j]
-            for t in range(j):
-                total -= low[i, t] * low[j, t]
-            low[i, j] = total * low[j, j]
-        total = packed[at + i] + precision[i]
-        for t in range(i):
-            total -= low[i, t] * low[i, t]
-        low[i, i] = np.float32(1) / math.sqrt(total)
-        at += i + 1
+        for j in range(i + 1):
+            copy_row(low, i * m + j, A, a)
+            a += 1
+        add_row(low, i * m + i, precision, p + i)
+    for j in range(m):
+        row = j * m
+        add_products(low, row + j, m, m - j, -1, low, row, 1, low, row, m, 1, j)
+        invert_root_row(low, row + j, low, row + j)
+        for i in range(j + 1, m):
+            multiply_row(low, i * m + j, low, row + j)
+    spread[g] = 0
     for i in range(m):
-        total = z[i]
-        for t in range(i):
-            total -= low[i, t] * out[t]
-        out[i] = total * low[i, i]
-    leverage = np.float32(0)
-    for i in range(m):
-        leverage += out[i] * out[i]
+        copy_row(u, i, z, here + i)
+        add_products(u, i, 1, 1, -1, low, i * m, 1, u, 0, 0, 1, i)
+        multiply_row(u, i, low, i * m + i)
+    add_products(spread, g, 1, 1, 1, u, 0, 1, u, 0, 0, 1, m)
     for i in range(m - 1, -1, -1):
-        out[i] *= low[i, i]
-        for t in range(i):
-            out[t] -= low[i, t] * out[i]
-    return leverage
+        add_products(u, i, 1, 1, -1, low, (i + 1) * m + i, m, u, i + 1, 0, 1, m - 1 - i)
+        multiply_row(u, i, low, i * m + i)
+    for c in range(g * C, g * C + C):
+        copy_row(output, c, room.s, c)
+    add_products(output, g * C, 1, C, 1, u, 0, 1, B, b, 1, wide, m)
 
 
-@njit(fastmath=_FAST, cache=True)
-def _mixing(logw, log_mix, weights):
-    """weights [K] = softmax(prior + evidence)."""
-    top = np.float32(-1e30)
-    for k in range(weights.size):
-        weights[k] = log_mix[k] + logw[k]
-        top = max(top, weights[k])
-    total = np.float32(0)
-    for k in range(weights.size):
+@_compiled
+def _mixing(log_mix, evidence, e, weights):
+    """Fill the weights of member e's heads: softmax(prior + evidence [G, 16])."""
+    K = log_mix.shape[1]
+    top, total = np.float32(-1e30), np.float32(0)
+    for k in range(K):
+        at = e * K + k
+        weights[at] = log_mix[e, k] + evidence[at // LANES, at % LANES]
+        top = max(top, weights[at])
+    for k in range(e * K, (e + 1) * K):
         weights[k] = math.exp(weights[k] - top)
         total += weights[k]
-    for k in range(weights.size):
+    for k in range(e * K, (e + 1) * K):
         weights[k] /= total
 
 
-@njit(fastmath=_FAST, cache=True)
-def predict_classes(w, A, B, logw, rows, xs, mean, zs, shared, heads):
-    """Fill mean [N, C], zs [N, m], shared [N, C], heads [N, K, C] for raw events xs [N, D]."""
-    n, classes, m, heads_count = rows.size, mean.shape[1], zs.shape[1], w.memory.size
-    h = np.empty(w.b1.size, np.float32)
-    low = np.empty((m, m), np.float32)
-    out = np.empty(m, np.float32)
-    weights = np.empty(heads_count, np.float32)
-    for e in range(n):
-        row, z, s = rows[e], zs[e], shared[e]
-        _encode(w, xs[e], h, z, s)
-        _mixing(logw[row], w.log_mix, weights)
-        mean[e] = 0
-        for k in range(heads_count):
-            spread = _solve(A[row, k], w.precision[k], z, low, out)
-            logits = heads[e, k]
-            logits[:] = s
-            for i in range(m):
-                for c in range(classes):
-                    logits[c] += out[i] * B[row, k, i, c]
-            scale = w.scale[k] / math.sqrt(np.float32(1) + w.leverage[k] * spread)
-            top = np.float32(-1e30)
-            for c in range(classes):
-                logits[c] *= scale
-                top = max(top, logits[c])
-            total = np.float32(0)
-            for c in range(classes):
-                logits[c] = math.exp(logits[c] - top)
-                total += logits[c]
-            for c in range(classes):
-                logits[c] /= total
-                mean[e, c] += weights[k] * logits[c]
+@_compiled
+def _probabilities(w, g, room):
+    """Block g of ``room.output`` becomes class probabilities: softmax(output · scale / √(1 + κ spread))."""
+    C = room.output.shape[0] // room.spread.shape[0]
+    one, output, begin = np.float32(1), room.output, g * C
+    factor, top = room.row[0], room.row[1]
+    for lane in range(LANES):
+        factor[lane] = w.scale[g, lane] / math.sqrt(one + w.leverage[g, lane] * room.spread[g, lane])
+        top[lane] = -np.inf
+    for c in range(begin, begin + C):
+        for lane in range(LANES):
+            output[c, lane] *= factor[lane]
+            top[lane] = max(top[lane], output[c, lane])
+    for c in range(begin, begin + C):
+        for lane in range(LANES):
+            output[c, lane] -= top[lane]
+    exp_rows(output, begin, C)
+    for lane in range(LANES):
+        top[lane] = 0
+    for c in range(begin, begin + C):
+        for lane in range(LANES):
+            top[lane] += output[c, lane]
+    for lane in range(LANES):
+        top[lane] = one / top[lane]
+    for c in range(begin, begin + C):
+        for lane in range(LANES):
+            output[c, lane] *= top[lane]
 
 
-@njit(fastmath=_FAST, cache=True)
-def predict_values(w, A, B, logw, noise, rows, xs, mean, variance, zs, shared, heads):
-    """Fill mean [N, 1], variance [N], zs, shared [N, 1], heads [N, K, (mean, variance, leverage)] for raw events xs."""
-    n, m, heads_count = rows.size, zs.shape[1], w.memory.size
-    h = np.empty(w.b1.size, np.float32)
-    low = np.empty((m, m), np.float32)
-    out = np.empty(m, np.float32)
-    weights = np.empty(heads_count, np.float32)
-    for e in range(n):
-        row, z = rows[e], zs[e]
-        _encode(w, xs[e], h, z, shared[e])
-        _mixing(logw[row], w.log_mix, weights)
-        first, second = np.float32(0), np.float32(0)
-        for k in range(heads_count):
-            spread = _solve(A[row, k], w.precision[k], z, low, out)
-            value = shared[e, 0]
-            for i in range(m):
-                value += out[i] * B[row, k, i, 0]
-            residual_variance = (_PRIOR_COUNT * w.scale[k] + noise[row, k, 0]) / (_PRIOR_COUNT + noise[row, k, 1])
-            heads[e, k, 0] = value
-            heads[e, k, 1] = residual_variance * (np.float32(1) + spread)
-            heads[e, k, 2] = spread
-            first += weights[k] * value
-        for k in range(heads_count):
-            gap = heads[e, k, 0] - first
-            second += weights[k] * (heads[e, k, 1] + gap * gap)
-        mean[e, 0] = first * w.y_affine[1] + w.y_affine[0]
-        variance[e] = second * w.y_affine[1] * w.y_affine[1]
+@_compiled
+def _accumulate(A, a, B, b, wide, memory, g, z, s):
+    """A ← γ A + z zᵀ and B ← γ B + z rᵀ in all lanes of block g; s [G·C, 16] holds r = y − s_θ(x) − W0ᵀz."""
+    m, C = z.shape[0] // memory.shape[0], s.shape[0] // memory.shape[0]
+    for i in range(m):
+        decay_rows(A, a, i + 1, memory, g, z, g * m + i, z, g * m)
+        decay_rows(B, b, C, memory, g, z, g * m + i, s, g * C)
+        a += i + 1
+        b += wide
 
 
-@njit(fastmath=_FAST, cache=True)
-def _accumulate(A, B, memory, z, s, target, label):
-    """A ← γ A + z zᵀ and B ← γ B + z (target − s)ᵀ for one head; ``label`` ≥ 0 makes the target one-hot."""
-    at = 0
-    for i in range(z.size):
-        for j in range(i + 1):
-            A[at + j] = memory * A[at + j] + z[i] * z[j]
-        at += i + 1
-        for c in range(s.size):
-            goal = target
+@_compiled
+def _residual(s, blocks, goal, label):
+    """s [G·C, 16] becomes y − s; y is one-hot of ``label`` where that is ≥ 0."""
+    C = s.shape[0] // blocks
+    for g in range(blocks):
+        for c in range(C):
+            y = goal
             if label >= 0:
-                goal = np.float32(1) if c == label else np.float32(0)
-            B[i, c] = memory * B[i, c] + z[i] * (goal - s[c])
+                y = np.float32(1) if c == label else np.float32(0)
+            for lane in range(LANES):
+                s[g * C + c, lane] = y - s[g * C + c, lane]
 
 
-@njit(fastmath=_FAST, cache=True)
-def adapt_rows(w, A, B, logw, noise, rows, zs, shared, heads, ys, classify):
-    """Learn labels ys [N] (class index or raw target): evidence and noise of each head, then A and B."""
-    for e in range(rows.size):
-        row = rows[e]
-        label = int(ys[e]) if classify else -1
-        target = (ys[e] - w.y_affine[0]) / w.y_affine[1]
+@_compiled
+def _learn_evidence(w, evidence, likelihood, K):
+    """ℓ ← α ℓ + max(log p, −14) for every head, evidence [G, 16]; then the best of each member has 0."""
+    for e in range(w.forget.size):
         top = np.float32(-1e30)
-        for k in range(w.memory.size):
-            if classify:
-                likelihood = math.log(max(heads[e, k, label], _LEAST))
-            else:
-                gap = target - heads[e, k, 0]
-                likelihood = -np.float32(0.5) * (gap * gap / heads[e, k, 1] + math.log(heads[e, k, 1])) - _HALF_LOG_TAU
-                noise[row, k, 0] = _NOISE_DECAY * noise[row, k, 0] + gap * gap / (np.float32(1) + heads[e, k, 2])
-                noise[row, k, 1] = _NOISE_DECAY * noise[row, k, 1] + np.float32(1)
-            logw[row, k] = w.forget[0] * logw[row, k] + max(likelihood, np.float32(-14))
-            top = max(top, logw[row, k])
-            _accumulate(A[row, k], B[row, k], w.memory[k], zs[e], shared[e], target, label)
-        for k in range(w.memory.size):
-            logw[row, k] -= top
+        for k in range(e * K, (e + 1) * K):
+            block, lane = k // LANES, k % LANES
+            evidence[block, lane] = w.forget[e] * evidence[block, lane] + max(likelihood[k], _LEAST_LOG)
+            top = max(top, evidence[block, lane])
+        for k in range(e * K, (e + 1) * K):
+            evidence[k // LANES, k % LANES] -= top
 
 
-@njit(fastmath=_FAST, cache=True)
-def rebuild_row(w, A, B, slowest, since, xs, ys, outputs, classify):
-    """A [K, P] and B [K, m, C] of one row again from its window xs [n, D], ys [n]; oldest first.
+@_compiled
+def run_classes(w, A, B, logw, rows, xs, ys, mean):
+    """Fill mean [N, C] for events xs [N, D] of these rows, in order, and learn each label ys [N] that is no NaN.
 
-    The slowest head counts only the last ``since`` events: those after the task's last drift.
+    A [T, G, P, 16], B [T, G, m, ·, 16] and logw [T, G, 16] are the tasks' state.
     """
-    n, m = xs.shape[0], w.b2.size + 1
-    h = np.empty(w.b1.size, np.float32)
-    z = np.empty(m, np.float32)
-    s = np.empty(outputs, np.float32)
+    (E, m, _), (N, C), K, P = w.w0.shape, mean.shape, w.log_mix.shape[1], A.shape[2]
+    G, wide = A.shape[1], B.shape[3]
+    flat_A, flat_B, share = A.reshape(-1, LANES), B.reshape(-1, LANES), np.float32(1) / np.float32(E)
+    room, likelihood = _room(G, m, C, E * K), np.empty(E * K, np.float32)
+    z, s = _encode(w, xs, C)
+    for n in range(N):
+        row, evidence = rows[n], logw[rows[n]]
+        _into_lanes(w, z, s, n, room.z, room.s)
+        for g in range(G):
+            a, b = (row * G + g) * P, (row * G + g) * m * wide
+            _head_outputs(flat_A, a, flat_B, b, wide, w.precision, g * m, g, room)
+            _probabilities(w, g, room)
+        for c in range(C):
+            mean[n, c] = 0
+        for e in range(E):
+            _mixing(w.log_mix, evidence, e, room.weights)
+            for k in range(e * K, (e + 1) * K):
+                weight = share * room.weights[k]
+                for c in range(C):
+                    mean[n, c] += weight * room.output[k // LANES * C + c, k % LANES]
+        if not ys[n] >= 0:  # NaN: no label yet
+            continue
+        label = int(ys[n])
+        for k in range(E * K):
+            likelihood[k] = math.log(max(room.output[k // LANES * C + label, k % LANES], _LEAST))
+        _learn_evidence(w, evidence, likelihood, K)
+        _residual(room.s, G, np.float32(0), label)
+        for g in range(G):
+            a, b = (row * G + g) * P, (row * G + g) * m * wide
+            _accumulate(flat_A, a, flat_B, b, wide, w.memory, g, room.z, room.s)
+
+
+@_compiled
+def run_values(w, A, B, logw, noise, rows, xs, ys, mean, variance):
+    """As ``run_classes``, for targets: fill mean [N, 1] and variance [N]; noise [T, G, 2, 16] is state, too."""
+    (E, m, _), N, K, P = w.w0.shape, rows.size, w.log_mix.shape[1], A.shape[2]
+    G, wide, one, half = A.shape[1], B.shape[3], np.float32(1), np.float32(0.5)
+    flat_A, flat_B, share = A.reshape(-1, LANES), B.reshape(-1, LANES), one / np.float32(E)
+    room, likelihood, y_shift, y_spread = (
+        _room(G, m, 1, E * K),
+        np.empty(E * K, np.float32),
+        w.y_affine[0],
+        w.y_affine[1],
+    )
+    z, s = _encode(w, xs, 1)
+    for n in range(N):
+        row, evidence, residuals = rows[n], logw[rows[n]], noise[rows[n]]
+        _into_lanes(w, z, s, n, room.z, room.s)
+        for g in range(G):
+            a, b = (row * G + g) * P, (row * G + g) * m * wide
+            _head_outputs(flat_A, a, flat_B, b, wide, w.precision, g * m, g, room)
+        first, second = np.float32(0), np.float32(0)
+        for e in range(E):
+            _mixing(w.log_mix, evidence, e, room.weights)
+            for k in range(e * K, (e + 1) * K):
+                g, lane = k // LANES, k % LANES
+                own = (_PRIOR_COUNT * w.scale[g, lane] + residuals[g, 0, lane]) / (_PRIOR_COUNT + residuals[g, 1, lane])
+                likelihood[k] = own * (one + room.spread[g, lane])  # the variance, for now
+                first += share * room.weights[k] * room.output[g, lane]
+        for k in range(E * K):
+            gap = room.output[k // LANES, k % LANES] - first
+            second += share * room.weights[k] * (likelihood[k] + gap * gap)
+        mean[n, 0] = first * y_spread + y_shift
+        variance[n] = second * y_spread * y_spread
+        if ys[n] != ys[n]:
+            continue
+        target = (ys[n] - y_shift) / y_spread
+        for k in range(E * K):
+            g, lane = k // LANES, k % LANES
+            gap = target - room.output[g, lane]
+            residuals[g, 0, lane] = _NOISE_DECAY * residuals[g, 0, lane] + gap * gap / (one + room.spread[g, lane])
+            residuals[g, 1, lane] = _NOISE_DECAY * residuals[g, 1, lane] + one
+            likelihood[k] = -half * (gap * gap / likelihood[k] + math.log(likelihood[k])) - _HALF_LOG_TAU
+        _learn_evidence(w, evidence, likelihood, K)
+        _residual(room.s, G, target, -1)
+        for g in range(G):
+            a, b = (row * G + g) * P, (row * G + g) * m * wide
+            _accumulate(flat_A, a, flat_B, b, wide, w.memory, g, room.z, room.s)
+
+
+@_compiled
+def rebuild_row(w, A, B, since, xs, ys, C, classify):
+    """A [G, P, 16] and B [G, m, ·, 16] of one row again from its window xs [n, D], ys [n]; oldest first.
+
+    Each member's slowest head counts only the last ``since`` events: those after the task's last drift.
+    """
+    m, G, P, wide, n = w.w0.shape[1], A.shape[0], A.shape[1], B.shape[2], xs.shape[0]
+    flat_A, flat_B = A.reshape(-1, LANES), B.reshape(-1, LANES)
+    to_z, to_s = np.empty((G * m, LANES), np.float32), np.empty((G * C, LANES), np.float32)
+    z, s = _encode(w, xs, C)
     A[:] = 0
     B[:] = 0
     for t in range(n):
-        _encode(w, xs[t], h, z, s)
-        label = int(ys[t]) if classify else -1
-        target = (ys[t] - w.y_affine[0]) / w.y_affine[1]
-        for k in range(w.memory.size):
-            if k != slowest or n - t <= since:
-                _accumulate(A[k], B[k], w.memory[k], z, s, target, label)
+        if t == n - since:
+            _forget_slowest(w, flat_A, flat_B)
+        _into_lanes(w, z, s, t, to_z, to_s)
+        _residual(to_s, G, (ys[t] - w.y_affine[0]) / w.y_affine[1], int(ys[t]) if classify else -1)
+        for g in range(G):
+            _accumulate(flat_A, g * P, flat_B, g * m * wide, wide, w.memory, g, to_z, to_s)
+    if since <= 0:
+        _forget_slowest(w, flat_A, flat_B)
+
+
+@_compiled
+def _forget_slowest(w, A, B):
+    """What each member's slowest head has seen until now was another law."""
+    for state in (A, B):
+        each = state.shape[0] // w.slow.shape[0]
+        for row in range(state.shape[0]):
+            multiply_row(state, row, w.slow, row // each)

@@ -17,32 +17,32 @@ _LOG_TAU = math.log(2 * math.pi)
 
 
 @compiled
-def _of_heads(logs, first):
-    """exp(logs) [K] for the lanes of the block that begins with head ``first``."""
+def _of_heads(logs, head, first):
+    """exp(logs) [E·K] for the lanes of the block that begins with lane ``first``."""
     lanes = np.empty(LANES, logs.dtype)
     for lane in range(LANES):
-        lanes[lane] = math.exp(logs[(first + lane) % logs.size])
+        lanes[lane] = math.exp(logs[head[min(first + lane, head.size - 1)]])
     return lanes
 
 
 @compiled
-def _add_by_head(lanes, first, d_logs, S):
+def _add_by_head(lanes, head, first, d_logs):
     """What lanes [16] have found, added to their heads."""
-    for lane in range(min(LANES, S * d_logs.size - first)):
-        d_logs[(first + lane) % d_logs.size] += lanes[lane]
+    for lane in range(min(LANES, head.size - first)):
+        d_logs[head[first + lane]] += lanes[lane]
 
 
 @compiled
-def class_logits(output, leverage, log_scale, log_leverage, label, p):
+def class_logits(output, leverage, log_scale, log_leverage, head, label, p):
     """Fill p [blocks, T·C, 16] with logits, the largest 0; returns the label's [blocks, T, 16]."""
-    (blocks, T, _), (S, _), real, K = leverage.shape, label.shape, log_scale.dtype.type, log_scale.size
+    (blocks, T, _), real, K = leverage.shape, log_scale.dtype.type, head.size // label.shape[0]
     C, one = output.shape[1] // T, real(1)
     factor, top = np.empty(LANES, log_scale.dtype), np.empty(LANES, log_scale.dtype)
     of_label = np.zeros_like(leverage)
     for i in range(blocks):
         first = i * LANES
-        scale, flattening = _of_heads(log_scale, first), _of_heads(log_leverage, first)
-        used = min(LANES, S * K - first)
+        scale, flattening = _of_heads(log_scale, head, first), _of_heads(log_leverage, head, first)
+        used = min(LANES, head.size - first)
         for t in range(T):
             for lane in range(LANES):
                 factor[lane] = scale[lane] / math.sqrt(one + flattening[lane] * leverage[i, t, lane])
@@ -80,19 +80,19 @@ def _class_likelihood(p, likelihood):
 
 @compiled
 def _class_likelihood_adjoint(
-    output, leverage, log_scale, log_leverage, label, p, d_likelihood, d_leverage, d_log_scale, d_log_leverage
+    output, leverage, log_scale, log_leverage, head, label, p, d_likelihood, d_leverage, d_log_scale, d_log_leverage
 ):
     """From ∂likelihood [blocks, T, 16]: p becomes ∂output [blocks, T·C, 16]; ∂leverage, ∂log_scale, ∂log_leverage."""
-    (blocks, T, _), (S, _), real, K = leverage.shape, label.shape, log_scale.dtype.type, log_scale.size
+    (blocks, T, _), real, K = leverage.shape, log_scale.dtype.type, head.size // label.shape[0]
     C, one, half = output.shape[1] // T, real(1), real(0.5)
     factor, gain = np.empty(LANES, log_scale.dtype), np.empty(LANES, log_scale.dtype)
     of_scale, of_leverage = np.empty(LANES, log_scale.dtype), np.empty(LANES, log_scale.dtype)
     for i in range(blocks):
         first = i * LANES
-        scale, flattening = _of_heads(log_scale, first), _of_heads(log_leverage, first)
+        scale, flattening = _of_heads(log_scale, head, first), _of_heads(log_leverage, head, first)
         of_scale[:], of_leverage[:] = 0, 0
         for t in range(T):
-            for lane in range(min(LANES, S * K - first)):
+            for lane in range(min(LANES, head.size - first)):
                 p[i, t * C + label[(first + lane) // K, t], lane] -= one
             for lane in range(LANES):
                 factor[lane] = -d_likelihood[i, t, lane] * scale[lane]
@@ -107,18 +107,18 @@ def _class_likelihood_adjoint(
                 of_scale[lane] += gain[lane]
                 d_leverage[i, t, lane] = -half * gain[lane] * flat
                 of_leverage[lane] += d_leverage[i, t, lane] * leverage[i, t, lane]
-        _add_by_head(of_scale, first, d_log_scale, S)
-        _add_by_head(of_leverage, first, d_log_leverage, S)
+        _add_by_head(of_scale, head, first, d_log_scale)
+        _add_by_head(of_leverage, head, first, d_log_leverage)
 
 
 @compiled
-def _value_likelihood(output, leverage, log_noise, target, valid, noise, count, likelihood):
+def _value_likelihood(output, leverage, log_noise, head, target, valid, noise, count, likelihood):
     """Fill log N(target; output, σ²(1 + leverage)), σ² = ``noise`` and its ``count``, all [blocks, T, 16]."""
-    (blocks, T, _), (S, _), real, K = leverage.shape, valid.shape, log_noise.dtype.type, log_noise.size
+    (blocks, T, _), real, K = leverage.shape, log_noise.dtype.type, head.size // valid.shape[0]
     one, half, kept, prior_count = real(1), real(0.5), real(_NOISE_DECAY), real(_PRIOR_COUNT)
     for i in range(blocks):
-        prior, first = _of_heads(log_noise, i * LANES), i * LANES
-        for lane in range(min(LANES, S * K - first)):
+        prior, first = _of_heads(log_noise, head, i * LANES), i * LANES
+        for lane in range(min(LANES, head.size - first)):
             s, residuals, seen = (first + lane) // K, real(0), real(0)
             for t in range(T):
                 squared, spread = (target[s, t] - output[i, t, lane]) ** 2, one + leverage[i, t, lane]
@@ -132,15 +132,15 @@ def _value_likelihood(output, leverage, log_noise, target, valid, noise, count, 
 
 @compiled
 def _value_likelihood_adjoint(
-    output, leverage, log_noise, target, valid, noise, count, d_likelihood, d_output, d_leverage, d_log_noise
+    output, leverage, log_noise, head, target, valid, noise, count, d_likelihood, d_output, d_leverage, d_log_noise
 ):
     """From ∂likelihood fill ∂output and ∂leverage, all [blocks, T, 16]; ∂log_noise [K] is added to."""
-    (blocks, T, _), (S, _), real, K = leverage.shape, valid.shape, log_noise.dtype.type, log_noise.size
+    (blocks, T, _), real, K = leverage.shape, log_noise.dtype.type, head.size // valid.shape[0]
     one, half, kept, prior_count = real(1), real(0.5), real(_NOISE_DECAY), real(_PRIOR_COUNT)
     d_output[:], d_leverage[:] = 0, 0
     for i in range(blocks):
-        prior, first = _of_heads(log_noise, i * LANES), i * LANES
-        for lane in range(min(LANES, S * K - first)):
+        prior, first = _of_heads(log_noise, head, i * LANES), i * LANES
+        for lane in range(min(LANES, head.size - first)):
             s, d_residuals, d_prior = (first + lane) // K, real(0), real(0)  # of the sum after an event
             for t in range(T - 1, -1, -1):
                 gap, spread = target[s, t] - output[i, t, lane], one + leverage[i, t, lane]
@@ -153,7 +153,7 @@ def _value_likelihood_adjoint(
                 d_leverage[i, t, lane] = d_variance * noise[i, t, lane] - d_residuals * share * gap * gap / spread
                 d_prior += d_noise * prior_count * prior[lane]
                 d_residuals = kept * d_residuals + d_noise
-            d_log_noise[(first + lane) % K] += d_prior
+            d_log_noise[head[first + lane]] += d_prior
 
 
 @compiled
@@ -171,20 +171,21 @@ def _normalize(logs, weights):
 
 
 @compiled
-def _mixture(likelihood, log_mix, forget, valid, share):
+def _mixture(likelihood, log_mix, forget, head, valid, share):
     """The loss −Σ share · log Σ exp(mixing + likelihood), and what its adjoint reads, [S, T, K] each.
 
-    Args: likelihood [blocks, T, 16] of each head; log_mix [K]; forget [], the logit of α; valid, share [S, T].
+    Args: likelihood [blocks, T, 16] of each lane; log_mix [E·K]; forget [E], the logit of α; valid, share [S, T].
     Returns: loss, evidence before each event, mixing weights before it (prior) and with its label (posterior).
     """
-    K, (S, T), real = log_mix.size, valid.shape, log_mix.dtype.type
+    (S, T), real = valid.shape, log_mix.dtype.type
+    K = head.size // S
     evidence, prior = np.zeros((S, T + 1, K), log_mix.dtype), np.empty((S, T, K), log_mix.dtype)
-    posterior, logs, loss = np.empty_like(prior), np.empty_like(log_mix), real(0)
-    alpha = real(1) / (real(1) + math.exp(-forget[()]))
+    posterior, logs, loss = np.empty_like(prior), np.empty(K, log_mix.dtype), real(0)
     for s in range(S):
+        alpha = real(1) / (real(1) + math.exp(-forget[head[s * K] // K]))
         for t in range(T):
             for k in range(K):
-                logs[k] = evidence[s, t, k] + log_mix[k]
+                logs[k] = evidence[s, t, k] + log_mix[head[s * K + k]]
             normal = _normalize(logs, prior[s, t])
             for k in range(K):
                 given = likelihood[(s * K + k) // LANES, t, (s * K + k) % LANES]
@@ -195,13 +196,16 @@ def _mixture(likelihood, log_mix, forget, valid, share):
 
 
 @compiled
-def _mixture_adjoint(likelihood, forget, valid, share, evidence, prior, posterior, d_likelihood, d_log_mix, d_forget):
-    """Fill ∂likelihood [blocks, T, 16]; ∂log_mix [K] and ∂forget [] are added to."""
+def _mixture_adjoint(
+    likelihood, forget, head, valid, share, evidence, prior, posterior, d_likelihood, d_log_mix, d_forget
+):
+    """Fill ∂likelihood [blocks, T, 16]; ∂log_mix [E·K] and ∂forget [E] are added to."""
     (S, T, K), real = prior.shape, d_log_mix.dtype.type
-    d_evidence, d_alpha = np.empty_like(d_log_mix), real(0)  # of the evidence after an event
-    alpha = real(1) / (real(1) + math.exp(-forget[()]))
+    d_evidence = np.empty(K, d_log_mix.dtype)  # of the evidence after an event
     d_likelihood[:] = 0
     for s in range(S):
+        member = head[s * K] // K
+        alpha, d_alpha = real(1) / (real(1) + math.exp(-forget[member])), real(0)
         d_evidence[:] = 0
         for t in range(T - 1, -1, -1):
             for k in range(K):
@@ -210,35 +214,41 @@ def _mixture_adjoint(likelihood, forget, valid, share, evidence, prior, posterio
                 d_likelihood[block, t, lane] = d_evidence[k] * passed - share[s, t] * posterior[s, t, k]
                 d_alpha += d_evidence[k] * evidence[s, t, k]
                 d_log = share[s, t] * (prior[s, t, k] - posterior[s, t, k])
-                d_log_mix[k] += d_log
+                d_log_mix[head[s * K + k]] += d_log
                 d_evidence[k] = alpha * d_evidence[k] + d_log
-    d_forget[()] += d_alpha * alpha * (real(1) - alpha)
+        d_forget[member] += d_alpha * alpha * (real(1) - alpha)
 
 
 @compiled
-def class_loss(output, leverage, log_scale, log_leverage, log_mix, forget, label, valid, share, p, likelihood, slopes):
+def class_loss(
+    output, leverage, log_scale, log_leverage, log_mix, forget, head, label, valid, share, p, likelihood, slopes
+):
     """From exp(logits) p: the loss; p becomes ∂output, ∂leverage is returned, ``slopes`` are added to."""
     d_log_scale, d_log_leverage, d_log_mix, d_forget = slopes
     d_likelihood, d_leverage = np.empty_like(leverage), np.empty_like(leverage)
     _class_likelihood(p, likelihood)
-    loss, evidence, prior, posterior = _mixture(likelihood, log_mix, forget, valid, share)
-    _mixture_adjoint(likelihood, forget, valid, share, evidence, prior, posterior, d_likelihood, d_log_mix, d_forget)
+    loss, evidence, prior, posterior = _mixture(likelihood, log_mix, forget, head, valid, share)
+    _mixture_adjoint(
+        likelihood, forget, head, valid, share, evidence, prior, posterior, d_likelihood, d_log_mix, d_forget
+    )
     _class_likelihood_adjoint(
-        output, leverage, log_scale, log_leverage, label, p, d_likelihood, d_leverage, d_log_scale, d_log_leverage
+        output, leverage, log_scale, log_leverage, head, label, p, d_likelihood, d_leverage, d_log_scale, d_log_leverage
     )
     return loss, d_leverage
 
 
 @compiled
-def value_loss(output, leverage, log_noise, log_mix, forget, target, valid, share, d_output, slopes):
+def value_loss(output, leverage, log_noise, log_mix, forget, head, target, valid, share, d_output, slopes):
     """The loss; ∂output is filled, ∂leverage is returned, ``slopes`` are added to."""
     d_log_noise, d_log_mix, d_forget = slopes
     noise, count, likelihood = np.empty_like(leverage), np.empty_like(leverage), np.empty_like(leverage)
     d_likelihood, d_leverage = np.empty_like(leverage), np.empty_like(leverage)
-    _value_likelihood(output, leverage, log_noise, target, valid, noise, count, likelihood)
-    loss, evidence, prior, posterior = _mixture(likelihood, log_mix, forget, valid, share)
-    _mixture_adjoint(likelihood, forget, valid, share, evidence, prior, posterior, d_likelihood, d_log_mix, d_forget)
+    _value_likelihood(output, leverage, log_noise, head, target, valid, noise, count, likelihood)
+    loss, evidence, prior, posterior = _mixture(likelihood, log_mix, forget, head, valid, share)
+    _mixture_adjoint(
+        likelihood, forget, head, valid, share, evidence, prior, posterior, d_likelihood, d_log_mix, d_forget
+    )
     _value_likelihood_adjoint(
-        output, leverage, log_noise, target, valid, noise, count, d_likelihood, d_output, d_leverage, d_log_noise
+        output, leverage, log_noise, head, target, valid, noise, count, d_likelihood, d_output, d_leverage, d_log_noise
     )
     return loss, d_leverage

@@ -4,10 +4,11 @@ Source: Kingma & Ba (2015), arXiv:1412.6980, Algorithm 1; gradient clipping by g
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
+import numpy as np
 import torch
 
 from streammeta.meta.base import Episodes, MetaState, Theta
@@ -31,18 +32,20 @@ class MetaStep(NamedTuple):
 
 def start_outer(theta: Theta) -> MetaState:
     """θ with an optimizer that has seen nothing."""
-    zeros = {name: torch.zeros_like(p) for name, p in theta.items()}
-    return MetaState(theta, zeros, dict(zeros), 0)
+    zeros = torch.zeros_like(_flat(theta))
+    return MetaState(theta, zeros, zeros, 0)
 
 
 def grow_outer(state: MetaState, theta: Theta) -> MetaState:
     """The same optimizer for a θ that has grown: what is new has had no gradient yet."""
+    if all(p.shape == state.theta[name].shape for name, p in theta.items()):
+        return state._replace(theta=theta)
     moments = []
     for moment in (state.first, state.second):
         padded = {name: torch.zeros_like(p) for name, p in theta.items()}
-        for name, old in moment.items():
+        for name, old in _like(moment, state.theta).items():
             padded[name][tuple(slice(n) for n in old.shape)] = old
-        moments.append(padded)
+        moments.append(_flat(padded))
     return MetaState(theta, moments[0], moments[1], state.updates)
 
 
@@ -60,32 +63,27 @@ def _cpu_threads(wanted: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def by_autograd(loss: Callable[[Theta, Episodes], torch.Tensor]) -> Gradient:
-    """The value and gradient of a loss by torch's reverse mode."""
+def by_autograd(loss: Callable[[Theta, Episodes], torch.Tensor], *, threads: int = 1) -> Gradient:
+    """The value and gradient of a loss by torch's reverse mode, with so many CPU threads."""
 
     def gradient(theta: Theta, episodes: Episodes) -> tuple[torch.Tensor, Theta]:
-        inputs = {name: p.detach().requires_grad_() for name, p in theta.items()}
-        value = loss(inputs, episodes)
-        slopes = torch.autograd.grad(value, list(inputs.values()))
-        return value.detach(), dict(zip(inputs, slopes, strict=True))
+        with _cpu_threads(threads):
+            inputs = {name: p.detach().requires_grad_() for name, p in theta.items()}
+            value = loss(inputs, episodes)
+            slopes = torch.autograd.grad(value, list(inputs.values()))
+            return value.detach(), dict(zip(inputs, slopes, strict=True))
 
     return gradient
 
 
 def outer_step(
-    gradient: Gradient,
-    state: MetaState,
-    episodes: Episodes,
-    *,
-    rate: float,
-    device: torch.device,
-    threads: int = 1,
+    gradient: Gradient, state: MetaState, episodes: Episodes, *, rate: float, device: torch.device
 ) -> MetaStep:
     """One Adam step: θ ← θ − rate · m̂ / (√v̂ + ε), the gradient first clipped to norm 1.
 
-    All tensors of θ are one vector meanwhile, so that the step is a dozen operations however many there are. The device
-    is waited for once, when loss and norm are read at the end. A step whose loss or gradient is not finite changes
-    nothing and comes back with ``accepted`` False.
+    All tensors of θ are one vector meanwhile, so that the step is a dozen operations however many there are: numpy's on
+    the CPU, where torch would wake its threads for each, torch's on a GPU, which is waited for once, when loss and norm
+    are read. A step whose loss or gradient is not finite changes nothing and comes back with ``accepted`` False.
 
     Args:
         gradient: (θ, episodes) -> value and gradient of the meta-objective.
@@ -93,25 +91,37 @@ def outer_step(
         episodes: what to learn from.
         rate: step size.
         device: where to compute; the new state is on the CPU.
-        threads: how many CPU threads torch may use.
     """
-    with _cpu_threads(threads), torch.no_grad():
-        theta = {name: p.to(device) for name, p in state.theta.items()}
-        with torch.enable_grad():
-            value, slopes = gradient(theta, Episodes(*(tensor.to(device) for tensor in episodes)))
-        g = _flat({name: slopes[name] for name in theta})  # in the order of θ, whatever the gradient's
-        norm = torch.linalg.vector_norm(g)
-        g = g * (_LARGEST_NORM / (norm + 1e-6)).clamp(max=1.0)
-        step = state.updates + 1
-        first = _flat(state.first).to(device).lerp_(g, 1 - _BETA1)
-        second = _flat(state.second).to(device).mul_(_BETA2).addcmul_(g, g, value=1 - _BETA2)
-        scale = second.div(1 - _BETA2**step).sqrt_().add_(_EPSILON)
-        moved = _flat(theta).addcdiv_(first, scale, value=-rate / (1 - _BETA1**step))
+    theta = {name: p.to(device) for name, p in state.theta.items()}
+    value, slopes = gradient(theta, Episodes(*(tensor.to(device) for tensor in episodes)))
+    g = _flat({name: slopes[name] for name in theta})  # in the order of θ, whatever the gradient's
+    vectors = [part.to(device) for part in (_flat(theta), state.first, state.second, g)]
+    step = state.updates + 1
+    if device.type == "cpu":
+        with np.errstate(all="ignore"):  # what is not finite shows in the norm
+            *moved, norm = _adam([vector.numpy() for vector in vectors], step, rate)
+        found, size = float(value), float(norm)
+    else:
+        *moved, norm = _adam(vectors, step, rate)
         found, size = torch.stack([value, norm]).tolist()
-        if not (math.isfinite(found) and math.isfinite(size)):
-            return MetaStep(state, found, size, accepted=False)
-        parts = [_like(vector.cpu(), state.theta) for vector in (moved, first, second)]
-    return MetaStep(MetaState(parts[0], parts[1], parts[2], step), found, size, accepted=True)
+    if not (math.isfinite(found) and math.isfinite(size)):
+        return MetaStep(state, found, size, accepted=False)
+    parts = [torch.as_tensor(part).cpu() for part in moved]
+    return MetaStep(MetaState(_like(parts[0], state.theta), parts[1], parts[2], step), found, size, accepted=True)
+
+
+def _adam(vectors: Sequence[Any], step: int, rate: float) -> tuple[Any, Any, Any, Any]:
+    """θ and both moments after a step, and the norm of ``g`` before it was clipped; vectors of numpy or of torch.
+
+    ``vectors`` are θ, both moments and the gradient g.
+    """
+    theta, first, second, g = vectors
+    norm = (g @ g) ** 0.5
+    g = g * (2 * _LARGEST_NORM / (norm + _LARGEST_NORM + abs(norm - _LARGEST_NORM)))  # a maximum without a host's look
+    first = first + (g - first) * (1 - _BETA1)
+    second = second * _BETA2 + g * g * (1 - _BETA2)
+    scale = (second / (1 - _BETA2**step)) ** 0.5 + _EPSILON
+    return theta - first / scale * (rate / (1 - _BETA1**step)), first, second, norm
 
 
 def _flat(parts: Theta) -> torch.Tensor:

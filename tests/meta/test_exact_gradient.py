@@ -17,6 +17,7 @@ KINDS: tuple[Kind, ...] = ("classification", "regression")
 class Case(NamedTuple):
     """A meta-update: how much of what, and the learner it is for."""
 
+    members: int = 2
     segments: int = 3
     events: int = 13
     features: int = 4
@@ -28,7 +29,8 @@ class Case(NamedTuple):
 
 
 def settings(case: Case) -> LearnerSettings:
-    return LearnerSettings(hidden=case.hidden, encoded=case.encoded, memories=case.memories, chunk=case.chunk)
+    sizes = {"members": case.members, "hidden": case.hidden, "encoded": case.encoded}
+    return LearnerSettings(**sizes, memories=case.memories, chunk=case.chunk)
 
 
 def some_theta(kind: Kind, case: Case, dtype: torch.dtype = torch.float64) -> Theta:
@@ -42,7 +44,7 @@ def some_theta(kind: Kind, case: Case, dtype: torch.dtype = torch.float64) -> Th
 def some_episodes(kind: Kind, case: Case, dtype: torch.dtype = torch.float64) -> Episodes:
     """Every second segment is short, every segment has a burn-in, a quarter of the features is missing."""
     random = torch.Generator().manual_seed(3)
-    shape = (case.segments, case.events)
+    shape = (case.members, case.segments, case.events)
     x = torch.randn(*shape, case.features, generator=random) * (
         torch.rand(*shape, case.features, generator=random) < 0.75
     )
@@ -50,9 +52,9 @@ def some_episodes(kind: Kind, case: Case, dtype: torch.dtype = torch.float64) ->
     if kind == "regression":
         y = torch.randn(shape, generator=random).to(dtype)
     valid = torch.ones(shape, dtype=dtype)
-    valid[1::2, case.events // 2 :] = 0
+    valid[:, 1::2, case.events // 2 :] = 0
     scored = valid.clone()
-    scored[:, :2] = 0
+    scored[..., :2] = 0
     return Episodes(x.to(dtype), y, valid, scored)
 
 
@@ -91,6 +93,8 @@ CASES = {
     "more segments than lanes": Case(segments=19, events=6),
     "two classes": Case(classes=2, memories=(4.0, 50.0)),
     "many classes": Case(classes=41, features=21),
+    "a single learner": Case(members=1),
+    "members that share blocks": Case(members=7, segments=2),
     "wide": Case(features=35, hidden=50, encoded=33),
 }
 
@@ -109,13 +113,13 @@ def test_what_is_clamped_has_no_gradient(kind: Kind) -> None:
     """A precision or memory that has run out of its range would otherwise be pushed on forever."""
     case = Case()
     theta = some_theta(kind, case)
-    theta["log_precision"][0, :3] = torch.tensor([7.0, -8.0, 5.9])
+    theta["log_precision"][0, 0, :3] = torch.tensor([7.0, -8.0, 5.9])
     theta["log_memory"][:] = torch.tensor([0.1, math.log(5000.0) + 1, 3.0])
 
     assert_same(kind, case, theta, some_episodes(kind, case))
     slopes = compiled(kind, case, theta, some_episodes(kind, case))[1]
-    assert slopes["log_precision"][0, :2].tolist() == [0, 0]
-    assert slopes["log_memory"][:2].tolist() == [0, 0]
+    assert slopes["log_precision"][0, 0, :2].tolist() == [0, 0]
+    assert slopes["log_memory"][:, :2].tolist() == [[0, 0], [0, 0]]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -126,7 +130,7 @@ def test_a_label_held_for_impossible_is_cut_off_in_the_evidence_alone(kind: Kind
     if kind == "classification":
         theta["log_scale"] += 4
     else:
-        episodes.y[:, ::3] *= 60
+        episodes.y[..., ::3] *= 60
 
     assert_same(kind, case, theta, episodes)
 
@@ -187,12 +191,12 @@ def test_arguments_are_not_changed_and_the_answer_repeats_to_the_bit(kind: Kind)
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_second_segment_of_a_batch_is_as_good_as_its_copy(kind: Kind) -> None:
-    """An ensemble deals its episodes out by strides; the compiled loops read memory as it lies."""
+    """Episodes may be views; the compiled loops read memory as it lies."""
     case = Case(segments=4)
     theta, whole = some_theta(kind, case), some_episodes(kind, case)
 
-    strided = compiled(kind, case, theta, Episodes(*(part[::2] for part in whole)))
-    copied = compiled(kind, case, theta, Episodes(*(part[::2].clone() for part in whole)))
+    strided = compiled(kind, case, theta, Episodes(*(part[:, ::2] for part in whole)))
+    copied = compiled(kind, case, theta, Episodes(*(part[:, ::2].clone() for part in whole)))
 
     assert strided[0] == copied[0]
 
@@ -240,15 +244,15 @@ def test_what_does_not_fit_is_named() -> None:
     theta, episodes = some_theta("classification", case), some_episodes("classification", case)
     one_label_too_many = episodes._replace(y=torch.full_like(episodes.y, 3))
     too_few_features = episodes._replace(x=episodes.x[..., :2])
-    short_mask = episodes._replace(valid=episodes.valid[:, :-1])
+    short_mask = episodes._replace(valid=episodes.valid[..., :-1])
 
     with pytest.raises(ValueError, match="got labels 0 to 3; wanted 0 to 2"):
         compiled("classification", case, theta, one_label_too_many)
-    with pytest.raises(ValueError, match=r"got x, y, valid, scored \(3, 13, 2\)"):
+    with pytest.raises(ValueError, match=r"got x, y, valid, scored \(2, 3, 13, 2\)"):
         compiled("classification", case, theta, too_few_features)
-    with pytest.raises(ValueError, match=r"\(3, 12\)"):
+    with pytest.raises(ValueError, match=r"\(2, 3, 12\)"):
         compiled("classification", case, theta, short_mask)
-    with pytest.raises(ValueError, match=r"got u \(7, 2\); wanted \(7, 3\)"):
-        compiled("classification", case, theta | {"u": theta["u"][:, :2]}, episodes)
+    with pytest.raises(ValueError, match=r"got u \(2, 7, 2\); wanted \(2, 7, 3\)"):
+        compiled("classification", case, theta | {"u": theta["u"][..., :2]}, episodes)
     with pytest.raises(ValueError, match="got 17 memories; wanted at most 16"):
-        compiled("classification", case, theta | {"log_memory": torch.zeros(17, dtype=torch.float64)}, episodes)
+        compiled("classification", case, theta | {"log_memory": torch.zeros(2, 17, dtype=torch.float64)}, episodes)
