@@ -14,9 +14,9 @@ import torch
 from numba import njit
 from pydantic import BaseModel, Field
 
-from streammeta.meta.base import Episodes, Floats, Ints, Kind, Scaling
+from streammeta.meta.base import Episodes, Floats, Ints, Kind, Scaling, Windows
 
-__all__ = ["RecentRows", "SegmentSettings", "draw_episodes", "normalize", "push", "window"]
+__all__ = ["RecentRows", "SegmentSettings", "draw_episodes", "normalize", "push", "window", "windows"]
 
 _Columns = Mapping[str, npt.NDArray[Any]]
 _CLIP = np.float32(6.0)  # as on the event path
@@ -50,6 +50,11 @@ def _push(window_x: Any, window_y: Any, pushed: Any, rows: Any, xs: Any, ys: Any
         window_x[row, at, : xs.shape[1]] = xs[i]
         window_y[row, at] = ys[i]
         pushed[row] += 1
+
+
+def windows(columns: _Columns) -> Windows:
+    """The windows of all tasks, as they lie."""
+    return Windows(columns["window_x"], columns["window_y"], columns["pushed"], columns["since"])
 
 
 def window(columns: _Columns, row: int, features: int, last: int | None = None) -> tuple[Floats, Floats]:

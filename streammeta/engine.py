@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, Field
 
-from streammeta.buffer import RecentRows, SegmentSettings, draw_episodes, window
+from streammeta.buffer import RecentRows, SegmentSettings, draw_episodes, windows
 from streammeta.checkpoint import check_fingerprint, random_from, random_state
 from streammeta.drift import Detectors, DriftSettings
 from streammeta.errors import EventError, SnapshotError
@@ -20,7 +20,7 @@ from streammeta.event import Event, Label
 from streammeta.features import FeatureSpace
 from streammeta.labels import LabelSpace, Waiting, WaitingRoom
 from streammeta.meta import LearnerSettings, exact_heads, outer_step
-from streammeta.meta.base import Floats, Kind, Segment
+from streammeta.meta.base import Floats, Kind
 from streammeta.outcome import EngineStats, MetaResult, Outcome, Signal, TaskSummary
 from streammeta.persistence import PERSISTENCE_COLUMNS, Persistence
 from streammeta.runs import Counts, Item, Runs
@@ -164,23 +164,30 @@ class Engine:
             return
         self._grow()
         xs = self._features.table([item.filled for item in items])
-        columns, shared = self._tasks.columns, self._shared
-        begin, pending = 0, set[int]()
+        begin, touched, stale = 0, set[int](), list[int]()
         for at, item in enumerate(items):
-            row = item.row
-            columns["rest"][row] -= 1
-            if columns["rest"][row] < 0 and columns["version"][row] != shared.version:
-                if row in pending:
-                    self._runs.go(shared.weights, shared.version, items[begin:at], xs[begin:at], outcomes)
-                    begin, pending = at, set()
-                self._rebuild(row)
-            pending.add(row)
-        self._runs.go(shared.weights, shared.version, items[begin:], xs[begin:], outcomes)
+            if self._is_stale(item.row):
+                if item.row in touched:  # what it learned in this stretch must be in its window first
+                    self._go(items[begin:at], xs[begin:at], stale, outcomes)
+                    begin, touched, stale = at, set(), []
+                self._refresh(item.row)
+                stale.append(item.row)
+            touched.add(item.row)
+        self._go(items[begin:], xs[begin:], stale, outcomes)
         if self._labels.is_new(items[0].source.y):  # then it came alone, and learning it is what makes it known
             self._labels.learn(items[0].source.y)  # type: ignore[arg-type]  # is_new says that it is there
             self._grow()
-            self._runs.learn(shared.weights, items[0], xs)
+            self._runs.learn(self._shared.weights, items[0], xs)
         self._observe(items, xs)
+
+    def _go(self, items: list[Item], xs: Floats, stale: list[int], outcomes: list[Outcome | None]) -> None:
+        """Derive φ of the stale rows again, then take the items through the cycle."""
+        columns = self._tasks.columns
+        rows = np.array(stale, np.int64)
+        rows = rows[columns["pushed"][rows] > 0]
+        if rows.size:
+            self._method.rebuild(self._shared.weights, columns, rows, windows(columns), self._labels.outputs)
+        self._runs.go(self._shared.weights, self._shared.version, items, xs, outcomes)
 
     def _admit(self, at: int, event: Event | Label) -> Item:
         """Find the event's task and slots; raises EventError when it cannot be used."""
@@ -226,15 +233,17 @@ class Engine:
         kept = task_columns(self._method, len(self._features), self._labels.outputs, memory.window)
         return kept | PERSISTENCE_COLUMNS if self._persistence else kept
 
-    def _rebuild(self, row: int) -> None:
-        """Derive φ again from the task's window: at once in young tasks, in others less often than θ changes."""
+    def _is_stale(self, row: int) -> bool:
+        """Count an event of this row; is it time to derive φ again, because θ has changed?"""
         columns = self._tasks.columns
-        pushed = int(columns["pushed"][row])
-        if pushed:
-            segment = Segment(*window(columns, row, len(self._features)), int(columns["since"][row]))
-            self._method.rebuild(self._shared.weights, columns, row, segment, self._labels.outputs)
+        columns["rest"][row] -= 1
+        return bool(columns["rest"][row] < 0 and columns["version"][row] != self._shared.version)
+
+    def _refresh(self, row: int) -> None:
+        """φ of this row will be of the present θ; the next time is soon in young tasks, later in others."""
+        columns = self._tasks.columns
         columns["version"][row] = self._shared.version
-        columns["rest"][row] = min(pushed, self.settings.memory.window) // _REBUILD_SHARE
+        columns["rest"][row] = min(int(columns["pushed"][row]), self.settings.memory.window) // _REBUILD_SHARE
 
     def _rhythm(self) -> int:
         """Events between two looks at what tasks share."""

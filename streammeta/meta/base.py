@@ -26,8 +26,8 @@ __all__ = [
     "Predictions",
     "Response",
     "Scaling",
-    "Segment",
     "Theta",
+    "Windows",
 ]
 
 Floats: TypeAlias = npt.NDArray[np.float32]
@@ -56,12 +56,13 @@ class Episodes(NamedTuple):
     scored: torch.Tensor  # [E, B, L] 1 where the loss counts; 0 in a burn-in
 
 
-class Segment(NamedTuple):
-    """Labelled events of one task, oldest first."""
+class Windows(NamedTuple):
+    """The last labelled events of every task: rings of W, in which event number n lies at place n % W."""
 
-    x: Floats  # [n, D] raw
-    y: Floats  # [n] class index, or raw target
-    since: int  # how many of the last ones came after the task's last drift
+    x: Floats  # [T, W, ≥ D] raw
+    y: Floats  # [T, W] class index, or raw target
+    pushed: Ints  # [T] how many there have been
+    since: Ints  # [T] how many of them came after the task's last drift
 
 
 class Predictions(NamedTuple):
@@ -94,6 +95,6 @@ class Method(NamedTuple):
     # this order; rows may repeat, and predictions do not depend on how events were grouped into calls
     run: Callable[[Any, Phi, Ints, Floats, Floats, int], Predictions]
     restart: Callable[[Any, Phi, Ints, Response], None]  # the law of these tasks changed
-    rebuild: Callable[[Any, Phi, int, Segment, int], None]  # (weights, φ, row, the task's window, C)
+    rebuild: Callable[[Any, Phi, Ints, Windows, int], None]  # (weights, φ, rows, windows, C): φ from the windows alone
     loss: Callable[[Theta, Episodes], torch.Tensor]  # the meta-objective, a differentiable scalar
     gradient: Callable[[Theta, Episodes], tuple[torch.Tensor, Theta]]  # its value and its gradient, as fast as can be

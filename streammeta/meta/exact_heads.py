@@ -43,11 +43,11 @@ from streammeta.meta.base import (
     Predictions,
     Response,
     Scaling,
-    Segment,
     Theta,
+    Windows,
 )
 from streammeta.meta.exact_gradient import loss_and_gradient
-from streammeta.meta.exact_kernel import Weights, rebuild_row, run_classes, run_values
+from streammeta.meta.exact_kernel import Weights, rebuild_rows, run_classes, run_values
 from streammeta.meta.exact_loss import LONGEST_MEMORY, MOST_LOG_PRECISION, SHORTEST_MEMORY, prequential_loss
 from streammeta.meta.lanes_kernel import LANES
 from streammeta.meta.outer import by_autograd
@@ -113,8 +113,8 @@ def exact_heads(settings: LearnerSettings, kind: Kind, seed: int = 0) -> Method:
                 phi[name][rows] = 0
         phi["logw"][rows] = 0
 
-    def rebuild(weights: Weights, phi: Phi, row: int, window: Segment, outputs: int) -> None:
-        rebuild_row(weights, phi["A"][row], phi["B"][row], window.since, window.x, window.y, outputs, classify)
+    def rebuild(weights: Weights, phi: Phi, rows: Ints, windows: Windows, outputs: int) -> None:
+        rebuild_rows(weights, phi["A"], phi["B"], windows, rows, outputs, classify)
 
     def loss(theta: Theta, episodes: Episodes) -> torch.Tensor:
         return prequential_loss(theta, episodes, settings.chunk, classify=classify)
@@ -198,6 +198,7 @@ def _compile(theta: Theta, scaling: Scaling) -> Weights:
     precision = np.exp(p["log_precision"].clip(-MOST_LOG_PRECISION, MOST_LOG_PRECISION))  # [E, K, m]
     scale = p["log_scale"] if "log_scale" in p else p["log_noise"]
     leverage = np.exp(p["log_leverage"]) if "log_leverage" in p else np.zeros_like(scale)
+    w0 = _lanes(np.moveaxis(p["w0"], 0, -1).repeat(tau.shape[1], -1), 0.0)  # [m, C, G, 16]
     slow, owner = np.ones_like(tau), np.eye(len(tau), dtype=np.float32).repeat(tau.shape[1], 1)
     slow[np.arange(len(tau)), tau.argmax(1)] = 0
     by_feature = _lanes(precision.reshape(tau.size, -1).T, 1.0)  # [m, G, 16]
@@ -206,7 +207,7 @@ def _compile(theta: Theta, scaling: Scaling) -> Weights:
         gain=scaling.gain,
         first=_layer(p["w1"], p["v"], p["b1"]),
         second=_layer(p["w2"], p["u"], p["b2"]),
-        w0=np.ascontiguousarray(p["w0"]),
+        w0=np.ascontiguousarray(np.moveaxis(w0, 2, 0)).reshape(-1, LANES),
         precision=np.ascontiguousarray(by_feature.swapaxes(0, 1)).reshape(-1, LANES),
         memory=_lanes(np.exp(-1 / tau).reshape(-1), 1.0),
         scale=_lanes(np.exp(scale).reshape(-1), 1.0),

@@ -27,7 +27,7 @@ from streammeta.meta.lanes_kernel import (
     tanh_rows,
 )
 
-__all__ = ["Weights", "rebuild_row", "run_classes", "run_values"]
+__all__ = ["Weights", "rebuild_rows", "run_classes", "run_values"]
 
 _FAST = {"reassoc", "contract", "nsz", "arcp"}  # no nnan, no ninf: bad numbers must stay visible
 _compiled = njit(fastmath=_FAST, error_model="numpy", cache=True)
@@ -50,7 +50,7 @@ class Weights(NamedTuple):
     gain: Floats  # [D]
     first: Floats  # [E, D + 1, ·] = [w1, v]; the last row is [b1, 0]
     second: Floats  # [E, H + 1, ·] = [w2, u]; the last row is [b2, 0]
-    w0: Floats  # [E, m, C] prior mean of the heads
+    w0: Floats  # [G·m·C, 16] prior mean of the heads
     precision: Floats  # [G·m, 16] diagonal of Λ_k
     memory: Floats  # [G, 16] γ_k
     scale: Floats  # [G, 16] logits a unit of head output; for regression the prior noise variance
@@ -92,8 +92,9 @@ def _room(blocks, m, C, heads):
 
 @_compiled
 def _encode(w, xs, C):
-    """z [E, N, m] = [tanh f_θ(x); 1] and s [E, N, C] = s_θ(x) + W0ᵀz of raw events xs [N, D]; NaN is missing."""
-    (members, _, inner), outer, m, H = w.second.shape, w.first.shape[2], w.w0.shape[1], w.second.shape[1] - 1
+    """z [E, N, m] = [tanh f_θ(x); 1] and s_θ(x) [E, N, C] of raw events xs [N, D]; NaN is missing."""
+    (members, _, inner), outer, H = w.second.shape, w.first.shape[2], w.second.shape[1] - 1
+    m = w.precision.shape[0] // w.memory.shape[0]
     N, D = xs.shape
     x, h = np.ones((N, D + 1), np.float32), np.empty((N, H + 1), np.float32)
     z, s = np.ones((members, N, m), np.float32), np.empty((members, N, C), np.float32)
@@ -114,10 +115,6 @@ def _encode(w, xs, C):
         s[e] = first[:, H : H + C] + second[:, m - 1 : m - 1 + C]
         tanh_rows(second.reshape(-1, LANES), m - 1, inner // LANES)
         z[e, :, : m - 1] = second[:, : m - 1]
-        for n in range(N):
-            for i in range(m):
-                for c in range(C):
-                    s[e, n, c] += z[e, n, i] * w.w0[e, i, c]
     return z, s
 
 
@@ -144,12 +141,14 @@ def _add_product(a, b, out):
 
 @_compiled
 def _into_lanes(w, z, s, n, to_z, to_s):
-    """Event n of z [E, N, m] and s [E, N, C] into the lanes of to_z [G·m, 16] and to_s [G·C, 16]."""
+    """Event n of z [E, N, m] into the lanes of to_z [G·m, 16], and s_θ(x) + W0ᵀz into those of to_s [G·C, 16]."""
     (members, N, m), C, blocks = z.shape, s.shape[2], w.memory.shape[0]
+    known = w.w0.shape[0] // (blocks * m)
     to_z[:], to_s[:] = 0, 0
     for g in range(blocks):
         add_scaled(to_z, g * m, 1, m, w.owner, g, blocks, z, n * m, 1, N * m, members)
         add_scaled(to_s, g * C, 1, C, w.owner, g, blocks, s, n * C, 1, N * C, members)
+        add_products(to_s, g * C, 1, C, 1, to_z, g * m, 1, w.w0, g * m * known, 1, known, m)
 
 
 @_compiled
@@ -274,8 +273,7 @@ def run_classes(w, A, B, logw, rows, xs, ys, mean):
 
     A [T, G, P, 16], B [T, G, m, ·, 16] and logw [T, G, 16] are the tasks' state.
     """
-    (E, m, _), (N, C), K, P = w.w0.shape, mean.shape, w.log_mix.shape[1], A.shape[2]
-    G, wide = A.shape[1], B.shape[3]
+    (E, K), (N, C), (_, G, P, _), (m, wide) = w.log_mix.shape, mean.shape, A.shape, B.shape[2:4]
     flat_A, flat_B, share = A.reshape(-1, LANES), B.reshape(-1, LANES), np.float32(1) / np.float32(E)
     room, likelihood = _room(G, m, C, E * K), np.empty(E * K, np.float32)
     z, s = _encode(w, xs, C)
@@ -309,8 +307,8 @@ def run_classes(w, A, B, logw, rows, xs, ys, mean):
 @_compiled
 def run_values(w, A, B, logw, noise, rows, xs, ys, mean, variance):
     """As ``run_classes``, for targets: fill mean [N, 1] and variance [N]; noise [T, G, 2, 16] is state, too."""
-    (E, m, _), N, K, P = w.w0.shape, rows.size, w.log_mix.shape[1], A.shape[2]
-    G, wide, one, half = A.shape[1], B.shape[3], np.float32(1), np.float32(0.5)
+    (E, K), N, (_, G, P, _), (m, wide) = w.log_mix.shape, rows.size, A.shape, B.shape[2:4]
+    one, half = np.float32(1), np.float32(0.5)
     flat_A, flat_B, share = A.reshape(-1, LANES), B.reshape(-1, LANES), one / np.float32(E)
     room, likelihood, y_shift, y_spread = (
         _room(G, m, 1, E * K),
@@ -355,26 +353,32 @@ def run_values(w, A, B, logw, noise, rows, xs, ys, mean, variance):
 
 
 @_compiled
-def rebuild_row(w, A, B, since, xs, ys, C, classify):
-    """A [G, P, 16] and B [G, m, ·, 16] of one row again from its window xs [n, D], ys [n]; oldest first.
+def rebuild_rows(w, A, B, windows, rows, C, classify):
+    """A [T, G, P, 16] and B [T, G, m, ·, 16] of these rows again from the windows, oldest event first.
 
     Each member's slowest head counts only the last ``since`` events: those after the task's last drift.
     """
-    m, G, P, wide, n = w.w0.shape[1], A.shape[0], A.shape[1], B.shape[2], xs.shape[0]
-    flat_A, flat_B = A.reshape(-1, LANES), B.reshape(-1, LANES)
+    (window_x, window_y, pushed, since), (_, G, P, _), (m, wide) = windows, A.shape, B.shape[2:4]
+    W, D = window_y.shape[1], w.shift.size
     to_z, to_s = np.empty((G * m, LANES), np.float32), np.empty((G * C, LANES), np.float32)
-    z, s = _encode(w, xs, C)
-    A[:] = 0
-    B[:] = 0
-    for t in range(n):
-        if t == n - since:
-            _forget_slowest(w, flat_A, flat_B)
-        _into_lanes(w, z, s, t, to_z, to_s)
-        _residual(to_s, G, (ys[t] - w.y_affine[0]) / w.y_affine[1], int(ys[t]) if classify else -1)
-        for g in range(G):
-            _accumulate(flat_A, g * P, flat_B, g * m * wide, wide, w.memory, g, to_z, to_s)
-    if since <= 0:
-        _forget_slowest(w, flat_A, flat_B)
+    for row in rows:
+        own_A, own_B = A[row].reshape(-1, LANES), B[row].reshape(-1, LANES)
+        own_A[:], own_B[:] = 0, 0
+        n = min(pushed[row], W)
+        xs = np.empty((n, D), np.float32)
+        for t in range(n):
+            xs[t] = window_x[row, (pushed[row] - n + t) % W, :D]
+        z, s = _encode(w, xs, C)
+        for t in range(n):
+            if t == n - since[row]:
+                _forget_slowest(w, own_A, own_B)
+            y = window_y[row, (pushed[row] - n + t) % W]
+            _into_lanes(w, z, s, t, to_z, to_s)
+            _residual(to_s, G, (y - w.y_affine[0]) / w.y_affine[1], int(y) if classify else -1)
+            for g in range(G):
+                _accumulate(own_A, g * P, own_B, g * m * wide, wide, w.memory, g, to_z, to_s)
+        if since[row] <= 0:
+            _forget_slowest(w, own_A, own_B)
 
 
 @_compiled

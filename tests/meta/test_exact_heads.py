@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from streammeta.meta import Episodes, LearnerSettings, Method, Theta, exact_heads
-from streammeta.meta.base import Kind, Phi, Scaling, Segment
+from streammeta.meta.base import Kind, Phi, Scaling, Windows
 
 KINDS: tuple[Kind, ...] = ("classification", "regression")
 FEATURES, MEMBERS, MEMORIES = 4, 2, (5.0, 60.0)
@@ -38,6 +38,11 @@ def stream(kind: Kind, n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 
 def fresh(method: Method, rows: int, outputs: int) -> Phi:
     return {name: np.zeros((rows, *shape), dtype) for name, (shape, dtype) in method.phi_layout(outputs).items()}
+
+
+def windows(xs: np.ndarray, ys: np.ndarray, since: int) -> Windows:
+    """A window that was just filled."""
+    return Windows(xs[None], ys[None], np.array([len(ys)]), np.array([since]))
 
 
 def episodes(kind: Kind, xs: np.ndarray, ys: np.ndarray, dtype: torch.dtype = torch.float32) -> Episodes:
@@ -147,7 +152,7 @@ def test_a_rebuilt_task_is_the_task_that_learned_event_by_event(kind: Kind) -> N
     method.run(weights, phi, row.repeat(30), xs, ys, outputs)
     learned = {name: array.copy() for name, array in phi.items()}
 
-    method.rebuild(weights, phi, 0, Segment(xs, ys, 30), outputs)
+    method.rebuild(weights, phi, row, windows(xs, ys, 30), outputs)
 
     np.testing.assert_allclose(phi["A"], learned["A"], rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(phi["B"], learned["B"], rtol=1e-5, atol=1e-5)
@@ -172,12 +177,12 @@ def test_mix_restarts_the_slowest_head_and_reset_all(kind: Kind) -> None:
     np.testing.assert_array_equal(phi["A"][..., others], kept)
     assert not phi["logw"].any()
 
-    method.rebuild(weights, phi, 0, Segment(xs, ys, 0), outputs)
+    method.rebuild(weights, phi, row, windows(xs, ys, 0), outputs)
     assert not phi["A"][..., slow].any()  # nothing has come since the drift
     assert phi["A"][..., others].any()
-    method.rebuild(weights, phi, 0, Segment(xs, ys, 4), outputs)
+    method.rebuild(weights, phi, row, windows(xs, ys, 4), outputs)
     last = fresh(method, 1, outputs)
-    method.rebuild(weights, last, 0, Segment(xs[6:], ys[6:], 4), outputs)
+    method.rebuild(weights, last, row, windows(xs[6:], ys[6:], 4), outputs)
     np.testing.assert_allclose(phi["A"][..., slow], last["A"][..., slow], rtol=1e-5)
 
     method.restart(weights, phi, row, "reset")
