@@ -5,13 +5,16 @@
 ...     record = sample.to_json()  # what a producer would send
 """
 
-from simulators.sample import Sample
-from simulators.scenarios import SCENARIOS, Scenario, hidden_features, simulate
-from simulators.stream import DriftKind, StreamSettings, World, stream
+from simulators.families import hidden_features
+from simulators.sample import LateLabel, Sample, with_late_labels
+from simulators.scenarios import SCENARIOS, Scenario, simulate
+from simulators.stream import stream
+from simulators.world import DriftKind, StreamSettings, World
 
 __all__ = [
     "SCENARIOS",
     "DriftKind",
+    "LateLabel",
     "Sample",
     "Scenario",
     "StreamSettings",
@@ -19,4 +22,5 @@ __all__ = [
     "hidden_features",
     "simulate",
     "stream",
+    "with_late_labels",
 ]

@@ -1,80 +1,46 @@
-"""The one generator behind every scenario: who speaks next, which law holds for them, and when it changes.
+"""The one generator behind every scenario: who speaks next, what is seen, which label it has and when that comes.
 
 A scenario gives a `World`: how features are drawn, what a law is (a vector of numbers), and how a law turns features
 into a label. `stream` does the rest in blocks of numpy arrays, with memory that grows with tasks and not with events.
 
-Every kind of choice has a random generator of its own, and the k-th law of a task has a generator seeded by (seed,
-task, k). So a seed gives the same stream whatever the block size is, and a longer stream begins like a shorter one.
+Every kind of choice has a random generator of its own. So a seed gives the same stream whatever the block size is, a
+longer stream begins like a shorter one, and an option changes nothing but what it is about.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from enum import IntEnum
 
 import numpy as np
-from numpy.random import Generator, default_rng
+from numpy.random import default_rng
 from numpy.typing import NDArray
-from pydantic import BaseModel, Field
 
+from simulators.laws import Laws
 from simulators.sample import Sample
+from simulators.world import Floats, Ints, StreamSettings, World
 from streammeta.errors import ConfigError
 
-__all__ = ["DriftKind", "StreamSettings", "World", "stream"]
-
-Floats: TypeAlias = NDArray[np.float64]
-Ints: TypeAlias = NDArray[np.int64]
-DriftKind: TypeAlias = Literal["abrupt", "gradual", "incremental", "none"]
+__all__ = ["stream"]
 
 _BLOCK_EVENTS = 4096
 _DIGITS = 6  # decimals of features and targets: what is written is what the law was applied to
 _EPOCH = 1_700_000_000.0  # ts of the first event
-_NEVER = np.iinfo(np.int64).max
-_EVENTS, _SWITCHES, _POOL = 0, 1, 2  # second number of every seed: what the generator is for
+_EVENTS = 0  # second number of these generators' seeds
+_DRAWS = 8  # of an event that should be of class 0
 
 
-class StreamSettings(BaseModel, frozen=True, extra="forbid"):
-    """What every scenario lets one set; scenarios add their own."""
+class _Purpose(IntEnum):
+    """Third number of the seed: what the generator is for."""
 
-    tasks: int = Field(default=100, ge=1, le=1_000_000, description="Number of tasks.")
-    start_tasks: int | None = Field(
-        default=None, ge=1, description="Tasks there from the first event; all when not set."
-    )
-    new_task_every: int = Field(
-        default=100, ge=1, description="Events between arrivals of the tasks that are not there at first."
-    )
-    popularity: float = Field(
-        default=0.0, ge=0, le=5, description="Zipf exponent of how often tasks speak; 0: all alike."
-    )
-    noise: float = Field(
-        default=0.0, ge=0, description="Share of wrong labels, or standard deviation of the target's noise."
-    )
-    drift: DriftKind = Field(
-        default="abrupt", description="How a task passes from one law to the next, without telling."
-    )
-    drift_width: int = Field(
-        default=40, ge=1, description="Events of the task that a gradual or incremental change takes."
-    )
-    concept_events: int = Field(default=200, ge=1, description="Mean number of a task's events under one law.")
-    schedule: Literal["uniform", "memoryless", "fixed"] = Field(
-        default="uniform",
-        description="Length of a law's reign: ± 25 % about the mean, by a constant hazard, or exactly the mean.",
-    )
-    concepts: int | None = Field(
-        default=None, ge=2, description="Laws in a pool that come back; when not set each law is new."
-    )
-    events_per_second: float = Field(default=100.0, gt=0, description="Spacing of the time stamps.")
-
-
-@dataclass(frozen=True)
-class World:
-    """A scenario as pure functions: N events, D features, L numbers a law."""
-
-    features: tuple[str, ...]  # their names [D]
-    draw: Callable[[Generator, int], Floats]  # (generator, N) -> x [N, D]; event by event, so that blocks do not matter
-    law: Callable[[Generator, int], Floats]  # (generator, its number) -> law [L]
-    answer: Callable[[Floats, Floats], Floats]  # (x [N, D], law of each event [N, L]) -> label without noise [N]
-    classes: int | None  # None: regression
-    blends: bool = True  # a point between two laws is a law too, which incremental drift needs
+    WHO = 0
+    WHAT = 1
+    MIXING = 2
+    FLIPS = 3
+    OTHERS = 4
+    IMBALANCE = 5
+    MISSING = 6
+    DELAY = 7
+    LABELLED = 8
 
 
 def stream(
@@ -85,35 +51,111 @@ def stream(
     Raises:
         ConfigError: before the first event, when the settings do not fit the world.
     """
-    if settings.drift == "incremental" and not world.blends:
-        raise ConfigError("simulate: drift is 'incremental', but these laws have nothing between them; take 'gradual'")
+    if not world.blends and (settings.drift == "incremental" or (settings.clusters and settings.cluster_spread)):
+        what = "drift is 'incremental'" if settings.drift == "incremental" else "cluster_spread is above 0"
+        raise ConfigError(f"simulate: {what}, but these laws have nothing between them; take 'gradual', or spread 0")
     if world.classes is not None and settings.noise > 1:
         raise ConfigError(f"simulate: noise is {settings.noise}, wanted a share of wrong labels between 0 and 1")
-    return _samples(_Laws(world, settings, seed), seed=seed, events=events, block_events=block_events)
+    if world.classes is None and settings.imbalance:
+        raise ConfigError(f"simulate: imbalance is {settings.imbalance}, but this scenario has no classes; wanted 0")
+    if settings.missing and len(world.features) < 2:
+        raise ConfigError(f"simulate: missing is {settings.missing}, but there is one feature only; wanted 0")
+    return _samples(_Blocks(world, settings, seed), events=events, block_events=block_events)
 
 
-def _samples(laws: "_Laws", *, seed: int, events: int | None, block_events: int) -> Iterator[Sample]:
-    world, settings = laws.world, laws.settings
-    who, what, mixing, flips, others = (default_rng((seed, _EVENTS, purpose)) for purpose in range(5))
-    share = np.cumsum(np.arange(1, settings.tasks + 1, dtype=np.float64) ** -settings.popularity)
-    names = world.features
-    first = 0
+def _samples(blocks: "_Blocks", *, events: int | None, block_events: int) -> Iterator[Sample]:
+    first, rate = 0, blocks.settings.events_per_second
     while events is None or first < events:
-        size = block_events if events is None else min(block_events, events - first)
-        tasks = _speakers(settings, share, who.random(size), first)
-        x = np.round(world.draw(what, size), _DIGITS)
-        law, concept, drifted = laws.advance(tasks, mixing.random(size))
-        y = world.answer(x, law)
-        if world.classes is None:
-            targets = np.round(y + settings.noise * flips.standard_normal(size), _DIGITS).tolist()
+        block = blocks.next(first, block_events if events is None else min(block_events, events - first))
+        for number, (x, y, task, concept, drifted, after) in enumerate(block.rows(blocks.world.features), start=first):
+            yield Sample(x, y, f"task-{task}", _EPOCH + number / rate, str(number), concept, drifted, after)
+        first += len(block.tasks)
+
+
+@dataclass(frozen=True)
+class _Block:
+    """N events as arrays."""
+
+    x: Floats  # [N, D]
+    y: Floats | Ints  # [N]
+    tasks: Ints  # [N]
+    concept: Ints  # [N]
+    drifted: NDArray[np.bool_]  # [N]
+    label_after: list[int | None]  # [N]
+    gone: NDArray[np.bool_] | None  # [N, D] missing features
+
+    def rows(
+        self, names: tuple[str, ...]
+    ) -> Iterator[tuple[dict[str, float], int | float, int, int, bool, int | None]]:
+        """The events one by one."""
+        lists = (one.tolist() for one in (self.y, self.tasks, self.concept, self.drifted))
+        if self.gone is None:
+            seen = [dict(zip(names, values, strict=True)) for values in self.x.tolist()]
         else:
-            targets = _flip(y, flips.random(size) < settings.noise, others.random(size), world.classes).tolist()
-        rows = zip(x.tolist(), targets, tasks.tolist(), concept.tolist(), drifted.tolist(), strict=True)
-        for number, (values, target, task, its_concept, its_drift) in enumerate(rows, start=first):
-            ts = _EPOCH + number / settings.events_per_second
-            features = dict(zip(names, values, strict=True))
-            yield Sample(features, target, f"task-{task}", ts, str(number), its_concept, its_drift)
-        first += size
+            pairs = zip(self.x.tolist(), self.gone.tolist(), strict=True)
+            seen = [
+                {name: value for name, value, no in zip(names, values, gone, strict=True) if not no}
+                for values, gone in pairs
+            ]
+        yield from zip(seen, *lists, self.label_after, strict=True)
+
+
+class _Blocks:
+    """The random generators of a stream, and the laws; each call of `next` gives the next events."""
+
+    def __init__(self, world: World, settings: StreamSettings, seed: int) -> None:
+        self.world, self.settings = world, settings
+        self._laws = Laws(world, settings, seed)
+        self._rng = {purpose: default_rng((seed, _EVENTS, int(purpose))) for purpose in _Purpose}
+        self._share = np.cumsum(np.arange(1, settings.tasks + 1, dtype=np.float64) ** -settings.popularity)
+
+    def next(self, first: int, size: int) -> _Block:
+        """Events ``first`` to ``first + size``."""
+        world, rng = self.world, self._rng
+        tasks = _speakers(self.settings, self._share, rng[_Purpose.WHO].random(size), first)
+        law, concept, drifted = self._laws.advance(tasks, rng[_Purpose.MIXING].random(size))
+        z = self._drawn(law)
+        x = z if world.observe is None else np.round(world.observe(z, law), _DIGITS)
+        y = self._noisy(world.answer(z, law))
+        return _Block(x, y, tasks, concept, drifted, self._label_after(size), self._gone(size))
+
+    def _drawn(self, law: Floats) -> Floats:
+        """What is behind each event [N, Z]; of several draws the first of class 0, where imbalance asks for one."""
+        size, rng = len(law), self._rng[_Purpose.WHAT]
+        if self.settings.imbalance == 0:
+            return np.round(self.world.draw(rng, size), _DIGITS)
+        z = np.round(self.world.draw(rng, size * _DRAWS), _DIGITS)
+        is_zero = (self.world.answer(z, np.repeat(law, _DRAWS, axis=0)) == 0).reshape(size, _DRAWS)
+        wanted = self._rng[_Purpose.IMBALANCE].random(size) < self.settings.imbalance
+        chosen = np.where(wanted, is_zero.argmax(axis=1), 0)
+        return z[np.arange(size) * _DRAWS + chosen]
+
+    def _noisy(self, y: Floats) -> Floats | Ints:
+        flips, noise = self._rng[_Purpose.FLIPS], self.settings.noise
+        if self.world.classes is None:
+            return np.round(y + noise * flips.standard_normal(len(y)), _DIGITS)
+        wrong = flips.random(len(y)) < noise
+        return _flip(y, wrong, self._rng[_Purpose.OTHERS].random(len(y)), self.world.classes)
+
+    def _label_after(self, size: int) -> list[int | None]:
+        """Further events until each label comes [N]."""
+        mean, labelled = self.settings.label_delay, self.settings.labelled
+        after: list[int | None] = [mean] * size
+        if mean and self.settings.label_delay_schedule == "memoryless":
+            hazard = -np.log1p(-self._rng[_Purpose.DELAY].random(size)) * mean
+            after = np.maximum(np.rint(hazard), 1).astype(np.int64).tolist()
+        if labelled < 1:
+            never = self._rng[_Purpose.LABELLED].random(size) >= labelled
+            after = [None if no else one for one, no in zip(after, never.tolist(), strict=True)]
+        return after
+
+    def _gone(self, size: int) -> NDArray[np.bool_] | None:
+        """Which features are missing [N, D]; the one with the largest draw never is, so that an event has one."""
+        if self.settings.missing == 0:
+            return None
+        draw = self._rng[_Purpose.MISSING].random((size, len(self.world.features)))
+        gone: NDArray[np.bool_] = (draw < self.settings.missing) & (draw < draw.max(axis=1, keepdims=True))
+        return gone
 
 
 def _speakers(settings: StreamSettings, share: Floats, uniform: Floats, first: int) -> Ints:
@@ -131,79 +173,3 @@ def _flip(y: Floats, wrong: NDArray[np.bool_], uniform: Floats, classes: int) ->
     right: Ints = y.astype(np.int64)
     labels: Ints = np.where(wrong, (right + step) % classes, right)
     return labels
-
-
-class _Laws:
-    """Which law holds for each task: arrays over tasks, moved on by `advance`."""
-
-    def __init__(self, world: World, settings: StreamSettings, seed: int) -> None:
-        self.world, self.settings = world, settings
-        self._seed = seed
-        width = len(world.law(default_rng(0), 0))
-        self._seen = np.zeros(settings.tasks, np.int64)  # events of the task so far
-        self._begun = np.zeros(settings.tasks, np.int64)  # the task's event with which its present law began
-        self._next = np.zeros(settings.tasks, np.int64)  # and the one with which the next law begins
-        self._switches = np.full(settings.tasks, -1, np.int64)  # laws had before this one; -1: never spoke
-        self._concept = np.zeros((settings.tasks, 2), np.int64)  # previous, present
-        self._law = np.zeros((settings.tasks, 2, width))  # previous, present
-
-    def advance(self, tasks: Ints, uniform: Floats) -> tuple[Floats, Ints, NDArray[np.bool_]]:
-        """The law [N, L], concept [N] and "a new law begins here" [N] of the next N events, given their tasks [N]."""
-        order = np.argsort(tasks, kind="stable")
-        present, starts, counts = np.unique(tasks[order], return_index=True, return_counts=True)
-        age = np.empty(len(tasks), np.int64)
-        age[order] = np.arange(len(tasks)) - np.repeat(starts - self._seen[present], counts)
-        begun, concept, law = self._begun[tasks], self._concept[tasks], self._law[tasks]
-        drifted = np.zeros(len(tasks), np.bool_)
-        for i in np.flatnonzero(self._next[present] < self._seen[present] + counts):
-            task, mine = int(present[i]), order[starts[i] : starts[i] + counts[i]]
-            while self._next[task] < self._seen[task] + counts[i]:
-                self._switch(task)
-                rest = mine[self._begun[task] - self._seen[task] :]
-                begun[rest], concept[rest], law[rest] = self._begun[task], self._concept[task], self._law[task]
-                drifted[rest[0]] = self._switches[task] > 0
-        self._seen[present] += counts
-        return *self._blend(age - begun, concept, law, uniform), drifted
-
-    def _blend(self, since: Ints, concept: Ints, law: Floats, uniform: Floats) -> tuple[Floats, Ints]:
-        """Previous and present law [N, 2, L] made one, `since` events [N] after the switch."""
-        if self.settings.drift in ("abrupt", "none"):
-            return law[:, 1], concept[:, 1]
-        weight = np.minimum((since + 1) / (self.settings.drift_width + 1), 1.0)
-        if self.settings.drift == "incremental":
-            return law[:, 0] + weight[:, None] * (law[:, 1] - law[:, 0]), concept[:, 1]
-        new = uniform < weight
-        return np.where(new[:, None], law[:, 1], law[:, 0]), np.where(new, concept[:, 1], concept[:, 0])
-
-    def _switch(self, task: int) -> None:
-        """Give the task its next law, and say when the one after it begins."""
-        self._switches[task] += 1
-        number = int(self._switches[task])
-        rng = default_rng((self._seed, _SWITCHES, task, number))
-        length = _length(self.settings, rng)
-        before = int(self._concept[task, 1]) if number else None
-        concept, law = self._choose(rng, number, before)
-        self._begun[task] = self._next[task]
-        self._next[task] = _NEVER if self.settings.drift == "none" else self._next[task] + length
-        self._concept[task] = (concept if before is None else before, concept)
-        self._law[task, 0] = law if before is None else self._law[task, 1]
-        self._law[task, 1] = law
-
-    def _choose(self, rng: Generator, number: int, before: int | None) -> tuple[int, Floats]:
-        """The next concept: a fresh one, or one of the pool other than the present one."""
-        pool = self.settings.concepts
-        if pool is None:
-            return number, self.world.law(rng, number)
-        concept = int(rng.integers(pool)) if before is None else int(before + 1 + rng.integers(pool - 1)) % pool
-        return concept, self.world.law(default_rng((self._seed, _POOL, concept)), concept)
-
-
-def _length(settings: StreamSettings, rng: Generator) -> int:
-    """Events until the next switch: at least as many as the change itself takes."""
-    mean, draw = settings.concept_events, float(rng.random())
-    least = settings.drift_width if settings.drift in ("gradual", "incremental") else 1
-    if settings.schedule == "fixed":
-        return max(mean, least)
-    if settings.schedule == "uniform":
-        return max(round(mean * (0.75 + 0.5 * draw)), least)
-    return least + int(np.log1p(-draw) / np.log1p(-1 / (mean + 1)))

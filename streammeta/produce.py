@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
-from simulators import Sample
+from simulators import LateLabel, Sample, with_late_labels
 from streammeta.errors import ConfigError, TransportError
 from streammeta.transport.base import Message
 from streammeta.transport.kafka import KafkaSettings, KafkaSink, create_topics
@@ -22,7 +22,7 @@ __all__ = ["produce"]
 _CHANNEL = "events"
 _SECONDS_AHEAD = 0.05  # with a rate, records go out in bursts of at most that much
 _FLUSH_SECONDS = 60.0
-_Send = Callable[[Sample], None]
+_Send = Callable[[Sample | LateLabel], None]
 
 
 def produce(
@@ -35,6 +35,9 @@ def produce(
     stop: threading.Event,
 ) -> int:
     """Send samples until there are no more or ``stop`` is set; returns how many were sent.
+
+    A label that comes late is sent as a record of its own, after the events that its sample says; those still due at
+    the end are sent there.
 
     Args:
         samples: a simulated stream.
@@ -50,12 +53,12 @@ def produce(
     """
     begun, sent = time.monotonic(), 0
     with _opened(to, kafka, partitions, at_once=rate is not None) as send:
-        for sample in samples:
+        for one in with_late_labels(samples):
             ahead = 0.0 if rate is None else sent / rate - (time.monotonic() - begun)
             if stop.is_set() or (ahead > _SECONDS_AHEAD and stop.wait(ahead)):
                 break
-            send(sample)
-            sent += 1
+            send(one)
+            sent += isinstance(one, Sample)
     return sent
 
 
@@ -87,8 +90,8 @@ def _file(path: Path) -> BinaryIO:
 def _lines(file: BinaryIO, *, at_once: bool) -> _Send:
     """With a rate somebody may be reading along: then no line waits in a buffer."""
 
-    def send(sample: Sample) -> None:
-        file.write(sample.to_json() + b"\n")
+    def send(one: Sample | LateLabel) -> None:
+        file.write(one.to_json() + b"\n")
         if at_once:
             file.flush()
 
@@ -108,5 +111,5 @@ def _topic(to: str, kafka: KafkaSettings, partitions: int) -> Iterator[_Send]:
         raise ConfigError(f"--to {to}: {err.errors()[0]['msg'].removeprefix('Value error, ')}") from err
     create_topics(settings, {topic: partitions})
     with closing(KafkaSink(settings, {_CHANNEL: topic})) as sink:
-        yield lambda sample: sink.send([Message(_CHANNEL, sample.to_json(), sample.task.encode())])
+        yield lambda one: sink.send([Message(_CHANNEL, one.to_json(), one.task.encode())])
         sink.flush(_FLUSH_SECONDS)

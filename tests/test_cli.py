@@ -160,8 +160,24 @@ def test_simulate_lists_its_scenarios_with_their_settings() -> None:
     """Nobody should have to read the code to find a scenario's name."""
     out, _ = invoke("simulate", "--list")
 
-    for name in ("shared-representation", "switching-sinusoids", "recurring-concepts", "concept_events="):
+    for name in ("shared-representation", "switching-sinusoids", "recurring-concepts", "concept_events=", "agrawal"):
         assert name in out
+
+
+def test_simulated_labels_that_come_late_are_records_of_their_own_and_learned(tmp_path: Path) -> None:
+    """A replay with real life's delay begins with a stream that has it."""
+    file = tmp_path / "late.jsonl"
+    options = ["--set", "label_delay=20", "--set", "missing=0.2", "--set", "imbalance=0.5", "--tasks", 3]
+    _, err = invoke("simulate", "agrawal", "--events", 200, *options, "--to", file)
+    invoke("replay", file, "--kind", "classification", "--json", tmp_path / "report.json")
+
+    records = [json.loads(line) for line in file.read_text().splitlines()]
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert "200 events sent" in err
+    assert len(records) == 400
+    assert [set(record) for record in records[:21]] == [{"id", "task", "ts", "x"}] * 21
+    assert set(records[21]) == {"id", "task", "y"}
+    assert (report["events"], report["labelled"]) == (200, 200)
 
 
 def test_demo_ends_by_itself_and_compares(tmp_path: Path) -> None:
