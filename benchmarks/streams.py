@@ -1,35 +1,37 @@
 """streammeta and its peers on the same rows: how right, how soon, how fast, how large.
 
-    python -m benchmarks.streams [--files elec2,school] [--learners NAME,…] [--wirings …] [--limit N] [--quick]
-                                 [--seeds 0] [--timeout 600] [--jobs 1] [--setup] [--json OUT] [--markdown OUT]
+    python -m benchmarks.streams [--files elec2,generated] [--learners NAME …] [--wirings …] [--limit N] [--quick]
+                                 [--seeds 0] [--timeout 600] [--jobs 1] [--setup] [--resume] [--json OUT]
+                                 [--markdown OUT]
 
 Each learner runs in a process of its own, on one core, over the same file: it predicts an event, is then told the
 label, and so on. Peers have environments of their own, which --setup makes. A learner that cannot run is listed with
-the reason. Data come from the folder STREAMMETA_DATA (streams/*.csv.gz in it).
+the reason. Recorded files come from the folder STREAMMETA_DATA (streams/*.csv.gz in it); the others are simulated, and
+files.py says how. With --resume, what the file of --json has already is kept, and the rest is run.
 """
 
 import argparse
 import json
 import os
 import platform
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, replace
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from queue import SimpleQueue
+from threading import Lock
 from typing import Any
 
 from rich.console import Console
 
 from benchmarks.peers.catalogue import CATALOGUE, QUICK, Entry
-from benchmarks.peers.environments import ROOT, absence, child_environment, last_line, python_of, set_up
-from benchmarks.peers.files import FILES, File, data_folder, describe
-from benchmarks.peers.prequential import Job, Rows, read_rows
+from benchmarks.peers.environments import absence, set_up
+from benchmarks.peers.files import FILES, GROUPS, chosen, data_folder, described, laid_out
+from benchmarks.peers.prequential import Job
+from benchmarks.peers.process import Result, run_apart
 from benchmarks.peers.score import cost, figures, mean_figures
 from benchmarks.peers.tables import markdown, terminal
 
@@ -38,8 +40,6 @@ __all__ = ["main"]
 _QUICK_ROWS = 1_000
 _WARM_ROWS = 300
 _WARM_SECONDS = 300
-_GRACE_SECONDS = 60  # for starting and writing, beyond the learner's own limit
-Result = dict[str, Any]
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -53,10 +53,13 @@ def main(arguments: list[str] | None = None) -> int:
             report["absent"][name] = absent[entry.environment]
     runnable = {name: entry for name, entry in entries.items() if name not in report["absent"]}
     console = Console(width=None if sys.stdout.isatty() else 180)
+    earlier = _earlier(options, report)
     for name in options.files:
-        report["files"][name] = _compare(name, runnable, options, report["versions"])
+        with tempfile.TemporaryDirectory() as folder:
+            race = _Race(name, Path(folder), options)
+            report["files"][name] = race.about
+            race.run(runnable, earlier.get(name, {}), report["versions"], lambda: _write(report, options))
         console.print(terminal(name, report["files"][name]))
-        _write(report, entries, options)  # after each file, so that an interrupted run keeps what it has
     for name, reason in report["absent"].items():
         print(f"{name}: absent ({reason})")
     failed = any("figures" not in run for part in report["files"].values() for run in part["runs"])
@@ -69,7 +72,8 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     def names(text: str) -> list[str]:
         return [part.strip() for part in text.split(",") if part.strip()]
 
-    parser.add_argument("--files", type=names, default=list(FILES), help=f"among {', '.join(FILES)}, or others there")
+    parser.add_argument("--files", type=names, default=["all"], help="names, groups, or others there")
+    parser.epilog = f"files: {', '.join(FILES)}; groups: {', '.join(GROUPS)}"
     parser.add_argument("--learners", action="append", help="a learner's name or its beginning; may be repeated")
     parser.add_argument("--wirings", type=names, default=["global", "per-task", "tag"], help="for peers, with tasks")
     parser.add_argument("--variant", action="append", default=[], help='more of streammeta: NAME={"learner": {…}}')
@@ -79,13 +83,18 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, default=1, help="learners at once; with more than 1, times are less exact")
     parser.add_argument("--setup", action="store_true", help="make the peers' environments first")
     parser.add_argument("--quick", action="store_true", help=f"few learners, {_QUICK_ROWS:,} rows")
+    parser.add_argument("--resume", action="store_true", help="keep what --json has already, and run the rest")
+    parser.add_argument("--again", type=names, default=[], help="learners to run again all the same, with --resume")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--markdown", type=Path)
     options = parser.parse_args(arguments)
+    if options.resume and options.json is None:
+        parser.error("--resume: wanted --json OUT as well, the file to go on with")
     if options.quick and options.limit is None:
         options.limit = _QUICK_ROWS
+    options.files = chosen(options.files)
     for name in options.files:
-        if not (data_folder() / f"{name}.csv.gz").exists():
+        if (name not in FILES or FILES[name].scenario is None) and not (data_folder() / f"{name}.csv.gz").exists():
             parser.error(f"--files: no {name}.csv.gz in {data_folder()}; set STREAMMETA_DATA to the folder above it")
     return options
 
@@ -103,13 +112,13 @@ def _entries(options: argparse.Namespace) -> dict[str, Entry]:
         known[name] = replace(known["streammeta"], settings=f"defaults and {overrides}", overrides=changed)
         added.append(name)
     wanted = options.learners or (list(QUICK) if options.quick else list(known))
-    chosen: dict[str, Entry] = {}
+    entries: dict[str, Entry] = {}
     for text in [*wanted, *added]:
         found = [text] if text in known else [name for name in known if name.lower().startswith(text.lower())]
         if not found:
             raise SystemExit(f"--learners: no learner called {text!r}; known are {', '.join(known)}")
-        chosen |= {name: known[name] for name in found}
-    return chosen
+        entries |= {name: known[name] for name in found}
+    return entries
 
 
 def _prepare(environments: set[str], *, make: bool) -> dict[str, str]:
@@ -124,101 +133,106 @@ def _prepare(environments: set[str], *, make: bool) -> dict[str, str]:
     return absent
 
 
-def _compare(name: str, entries: Mapping[str, Entry], options: argparse.Namespace, versions: dict[str, str]) -> Result:
+def _earlier(options: argparse.Namespace, report: Result) -> dict[str, Result]:
+    """By file, what an earlier run found and shall be kept; files that are not asked for now go into the report."""
+    if not options.resume or not options.json.exists():
+        return {}
+    earlier: Result = json.loads(options.json.read_text())
+    if earlier["seeds"] != options.seeds:
+        raise SystemExit(f"--resume: {options.json} has seeds {earlier['seeds']}, wanted {options.seeds}")
+    report["versions"] |= earlier["versions"]
+    report["files"] |= earlier["files"]
+    again = tuple(options.again)
+    for part in earlier["files"].values():
+        part["runs"] = [run for run in part["runs"] if "figures" in run and run["learner"] not in again]
+    return dict(earlier["files"])
+
+
+class _Race:
     """Every learner over one file."""
-    path = data_folder() / f"{name}.csv.gz"
-    file = describe(name, path)
-    limit = (options.limit or None) if options.limit is not None else file.rows
-    rows = read_rows(path, limit)
-    tagged = len(set(rows.tasks)) > 1
-    plan = [
-        (learner, entry, wiring)
-        for learner, entry in entries.items()
-        if file.kind in entry.kinds
-        for wiring in (entry.wirings if entry.wirings == ("native",) else options.wirings if tagged else ["global"])
-        if wiring in entry.wirings
-    ]
-    cores: SimpleQueue[int] = SimpleQueue()
-    for core in sorted(os.sched_getaffinity(0), reverse=True)[: options.jobs]:
-        cores.put(core)
 
-    _compile(path, file, entries, cores)
+    def __init__(self, name: str, folder: Path, options: argparse.Namespace) -> None:
+        self._name, self._options = name, options
+        self._file = described(name)
+        limit = (options.limit or None) if options.limit is not None else self._file.rows
+        self._path, self._rows = laid_out(name, self._file, limit, folder)
+        self._limit = limit
+        self._cores: SimpleQueue[int] = SimpleQueue()
+        for core in sorted(os.sched_getaffinity(0), reverse=True)[: options.jobs]:
+            self._cores.put(core)
+        self.about: Result = {
+            "rows": len(self._rows),
+            "features": len(self._rows.names),
+            "tasks": len(set(self._rows.tasks)),
+            "kind": self._file.kind,
+            "delay": self._file.delay,
+            "told": self._file.told,
+            "runs": [],
+        }
 
-    def one(place: int) -> Result:
-        learner, entry, wiring = plan[place]
-        job = Job(str(path), learner, wiring, file.kind, limit, file.delay, 0, options.timeout, dict(entry.overrides))
-        run = _seeds(job, entry, rows, options.seeds, cores, versions)
-        print(f"{name} [{place + 1}/{len(plan)}] {learner}, {wiring}: {_told(run)}", flush=True)
-        return run
+    def run(
+        self,
+        entries: Mapping[str, Entry],
+        known: Mapping[str, Any],
+        versions: dict[str, str],
+        saved: Callable[[], None],
+    ) -> None:
+        """Add to what is ``known`` a run of each learner in each wiring; ``saved`` is called after each."""
+        self.about["runs"] = list(known["runs"]) if known.get("rows") == len(self._rows) else []
+        done = {(run["learner"], run["wiring"]) for run in self.about["runs"]}
+        plan = [(learner, wiring) for learner, entry in entries.items() for wiring in self._wirings(entry)]
+        left = [pair for pair in plan if pair not in done]
+        self._compile([entries[learner] for learner, _ in left])
+        writing = Lock()
 
-    with ThreadPoolExecutor(cores.qsize()) as pool:
-        runs = list(pool.map(one, range(len(plan))))
-    about = {"rows": len(rows), "features": len(rows.names), "tasks": len(set(rows.tasks)), **_shown(file)}
-    return {**about, "runs": runs}
+        def one(place: int) -> None:
+            learner, wiring = left[place]
+            run = self._seeds(learner, wiring, entries[learner], versions)
+            print(f"{self._name} [{place + 1}/{len(left)}] {learner}, {wiring}: {_told(run)}", flush=True)
+            with writing:  # at once, so that an interrupted comparison keeps what it has
+                self.about["runs"].append(run)
+                saved()
 
+        with ThreadPoolExecutor(self._cores.qsize()) as pool:
+            list(pool.map(one, range(len(left))))
 
-def _compile(path: Path, file: File, entries: Mapping[str, Entry], cores: "SimpleQueue[int]") -> None:
-    """Let streammeta's kernels be compiled for this kind of file, once a machine: numba keeps them on disk."""
-    for name, entry in entries.items():
+    def _wirings(self, entry: Entry) -> Sequence[str]:
+        if self._file.kind not in entry.kinds or len(self._rows.names) > entry.most_features:
+            return ()
         if entry.wirings == ("native",):
-            job = Job(str(path), name, "native", file.kind, _WARM_ROWS, 0, 0, _WARM_SECONDS, dict(entry.overrides))
-            _on_a_core(cores, partial(_run, job, entry))
+            return entry.wirings
+        wanted = self._options.wirings if self.about["tasks"] > 1 else ["global"]
+        return [wiring for wiring in wanted if wiring in entry.wirings]
 
+    def _compile(self, entries: Sequence[Entry]) -> None:
+        """Let streammeta's kernels be compiled for this kind of file, once a machine: numba keeps them on disk."""
+        for entry in entries:
+            if entry.wirings == ("native",):
+                job = Job(str(self._path), "", "native", self._file.kind, _WARM_ROWS, 0, 0, _WARM_SECONDS, {})
+                self._on_a_core(replace(job, overrides=dict(entry.overrides)), entry)
 
-def _shown(file: File) -> Result:
-    return {"kind": file.kind, "delay": file.delay}
+    def _seeds(self, learner: str, wiring: str, entry: Entry, versions: dict[str, str]) -> Result:
+        """One learner in one wiring, once a seed."""
+        file, seconds = self._file, self._options.timeout
+        job = Job(str(self._path), learner, wiring, file.kind, self._limit, file.delay, 0, seconds, {})
+        job = replace(job, overrides=dict(entry.overrides))
+        about: Result = {"learner": learner, "wiring": wiring, "settings": entry.settings}
+        scored, costs = [], []
+        for seed in self._options.seeds:
+            result = self._on_a_core(replace(job, seed=seed), entry)
+            if "problem" in result:
+                return about | {"problem": result["problem"]}
+            versions |= result["versions"]
+            scored.append(figures(file.kind, self._rows, result["predictions"]))
+            costs.append(cost(result))
+        return about | {"figures": mean_figures(scored), "cost": mean_figures(costs), "by_seed": scored}
 
-
-def _seeds(
-    job: Job, entry: Entry, rows: Rows, seeds: Sequence[int], cores: "SimpleQueue[int]", versions: dict[str, str]
-) -> Result:
-    """One learner in one wiring, once a seed."""
-    about: Result = {"learner": job.learner, "wiring": job.wiring, "settings": entry.settings}
-    scored, costs = [], []
-    for seed in seeds:
-        result = _on_a_core(cores, partial(_run, replace(job, seed=seed), entry))
-        if "problem" in result:
-            return about | {"problem": result["problem"]}
-        versions |= result["versions"]
-        scored.append(
-            figures("classification" if job.kind == "classification" else "regression", rows, result["predictions"])
-        )
-        costs.append(cost(result))
-    return about | {"figures": mean_figures(scored), "cost": mean_figures(costs), "by_seed": scored}
-
-
-def _on_a_core(cores: "SimpleQueue[int]", run: Callable[[int], Result]) -> Result:
-    core = cores.get()
-    try:
-        return run(core)
-    finally:
-        cores.put(core)
-
-
-def _run(job: Job, entry: Entry, core: int) -> Result:
-    """One process; its result, or the problem it had."""
-    with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / "result.json"
-        pin = f"import os, runpy; os.sched_setaffinity(0, {{{core}}})"
-        start = f"{pin}; runpy.run_module({entry.program!r}, run_name='__main__')"
-        command = [str(python_of(entry.environment)), "-c", start, "--job", json.dumps(asdict(job)), "--out", str(out)]
+    def _on_a_core(self, job: Job, entry: Entry) -> Result:
+        core = self._cores.get()
         try:
-            done = subprocess.run(
-                command,
-                cwd=ROOT,
-                env=child_environment(),
-                capture_output=True,
-                text=True,
-                errors="replace",
-                timeout=job.seconds + _GRACE_SECONDS,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            return {"problem": f"did not end within {job.seconds + _GRACE_SECONDS:.0f} s"}
-        if done.returncode != 0 or not out.exists():
-            return {"problem": f"failed: {last_line(done.stderr) or f'exit status {done.returncode}'}"}
-        result: Result = json.loads(out.read_text())
-        return result
+            return run_apart(job, entry, core)
+        finally:
+            self._cores.put(core)
 
 
 def _told(run: Mapping[str, Any]) -> str:
@@ -233,11 +247,11 @@ def _machine() -> str:
     return f"{platform.machine()}, Python {platform.python_version()}, {time.strftime('%Y-%m-%d', time.gmtime())}"
 
 
-def _write(report: Result, entries: Mapping[str, Entry], options: argparse.Namespace) -> None:
+def _write(report: Result, options: argparse.Namespace) -> None:
     if options.json:
         options.json.write_text(json.dumps(report, indent=2))
     if options.markdown:
-        options.markdown.write_text(markdown(report, entries))
+        options.markdown.write_text(markdown(report))
 
 
 if __name__ == "__main__":

@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any
 
 __all__ = ["CATALOGUE", "QUICK", "Entry"]
 
 _BOTH = ("classification", "regression")
 _CLASSES, _VALUES = ("classification",), ("regression",)
+_APART = ("global", "per-task")
 _ALL_WIRINGS = ("global", "per-task", "tag")
 
 
@@ -20,6 +22,7 @@ class Entry:
     kinds: tuple[str, ...]
     wirings: tuple[str, ...] = _ALL_WIRINGS
     overrides: Mapping[str, Any] = field(default_factory=dict)  # streammeta's settings that differ from the defaults
+    most_features: float = inf  # files with more are not for it
 
     @property
     def program(self) -> str:
@@ -46,8 +49,11 @@ CATALOGUE: Mapping[str, Entry] = {
         ("native",),
         {"learner": {"persistence": True}},
     ),
-    "last label": _river("the label that came last (per-task: in the same task)", _BOTH, ("global", "per-task")),
+    "last label": _river("the label that came last (per-task: in the same task)", _BOTH, _APART),
     "River logistic regression": _river(f"one-vs-rest where classes are many, SGD 0.01, {_SCALED}", _CLASSES),
+    "River logistic regression, products": Entry(
+        "streammeta", f"the same on products of two features, SGD 0.1, {_SCALED}", _CLASSES, _APART, most_features=10
+    ),
     "River HAT": _river("HoeffdingAdaptiveTreeClassifier, defaults", _CLASSES),
     "River ARF": _river("ARFClassifier, defaults (10 trees)", _CLASSES),
     "River SRP": _river("SRPClassifier, defaults (10 Hoeffding trees)", _CLASSES),

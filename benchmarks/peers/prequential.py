@@ -41,6 +41,7 @@ class Rows:
     xs: np.ndarray  # [N, D]
     tasks: list[str]
     ys: np.ndarray  # [N]
+    switches: frozenset[int] = frozenset()  # rows with which their task has a new law; known of simulated streams only
 
     def __len__(self) -> int:
         return len(self.tasks)

@@ -4,7 +4,17 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import river
-from river import ensemble, forest, linear_model, multiclass, neighbors, optim, preprocessing, tree
+from river import (
+    ensemble,
+    feature_extraction,
+    forest,
+    linear_model,
+    multiclass,
+    neighbors,
+    optim,
+    preprocessing,
+    tree,
+)
 
 from benchmarks.peers.prequential import Job, Learner, Prediction, Row, Rows, each_task, runner
 
@@ -65,6 +75,12 @@ def _logistic(_: int) -> object:
     return multiclass.OneVsRestClassifier(linear_model.LogisticRegression(optim.SGD(0.01)))
 
 
+def _products(_: int) -> object:
+    model = linear_model.LogisticRegression(optim.SGD(0.1))
+    scaled = feature_extraction.PolynomialExtender(degree=2) | preprocessing.StandardScaler()
+    return scaled | multiclass.OneVsRestClassifier(model)
+
+
 def _adam(_: int) -> object:
     # the target scaler asks for a prediction before anything was learned, which this model answers with 0
     return preprocessing.TargetStandardScaler(linear_model.LinearRegression(optim.Adam(0.01)))
@@ -78,6 +94,7 @@ _HAT, _HAT_VALUES = tree.HoeffdingAdaptiveTreeClassifier, tree.HoeffdingAdaptive
 # name -> estimator from a seed, whether to scale, and how the tag is told
 _MODELS: Mapping[str, tuple[Callable[[int], object], bool, str]] = {
     "River logistic regression": (_logistic, True, "one-hot"),
+    "River logistic regression, products": (_products, False, "one-hot"),
     "River HAT": (lambda seed: _HAT(seed=seed), False, "category"),
     "River ARF": (lambda seed: forest.ARFClassifier(seed=seed), False, "category"),
     "River SRP": (lambda seed: ensemble.SRPClassifier(seed=seed), False, "category"),

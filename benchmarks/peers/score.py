@@ -10,7 +10,7 @@ import numpy as np
 from benchmarks.peers.prequential import Prediction, Rows
 from streammeta.engine import Kind, Outcome
 from streammeta.event import Event, Origin
-from streammeta.report import Tally
+from streammeta.report import AgeCurve, Tally
 
 __all__ = ["FIRST", "cost", "figures", "mean_figures"]
 
@@ -26,6 +26,7 @@ def figures(kind: Kind, rows: Rows, predictions: Sequence[Prediction]) -> dict[s
     tally = Tally(kind)
     seen: dict[str, int] = defaultdict(int)
     early: dict[int, list[float]] = {first: [] for first in FIRST}
+    errors: list[float] = []
     unpredicted = 0
     for i, said in enumerate(predictions):
         predicted = said if said is not None and isfinite(said) else None
@@ -36,19 +37,38 @@ def figures(kind: Kind, rows: Rows, predictions: Sequence[Prediction]) -> dict[s
             predicted = 0.0
         event = Event({}, rows.tasks[i], Origin("benchmark", 0, i), y=y)
         tally.add([Outcome(event, prediction=predicted, age=age)])
-        error = float(predicted != y) if kind == "classification" else abs(float(predicted or 0.0) - y)
-        for first, errors in early.items():
+        errors.append(float(predicted != y) if kind == "classification" else abs(float(predicted or 0.0) - y))
+        for first, of_age in early.items():
             if age < first:
-                errors.append(error)
+                of_age.append(errors[-1])
     whole = tally.figures()
     names = ("accuracy", "kappa") if kind == "classification" else ("mae", "rmse", "r2")
     return {
         **{name: whole[name] for name in names},
-        "error_first": {str(first): float(np.mean(errors)) if errors else None for first, errors in early.items()},
+        "error_first": {str(first): float(np.mean(of_age)) if of_age else None for first, of_age in early.items()},
         "error_by_age": whole["error_by_age"],
         "unpredicted": unpredicted,
         "tasks": len(seen),
+        **_after_switches(rows, errors),
     }
+
+
+def _after_switches(rows: Rows, errors: Sequence[float]) -> dict[str, Any]:
+    """The error by events since a task's law changed, where that is known: of the whole stream, and its second half."""
+    if not rows.switches:
+        return {}
+    since: dict[str, int] = {}
+    whole, later = AgeCurve(), AgeCurve()
+    for i, error in enumerate(errors):
+        task = rows.tasks[i]
+        if i in rows.switches:
+            since[task] = 0
+        if task in since:
+            whole.add(since[task], error)
+            if 2 * i >= len(rows):
+                later.add(since[task], error)
+            since[task] += 1
+    return {"switches": len(rows.switches), "error_after_switch": whole.means(), "later_after_switch": later.means()}
 
 
 def cost(result: Mapping[str, Any]) -> dict[str, float]:

@@ -5,20 +5,21 @@ from typing import Any
 
 from rich.table import Table
 
-from benchmarks.peers.catalogue import Entry
 from benchmarks.peers.score import FIRST
 
 __all__ = ["markdown", "terminal"]
 
 _ERRORS = tuple(f"first {n}" for n in FIRST)
+_AFTER = "11-20"  # events after a switch
+_SWITCHED = (f"{_AFTER} after", "in 2nd half")
 _COSTS = ("events/s", "events/s, 2nd half", "events/CPU s", "peak MB")
 
 
-def markdown(report: Mapping[str, Any], entries: Mapping[str, Entry]) -> str:
+def markdown(report: Mapping[str, Any]) -> str:
     """All files, then the settings of every learner, then what did not run."""
     parts = [_file_table(name, part) for name, part in report["files"].items()]
-    used = {run["learner"]: run for part in report["files"].values() for run in part["runs"]}
-    settings = [f"- {name}: {entries[name].settings}" for name in entries if name in used]
+    used = {run["learner"]: run["settings"] for part in report["files"].values() for run in part["runs"]}
+    settings = [f"- {name}: {told}" for name, told in used.items()]
     absent = [f"- {name}: absent ({reason})" for name, reason in report["absent"].items()]
     about = "\n".join([*settings, *absent])
     return "\n\n".join([*parts, f"Settings\n\n{about}", f"{_conditions(report)}\n"])
@@ -44,14 +45,16 @@ def _file_table(name: str, part: Mapping[str, Any]) -> str:
 def _title(name: str, part: Mapping[str, Any]) -> str:
     late = f", labels {part['delay']} rows late" if part["delay"] else ""
     tasks = f", {part['tasks']:,} tasks" if part["tasks"] > 1 else ""
-    return f"{name}: {part['rows']:,} rows, {part['features']} features{tasks}{late}"
+    made = f" ({part['told']})" if part.get("told") else ""
+    return f"{name}: {part['rows']:,} rows, {part['features']} features{tasks}{late}{made}"
 
 
 def _cells(part: Mapping[str, Any]) -> list[list[str]]:
     classify, tagged = part["kind"] == "classification", part["tasks"] > 1
     scores = ("accuracy", "kappa") if classify else ("mae", "rmse", "r2")
     heads = ("accuracy %", "kappa") if classify else ("MAE", "RMSE", "R2")
-    early = _ERRORS if tagged else ()
+    switched = any("error_after_switch" in run.get("figures", ()) for run in part["runs"])
+    early = (*(_ERRORS if tagged else ()), *(_SWITCHED if switched else ()))
     table = [["learner", "wiring", *heads, *early, *_COSTS]]
 
     def order(run: Mapping[str, Any]) -> tuple[bool, float]:
@@ -76,6 +79,9 @@ def _line(run: Mapping[str, Any], part: Mapping[str, Any], scores: Sequence[str]
     first = f"{100 * figures['accuracy']:.2f}" if scores[0] == "accuracy" else f"{figures['mae']:.3f}"
     rest = [_number(figures[score], 3) for score in scores[1:]]
     early = [_number(figures["error_first"][str(n)], 3) for n in FIRST] if tagged else []
+    if "error_after_switch" in figures:
+        curves = (figures["error_after_switch"], figures["later_after_switch"])
+        early += [_number(curve[_AFTER], 3) for curve in curves]
     speeds = ("events_per_second", "events_per_second_second_half", "events_per_processor_second")
     costs = [*(f"{cost[speed]:,.0f}" for speed in speeds), f"{cost['peak_rss_bytes'] / 1e6:,.0f}"]
     return [name, run["wiring"], first, *rest, *early, *costs]
@@ -92,5 +98,7 @@ def _conditions(report: Mapping[str, Any]) -> str:
         "Prequential: each event was predicted before its label was learned from, one event at a time, each learner in "
         f"a process of its own on one core; seeds {seeds}. Figures of several seeds are means. events/s are of the "
         "wall clock, compilers' warm-up included; peak MB is the whole process, libraries and the file included. "
+        f"{_AFTER} after: the error at the {_AFTER.replace('-', 'th to ')}th event of a task after its law changed, "
+        "where that is known, in the whole stream and in its second half. "
         f"{report['machine']}. {versions}."
     )

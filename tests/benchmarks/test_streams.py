@@ -11,7 +11,7 @@ from benchmarks import streams
 from benchmarks.peers import river_runner, streammeta_runner
 from benchmarks.peers.catalogue import CATALOGUE, QUICK
 from benchmarks.peers.environments import absence
-from benchmarks.peers.files import FILES, describe
+from benchmarks.peers.files import FILES, chosen, described, laid_out
 from benchmarks.peers.prequential import Job, Rows, each_task, prequential, read_rows
 from benchmarks.peers.running_scale import RunningScale
 from benchmarks.peers.score import cost, figures, mean_figures
@@ -109,7 +109,7 @@ def test_every_river_learner_runs_in_every_wiring_it_offers(learner, wiring):
     """A learner that fails on tags would be missing from the table where tags matter."""
     entry = CATALOGUE[learner]
     if wiring not in entry.wirings:
-        assert learner == "last label"
+        assert learner in {"last label", "River logistic regression, products"}
         return
     rows = rows_of([0, 1, 0, 1, 1, 0] * 5, tasks=["a", "a", "b"] * 10)
 
@@ -184,9 +184,9 @@ def test_tables_name_failed_late_and_absent_learners():
     scores = figures("classification", rows_of([0, 1]), [0, 1])
     spent = cost({"marks": [[0, 0.0, 0.0], [2, 1.0, 1.0]], "peak_rss_bytes": 1e6, "rss_before_bytes": 1})
     runs = [
-        {"learner": "streammeta", "wiring": "native", "figures": scores, "cost": spent},
-        {"learner": "River HAT", "wiring": "global", "problem": "failed: ValueError"},
-        {"learner": "River ARF", "wiring": "global", "figures": scores, "cost": spent | {"rows": 1}},
+        {"learner": "streammeta", "wiring": "native", "settings": "defaults", "figures": scores, "cost": spent},
+        {"learner": "River HAT", "wiring": "global", "settings": "defaults", "problem": "failed: ValueError"},
+        {"learner": "River ARF", "wiring": "global", "settings": "", "figures": scores, "cost": spent | {"rows": 1}},
     ]
     part = {"rows": 2, "features": 2, "tasks": 1, "kind": "classification", "delay": 0, "runs": runs}
     report = {
@@ -197,7 +197,7 @@ def test_tables_name_failed_late_and_absent_learners():
         "machine": "here",
     }
 
-    text = markdown(report, CATALOGUE)
+    text = markdown(report)
 
     assert "| streammeta | native | 100.00 |" in text
     assert "| River HAT | global | failed: ValueError |" in text
@@ -236,7 +236,47 @@ def test_a_file_is_read_and_its_kind_told_by_its_labels(small_data):
     assert rows.names == ["a", "b"]
     assert rows.xs.shape == (10, 2)
     assert rows.tasks[:3] == ["s", "t", "s"]
-    assert describe("tiny", path).kind == "classification"
+    assert described("tiny").kind == "classification"
+
+
+@pytest.mark.parametrize("name", chosen(["generated", "switch"]))
+def test_a_simulated_stream_is_written_as_learners_read_it_and_its_truth_is_kept_from_them(name, tmp_path):
+    """A column that told the law, or the switch, would be the best feature of all."""
+    path, rows = laid_out(name, FILES[name], 2_000, tmp_path)
+
+    header = path.read_text().splitlines()[0].split(",")
+    assert header == [*rows.names, *(["task"] if name == "switch" else []), "y"]
+    assert not {"concept", "drifted"} & set(header)
+    assert len(rows) == 2_000
+    assert (len(set(rows.tasks)) > 200) == (name == "switch")
+    np.testing.assert_array_equal(rows.xs, read_rows(path).xs)
+
+
+def test_generated_streams_change_their_laws_where_the_table_says(tmp_path):
+    """Abrupt ones at 5,000, 10,000 and 15,000; recurring ones every 2,500; 300 tasks each at times of its own."""
+    _, abrupt = laid_out("sea", FILES["sea"], None, tmp_path)
+    _, recurring = laid_out("rbf_recurring", FILES["rbf_recurring"], None, tmp_path)
+    _, switching = laid_out("switch", FILES["switch"], 40_000, tmp_path)
+
+    assert abrupt.switches == {5_000, 10_000, 15_000}
+    assert recurring.switches == set(range(2_500, 20_000, 2_500))
+    assert len(set(switching.tasks)) == 300
+    assert 200 < len(switching.switches) < 450
+
+
+def test_errors_after_a_switch_are_counted_from_it_and_of_its_own_task():
+    """The figure that says whether a learner adapts; one event off and it would say something else."""
+    rows = Rows(["a"], np.zeros((60, 1)), ["s", "t"] * 30, np.zeros(60), frozenset({4, 31}))
+    said = [1.0 if i in {4, 24, 26, 44, 51} else 0.0 for i in range(60)]  # rows 24 to 42 are s's 11th to 20th
+
+    scores = figures("classification", rows, said)
+
+    assert scores["switches"] == 2
+    assert scores["error_after_switch"]["1"] == 0.5
+    assert scores["error_after_switch"]["11-20"] == pytest.approx(3 / 15)  # ten of s, and 51 to 59 of t
+    assert scores["later_after_switch"]["1"] == 0.0
+    assert scores["later_after_switch"]["11-20"] == pytest.approx(1 / 12)
+    assert "switches" not in figures("classification", rows_of([0, 1]), [0, 1])
 
 
 @pytest.mark.slow
@@ -258,6 +298,41 @@ def test_the_benchmark_runs_end_to_end_in_processes_of_their_own(small_data, tmp
     assert all(run["cost"]["rows"] == 120 for run in report["files"]["tiny"]["runs"])
     assert 'small: defaults and {"learner": {"hidden": 8}}' in text.read_text()
     assert "tiny [1/" in capsys.readouterr().out
+
+
+def test_a_comparison_goes_on_where_it_was_and_runs_again_what_is_asked_for(small_data, tmp_path, capsys):
+    """Peers take hours and do not change; the learner changes daily."""
+    out = tmp_path / "out.json"
+    command = ["--files", "tiny", "--learners", "last label", "--json", str(out), "--resume"]
+    streams.main(command)
+    before = {run["wiring"]: run for run in json.loads(out.read_text())["files"]["tiny"]["runs"]}
+    capsys.readouterr()
+
+    other = ["--learners", "River HAT", "--wirings", "global,per-task", "--again", "River HAT"]
+    streams.main(["--files", "tiny", "--json", str(out), "--resume", *other])
+    said = capsys.readouterr().out
+    after = json.loads(out.read_text())
+    streams.main([*command, "--again", "last label"])
+
+    runs = {(run["learner"], run["wiring"]): run for run in after["files"]["tiny"]["runs"]}
+    assert "last label, global:" not in said
+    assert "River HAT, per-task:" in said
+    assert all(runs["last label", wiring] == run for wiring, run in before.items())
+    assert ("River HAT", "global") in runs
+    assert "river" in after["versions"]
+    assert "last label, global:" in capsys.readouterr().out
+
+
+def test_only_a_comparison_like_the_earlier_one_is_gone_on_with(small_data, tmp_path):
+    """Figures of other rows or seeds must not end up in one table."""
+    out = tmp_path / "out.json"
+    command = ["--files", "tiny", "--learners", "last label", "--json", str(out), "--resume"]
+    streams.main([*command, "--limit", "50"])
+    streams.main(command)
+
+    assert {run["cost"]["rows"] for run in json.loads(out.read_text())["files"]["tiny"]["runs"]} == {120}
+    with pytest.raises(SystemExit, match=r"has seeds \[0\], wanted \[1\]"):
+        streams.main([*command, "--seeds", "1"])
 
 
 def test_an_unknown_file_or_learner_is_refused_with_what_is_known(small_data, capsys):
