@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, field_validator
 
 __all__ = ["DriftKind", "Floats", "Ints", "Schedule", "StreamSettings", "World"]
 
@@ -69,6 +69,12 @@ class StreamSettings(BaseModel, frozen=True, extra="forbid"):
     )
     labelled: float = Field(default=1.0, ge=0, le=1, description="Share of events whose label ever comes.")
     events_per_second: float = Field(default=100.0, gt=0, description="Spacing of the time stamps.")
+
+    @field_validator("start_tasks", "clusters", "concepts", mode="before")
+    @classmethod
+    def _unset(cls, value: object) -> object:
+        """The command line's way to unset what a scenario sets: ``--set concepts=none``."""
+        return None if value == "none" else value
 
 
 @dataclass(frozen=True)

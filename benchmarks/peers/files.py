@@ -36,8 +36,8 @@ class File:
     @property
     def told(self) -> str:
         """How the stream is made, for the table; nothing for a recorded file."""
-        settings = "".join(f" --set {name}={value}" for name, value in self.settings.items() if value is not None)
-        return f"simulate {self.scenario}{settings} --seed 0" if self.scenario else ""
+        settings = "".join(f" --set {name}={str(value).lower()}" for name, value in self.settings.items())
+        return f"streammeta simulate {self.scenario}{settings} --seed 0" if self.scenario else ""
 
 
 def _generated(scenario: str, settings: Mapping[str, Any]) -> File:

@@ -11,6 +11,7 @@ __all__ = ["markdown", "terminal"]
 
 _ERRORS = tuple(f"first {n}" for n in FIRST)
 _AFTER = "11-20"  # events after a switch
+_FEWEST_SWITCHES = 50  # for which ten events after each say something
 _SWITCHED = (f"{_AFTER} after", "in 2nd half")
 _COSTS = ("events/s", "events/s, 2nd half", "events/CPU s", "peak MB")
 
@@ -45,7 +46,7 @@ def _file_table(name: str, part: Mapping[str, Any]) -> str:
 def _title(name: str, part: Mapping[str, Any]) -> str:
     late = f", labels {part['delay']} rows late" if part["delay"] else ""
     tasks = f", {part['tasks']:,} tasks" if part["tasks"] > 1 else ""
-    made = f" ({part['told']})" if part.get("told") else ""
+    made = f"; {part['told']}" if part.get("told") else ""
     return f"{name}: {part['rows']:,} rows, {part['features']} features{tasks}{late}{made}"
 
 
@@ -53,7 +54,7 @@ def _cells(part: Mapping[str, Any]) -> list[list[str]]:
     classify, tagged = part["kind"] == "classification", part["tasks"] > 1
     scores = ("accuracy", "kappa") if classify else ("mae", "rmse", "r2")
     heads = ("accuracy %", "kappa") if classify else ("MAE", "RMSE", "R2")
-    switched = any("error_after_switch" in run.get("figures", ()) for run in part["runs"])
+    switched = any(_switches(run) for run in part["runs"])
     early = (*(_ERRORS if tagged else ()), *(_SWITCHED if switched else ()))
     table = [["learner", "wiring", *heads, *early, *_COSTS]]
 
@@ -79,12 +80,16 @@ def _line(run: Mapping[str, Any], part: Mapping[str, Any], scores: Sequence[str]
     first = f"{100 * figures['accuracy']:.2f}" if scores[0] == "accuracy" else f"{figures['mae']:.3f}"
     rest = [_number(figures[score], 3) for score in scores[1:]]
     early = [_number(figures["error_first"][str(n)], 3) for n in FIRST] if tagged else []
-    if "error_after_switch" in figures:
+    if _switches(run):
         curves = (figures["error_after_switch"], figures["later_after_switch"])
         early += [_number(curve[_AFTER], 3) for curve in curves]
     speeds = ("events_per_second", "events_per_second_second_half", "events_per_processor_second")
     costs = [*(f"{cost[speed]:,.0f}" for speed in speeds), f"{cost['peak_rss_bytes'] / 1e6:,.0f}"]
     return [name, run["wiring"], first, *rest, *early, *costs]
+
+
+def _switches(run: Mapping[str, Any]) -> bool:
+    return run.get("figures", {}).get("switches", 0) >= _FEWEST_SWITCHES
 
 
 def _number(value: float | None, digits: int) -> str:

@@ -16,6 +16,7 @@ from benchmarks.peers.prequential import Job, Rows, each_task, prequential, read
 from benchmarks.peers.running_scale import RunningScale
 from benchmarks.peers.score import cost, figures, mean_figures
 from benchmarks.peers.tables import markdown
+from simulators import simulate
 
 
 def rows_of(ys, tasks=None, seed=0):
@@ -250,6 +251,20 @@ def test_a_simulated_stream_is_written_as_learners_read_it_and_its_truth_is_kept
     assert len(rows) == 2_000
     assert (len(set(rows.tasks)) > 200) == (name == "switch")
     np.testing.assert_array_equal(rows.xs, read_rows(path).xs)
+
+
+@pytest.mark.parametrize("name", chosen(["generated", "switch"]))
+def test_the_command_that_a_table_shows_makes_the_very_stream(name, tmp_path):
+    """Whoever doubts a figure must be able to make the same rows."""
+    _, rows = laid_out(name, FILES[name], 300, tmp_path)
+    words = FILES[name].told.split()
+    settings = dict(word.split("=") for word in words if "=" in word)
+
+    samples = list(simulate(words[2], events=300, seed=int(words[-1]), **settings))
+
+    assert words[:2] == ["streammeta", "simulate"]
+    np.testing.assert_array_equal(rows.xs, np.array([list(s.x.values()) for s in samples]))
+    np.testing.assert_array_equal(rows.ys, np.array([float(s.y) for s in samples]))
 
 
 def test_generated_streams_change_their_laws_where_the_table_says(tmp_path):
