@@ -9,17 +9,24 @@ from simulators.families import hidden_features
 from simulators.sample import LateLabel, Sample, with_late_labels
 from simulators.scenarios import SCENARIOS, Scenario, simulate
 from simulators.stream import stream
+from simulators.truth import Alarm, Detection, Drift, detection, noted, read_truth
 from simulators.world import DriftKind, StreamSettings, World
 
 __all__ = [
     "SCENARIOS",
+    "Alarm",
+    "Detection",
+    "Drift",
     "DriftKind",
     "LateLabel",
     "Sample",
     "Scenario",
     "StreamSettings",
     "World",
+    "detection",
     "hidden_features",
+    "noted",
+    "read_truth",
     "simulate",
     "stream",
     "with_late_labels",

@@ -3,6 +3,7 @@
 import json
 import sys
 import time
+from collections.abc import Iterable
 from contextlib import closing
 from importlib.metadata import version
 from pathlib import Path
@@ -12,7 +13,7 @@ import typer
 from prometheus_client import CollectorRegistry
 from rich.console import Console
 
-from simulators import SCENARIOS, simulate
+from simulators import SCENARIOS, noted, simulate, with_late_labels
 from streammeta import app as commands
 from streammeta import demo as demonstration
 from streammeta import log, report
@@ -21,7 +22,8 @@ from streammeta.errors import ConfigError, StreammetaError, TransportError
 from streammeta.http import Health, HttpServer
 from streammeta.live import shown
 from streammeta.metrics import Metrics
-from streammeta.produce import produce
+from streammeta.player import play
+from streammeta.produce import Pace, Sendable, at_own_pace, at_rate, produce
 from streammeta.report import Figures, Tally
 from streammeta.transport.file import FileSink, FileSource
 
@@ -42,6 +44,13 @@ _Kind = Annotated[
     typer.Option(help="What to predict. By default as the configuration says, else chosen by the first labels."),
 ]
 _Seed = Annotated[int | None, typer.Option(min=0, help="Fixes every random choice.")]
+_To = Annotated[str, typer.Option(help="FILE (.jsonl, .jsonl.gz), kafka://host:port/topic, or - for standard output.")]
+_Partitions = Annotated[int, typer.Option(min=1, help="Of the Kafka topic, when it has to be created.")]
+_Rate = Annotated[float | None, typer.Option(min=0.001, help="Events a second; as fast as it goes when not given.")]
+_Speed = Annotated[
+    float | None,
+    typer.Option(min=0.001, help="1: at the pace of the time stamps, 10: ten times as fast; not given: all at once."),
+]
 _Json = Annotated[Path | None, typer.Option("--json", help="Write the report there as JSON; - for standard output.")]
 
 
@@ -139,16 +148,16 @@ def simulate_(
     name: Annotated[str | None, typer.Argument(help="A scenario; see --list.")] = None,
     *,
     events: Annotated[int | None, typer.Option(min=0, help="How many; endless when not given.")] = None,
-    to: Annotated[
-        str, typer.Option(help="FILE (.jsonl, .jsonl.gz), kafka://host:port/topic, or - for standard output.")
-    ] = "-",
+    to: _To = "-",
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same stream.")] = 0,
     tasks: Annotated[int | None, typer.Option(min=1, help="Number of tasks.")] = None,
-    rate: Annotated[
-        float | None, typer.Option(min=0.001, help="Events a second; as fast as it goes when not given.")
-    ] = None,
-    partitions: Annotated[int, typer.Option(min=1, help="Of the Kafka topic, when it has to be created.")] = 4,
+    rate: _Rate = None,
+    speed: _Speed = None,
+    partitions: _Partitions = 4,
     set_: Annotated[list[str] | None, typer.Option("--set", help="A setting of the scenario: name=value.")] = None,
+    truth: Annotated[
+        Path | None, typer.Option(help="Write there where each task's law changed, which records do not tell.")
+    ] = None,
     config: _Config = None,
     list_: Annotated[bool, typer.Option("--list", help="Name the scenarios and their settings.")] = False,
 ) -> None:
@@ -159,13 +168,25 @@ def simulate_(
             known = (f"{key}={field.default}" for key, field in scenario.settings.model_fields.items())
             typer.echo("    --set " + ", ".join(known))
         return
-    settings = load(config)
-    log.configure(settings.log.level, settings.log.format)
     chosen = dict(_pair(one) for one in set_ or []) | ({} if tasks is None else {"tasks": str(tasks)})
     samples = simulate(name, events=events, seed=seed, **chosen)
-    with commands.stop_on_signals() as stop:
-        sent = produce(samples, to, kafka=settings.kafka, partitions=partitions, rate=rate, stop=stop)
-    Console(stderr=True).print(f"simulate: {sent:,} events sent to {to}", highlight=False, soft_wrap=True)
+    records = with_late_labels(samples if truth is None else noted(samples, truth))
+    _send("simulate", records, to, config, partitions=partitions, pace=_pace(rate, speed))
+
+
+@app.command(name="play")
+def play_(
+    file: Annotated[Path, typer.Argument(help="Recorded events: .csv or .jsonl, also with .gz.")],
+    *,
+    to: _To = "-",
+    limit: Annotated[int | None, typer.Option(min=0, help="Stop after so many records.")] = None,
+    rate: _Rate = None,
+    speed: _Speed = None,
+    partitions: _Partitions = 4,
+    config: _Config = None,
+) -> None:
+    """Send a recorded file somewhere: at its own pace, faster, or all at once."""
+    _send("play", play(file, limit=limit), to, config, partitions=partitions, pace=_pace(rate, speed))
 
 
 @app.command()
@@ -198,6 +219,24 @@ def _pair(setting: str) -> tuple[str, str]:
     if not equals:
         raise ConfigError(f"--set {setting}: wanted name=value, as in --set drift=gradual")
     return name, value
+
+
+def _pace(rate: float | None, speed: float | None) -> Pace | None:
+    if rate is not None and speed is not None:
+        raise ConfigError(f"--rate {rate} and --speed {speed}: wanted one of them")
+    if rate is not None:
+        return at_rate(rate)
+    return None if speed is None else at_own_pace(speed)
+
+
+def _send(
+    what: str, records: Iterable[Sendable], to: str, config: Path | None, *, partitions: int, pace: Pace | None
+) -> None:
+    settings = load(config)
+    log.configure(settings.log.level, settings.log.format)
+    with commands.stop_on_signals() as stop:
+        sent = produce(records, to, kafka=settings.kafka, partitions=partitions, pace=pace, stop=stop)
+    Console(stderr=True).print(f"{what}: {sent:,} events sent to {to}", highlight=False, soft_wrap=True)
 
 
 def _tell(figures: Figures, json_to: Path | None) -> None:

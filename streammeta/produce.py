@@ -1,4 +1,4 @@
-"""Sends a simulated stream somewhere: a file, a Kafka topic, standard output."""
+"""Sends a simulated or recorded stream somewhere: a file, a Kafka topic, standard output."""
 
 import gzip
 import sys
@@ -7,58 +7,103 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO, Protocol, cast
 from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
-from simulators import LateLabel, Sample, with_late_labels
+from simulators import LateLabel
 from streammeta.errors import ConfigError, TransportError
 from streammeta.transport.base import Message
 from streammeta.transport.kafka import KafkaSettings, KafkaSink, create_topics
 
-__all__ = ["produce"]
+__all__ = ["Pace", "Sendable", "at_own_pace", "at_rate", "produce"]
 
 _CHANNEL = "events"
-_SECONDS_AHEAD = 0.05  # with a rate, records go out in bursts of at most that much
+_SECONDS_AHEAD = 0.05  # with a pace, records go out in bursts of at most that much
 _FLUSH_SECONDS = 60.0
-_Send = Callable[[Sample | LateLabel], None]
+
+
+class Sendable(Protocol):
+    """One record: of an event, or of a label that comes late."""
+
+    @property
+    def task(self) -> str:
+        """Whose it is; a topic's records are keyed by it."""
+
+    def to_json(self) -> bytes:
+        """The record as it goes out."""
+
+
+_Send = Callable[[Sendable], None]
+Pace = Callable[[Sendable], float]  # seconds from the first record to this one
+
+
+def at_rate(per_second: float) -> Pace:
+    """So many events a second; a late label goes with the event before it."""
+    sent = 0
+
+    def seconds(one: Sendable) -> float:
+        nonlocal sent
+        due = max(sent - 1, 0) / per_second if isinstance(one, LateLabel) else sent / per_second
+        sent += not isinstance(one, LateLabel)
+        return due
+
+    return seconds
+
+
+def at_own_pace(speed: float) -> Pace:
+    """As the time stamps say, ``speed`` times as fast; what has none, or an earlier one, goes with the one before it.
+
+    Raises:
+        ConfigError: while sending, when the first record has no time stamp.
+    """
+    first: float | None = None
+    latest = 0.0
+
+    def seconds(one: Sendable) -> float:
+        nonlocal first, latest
+        ts = getattr(one, "ts", None)
+        if first is None and ts is None:
+            raise ConfigError("--speed: the first record has no time stamp `ts`; leave --speed out, or give --rate")
+        first = ts if first is None else first
+        latest = latest if ts is None else max(latest, (ts - first) / speed)
+        return latest
+
+    return seconds
 
 
 def produce(
-    samples: Iterable[Sample],
+    stream: Iterable[Sendable],
     to: str,
     *,
     kafka: KafkaSettings,
     partitions: int = 4,
-    rate: float | None = None,
+    pace: Pace | None = None,
     stop: threading.Event,
 ) -> int:
-    """Send samples until there are no more or ``stop`` is set; returns how many were sent.
-
-    A label that comes late is sent as a record of its own, after the events that its sample says; those still due at
-    the end are sent there.
+    """Send records until there are no more or ``stop`` is set; returns how many were sent, late labels not counted.
 
     Args:
-        samples: a simulated stream.
+        stream: simulated samples with their late labels, or the rows of a recorded file.
         to: "-" for standard output, "kafka://host:port/topic", or a file: JSON lines, packed where it ends in .gz.
         kafka: connection settings; the address in ``to`` wins.
         partitions: of the topic, when it has to be created.
-        rate: records a second; None: as fast as it goes.
+        pace: when each is due; None: as fast as it goes.
         stop: ends it early.
 
     Raises:
-        ConfigError: ``to`` is none of these.
+        ConfigError: ``to`` is none of these, or the records do not have what the pace needs.
         TransportError: it cannot be written to.
     """
     begun, sent = time.monotonic(), 0
-    with _opened(to, kafka, partitions, at_once=rate is not None) as send:
-        for one in with_late_labels(samples):
-            ahead = 0.0 if rate is None else sent / rate - (time.monotonic() - begun)
+    with _opened(to, kafka, partitions, at_once=pace is not None) as send:
+        for one in stream:
+            ahead = 0.0 if pace is None else pace(one) - (time.monotonic() - begun)
             if stop.is_set() or (ahead > _SECONDS_AHEAD and stop.wait(ahead)):
                 break
             send(one)
-            sent += isinstance(one, Sample)
+            sent += not isinstance(one, LateLabel)
     return sent
 
 
@@ -88,9 +133,9 @@ def _file(path: Path) -> BinaryIO:
 
 
 def _lines(file: BinaryIO, *, at_once: bool) -> _Send:
-    """With a rate somebody may be reading along: then no line waits in a buffer."""
+    """With a pace somebody may be reading along: then no line waits in a buffer."""
 
-    def send(one: Sample | LateLabel) -> None:
+    def send(one: Sendable) -> None:
         file.write(one.to_json() + b"\n")
         if at_once:
             file.flush()

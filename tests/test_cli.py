@@ -180,6 +180,17 @@ def test_simulated_labels_that_come_late_are_records_of_their_own_and_learned(tm
     assert (report["events"], report["labelled"]) == (200, 200)
 
 
+def test_a_simulation_tells_its_truth_beside_the_stream_and_is_played_again(tmp_path: Path) -> None:
+    """A recording with known drifts is what detectors are compared on."""
+    file, truth, again = tmp_path / "sea.jsonl", tmp_path / "truth.jsonl", tmp_path / "again.jsonl"
+    invoke("simulate", "sea", "--events", 300, "--set", "concept_events=100", "--to", file, "--truth", truth)
+    _, err = invoke("play", file, "--limit", 200, "--speed", 1000, "--to", again)
+
+    assert 1 <= len(truth.read_text().splitlines()) <= 4
+    assert "play: 200 events sent" in err
+    assert again.read_text().splitlines() == file.read_text().splitlines()[:200]
+
+
 def test_demo_ends_by_itself_and_compares(tmp_path: Path) -> None:
     """The first thing a newcomer runs; it must end, and it must say something."""
     out, err = invoke("demo", "--events", 600, "--json", tmp_path / "demo.json")
@@ -219,7 +230,7 @@ def test_version_and_help_are_there() -> None:
     """What everybody tries first."""
     assert invoke("--version")[0].startswith("streammeta 0.")
     help_, _ = invoke("--help")
-    for command in ("run", "replay", "simulate", "demo", "inspect", "config"):
+    for command in ("run", "replay", "simulate", "play", "demo", "inspect", "config"):
         assert command in help_
 
 
@@ -232,6 +243,7 @@ def test_version_and_help_are_there() -> None:
         (["simulate", "no-such-world", "--to", "-"], 2, "no scenario 'no-such-world'"),
         (["simulate", "sea", "--set", "noise"], 2, "--set noise: wanted name=value"),
         (["simulate", "sea", "--set", "noise=much"], 2, "noise"),
+        (["simulate", "sea", "--rate", "5", "--speed", "2"], 2, "--rate 5.0 and --speed 2.0: wanted one of them"),
         (["simulate", "sea", "--to", "kafka://localhost:9092"], 2, "wanted kafka://host:port/topic"),
         (["simulate", "sea", "--to", "kafka://localhost/topic"], 2, "wanted host:port"),
         (["simulate", "sea", "--to", "sea.csv"], 2, "wanted a .jsonl or .jsonl.gz file"),
