@@ -27,9 +27,9 @@ class SegmentSettings(BaseModel, frozen=True, extra="forbid"):
     """What one meta-update learns from."""
 
     tasks: int = Field(
-        3, ge=1, le=4096, description="Segments in one meta-update for each member of the ensemble, each of one task."
+        2, ge=1, le=4096, description="Segments in one meta-update for each member of the ensemble, each of one task."
     )
-    length: int = Field(64, ge=2, le=4096, description="Labelled events in a segment.")
+    length: int = Field(96, ge=2, le=4096, description="Labelled events in a segment.")
     shortest: int = Field(8, ge=2, description="Tasks with fewer labelled events are not drawn.")
     burn_in_share: float = Field(
         0.5, ge=0, le=1, description="Share of segments whose first half is only learned from; the others start cold."

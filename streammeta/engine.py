@@ -23,6 +23,7 @@ from streammeta.meta import LearnerSettings, exact_heads, outer_step
 from streammeta.meta.base import Floats, Kind
 from streammeta.outcome import EngineStats, MetaResult, Outcome, Signal, TaskSummary
 from streammeta.persistence import PERSISTENCE_COLUMNS, Persistence
+from streammeta.rhythm import Rhythm
 from streammeta.runs import Counts, Item, Runs
 from streammeta.shared import Shared, device
 from streammeta.snapshot import Snapshot
@@ -51,8 +52,11 @@ class MetaSettings(SegmentSettings, frozen=True, extra="forbid"):
     mode: Literal["sync", "background", "off"] = Field(
         "sync", description="In the step (repeatable), in a thread beside it (never stops polling), or not at all."
     )
-    every_events: int = Field(16, ge=1, description="Events and labels between two meta-updates.")
-    rate: float = Field(3e-3, gt=0, le=1, description="Step size of the outer Adam.")
+    every_events: int = Field(4, ge=1, description="Events and labels between two meta-updates while θ gains by them.")
+    stretch: int = Field(
+        8, ge=1, le=1024, description="How many times longer that becomes while nothing changes; 1: it does not."
+    )
+    rate: float = Field(5e-3, gt=0, le=1, description="Step size of the outer Adam.")
 
 
 class EngineSettings(BaseModel, frozen=True, extra="forbid"):
@@ -98,7 +102,8 @@ class Engine:
         self._shared = Shared(self._method)
         self._random = np.random.default_rng(settings.seed)
         self._device = device(settings.learner.device)
-        self._begin(Counts())
+        self._rhythm = Rhythm(settings.meta.every_events, settings.meta.stretch)
+        self._begin(Counts(next_look=self._look_every))
 
     def _begin(self, counts: Counts) -> None:
         self._counts = counts
@@ -117,7 +122,7 @@ class Engine:
     def step(self, events: Sequence[Event | Label]) -> list[Outcome]:
         """Predict, then learn; one outcome for each event or label, in the same order.
 
-        In meta mode "sync", θ is meta-updated after every ``every_events`` of them. What cannot be used comes back with
+        In meta mode "sync", θ is meta-updated in between, at counts of them that ``Rhythm`` sets. What cannot be used comes back with
         ``rejected`` set to the reason, and changes nothing.
         """
         outcomes: list[Outcome | None] = [None] * len(events)
@@ -155,8 +160,7 @@ class Engine:
 
     def _next_change(self) -> int:
         """How many events and labels will have been seen when something shared may change next."""
-        rhythm = self._rhythm()
-        return min(self._shared.next_scaling, (self._counts.seen // rhythm + 1) * rhythm)
+        return min(self._shared.next_scaling, self._counts.next_look)
 
     def _part(self, items: list[Item], outcomes: list[Outcome | None]) -> None:
         """A stretch in which nothing shared changes; it is cut where a task's φ has to be derived again in between."""
@@ -245,33 +249,35 @@ class Engine:
         columns["version"][row] = self._shared.version
         columns["rest"][row] = min(int(columns["pushed"][row]), self.settings.memory.window) // _REBUILD_SHARE
 
-    def _rhythm(self) -> int:
-        """Events between two looks at what tasks share."""
-        meta = self.settings.meta
-        return meta.every_events if meta.mode == "sync" else _HOUSEKEEPING_EVENTS
-
     def _between(self) -> None:
         """Between two parts: normalization, meta-update and spill, each at its own count of events."""
-        if self._counts.seen < self._shared.next_scaling and self._counts.seen % self._rhythm():
+        counts = self._counts
+        if counts.seen < min(self._shared.next_scaling, counts.next_look):
             return
         if self._persistence:
             self._persistence.settle()
-        self._shared.rescale(self._counts.seen, self._features.categories)
-        if self._counts.seen % self._rhythm():
+        self._shared.rescale(counts.seen, self._features.categories)
+        if counts.seen < counts.next_look:
             return
         if self.settings.meta.mode == "sync":
             job = self.begin_meta_update()
             if job is not None:
                 self.finish_meta_update(job())
+        counts.next_look = counts.seen + self._look_every
         self._tasks.shrink()
+
+    @property
+    def _look_every(self) -> int:
+        """Events between two looks at what tasks share."""
+        return self._rhythm.interval if self.settings.meta.mode == "sync" else _HOUSEKEEPING_EVENTS
 
     # -- meta-updates --------------------------------------------------------------------------------------------------
 
     @property
     def meta_due(self) -> bool:
         """Whether it is time to begin a meta-update in the background."""
-        counts, meta = self._counts, self.settings.meta
-        return meta.mode == "background" and counts.seen - counts.meta_begun >= meta.every_events
+        counts = self._counts
+        return self.settings.meta.mode == "background" and counts.seen - counts.meta_begun >= self._rhythm.interval
 
     def begin_meta_update(self) -> Callable[[], MetaResult] | None:
         """Draw episodes, and return the work to be done, which may run in another thread; None when there is nothing.
@@ -296,6 +302,7 @@ class Engine:
 
     def finish_meta_update(self, result: MetaResult) -> None:
         """Adopt the new θ, unless its numbers were not finite; φ of each task follows when it is next touched."""
+        self._rhythm.tell(result.loss)
         if result.accepted:
             self._shared.adopt(result.step.state)
         else:
@@ -338,6 +345,7 @@ class Engine:
             "waiting": self._waiting.dump(),
             "recent": self._recent.dump(place),
             "random": random_state(self._random),
+            "rhythm": self._rhythm.dump(),
             "shared": shared,
             "tasks": tasks,
             "spilled": len(tasks) - len(place),
@@ -358,6 +366,7 @@ class Engine:
             engine._features.load(header["features"])
             engine._labels.load(header["classes"])
             engine._waiting.load(header["waiting"])
+            engine._rhythm.load(header["rhythm"])
             engine._shared.load(header["shared"], snapshot.arrays)
             if engine._persistence:
                 engine._persistence.load(snapshot.arrays)

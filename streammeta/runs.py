@@ -51,6 +51,7 @@ class Counts:
     drifts: int = 0
     refused: int = 0
     refused_updates: int = 0  # meta-updates whose numbers were not finite
+    next_look: int = 0  # seen, when what tasks share is next looked at
     meta_begun: int = 0  # seen, when the last meta-update began
 
 

@@ -62,7 +62,7 @@ class LearnerSettings(BaseModel, frozen=True, extra="forbid"):
 
     members: int = Field(5, ge=1, le=64, description="Encoders in the ensemble, each with its own seed and episodes.")
     hidden: int = Field(32, ge=1, le=4096, description="Units of an encoder's hidden layer.")
-    encoded: int = Field(16, ge=1, le=512, description="Features the heads see; an event costs its square.")
+    encoded: int = Field(24, ge=1, le=512, description="Features the heads see; an event costs its square.")
     memories: tuple[float, ...] = Field(
         (8.0, 40.0, 200.0),
         min_length=1,
@@ -82,7 +82,7 @@ def exact_heads(settings: LearnerSettings, kind: Kind, seed: int = 0) -> Method:
     >>> method = exact_heads(LearnerSettings(), "classification")
     >>> theta = method.grow(method.init(), [3, 3, 3], 2)
     >>> theta["w1"].shape, theta["w0"].shape
-    (torch.Size([5, 3, 32]), torch.Size([5, 17, 2]))
+    (torch.Size([5, 3, 32]), torch.Size([5, 25, 2]))
     """
     classify = kind == "classification"
     m, heads = settings.encoded + 1, len(settings.memories)
