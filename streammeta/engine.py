@@ -52,9 +52,9 @@ class MetaSettings(SegmentSettings, frozen=True, extra="forbid"):
     mode: Literal["sync", "background", "off"] = Field(
         "sync", description="In the step (repeatable), in a thread beside it (never stops polling), or not at all."
     )
-    every_events: int = Field(4, ge=1, description="Events and labels between two meta-updates while θ gains by them.")
+    every_events: int = Field(16, ge=1, description="Events and labels between two meta-updates while θ changes.")
     stretch: int = Field(
-        8, ge=1, le=1024, description="How many times longer that becomes while nothing changes; 1: it does not."
+        4, ge=1, le=1024, description="How many times longer that may become while the loss is steady; 1: not at all."
     )
     rate: float = Field(5e-3, gt=0, le=1, description="Step size of the outer Adam.")
 
@@ -122,8 +122,8 @@ class Engine:
     def step(self, events: Sequence[Event | Label]) -> list[Outcome]:
         """Predict, then learn; one outcome for each event or label, in the same order.
 
-        In meta mode "sync", θ is meta-updated in between, at counts of them that ``Rhythm`` sets. What cannot be used comes back with
-        ``rejected`` set to the reason, and changes nothing.
+        In meta mode "sync", θ is meta-updated in between, at counts of them that ``Rhythm`` sets. What cannot be used
+        comes back with ``rejected`` set to the reason, and changes nothing.
         """
         outcomes: list[Outcome | None] = [None] * len(events)
         begin = 0
