@@ -18,6 +18,7 @@ from streammeta.drift import Detectors, DriftSettings
 from streammeta.errors import EventError, SnapshotError
 from streammeta.event import Event, Label
 from streammeta.features import FeatureSpace
+from streammeta.handover import Handover, TaskParts
 from streammeta.labels import LabelSpace, Waiting, WaitingRoom
 from streammeta.meta import LearnerSettings, exact_heads, outer_step
 from streammeta.meta.base import Floats, Kind
@@ -28,6 +29,7 @@ from streammeta.shared import Shared, device
 from streammeta.snapshot import Snapshot
 from streammeta.taskrow import SUMMARY_COLUMNS, summarize, task_columns
 from streammeta.tasks import Column, MemorySettings, TaskKey, TaskTable
+from streammeta.weights import Weights
 
 __all__ = [
     "Engine",
@@ -222,8 +224,15 @@ class Engine:
 
     def _grow(self) -> None:
         """Make room for features and classes seen for the first time; nothing that was there changes."""
-        if not self._shared.grow(self._features.fan_in, self._labels.outputs):
-            return
+        if self._shared.grow(self._features.fan_in, self._labels.outputs):
+            self._widen()
+
+    def _fit(self) -> None:
+        """As ``_grow``, where features or classes came from another process."""
+        self._shared.grow(self._features.fan_in, self._labels.outputs)
+        self._widen()
+
+    def _widen(self) -> None:
         for name, column in self._columns().items():
             if column.shape != self._tasks.columns[name].shape[1:]:
                 self._tasks.widen(name, column.shape)
@@ -259,7 +268,7 @@ class Engine:
         self._shared.rescale(self._counts.seen, self._features.categories)
         if self._counts.seen % self._rhythm():
             return
-        if self.settings.meta.mode == "sync":
+        if self.settings.meta.mode == "sync" and not self._shared.follows:
             job = self.begin_meta_update()
             if job is not None:
                 self.finish_meta_update(job())
@@ -271,7 +280,8 @@ class Engine:
     def meta_due(self) -> bool:
         """Whether it is time to begin a meta-update in the background."""
         counts, meta = self._counts, self.settings.meta
-        return meta.mode == "background" and counts.seen - counts.meta_begun >= meta.every_events
+        leads = not self._shared.follows
+        return leads and meta.mode == "background" and counts.seen - counts.meta_begun >= meta.every_events
 
     def begin_meta_update(self) -> Callable[[], MetaResult] | None:
         """Draw episodes, and return the work to be done, which may run in another thread; None when there is nothing.
@@ -296,6 +306,8 @@ class Engine:
 
     def finish_meta_update(self, result: MetaResult) -> None:
         """Adopt the new θ, unless its numbers were not finite; φ of each task follows when it is next touched."""
+        if self._shared.follows:  # since this update began, another process has become the one that publishes θ
+            return
         if result.accepted:
             self._shared.adopt(result.step.state)
         else:
@@ -368,6 +380,75 @@ class Engine:
         except (KeyError, TypeError, ValueError, IndexError, AttributeError) as err:
             raise SnapshotError(f"the snapshot is damaged ({err!r}); restore it from a copy") from err
         return engine
+
+    def handover(self) -> Handover:
+        """What moves between processes: the tasks of each partition, and what all tasks share."""
+        parts = TaskParts(
+            fingerprint=_fingerprint(self.settings),
+            window=self.settings.memory.window,
+            tasks=self._tasks,
+            features=self._features,
+            labels=self._labels,
+            waiting=self._waiting,
+            detectors=self._detectors,
+            recent=self._recent,
+            widen=self._fit,
+        )
+        return Handover(parts)
+
+    def shared_weights(self) -> Weights:
+        """θ and all else that tasks share, for another process to go on with."""
+        header, arrays = self._shared.dump()
+        return Weights(
+            _fingerprint(self.settings),
+            self._features.slots,
+            self._features.width,
+            self._labels.classes,
+            {"seen": self._counts.seen, "meta_begun": self._counts.meta_begun},
+            random_state(self._random),
+            header,
+            arrays | (self._persistence.dump() if self._persistence else {}),
+        )
+
+    def follow(self, weights: Weights | None, *, lead: bool) -> bool:
+        """Go on with what another process published, and from now on publish it (lead) or only follow.
+
+        Args:
+            weights: what was published last; None: nothing yet.
+            lead: whether this engine is the one that changes θ from now on.
+
+        Returns:
+            False where this engine numbers its features or classes otherwise: then nothing was changed, and only a
+            fresh engine can take these weights.
+
+        Raises:
+            SnapshotError: the weights are of other settings, or damaged.
+        """
+        if weights is not None and not self._take_weights(weights):
+            return False
+        if lead:
+            self._shared.lead(self._counts.seen)
+        else:
+            self._shared.follow()
+        return True
+
+    def _take_weights(self, weights: Weights) -> bool:
+        check_fingerprint(weights.settings, _fingerprint(self.settings))
+        if not weights.extends(self._features.slots, self._labels.classes):
+            return False
+        try:
+            header = weights.shared | {"fan_in": [fan_in for *_, fan_in in weights.slots]}
+            self._shared.load(header, weights.arrays)
+            if self._persistence:
+                self._persistence.load(weights.arrays)
+            self._features.merge(weights.slots, weights.width)
+            self._labels.merge(weights.classes)
+            self._counts.seen, self._counts.meta_begun = weights.counts["seen"], weights.counts["meta_begun"]
+            self._random.bit_generator.state = random_from(weights.random)
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as err:
+            raise SnapshotError(f"the published weights are damaged ({err!r}); delete them to begin anew") from err
+        self._fit()
+        return True
 
     def close(self) -> None:
         """Let go of the spill."""

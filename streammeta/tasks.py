@@ -8,7 +8,7 @@ import sqlite3
 import tempfile
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -74,6 +74,7 @@ class TaskTable:
         self._rows: OrderedDict[TaskKey, int] = OrderedDict()
         self._free: list[int] = []
         self._spill = _Spill(settings.spill_directory)
+        self._touched: set[TaskKey] = set()
         self.columns = {name: np.zeros((0, *kind.shape), kind.dtype) for name, kind in self._kinds.items()}
 
     def __len__(self) -> int:
@@ -87,6 +88,7 @@ class TaskTable:
 
     def touch(self, key: TaskKey) -> tuple[int, bool]:
         """The row of a task, and whether the task is new; the row is now the most recently seen one."""
+        self._touched.add(key)
         row = self._rows.get(key)
         if row is not None:
             self._rows.move_to_end(key)
@@ -104,8 +106,33 @@ class TaskTable:
         while len(self._rows) > self._max_tasks:
             key, row = self._rows.popitem(last=False)
             self._spill.put(key, self._dump(row))
-            self._on_release(row)
-            self._free.append(row)
+            self._let_go(row)
+
+    def take_touched(self) -> set[TaskKey]:
+        """The tasks touched since this was last asked."""
+        touched, self._touched = self._touched, set()
+        return touched
+
+    def recall(self, key: TaskKey) -> int:
+        """The row of a task that is known, brought back from the spill if need be; this does not count as touched."""
+        row = self._rows.get(key)
+        if row is None:
+            row, _ = self.touch(key)
+            self._touched.discard(key)
+        return row
+
+    def place(self, keys: Sequence[TaskKey]) -> list[int]:
+        """Blank rows for tasks that come from elsewhere; not touched, and most recently seen in this order."""
+        for key in keys:
+            self._rows[key] = self._take_row()
+        return [self._rows[key] for key in keys]
+
+    def forget(self, partition: int) -> None:
+        """Drop every task of a partition: another process has it now."""
+        for key in [key for key in self._rows if key[0] == partition]:
+            self._let_go(self._rows.pop(key))
+        self._spill.forget(partition)
+        self._touched = {key for key in self._touched if key[0] != partition}
 
     def widen(self, name: str, shape: tuple[int, ...]) -> None:
         """Make the rows of a column larger; what was there keeps its place."""
@@ -148,6 +175,10 @@ class TaskTable:
     def close(self) -> None:
         """Let go of the spill."""
         self._spill.close()
+
+    def _let_go(self, row: int) -> None:
+        self._on_release(row)
+        self._free.append(row)
 
     def _take_row(self) -> int:
         if not self._free:
@@ -224,6 +255,13 @@ class _Spill:
         self._open().execute("DELETE FROM task WHERE partition = ? AND tag = ?", key)
         del self._keys[key]
         return data
+
+    def forget(self, partition: int) -> None:
+        gone = [key for key in self._keys if key[0] == partition]
+        if gone:
+            self._open().execute("DELETE FROM task WHERE partition = ?", (partition,))
+        for key in gone:
+            del self._keys[key]
 
     def items(self) -> Iterator[tuple[TaskKey, bytes]]:
         for key in list(self._keys):
