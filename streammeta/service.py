@@ -41,6 +41,8 @@ class Options:
     log_every_seconds: float = 10.0
     snapshot: Path | None = None  # the snapshot's file; None: no state is kept
     batch_events: int | None = None  # the engine gets a poll's events in batches of so many; None: all at once
+    name: str = "streammeta"  # the application's, for messages
+    frozen: bool = False  # θ and the normalization stay as they were published, where they were
     background_patience: float | None = None  # see MetaUpdates; None: the engine makes them in its own step
 
 
