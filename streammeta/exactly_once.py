@@ -121,6 +121,15 @@ class ExactlyOnce:
             self._metrics.rebalances.labels("revoked").inc()
             _log.info("partitions revoked", partitions=sorted(number for _, number in partitions))
 
+    def lost(self, partitions: Iterable[Partition]) -> None:
+        """Others had these partitions before we knew: nothing since the last commit may count. Called while polling."""
+        partitions = tuple(partitions)
+        for partition in partitions:
+            self._let_go(partition)
+        self._metrics.rebalances.labels("lost").inc()
+        numbers = sorted(number for _, number in partitions)
+        raise TransactionError(f"partitions {numbers} were taken from us while we were silent; others go on with them")
+
     def assigned(self, partitions: Iterable[Partition]) -> None:
         """Partitions are ours from now on; nothing of them may come before they are restored. Called while polling."""
         partitions = tuple(partitions)
@@ -137,7 +146,7 @@ class ExactlyOnce:
         wait = min(wait, max(0.0, self._save_at - self._clock())) if self._changed else wait
         self._take(self._source.poll(self._options.poll_records, wait))
         self._health.turned()
-        if self._clock() >= self._save_at:
+        if self._clock() >= self._save_at and self._source.settled:
             self._commit()
         self._look()
 

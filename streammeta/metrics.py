@@ -114,7 +114,7 @@ class Metrics:
         self.rebalances = Counter(
             "streammeta_rebalances_total", "Times that partitions came or went.", ["kind"], registry=registry
         )
-        for kind in ("assigned", "revoked"):
+        for kind in ("assigned", "revoked", "lost"):
             self.rebalances.labels(kind)
         self.restore_seconds = Histogram(
             "streammeta_restore_seconds",

@@ -8,7 +8,17 @@ from streammeta.engine import Outcome, Signal
 from streammeta.event import Event, Record
 from streammeta.transport.base import Message
 
-__all__ = ["CHANNELS", "DEAD_LETTERS", "PREDICTIONS", "SIGNALS", "STATE", "WEIGHTS", "dead_letter", "messages"]
+__all__ = [
+    "CHANNELS",
+    "DEAD_LETTERS",
+    "PREDICTIONS",
+    "SIGNALS",
+    "STATE",
+    "TABLES",
+    "WEIGHTS",
+    "dead_letter",
+    "messages",
+]
 
 PREDICTIONS = "predictions"
 SIGNALS = "signals"
@@ -16,6 +26,7 @@ DEAD_LETTERS = "dead-letters"
 STATE = "state"
 WEIGHTS = "weights"
 CHANNELS = (PREDICTIONS, SIGNALS, DEAD_LETTERS)
+TABLES = (STATE, WEIGHTS)
 
 _JSON = msgspec.json.Encoder()
 

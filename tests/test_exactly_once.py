@@ -78,7 +78,10 @@ class Worker:
             health=Health(clock),
             clock=clock,
         )
-        self.member = MemoryMember(log, name, on_revoked=self.service.revoked, on_assigned=self.service.assigned)
+        running = self.service
+        self.member = MemoryMember(
+            log, name, on_revoked=running.revoked, on_assigned=running.assigned, on_lost=running.lost
+        )
 
     def run(self) -> None:
         self.service.run(self.member, threading.Event())

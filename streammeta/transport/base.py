@@ -83,6 +83,10 @@ class GroupSource(Source, Protocol):
     def member(self) -> object:
         """Who we are in the group now: by this a `Ledger` proves that the partitions are still ours."""
 
+    @property
+    def settled(self) -> bool:
+        """Whether the group is at rest; while it shares out partitions, a commit may come too late."""
+
     def pause(self, partitions: Collection[Partition]) -> None:
         """Hand out nothing of these partitions until ``resume``; in ``on_assigned``, for those that come."""
 

@@ -151,10 +151,17 @@ class MemoryMember:
     """A source that is a member of the log's group."""
 
     def __init__(
-        self, log: MemoryLog, name: str, *, on_revoked: OnPartitions, on_assigned: OnPartitions, closed: bool = True
+        self,
+        log: MemoryLog,
+        name: str,
+        *,
+        on_revoked: OnPartitions,
+        on_assigned: OnPartitions,
+        on_lost: OnPartitions,
+        closed: bool = True,
     ) -> None:
         self._log, self._name, self._closed = log, name, closed
-        self._on_revoked, self._on_assigned = on_revoked, on_assigned
+        self._on_revoked, self._on_assigned, self._on_lost = on_revoked, on_assigned, on_lost
         self._epoch = log.join(name)
         self._next: dict[Partition, int] = {}
         self._paused: set[Partition] = set()
@@ -205,6 +212,11 @@ class MemoryMember:
         """Our name, and the epoch in which we joined."""
         return self._name, self._epoch
 
+    @property
+    def settled(self) -> bool:
+        """Always: here partitions move in no time."""
+        return True
+
     def pause(self, partitions: Collection[Partition]) -> None:
         """Hand out nothing of these."""
         self._paused |= set(partitions)
@@ -223,7 +235,7 @@ class MemoryMember:
             lost = list(self._next)
             try:
                 if lost:
-                    self._on_revoked(lost)
+                    self._on_lost(lost)
             finally:
                 self._next.clear()
                 self._epoch = self._log.join(self._name)
