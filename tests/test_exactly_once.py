@@ -144,7 +144,7 @@ def tasks_of(log: MemoryLog, settings: EngineSettings = SMALL) -> dict[tuple[int
             pass
     for key, row in engine._tasks.rows():
         columns = {name: column[row].tobytes() for name, column in engine._tasks.columns.items()}
-        del columns["touched"]  # how often seen since φ was last derived: no part of what it is
+        del columns["rest"]  # how long until φ may be derived again: no part of what it is
         found[key] = (columns, engine._detectors.dump(row), sorted(engine._waiting._pages.get(key, {})))
     return found
 
