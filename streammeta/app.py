@@ -18,12 +18,13 @@ from pydantic import ValidationError
 
 from streammeta.config import Settings
 from streammeta.engine import Engine, EngineSettings, Kind, TaskSummary
-from streammeta.errors import ConfigError, EventError, SnapshotError
+from streammeta.errors import ConfigError, EventError, SnapshotError, TransportError
 from streammeta.event import Decoder, Event, LabelValue, Origin, Record
 from streammeta.exactly_once import ExactlyOnce
 from streammeta.http import Health, HttpServer
 from streammeta.metrics import Metrics
 from streammeta.report import Figures, Tally, facts
+from streammeta.restoration import Restoration
 from streammeta.result import CHANNELS, STATE, TABLES, WEIGHTS
 from streammeta.service import Options, Service, Summary
 from streammeta.snapshot import Snapshot, read_snapshot
@@ -38,6 +39,7 @@ __all__ = [
     "ChosenKind",
     "choose_kind",
     "inspect",
+    "inspect_service",
     "replay",
     "serve",
     "settled",
@@ -55,6 +57,7 @@ _log = structlog.get_logger(__name__)
 _REPLAY_RECORDS = 256  # at a time: no prediction depends on it, and whoever watches sees more
 _TRANSACTION_SECONDS = 30.0  # beside two intervals; a transaction that is open for longer is aborted by the broker
 _PATIENCE = 1.0  # while records wait, at most half of the time goes into waiting for meta-updates
+_INSPECT_POLL_SECONDS, _INSPECT_SECONDS = 0.2, 300.0
 _MOST_CLASSES = 50  # whole numbers with more distinct values are taken for a regression target
 
 
@@ -188,6 +191,30 @@ def inspect(path: Path) -> list[TaskSummary]:
     snapshot, _ = found
     with closing(Engine.restore(_settings_of(snapshot), snapshot)) as engine:
         return engine.tasks()
+
+
+def inspect_service(settings: Settings) -> list[TaskSummary]:
+    """Every task of the service with these settings, as its changelog has them now: `streammeta inspect`.
+
+    Raises:
+        TransportError: the broker or the changelog cannot be read.
+        SnapshotError: a task cannot be read, or was written under other settings.
+    """
+    name, kafka = settings.app.name, settings.kafka
+    topic = f"{name}-{STATE}"
+    found: list[TaskSummary] = []
+    with closing(KafkaTables(kafka, {STATE: topic})) as tables:
+        for partition in range(ensure_topics(kafka, topic, ())):
+            with closing(Engine(settings.engine())) as engine:
+                restoration, handover = Restoration(tables, name, partition), engine.handover()
+                deadline = time.monotonic() + _INSPECT_SECONDS
+                while not restoration.take(handover, inf, time.monotonic):
+                    for row in tables.poll(_INSPECT_POLL_SECONDS):
+                        restoration.read(row)
+                    if time.monotonic() > deadline:
+                        raise TransportError(f"{topic}/{partition}: not read to its end within {_INSPECT_SECONDS:g} s")
+                found += engine.tasks()
+    return found
 
 
 @contextmanager

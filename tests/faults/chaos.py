@@ -133,6 +133,7 @@ class Chaos:
         self._report = Report(plan.seed)
         self._workers: list[_Worker] = []
         self._killed = 0
+        self._broker_back = -1e9  # when it was disturbed last
 
     def run(self) -> Report:
         plan, name = self._plan, self._name
@@ -226,6 +227,9 @@ class Chaos:
         for worker in list(self._workers):
             if worker.process.poll() is not None:
                 self._workers.remove(worker)
+                if worker.process.returncode == 1 and self._at() < self._broker_back + 30:
+                    self._killed -= worker.point is not None  # it could not even start without a broker
+                    continue
                 assert worker.process.returncode == -signal.SIGKILL, f"worker ended by itself:\n{worker.tail()}"
                 self._report.kills.append((self._at(), worker.point or "?"))
             elif worker.point and time.monotonic() - worker.begun > 40:  # it never came to its point
@@ -249,6 +253,7 @@ class Chaos:
         else:
             self._broker.kill()
             self._broker.start()
+        self._broker_back = self._at()
 
     def _await_the_end(self) -> None:
         deadline = time.monotonic() + PATIENCE
