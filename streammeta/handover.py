@@ -126,6 +126,7 @@ class Handover:
             if key.kind == "task":
                 head = decode(Head, value, f"{at}, task {key.tag[:100]!r}")
                 heads.setdefault(head.schema, []).append((key.tag, head))
+        self._parts.tasks.reserve(sum(map(len, heads.values())))
         done = 0
         for id_, tasks in heads.items():
             for chunk in _chunks(tasks):

@@ -121,11 +121,19 @@ class TaskTable:
             self._touched.discard(key)
         return row
 
+    def reserve(self, count: int) -> None:
+        """Make room for so many more tasks at once, or for as many as stay in memory."""
+        missing = min(count, self._max_tasks) - len(self._free)
+        if missing > 0:
+            self._grow(missing)
+
     def place(self, keys: Sequence[TaskKey]) -> list[int]:
         """Blank rows for tasks that come from elsewhere; not touched, and most recently seen in this order."""
-        for key in keys:
-            self._rows[key] = self._take_row()
-        return [self._rows[key] for key in keys]
+        rows = [self._free_row() for _ in keys]
+        for name, kind in self._kinds.items():
+            self.columns[name][rows] = kind.blank
+        self._rows.update(zip(keys, rows, strict=True))
+        return rows
 
     def forget(self, partition: int) -> None:
         """Drop every task of a partition: another process has it now."""
@@ -181,18 +189,23 @@ class TaskTable:
         self._free.append(row)
 
     def _take_row(self) -> int:
-        if not self._free:
-            old = len(next(iter(self.columns.values())))
-            new = max(16, old * 2)
-            for name, kind in self._kinds.items():
-                grown = np.zeros((new, *kind.shape), kind.dtype)  # zeros cost no memory until they are written
-                grown[:old] = self.columns[name]
-                self.columns[name] = grown
-            self._free = list(range(new - 1, old - 1, -1))
-        row = self._free.pop()
+        row = self._free_row()
         for name, kind in self._kinds.items():
             self.columns[name][row] = kind.blank
         return row
+
+    def _free_row(self) -> int:
+        if not self._free:
+            self._grow(max(16, len(next(iter(self.columns.values())))))
+        return self._free.pop()
+
+    def _grow(self, more: int) -> None:
+        old = len(next(iter(self.columns.values())))
+        for name, kind in self._kinds.items():
+            grown = np.zeros((old + more, *kind.shape), kind.dtype)  # zeros cost no memory until they are written
+            grown[:old] = self.columns[name]
+            self.columns[name] = grown
+        self._free = [*range(old + more - 1, old - 1, -1), *self._free]
 
     def _dump(self, row: int) -> bytes:
         columns = {name: (list(kind.shape), self.columns[name][row].tobytes()) for name, kind in self._kinds.items()}

@@ -10,6 +10,7 @@ import re
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
+from itertools import chain
 from typing import Any, Final
 
 import structlog
@@ -41,6 +42,7 @@ _FATAL: Final = (
 _BACKOFF_MS: Final = 10  # the default, 100 ms, is the tail of every transaction's latency
 _ONGOING: Final = "Ongoing"
 _CLOSE_SECONDS: Final = 1.0
+_OVERHEAD: Final = 1024  # of a batch with one message
 
 
 def transactional_id(name: str, member: str) -> str:
@@ -102,14 +104,39 @@ class KafkaLedger:
             return
         producer = self._begun()
         try:
+            groups: dict[TopicPartition, list[Message]] = {}
             for message in messages:
-                topic, headers = self._topics[message.channel], list(message.headers)
-                at = None if message.channel in self._by_key else message.partition
-                producer.send(topic, message.value, message.key, headers, at)
+                topic = self._topics[message.channel]
+                if message.partition is None or message.channel in self._by_key:
+                    producer.send(topic, message.value, message.key, list(message.headers))
+                else:
+                    groups.setdefault(TopicPartition(topic, message.partition), []).append(message)
+            for at, group in groups.items():
+                self._append(at, group)
+            producer._sender.wakeup()
         except KafkaError as err:
             raise self._failure(err) from err
         except ValueError as err:  # a partition that the topic does not have
             raise TransportError(f"{self._where}: {err}; topics must have as many partitions as the input") from err
+
+    def _append(self, at: TopicPartition, messages: Sequence[Message]) -> None:
+        """As the producer's own ``send``, for many messages to one partition at a third of the cost."""
+        producer, now, stamp = self._producer, time.monotonic(), int(time.time() * 1000)
+        if at.partition not in (producer.partitions_for(at.topic) or ()):
+            raise ValueError(f"topic {at.topic!r} has no partition {at.partition}")
+        producer._transaction_manager.maybe_add_partition_to_transaction(at)
+        accumulator, most = producer._accumulator, self._settings.max_message_bytes
+        rest = iter(messages)
+        for message in rest:
+            # beginning a batch is the client's business, and so is one that is full
+            accumulator.append(at, stamp, message.key, _within(message, most), list(message.headers), now=now)
+            with accumulator._tp_lock(at):
+                batches = accumulator._batches[at]
+                for following in rest:
+                    value, headers = _within(following, most), list(following.headers)
+                    if not batches or batches[-1].try_append(stamp, following.key, value, headers, now=now) is None:
+                        rest = chain((following,), rest)
+                        break
 
     def commit(self, positions: Positions, member: object) -> None:
         """End the transaction, with the offsets, and wait until it is known how.
@@ -258,6 +285,13 @@ class KafkaLedger:
         finally:
             _end(producer)
         _log.info("ended the transaction of a lost member", member=name, seconds=round(time.monotonic() - begun, 2))
+
+
+def _within(message: Message, most: int) -> bytes | None:
+    size = len(message.value or b"") + len(message.key or b"") + sum(len(told) for _, told in message.headers)
+    if size > most - _OVERHEAD:
+        raise MessageSizeTooLargeError(f"a message of {size} bytes; raise [kafka] max_message_bytes, now {most}")
+    return message.value
 
 
 def _end(producer: Any) -> None:  # noqa: ANN401 (kafka-python has no types)

@@ -332,7 +332,7 @@ class _Worker:
     def stop(self) -> None:
         self.process.send_signal(signal.SIGTERM)
         status = self.process.wait(PATIENCE)
-        assert status in (0, -signal.SIGKILL), f"ended with {status}:\n{self.tail()}"
+        assert status in (0, -signal.SIGKILL, -signal.SIGTERM), f"ended with {status}:\n{self.tail()}"
 
     def tail(self) -> str:
         return self._log.read_text(errors="replace")[-3000:]
