@@ -445,7 +445,7 @@ class Engine:
             self._labels.merge(weights.classes)
             self._counts.seen, self._counts.meta_begun = weights.counts["seen"], weights.counts["meta_begun"]
             self._random.bit_generator.state = random_from(weights.random)
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as err:
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError, ArithmeticError) as err:
             raise SnapshotError(f"the published weights are damaged ({err!r}); delete them to begin anew") from err
         self._fit()
         return True

@@ -126,7 +126,8 @@ class Shared:
         y_shift, y_spread = header["y_affine"]
         shift, gain = arrays["scaling.shift"].copy(), arrays["scaling.gain"].copy()
         self.scaling = self.scaling._replace(shift=shift, gain=gain, y_shift=y_shift, y_spread=y_spread)
-        self._compile()
+        with np.errstate(over="raise", invalid="raise"):
+            self._compile()
 
     def _grown(self, state: MetaState) -> MetaState:
         return grow_outer(state, self._method.grow(state.theta, self._fan_in, self._outputs))
