@@ -5,7 +5,7 @@ BIN := .venv/bin
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
-.PHONY: help setup lock demo test lint types imports unit broker bench clean
+.PHONY: help setup lock demo test lint types imports unit broker bench chaos fuzz clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -50,6 +50,12 @@ unit: setup
 
 broker: setup  ## a real Apache Kafka on localhost:9092 until Ctrl-C, for trying the service by hand
 	$(BIN)/python -m deploy.broker --port 9092
+
+chaos: setup  ## exactly once, the long form (20 minutes): 100,000 events, 30 SIGKILLs, members and broker come and go
+	$(BIN)/python -m tests.faults.chaos --events 100000 --rate 150 --kills 30
+
+fuzz: setup  ## a million mutated records on every decoder of what comes from a topic (an hour)
+	$(BIN)/python -m tests.faults.mutations --records 1000000
 
 clean:  ## remove what setup and tests made
 	rm -rf .venv .tools .broker .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

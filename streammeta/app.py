@@ -1,9 +1,10 @@
 """What the commands do, for Python too: serve a topic, replay a file."""
 
-import fcntl
+import gc
 import signal
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
@@ -18,22 +19,28 @@ from pydantic import ValidationError
 
 from streammeta.config import Settings
 from streammeta.engine import Engine, EngineSettings, Kind, TaskSummary
-from streammeta.errors import ConfigError, EventError, SnapshotError
+from streammeta.errors import ConfigError, EventError, SnapshotError, TransportError
 from streammeta.event import Decoder, Event, LabelValue, Origin, Record
+from streammeta.exactly_once import ExactlyOnce
 from streammeta.http import Health, HttpServer
 from streammeta.metrics import Metrics
 from streammeta.report import Figures, Tally, facts
-from streammeta.result import CHANNELS
-from streammeta.service import Observe, Options, Service, Summary, restore
+from streammeta.restoration import Restoration
+from streammeta.result import CHANNELS, STATE, TABLES, WEIGHTS
+from streammeta.service import Options, Service, Summary
 from streammeta.snapshot import Snapshot, read_snapshot
 from streammeta.transport.base import Sink, Source
-from streammeta.transport.kafka import KafkaSink, KafkaSource, ensure_topics
+from streammeta.transport.kafka import KafkaSource, ensure_topics
+from streammeta.transport.kafka_ledger import KafkaLedger
+from streammeta.transport.kafka_tables import KafkaTables
+from streammeta.turn import Observe
 
 __all__ = [
     "ORDERS",
     "ChosenKind",
     "choose_kind",
     "inspect",
+    "inspect_service",
     "replay",
     "serve",
     "settled",
@@ -49,7 +56,9 @@ ORDERS: dict[str, Callable[[TaskSummary], float]] = {
 }
 _log = structlog.get_logger(__name__)
 _REPLAY_RECORDS = 256  # at a time: no prediction depends on it, and whoever watches sees more
+_TRANSACTION_SECONDS = 30.0  # beside two intervals; a transaction that is open for longer is aborted by the broker
 _PATIENCE = 1.0  # while records wait, at most half of the time goes into waiting for meta-updates
+_INSPECT_POLL_SECONDS, _INSPECT_SECONDS = 0.2, 300.0
 _MOST_CLASSES = 50  # whole numbers with more distinct values are taken for a regression target
 
 
@@ -59,35 +68,59 @@ def snapshot_path(directory: Path) -> Path:
 
 
 def serve(settings: Settings, stop: threading.Event) -> Summary:
-    """Consume the input topic until ``stop`` is set: `streammeta run`.
+    """Consume the input topic until ``stop`` is set, exactly once: `streammeta run`.
 
     Raises:
         ConfigError: it cannot start with these settings.
         TransportError: the broker, a topic or the port cannot be used.
-        SnapshotError: the saved state cannot be read, or written.
+        SnapshotError: the saved state cannot be read.
     """
     settings = _in_background(settings)
     warm_up(settings.app.kind)
+    gc.collect()
+    gc.freeze()  # a third of a million objects of the libraries, which each full collection would look at
     metrics, health = Metrics(CollectorRegistry()), Health(time.monotonic)
-    name, topic, directory = settings.app.name, settings.input.topic, settings.state.directory
-    snapshot = None if directory is None else snapshot_path(directory)
+    name, topic, kafka = settings.app.name, settings.input.topic, settings.kafka
+    member = kafka.group_instance_id or uuid.uuid4().hex
     with ExitStack() as stack:
         if settings.http.enabled:
             server = stack.enter_context(HttpServer(settings.http.host, settings.http.port, metrics.registry, health))
             _log.info("serving metrics", url=server.url)
-        if directory is not None:
-            stack.enter_context(_owned(directory))
-        engine, positions = restore(settings.engine(), snapshot)
-        stack.callback(engine.close)
-        outputs = {channel: f"{name}-{channel}" for channel in CHANNELS}
-        ensure_topics(settings.kafka, topic, list(outputs.values()))
-        sink = stack.enter_context(closing(KafkaSink(settings.kafka, outputs)))
-        options = _options(settings, snapshot)
-        service = Service(engine, sink, decoder=_decoder(settings), options=options, metrics=metrics, health=health)
-        source = KafkaSource(settings.kafka, topic, name, on_revoked=service.revoked, on_assigned=service.assigned)
+        outputs, tables = _topics(name, CHANNELS), _topics(name, TABLES)
+        partitions = ensure_topics(kafka, topic, list(outputs.values()), {tables[STATE]: None, tables[WEIGHTS]: 1})
+        ledger = KafkaLedger(
+            kafka,
+            outputs | tables,
+            partitions=partitions,
+            tables=TABLES,
+            name=name,
+            member=member,
+            group=kafka.group_id or name,
+            timeout_seconds=_TRANSACTION_SECONDS + 2 * settings.state.every_seconds,
+        )
+        stack.enter_context(closing(ledger))
+        service = ExactlyOnce(
+            lambda: Engine(settings.engine()),
+            ledger,
+            stack.enter_context(closing(KafkaTables(kafka, tables))),
+            decoder=_decoder(settings),
+            options=_options(settings),
+            metrics=metrics,
+            health=health,
+        )
+        source = KafkaSource(
+            kafka,
+            topic,
+            name,
+            on_revoked=service.revoked,
+            on_assigned=service.assigned,
+            on_lost=service.lost,
+            on_lost_offset=settings.input.on_lost_offset,
+            member=member,
+        )
         stack.enter_context(closing(source))
-        _log.info("started", topic=topic, group=name, kind=settings.app.kind, snapshot=str(snapshot))
-        summary = service.run(source, stop, positions)
+        _log.info("started", topic=topic, group=kafka.group_id or name, member=member, kind=settings.app.kind)
+        summary = service.run(source, stop)
     _log.info("stopped", records=summary.records, rejected=summary.rejected, seconds=round(summary.seconds, 1))
     return summary
 
@@ -133,7 +166,7 @@ def replay(
             engine,
             sink,
             decoder=Decoder(max_record_bytes=settings.input.max_record_bytes),
-            options=replace(_options(settings, None), poll_records=_REPLAY_RECORDS),
+            options=replace(_options(settings), poll_records=_REPLAY_RECORDS),
             metrics=metrics or Metrics(CollectorRegistry()),
             health=health or Health(time.monotonic),
             observers=(tally.add, *observers),
@@ -157,10 +190,34 @@ def inspect(path: Path) -> list[TaskSummary]:
     file = snapshot_path(path) if path.is_dir() else path
     found = read_snapshot(file)
     if found is None:
-        raise SnapshotError(f"{file}: no snapshot there; wanted what `streammeta run` writes to [state] directory")
+        raise SnapshotError(f"{file}: no snapshot there; wanted a snapshot's file, or the directory it lies in")
     snapshot, _ = found
     with closing(Engine.restore(_settings_of(snapshot), snapshot)) as engine:
         return engine.tasks()
+
+
+def inspect_service(settings: Settings) -> list[TaskSummary]:
+    """Every task of the service with these settings, as its changelog has them now: `streammeta inspect`.
+
+    Raises:
+        TransportError: the broker or the changelog cannot be read.
+        SnapshotError: a task cannot be read, or was written under other settings.
+    """
+    name, kafka = settings.app.name, settings.kafka
+    topic = f"{name}-{STATE}"
+    found: list[TaskSummary] = []
+    with closing(KafkaTables(kafka, {STATE: topic})) as tables:
+        for partition in range(ensure_topics(kafka, topic, ())):
+            with closing(Engine(settings.engine())) as engine:
+                restoration, handover = Restoration(tables, name, partition), engine.handover()
+                deadline = time.monotonic() + _INSPECT_SECONDS
+                while not restoration.take(handover, inf, time.monotonic):
+                    for row in tables.poll(_INSPECT_POLL_SECONDS):
+                        restoration.read(row)
+                    if time.monotonic() > deadline:
+                        raise TransportError(f"{topic}/{partition}: not read to its end within {_INSPECT_SECONDS:g} s")
+                found += engine.tasks()
+    return found
 
 
 @contextmanager
@@ -285,30 +342,17 @@ def _decoder(settings: Settings) -> Decoder:
     )
 
 
-def _options(settings: Settings, snapshot: Path | None) -> Options:
+def _topics(name: str, channels: Iterable[str]) -> dict[str, str]:
+    return {channel: f"{name}-{channel}" for channel in channels}
+
+
+def _options(settings: Settings) -> Options:
     background = settings.meta.mode == "background"
     return Options(
         poll_records=settings.input.max_poll_records,
         save_every_seconds=settings.state.every_seconds,
-        snapshot=snapshot,
+        name=settings.app.name,
+        frozen=settings.state.frozen,
         batch_events=settings.meta.every_events if background else None,
         background_patience=_PATIENCE if background else None,
     )
-
-
-@contextmanager
-def _owned(directory: Path) -> Iterator[None]:
-    """Hold a state directory: two services that write one snapshot would undo each other's work."""
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        lock = (directory / "lock").open("w")
-    except OSError as err:
-        raise ConfigError(f"[state] directory {directory}: cannot be written ({err}); name another") from err
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as err:
-            raise ConfigError(
-                f"[state] directory {directory}: another streammeta works there; give each process its own"
-            ) from err
-        yield

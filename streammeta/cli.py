@@ -191,15 +191,19 @@ def play_(
 
 @app.command()
 def inspect(
-    snapshot: Annotated[Path, typer.Argument(help="A snapshot, or the state directory it lies in.")],
+    snapshot: Annotated[
+        Path | None, typer.Argument(help="A snapshot's file; without it, the service's own tasks, from Kafka.")
+    ] = None,
     sort: Annotated[
         Literal["error", "age", "drift"], typer.Option(help="Worst, oldest or last drifted first.")
     ] = "error",
     limit: Annotated[int, typer.Option(min=0, help="Show so many tasks; 0: all.")] = 20,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON, for other programs.")] = False,
+    config: _Config = None,
 ) -> None:
-    """List a snapshot's tasks: how old they are, how wrong their predictions are, when they last drifted."""
-    every = sorted(commands.inspect(snapshot), key=commands.ORDERS[sort], reverse=True)
+    """List the tasks of a service: how old they are, how wrong their predictions are, when they last drifted."""
+    found = commands.inspect_service(load(config)) if snapshot is None else commands.inspect(snapshot)
+    every = sorted(found, key=commands.ORDERS[sort], reverse=True)
     tasks = every[: limit or None]
     if as_json:
         typer.echo(json.dumps([report.task_figures(task) for task in tasks]))

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias, get_args
 
-from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator
+from pydantic import BaseModel, Field, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
@@ -24,7 +24,7 @@ from streammeta.event import TaskFrom
 from streammeta.log import LogFormat, LogLevel
 from streammeta.meta import LearnerSettings
 from streammeta.tasks import MemorySettings
-from streammeta.transport.kafka import KafkaSettings
+from streammeta.transport.kafka import KafkaSettings, OnLostOffset
 
 __all__ = [
     "AppSettings",
@@ -49,7 +49,8 @@ class AppSettings(BaseModel, frozen=True, extra="forbid"):
     name: str = Field(
         "streammeta",
         pattern=r"^[a-zA-Z0-9][a-zA-Z0-9._-]{0,199}$",
-        description="Names the consumer group and the topics NAME-predictions, NAME-signals and NAME-dead-letters.",
+        description="Names the consumer group and the topics NAME-predictions, NAME-signals, NAME-dead-letters, "
+        "NAME-state and NAME-weights.",
     )
     kind: Kind = Field("classification", description='What is predicted: "classification" or "regression".')
     seed: int = Field(0, ge=0, lt=2**31, description="Fixes every random choice.")
@@ -65,22 +66,24 @@ class InputSettings(BaseModel, frozen=True, extra="forbid"):
     task_header: str = Field("task", min_length=1, description='The header\'s name, when task_from = "header".')
     max_record_bytes: int = Field(262_144, ge=64, description="Longer records go to the dead letters unread.")
     max_poll_records: int = Field(1_000, ge=1, le=100_000, description="Records taken in one turn of the loop.")
+    on_lost_offset: OnLostOffset = Field(
+        "stop",
+        description='Where the committed offset is no more in the topic: "stop", or go on at "earliest" or "latest".',
+    )
 
 
 class StateSettings(BaseModel, frozen=True, extra="forbid"):
-    """Where what was learned is kept."""
+    """How what was learned is kept: in the compacted topics NAME-state and NAME-weights."""
 
-    directory: Path | None = Field(
-        Path("snapshots"), description='Holds the snapshot that a restart goes on from; "" keeps none.'
-    )
     every_seconds: float = Field(
-        10.0, gt=0, le=3600, description="Time between two commits (flush, snapshot, offsets)."
+        1.0,
+        gt=0,
+        le=300,
+        description="Time between two commits; results are visible to others after it, and a crash repeats so much.",
     )
-
-    @field_validator("directory", mode="before")
-    @classmethod
-    def _empty_is_none(cls, value: object) -> object:
-        return None if value == "" else value
+    frozen: bool = Field(
+        default=False, description="Whether θ and the normalization stay as NAME-weights has them; tasks still learn."
+    )
 
 
 class HttpSettings(BaseModel, frozen=True, extra="forbid"):

@@ -6,10 +6,11 @@ same task, never on how events were grouped into batches; nothing uses a label b
 restored engine goes on as if nothing had happened.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 from pydantic import BaseModel, Field
 
 from streammeta.buffer import RecentRows, SegmentSettings, draw_episodes, windows
@@ -18,6 +19,7 @@ from streammeta.drift import Detectors, DriftSettings
 from streammeta.errors import EventError, SnapshotError
 from streammeta.event import Event, Label
 from streammeta.features import FeatureSpace
+from streammeta.handover import Handover, TaskParts
 from streammeta.labels import LabelSpace, Waiting, WaitingRoom
 from streammeta.meta import LearnerSettings, exact_heads, outer_step
 from streammeta.meta.base import Floats, Kind
@@ -29,6 +31,7 @@ from streammeta.shared import Shared, device
 from streammeta.snapshot import Snapshot
 from streammeta.taskrow import SUMMARY_COLUMNS, summarize, task_columns
 from streammeta.tasks import Column, MemorySettings, TaskKey, TaskTable
+from streammeta.weights import Weights
 
 __all__ = [
     "Engine",
@@ -43,6 +46,7 @@ __all__ = [
 ]
 
 _HOUSEKEEPING_EVENTS = 1024  # how often the spill is looked after where meta-updates do not set the rhythm
+_SHARED_COUNTS = ("seen", "next_look", "meta_begun")  # by which θ's next change is due
 _REBUILD_SHARE = 16  # a window of n events is rebuilt at most once in n / 16 events of its task
 
 
@@ -226,8 +230,15 @@ class Engine:
 
     def _grow(self) -> None:
         """Make room for features and classes seen for the first time; nothing that was there changes."""
-        if not self._shared.grow(self._features.fan_in, self._labels.outputs):
-            return
+        if self._shared.grow(self._features.fan_in, self._labels.outputs):
+            self._widen()
+
+    def _fit(self) -> None:
+        """As ``_grow``, where features or classes came from another process."""
+        self._shared.grow(self._features.fan_in, self._labels.outputs)
+        self._widen()
+
+    def _widen(self) -> None:
         for name, column in self._columns().items():
             if column.shape != self._tasks.columns[name].shape[1:]:
                 self._tasks.widen(name, column.shape)
@@ -259,7 +270,7 @@ class Engine:
         self._shared.rescale(counts.seen, self._features.categories)
         if counts.seen < counts.next_look:
             return
-        if self.settings.meta.mode == "sync":
+        if self.settings.meta.mode == "sync" and not self._shared.follows:
             job = self.begin_meta_update()
             if job is not None:
                 self.finish_meta_update(job())
@@ -276,8 +287,12 @@ class Engine:
     @property
     def meta_due(self) -> bool:
         """Whether it is time to begin a meta-update in the background."""
-        counts = self._counts
-        return self.settings.meta.mode == "background" and counts.seen - counts.meta_begun >= self._rhythm.interval
+        counts, leads = self._counts, not self._shared.follows
+        return (
+            leads
+            and self.settings.meta.mode == "background"
+            and counts.seen - counts.meta_begun >= self._rhythm.interval
+        )
 
     def begin_meta_update(self) -> Callable[[], MetaResult] | None:
         """Draw episodes, and return the work to be done, which may run in another thread; None when there is nothing.
@@ -302,6 +317,8 @@ class Engine:
 
     def finish_meta_update(self, result: MetaResult) -> None:
         """Adopt the new θ, unless its numbers were not finite; φ of each task follows when it is next touched."""
+        if self._shared.follows:  # since this update began, another process has become the one that publishes θ
+            return
         self._rhythm.tell(result.loss)
         if result.accepted:
             self._shared.adopt(result.step.state)
@@ -345,12 +362,11 @@ class Engine:
             "waiting": self._waiting.dump(),
             "recent": self._recent.dump(place),
             "random": random_state(self._random),
-            "rhythm": self._rhythm.dump(),
             "shared": shared,
             "tasks": tasks,
             "spilled": len(tasks) - len(place),
         }
-        return Snapshot(header, arrays | (self._persistence.dump() if self._persistence else {}))
+        return Snapshot(header, arrays | self._common())
 
     @classmethod
     def restore(cls, settings: EngineSettings, snapshot: Snapshot) -> "Engine":
@@ -366,10 +382,8 @@ class Engine:
             engine._features.load(header["features"])
             engine._labels.load(header["classes"])
             engine._waiting.load(header["waiting"])
-            engine._rhythm.load(header["rhythm"])
             engine._shared.load(header["shared"], snapshot.arrays)
-            if engine._persistence:
-                engine._persistence.load(snapshot.arrays)
+            engine._load_common(snapshot.arrays)
             for name, column in engine._columns().items():
                 engine._tasks.widen(name, column.shape)
             engine._recent.load(header["recent"], engine._tasks.restore(header["tasks"], header["spilled"]))
@@ -378,9 +392,87 @@ class Engine:
             raise SnapshotError(f"the snapshot is damaged ({err!r}); restore it from a copy") from err
         return engine
 
+    def handover(self) -> Handover:
+        """What moves between processes: the tasks of each partition, and what all tasks share."""
+        parts = TaskParts(
+            fingerprint=_fingerprint(self.settings),
+            window=self.settings.memory.window,
+            tasks=self._tasks,
+            features=self._features,
+            labels=self._labels,
+            waiting=self._waiting,
+            detectors=self._detectors,
+            recent=self._recent,
+            widen=self._fit,
+        )
+        return Handover(parts)
+
+    def shared_weights(self) -> Weights:
+        """θ and all else that tasks share, for another process to go on with."""
+        header, arrays = self._shared.dump()
+        return Weights(
+            _fingerprint(self.settings),
+            self._features.slots,
+            self._features.width,
+            self._labels.classes,
+            {name: getattr(self._counts, name) for name in _SHARED_COUNTS},
+            random_state(self._random),
+            header,
+            arrays | self._common(),
+        )
+
+    def follow(self, weights: Weights | None, *, lead: bool) -> bool:
+        """Go on with what another process published, and from now on publish it (lead) or only follow.
+
+        Args:
+            weights: what was published last; None: nothing yet.
+            lead: whether this engine is the one that changes θ from now on.
+
+        Returns:
+            False where this engine numbers its features or classes otherwise: then nothing was changed, and only a
+            fresh engine can take these weights.
+
+        Raises:
+            SnapshotError: the weights are of other settings, or damaged.
+        """
+        if weights is not None and not self._take_weights(weights):
+            return False
+        if lead:
+            self._shared.lead(self._counts.seen)
+        else:
+            self._shared.follow()
+        return True
+
+    def _take_weights(self, weights: Weights) -> bool:
+        check_fingerprint(weights.settings, _fingerprint(self.settings))
+        if not weights.extends(self._features.slots, self._labels.classes):
+            return False
+        try:
+            header = weights.shared | {"fan_in": [fan_in for *_, fan_in in weights.slots]}
+            self._shared.load(header, weights.arrays)
+            self._load_common(weights.arrays)
+            self._features.merge(weights.slots, weights.width)
+            self._labels.merge(weights.classes)
+            for name in _SHARED_COUNTS:
+                setattr(self._counts, name, weights.counts[name])
+            self._random.bit_generator.state = random_from(weights.random)
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError, ArithmeticError) as err:
+            raise SnapshotError(f"the published weights are damaged ({err!r}); delete them to begin anew") from err
+        self._fit()
+        return True
+
     def close(self) -> None:
         """Let go of the spill."""
         self._tasks.close()
+
+    def _common(self) -> dict[str, npt.NDArray[Any]]:
+        """What tasks share beside θ and the normalization."""
+        return self._rhythm.dump() | (self._persistence.dump() if self._persistence else {})
+
+    def _load_common(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+        self._rhythm.load(arrays)
+        if self._persistence:
+            self._persistence.load(arrays)
 
     def _load_detector(self, row: int, state: bytes) -> None:
         if state:

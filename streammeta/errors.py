@@ -4,12 +4,13 @@ StreammetaError
 ├── ConfigError      a setting is missing, unknown or out of range: found before the first poll
 ├── EventError       one record cannot be used: it is set aside with its reason, the rest goes on
 ├── TransportError   a source or sink cannot be reached, or refuses: broker, topic, file
+│   └── TransactionError  results were not committed, or nobody knows: abort, restore and go on
 └── SnapshotError    saved state cannot be read, or belongs to other settings
 
 A message says where, what came, what was wanted, and what to do.
 """
 
-__all__ = ["ConfigError", "EventError", "SnapshotError", "StreammetaError", "TransportError"]
+__all__ = ["ConfigError", "EventError", "SnapshotError", "StreammetaError", "TransactionError", "TransportError"]
 
 
 class StreammetaError(Exception):
@@ -26,6 +27,13 @@ class EventError(StreammetaError):
 
 class TransportError(StreammetaError):
     """A source or a sink cannot be reached, or refuses."""
+
+
+class TransactionError(TransportError):
+    """A transaction was not committed, or its end is unknown.
+
+    What was learned since the last one counts for nothing; after a reset the work goes on from what is committed.
+    """
 
 
 class SnapshotError(StreammetaError):

@@ -165,6 +165,8 @@ def _short(text: str, what: str, at: Origin) -> str:
 def _check_features(x: Mapping[str, Feature] | Sequence[float | None], at: Origin) -> None:
     if not x:
         raise EventError(f"{at}: `x` is empty, wanted at least one feature")
+    if _is_plain(x):
+        return
     named = x.items() if isinstance(x, Mapping) else enumerate(x)
     for name, value in named:
         if isinstance(name, str):
@@ -175,6 +177,13 @@ def _check_features(x: Mapping[str, Feature] | Sequence[float | None], at: Origi
             raise EventError(
                 f"{at}: feature {str(name)[:_SHOWN]!r} is {value}, wanted a finite number below {_LARGEST:.0e}, or null"
             )
+
+
+def _is_plain(x: Mapping[str, Feature] | Sequence[float | None]) -> bool:
+    """Whether these are numbers by short names, none of them too large: most events are."""
+    if not isinstance(x, dict) or not {float}.issuperset(map(type, x.values())):
+        return False
+    return max(map(len, x)) <= _LONGEST and all(-_LARGEST < value < _LARGEST for value in x.values())
 
 
 def _seconds(ts: float | str | None, record: Record, at: Origin) -> float | None:

@@ -119,6 +119,32 @@ class FeatureSpace:
             row[list(event.slots)] = event.values
         return rows
 
+    @property
+    def slots(self) -> list[tuple[str, str | None, int]]:
+        """Every slot's name, category's value and fan-in, in order."""
+        return [(*key, fan_in) for key, fan_in in zip(self._slot_of, self.fan_in, strict=True)]
+
+    @property
+    def width(self) -> int | None:
+        """How many numbers an event without names has; None before the first."""
+        return self._width
+
+    def merge(self, slots: Sequence[tuple[str, str | None, int]], width: int | None) -> list[int]:
+        """Know these slots too, and say which number each has here; -1 where there was no room.
+
+        Where ours are the first of theirs, we become the same; else theirs come after ours.
+        """
+        same = [(name, value) for name, value, _ in slots[: len(self)]] == list(self._slot_of)[: len(slots)]
+        for name, value, fan_in in slots:
+            if (name, value) not in self._slot_of and len(self._slot_of) < self.max_features:
+                self._slot_of[name, value] = len(self._slot_of)
+                self.fan_in.append(fan_in if same else len(self._slot_of))
+        if same:
+            self.fan_in[: len(slots)] = [fan_in for _, _, fan_in in slots[: len(self)]]
+        self._width = width if self._width is None else self._width
+        self._names, self._plan = (), ()
+        return [self._slot_of.get((name, value), -1) for name, value, _ in slots]
+
     def dump(self) -> dict[str, Any]:
         """Plain values from which ``load`` makes the same space."""
         slots = [[*key, fan_in] for key, fan_in in zip(self._slot_of, self.fan_in, strict=True)]

@@ -68,10 +68,20 @@ class LabelSpace:
         """What a learner learns: the index of a known class, or the target."""
         return float(self._index[y] if self.classify else y)
 
+    def merge(self, classes: Sequence[LabelValue]) -> list[int]:
+        """Know these classes too, and say which number each has here; -1 where there was no room."""
+        for y in classes:
+            if y not in self._index and len(self.classes) < self._max_classes:
+                self.learn(y)
+        return [self._index.get(y, -1) for y in classes]
+
     def load(self, classes: Sequence[LabelValue]) -> None:
         """Know these classes, in this order."""
         self.classes = list(classes)
         self._index = {y: i for i, y in enumerate(classes)}
+
+
+_PAGE = 16  # events that wait together in one record of the changelog
 
 
 @dataclass(slots=True)
@@ -84,6 +94,7 @@ class Waiting:
     mean: Floats | None = None  # class probabilities [C as of then], or mean [1]; None: not predicted yet
     variance: float = 0.0
     theta_version: int = 0
+    page: int = -1  # with which others of its task it is saved; the room says
 
     @property
     def filled(self) -> Filled:
@@ -96,50 +107,93 @@ class Waiting:
 
 
 class WaitingRoom:
-    """Events by id until their label comes; when it is full, the oldest leave."""
+    """Events by partition and id until their label comes; when it is full, the oldest leave.
+
+    Those of one task are kept in pages, so that a change of a few need not save them all again.
+    """
 
     def __init__(self, size: int) -> None:
         self._size = size
-        self._events: OrderedDict[str, Waiting] = OrderedDict()
+        self._events: OrderedDict[tuple[int, str], Waiting] = OrderedDict()
+        self._pages: dict[TaskKey, dict[int, dict[str, Waiting]]] = {}
+        self._changed: set[tuple[TaskKey, int]] = set()
         self.expired = 0  # left without a label
 
     def __len__(self) -> int:
         return len(self._events)
 
     def enter(self, id_: str, waiting: Waiting) -> None:
-        """Keep an event; an earlier one of the same id is replaced."""
-        self._events.pop(id_, None)
-        self._events[id_] = waiting
+        """Keep an event; an earlier one of the same id and partition is replaced."""
+        self._remove(waiting.key[0], id_)
+        pages = self._pages.setdefault(waiting.key, {})
+        waiting.page = next(reversed(pages), 0)
+        if len(pages.get(waiting.page, ())) >= _PAGE:
+            waiting.page += 1
+        self._keep(id_, waiting)
+        self._changed.add((waiting.key, waiting.page))
         if len(self._events) > self._size:
-            self._events.popitem(last=False)
+            self._remove(*next(iter(self._events)))
             self.expired += 1
 
     def leave(self, label: Label) -> Waiting:
         """The event this label is for, which waits no more; raises EventError when there is none."""
-        found = self._events.pop(label.id, None)
+        found = self._remove(label.origin.partition, label.id)
         if found is None:
             raise EventError(
-                f"{label.origin}: a label for id {label.id[:100]!r}, but no event of that id waits: "
+                f"{label.origin}: a label for id {label.id[:100]!r}, but no event of that id waits in its partition: "
                 "it was never seen, had its label already, or waited too long ([memory] max_waiting)"
             )
         return found
 
+    def take_changed(self) -> dict[tuple[TaskKey, int], Mapping[str, Waiting]]:
+        """The pages changed since this was last asked, with who waits in them now."""
+        changed, self._changed = self._changed, set()
+        return {(key, page): self._pages.get(key, {}).get(page, {}) for key, page in changed}
+
+    def place(self, id_: str, waiting: Waiting) -> None:
+        """Keep an event that comes from elsewhere, in the page it names."""
+        self._remove(waiting.key[0], id_)
+        self._keep(id_, waiting)
+
+    def forget(self, partition: int) -> None:
+        """Drop every event of a partition: another process has it now."""
+        for key in [key for key in self._events if key[0] == partition]:
+            self._remove(*key)
+        self._changed = {one for one in self._changed if one[0][0] != partition}
+
     def dump(self) -> dict[str, Any]:
         """Plain values from which ``load`` makes the same room."""
         events = [
-            [id_, *w.key, w.slots, w.values.tobytes(), _bytes(w.mean), w.variance, w.theta_version]
-            for id_, w in self._events.items()
+            [id_, *w.key, w.slots, w.values.tobytes(), _bytes(w.mean), w.variance, w.theta_version, w.page]
+            for (_, id_), w in self._events.items()
         ]
         return {"events": events, "expired": self.expired}
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Become the room that ``dump`` described."""
         self._events.clear()
-        for id_, partition, tag, slots, values, mean, variance, version in state["events"]:
+        for id_, partition, tag, slots, values, mean, variance, version, page in state["events"]:
             filled = tuple(slots), np.frombuffer(values, np.float32)
             predicted = None if mean is None else np.frombuffer(mean, np.float32)
-            self._events[id_] = Waiting((partition, tag), *filled, predicted, variance, version)
+            self._keep(id_, Waiting((partition, tag), *filled, predicted, variance, version, page))
         self.expired = state["expired"]
+
+    def _keep(self, id_: str, waiting: Waiting) -> None:
+        self._events[waiting.key[0], id_] = waiting
+        self._pages.setdefault(waiting.key, {}).setdefault(waiting.page, {})[id_] = waiting
+
+    def _remove(self, partition: int, id_: str) -> Waiting | None:
+        found = self._events.pop((partition, id_), None)
+        if found is None:
+            return None
+        pages = self._pages[found.key]
+        del pages[found.page][id_]
+        self._changed.add((found.key, found.page))
+        if not pages[found.page]:
+            del pages[found.page]
+        if not pages:
+            del self._pages[found.key]
+        return found
 
 
 def _bytes(array: Floats | None) -> bytes | None:

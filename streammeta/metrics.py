@@ -34,6 +34,7 @@ class Metrics:
         self.registry = registry
         self._events(registry)
         self._work(registry)
+        self._group(registry)
         self._state(registry)
         Info("streammeta_build", "What runs here.", registry=registry).info(
             {"version": version("streammeta"), "torch": version("torch"), "river": version("river")}
@@ -97,8 +98,35 @@ class Metrics:
         self.commit_failures = Counter(
             "streammeta_commit_failures_total", "Offsets that could not be committed.", registry=registry
         )
+        self.transactions = Counter(
+            "streammeta_transactions_total",
+            "Transactions by how they ended; after a failed one its events are read again.",
+            ["result"],
+            registry=registry,
+        )
+        for result in ("committed", "failed"):
+            self.transactions.labels(result)
         self.last_commit = Gauge(
             "streammeta_last_commit_timestamp_seconds", "When the last commit ended, since 1970.", registry=registry
+        )
+
+    def _group(self, registry: CollectorRegistry) -> None:
+        self.rebalances = Counter(
+            "streammeta_rebalances_total", "Times that partitions came or went.", ["kind"], registry=registry
+        )
+        for kind in ("assigned", "revoked", "lost"):
+            self.rebalances.labels(kind)
+        self.restore_seconds = Histogram(
+            "streammeta_restore_seconds",
+            "Time from the assignment of partitions until their tasks were restored.",
+            buckets=_IO_SECONDS,
+            registry=registry,
+        )
+        self.restored_records = Counter(
+            "streammeta_restored_records_total", "Records of the changelog read to restore tasks.", registry=registry
+        )
+        self.restore_missing = Gauge(
+            "streammeta_restore_missing_records", "Records of the changelog still to be read.", registry=registry
         )
 
     def _state(self, registry: CollectorRegistry) -> None:
@@ -152,6 +180,11 @@ class Metrics:
         """Count one snapshot."""
         self.snapshot_bytes.set(size_bytes)
         self.snapshot_seconds.observe(seconds)
+
+    def restored(self, records: int, seconds: float) -> None:
+        """Count one restoration of partitions."""
+        self.restored_records.inc(records)
+        self.restore_seconds.observe(seconds)
 
     def source(self, partitions: int, lag: int) -> None:
         """Show what the input is like."""

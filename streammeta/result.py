@@ -8,29 +8,43 @@ from streammeta.engine import Outcome, Signal
 from streammeta.event import Event, Record
 from streammeta.transport.base import Message
 
-__all__ = ["CHANNELS", "DEAD_LETTERS", "PREDICTIONS", "SIGNALS", "dead_letter", "messages"]
+__all__ = [
+    "CHANNELS",
+    "DEAD_LETTERS",
+    "PREDICTIONS",
+    "SIGNALS",
+    "STATE",
+    "TABLES",
+    "WEIGHTS",
+    "dead_letter",
+    "messages",
+]
 
 PREDICTIONS = "predictions"
 SIGNALS = "signals"
 DEAD_LETTERS = "dead-letters"
+STATE = "state"
+WEIGHTS = "weights"
 CHANNELS = (PREDICTIONS, SIGNALS, DEAD_LETTERS)
+TABLES = (STATE, WEIGHTS)
 
 _JSON = msgspec.json.Encoder()
 
 
 def messages(outcome: Outcome) -> Iterator[Message]:
     """A prediction for an event, and a signal where something changed; a late label can only bring a signal."""
-    key = outcome.event.task.encode() or None
+    key, partition = outcome.event.task.encode() or None, outcome.event.origin.partition
     if isinstance(outcome.event, Event):
-        yield Message(PREDICTIONS, _JSON.encode(_prediction(outcome, outcome.event)), key)
+        yield Message(PREDICTIONS, _JSON.encode(_prediction(outcome, outcome.event)), key, partition=partition)
     if outcome.signal is not Signal.STEADY:
-        yield Message(SIGNALS, _JSON.encode(_signal(outcome)), key)
+        yield Message(SIGNALS, _JSON.encode(_signal(outcome)), key, partition=partition)
 
 
 def dead_letter(record: Record, reason: str) -> Message:
     """The record as it came, with the reason and its origin as headers before its own."""
     why = (("reason", reason.encode()), ("origin", str(record.origin).encode()))
-    return Message(DEAD_LETTERS, record.value or b"", record.key, (*why, *record.headers))
+    partition = record.origin.partition
+    return Message(DEAD_LETTERS, record.value or b"", record.key, (*why, *record.headers), partition)
 
 
 def _prediction(outcome: Outcome, event: Event) -> dict[str, object]:

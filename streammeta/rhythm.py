@@ -9,6 +9,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 __all__ = ["Rhythm"]
 
 _UPDATES = 48  # losses in a mean
@@ -46,15 +49,22 @@ class Rhythm:
             self.interval = min(max(self.interval, self._shortest), self._longest)
         self._before, self._losses = (mean, variance), []
 
-    def dump(self) -> dict[str, Any]:
-        """Plain values from which ``load`` makes the same."""
-        return {"losses": self._losses, "before": self._before, "interval": self.interval}
+    def dump(self) -> dict[str, npt.NDArray[np.float64]]:
+        """Arrays from which ``load`` makes the same."""
+        before = [] if self._before is None else [self._before]
+        losses = np.array(self._losses, np.float64)
+        return {
+            "rhythm.interval": np.array([float(self.interval)]),
+            "rhythm.before": np.array(before, np.float64).reshape(-1, 2),
+            "rhythm.losses": losses,
+        }
 
-    def load(self, state: Mapping[str, Any]) -> None:
+    def load(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
         """Become what ``dump`` described, as far as the settings allow."""
-        self._losses = list(state["losses"])
-        self._before = None if state["before"] is None else (state["before"][0], state["before"][1])
-        self.interval = min(max(state["interval"], self._shortest), self._longest)
+        self._losses = arrays["rhythm.losses"].tolist()
+        before: list[list[float]] = arrays["rhythm.before"].tolist()
+        self._before = (before[0][0], before[0][1]) if before else None
+        self.interval = min(max(int(arrays["rhythm.interval"][0]), self._shortest), self._longest)
 
 
 def _mean(values: Sequence[float]) -> tuple[float, float]:

@@ -10,32 +10,24 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import structlog
 
 from streammeta.background import MetaUpdates
-from streammeta.engine import Engine, EngineSettings, Outcome
-from streammeta.errors import EventError, TransportError
-from streammeta.event import Decoder, Event, Label, Record
+from streammeta.engine import Engine, EngineSettings
+from streammeta.errors import TransportError
+from streammeta.event import Decoder, Record
 from streammeta.http import Health
 from streammeta.metrics import Metrics
-from streammeta.result import dead_letter, messages
 from streammeta.snapshot import read_snapshot, write_snapshot
-from streammeta.transport.base import Message, Partition, Positions, Sink, Source
+from streammeta.transport.base import Partition, Positions, Sink, Source
+from streammeta.turn import Observe, Turn
 
 __all__ = ["Observe", "Options", "Service", "Summary", "restore"]
 
 _log = structlog.get_logger(__name__)
 _LOOK_EVERY_SECONDS = 1.0  # the engine's and the source's own counts are read this often
 _MOST_COMMIT_FAILURES = 10  # in a row
-
-
-class Observe(Protocol):
-    """Whoever watches a run."""
-
-    def __call__(self, outcomes: Sequence[Outcome], rejected: int) -> None:
-        """Look at one step's accepted outcomes, and at how many records were set aside; must be quick."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +41,8 @@ class Options:
     log_every_seconds: float = 10.0
     snapshot: Path | None = None  # the snapshot's file; None: no state is kept
     batch_events: int | None = None  # the engine gets a poll's events in batches of so many; None: all at once
+    name: str = "streammeta"  # the application's, for messages
+    frozen: bool = False  # θ and the normalization stay as they were published, where they were
     background_patience: float | None = None  # see MetaUpdates; None: the engine makes them in its own step
 
 
@@ -102,16 +96,25 @@ class Service:
         observers: Sequence[Observe] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._engine, self._sink, self._decoder, self._options = engine, sink, decoder, options
-        self._metrics, self._health, self._observers, self._clock = metrics, health, observers, clock
+        self._engine, self._sink, self._options = engine, sink, options
+        self._metrics, self._health, self._clock = metrics, health, clock
         self._meta: MetaUpdates | None = None
         if options.background_patience is not None:
             self._meta = MetaUpdates(engine, metrics, patience=options.background_patience, clock=clock)
+        self._turn = Turn(
+            engine,
+            decoder=decoder,
+            metrics=metrics,
+            batch_events=options.batch_events,
+            meta=self._meta,
+            observers=observers,
+            clock=clock,
+        )
         self._source: Source | None = None  # while running
         self._positions: dict[Partition, int] = {}  # what the engine's state includes: next offsets
         self._taken: set[Partition] = set()  # of these, the ones read in this run: only they are ours to commit
         self._changed = False  # since the last save
-        self._records = self._rejected = self._commit_failures = 0
+        self._commit_failures = 0
         self._save_at = self._look_at = self._log_at = clock()
         self._logged = 0  # records at the last line in the log
 
@@ -144,7 +147,7 @@ class Service:
             self._source = None
             if self._meta is not None:
                 self._meta.close()
-        return Summary(self._records, self._rejected, self._clock() - begun)
+        return Summary(self._turn.records, self._turn.rejected, self._clock() - begun)
 
     def revoked(self, partitions: Iterable[Partition]) -> None:
         """Save what is done before others go on with these partitions, then forget them. Called while polling."""
@@ -162,53 +165,14 @@ class Service:
 
     def _take(self, records: Sequence[Record]) -> None:
         """Predict, learn, and hand the results to the sink. They are not yet safe: that is `_save`."""
-        self._metrics.poll_records.observe(len(records))
-        read, out = self._decode(records)
-        outcomes = self._step([event for _, event in read])
-        accepted = [outcome for outcome in outcomes if outcome.rejected is None]
+        out = self._turn.take(records, answer=self._sink is not None)
         if self._sink is not None:
-            for (record, _), outcome in zip(read, outcomes, strict=True):
-                out += messages(outcome) if outcome.rejected is None else [dead_letter(record, outcome.rejected)]
             self._sink.send(out)
         for record in records:
             self._positions[record.origin.topic, record.origin.partition] = record.origin.offset + 1
         self._taken |= {(record.origin.topic, record.origin.partition) for record in records}
-        self._changed |= bool(records)
-        self._count(accepted, len(records))
-
-    def _step(self, events: Sequence[Event | Label]) -> list[Outcome]:
-        """The engine's outcomes, batch by batch; a meta-update made beside the loop comes in between two of them."""
-        outcomes: list[Outcome] = []
-        size = self._options.batch_events or len(events)
-        while len(outcomes) < len(events):
-            begun = self._clock()
-            outcomes += self._engine.step(events[len(outcomes) : len(outcomes) + size])
-            seconds = self._clock() - begun
-            self._metrics.step_seconds.observe(seconds)
-            if self._meta is not None:
-                self._changed |= self._meta.between(worked_seconds=seconds, more=len(outcomes) < len(events))
-        if not events and self._meta is not None:
-            self._changed |= self._meta.between()
-        return outcomes
-
-    def _decode(self, records: Sequence[Record]) -> tuple[list[tuple[Record, Event | Label]], list[Message]]:
-        """The records that can be used, each with what it says, and dead letters for the others."""
-        read: list[tuple[Record, Event | Label]] = []
-        dead: list[Message] = []
-        for record in records:
-            try:
-                read.append((record, self._decoder.decode(record)))
-            except EventError as err:
-                dead.append(dead_letter(record, str(err)))
-        return read, dead
-
-    def _count(self, accepted: Sequence[Outcome], records: int) -> None:
-        rejected = records - len(accepted)
-        self._records += records
-        self._rejected += rejected
-        self._metrics.step(accepted, rejected)
-        for observe in self._observers:
-            observe(accepted, rejected)
+        self._changed |= bool(records) or self._turn.learned_to_learn
+        self._turn.learned_to_learn = False
 
     def _save(self, source: Source) -> None:
         """Make it safe, in this order: results, state with the offsets that it includes, offsets."""
@@ -251,13 +215,13 @@ class Service:
         self._metrics.engine(stats)
         if now < self._log_at + self._options.log_every_seconds and not now_or_never:
             return
-        fresh, seconds = self._records - self._logged, now - self._log_at
-        self._log_at, self._logged = now, self._records
+        fresh, seconds = self._turn.records - self._logged, now - self._log_at
+        self._log_at, self._logged = now, self._turn.records
         _log.info(
             "progress",
-            records=self._records,
+            records=self._turn.records,
             records_per_second=round(fresh / seconds) if seconds > 0 else None,
-            rejected=self._rejected,
+            rejected=self._turn.rejected,
             lag=lag,
             error=self._metrics.error,
             tasks=stats.tasks,

@@ -16,6 +16,7 @@ __all__ = ["Shared", "device"]
 
 _FIRST_SCALING = 8  # events after which features are normalized for the first time
 _SCALING_GROWTH = 1.25  # and again each time their number has grown so much
+_NEVER = 2**62
 _NOTICEABLE = 0.01  # of a feature's spread; smaller changes of the normalization are not worth a change
 
 
@@ -29,6 +30,8 @@ class Shared:
         self._outputs = 0
         self.version = 0  # changes of θ or of the normalization so far
         self.next_scaling = _FIRST_SCALING  # at this many events
+        self._scaling_due = _FIRST_SCALING  # while following: when it would be, if we led
+        self.follows = False  # another process changes θ and the normalization
         self.state = start_outer(method.init())
         self.scaling = self._running.read(np.zeros(0, np.bool_))
         self.weights: Any = None
@@ -73,13 +76,24 @@ class Shared:
         self.version += 1
         self._compile()
 
+    def lead(self, seen: int) -> None:
+        """From now on this process changes θ and the normalization, from ``seen`` events on."""
+        if self.follows:
+            self.follows, self.next_scaling = False, max(self._scaling_due, seen + 1)
+
+    def follow(self) -> None:
+        """From now on only another process, through ``load``, changes the normalization."""
+        if not self.follows:
+            self._scaling_due = self.next_scaling
+        self.follows, self.next_scaling = True, _NEVER
+
     def dump(self) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
         """Plain values and arrays from which ``load`` makes the same."""
         header: dict[str, Any] = {
             "fan_in": self._fan_in,
             "outputs": self._outputs,
             "version": self.version,
-            "next_scaling": self.next_scaling,
+            "next_scaling": self._scaling_due if self.follows else self.next_scaling,
             "updates": self.state.updates,
             "y_affine": [self.scaling.y_shift, self.scaling.y_spread],
         }
@@ -95,26 +109,44 @@ class Shared:
 
     def load(self, header: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]) -> None:
         """Become what ``dump`` described; raises SnapshotError when it is of another learner."""
-        names = [f"theta.{name}" for name in self.state.theta]
-        missing = [name for name in (*names, "outer.first", "outer.second") if name not in arrays]
-        if missing:
-            raise SnapshotError(f"the snapshot has no {missing[0]}; wanted the one of these settings")
+        features, observed = (len(header["fan_in"]),), arrays["scaling.moments"].shape[-1:]
+        wanted = self._method.grow(self._method.init(), header["fan_in"], header["outputs"])
+        size = (sum(p.numel() for p in wanted.values()),)
+        _check_arrays(arrays, {f"theta.{name}": tuple(p.shape) for name, p in wanted.items()})
+        _check_arrays(arrays, {"outer.first": size, "outer.second": size})
+        _check_arrays(arrays, {"scaling.shift": features, "scaling.gain": features})
+        _check_arrays(arrays, {"scaling.moments": (3, *observed), "scaling.target": (3, 1)})
         theta = {name: torch.from_numpy(arrays[f"theta.{name}"].copy()) for name in self.state.theta}
         moments = [torch.from_numpy(arrays[name].copy()) for name in ("outer.first", "outer.second")]
         self.state = MetaState(theta, moments[0], moments[1], header["updates"])
         self._fan_in, self._outputs = header["fan_in"], header["outputs"]
-        self.version, self.next_scaling = header["version"], header["next_scaling"]
+        self.version, self._scaling_due = header["version"], header["next_scaling"]
+        self.next_scaling = _NEVER if self.follows else self._scaling_due
         self._running.moments, self._running.target = arrays["scaling.moments"].copy(), arrays["scaling.target"].copy()
         y_shift, y_spread = header["y_affine"]
         shift, gain = arrays["scaling.shift"].copy(), arrays["scaling.gain"].copy()
         self.scaling = self.scaling._replace(shift=shift, gain=gain, y_shift=y_shift, y_spread=y_spread)
-        self._compile()
+        with np.errstate(over="raise", invalid="raise"):
+            self._compile()
 
     def _grown(self, state: MetaState) -> MetaState:
         return grow_outer(state, self._method.grow(state.theta, self._fan_in, self._outputs))
 
     def _compile(self) -> None:
         self.weights = self._method.compile(self.state.theta, self.scaling)
+
+
+def _check_arrays(arrays: Mapping[str, npt.NDArray[Any]], wanted: Mapping[str, tuple[int, ...]]) -> None:
+    """Raise SnapshotError unless these arrays are there, of this shape, and finite."""
+    for name, shape in wanted.items():
+        found = arrays.get(name)
+        if found is None or found.shape != shape:
+            came = "none" if found is None else f"one of shape {found.shape}"
+            raise SnapshotError(f"the saved weights have {came} as {name}, wanted {shape}, as these settings say")
+        if found.dtype not in (np.float32, np.float64) or not np.isfinite(found).all():
+            raise SnapshotError(
+                f"the saved weights have {name} of {found.dtype} with bad numbers; wanted finite floats"
+            )
 
 
 def _differ(one: Scaling, other: Scaling) -> bool:

@@ -59,7 +59,7 @@ def write_snapshot(path: Path, snapshot: Snapshot, positions: Positions) -> int:
         finally:
             os.close(directory)
     except OSError as err:
-        raise SnapshotError(f"{path}: the snapshot cannot be written ({err}); check [state] directory") from err
+        raise SnapshotError(f"{path}: the snapshot cannot be written ({err}); name another place") from err
     return len(data)
 
 

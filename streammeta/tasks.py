@@ -8,7 +8,7 @@ import sqlite3
 import tempfile
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -74,6 +74,7 @@ class TaskTable:
         self._rows: OrderedDict[TaskKey, int] = OrderedDict()
         self._free: list[int] = []
         self._spill = _Spill(settings.spill_directory)
+        self._touched: set[TaskKey] = set()
         self.columns = {name: np.zeros((0, *kind.shape), kind.dtype) for name, kind in self._kinds.items()}
 
     def __len__(self) -> int:
@@ -87,6 +88,7 @@ class TaskTable:
 
     def touch(self, key: TaskKey) -> tuple[int, bool]:
         """The row of a task, and whether the task is new; the row is now the most recently seen one."""
+        self._touched.add(key)
         row = self._rows.get(key)
         if row is not None:
             self._rows.move_to_end(key)
@@ -104,8 +106,41 @@ class TaskTable:
         while len(self._rows) > self._max_tasks:
             key, row = self._rows.popitem(last=False)
             self._spill.put(key, self._dump(row))
-            self._on_release(row)
-            self._free.append(row)
+            self._let_go(row)
+
+    def take_touched(self) -> set[TaskKey]:
+        """The tasks touched since this was last asked."""
+        touched, self._touched = self._touched, set()
+        return touched
+
+    def recall(self, key: TaskKey) -> int:
+        """The row of a task that is known, brought back from the spill if need be; this does not count as touched."""
+        row = self._rows.get(key)
+        if row is None:
+            row, _ = self.touch(key)
+            self._touched.discard(key)
+        return row
+
+    def reserve(self, count: int) -> None:
+        """Make room for so many more tasks at once, or for as many as stay in memory."""
+        missing = min(count, self._max_tasks) - len(self._free)
+        if missing > 0:
+            self._grow(missing)
+
+    def place(self, keys: Sequence[TaskKey]) -> list[int]:
+        """Blank rows for tasks that come from elsewhere; not touched, and most recently seen in this order."""
+        rows = [self._free_row() for _ in keys]
+        for name, kind in self._kinds.items():
+            self.columns[name][rows] = kind.blank
+        self._rows.update(zip(keys, rows, strict=True))
+        return rows
+
+    def forget(self, partition: int) -> None:
+        """Drop every task of a partition: another process has it now."""
+        for key in [key for key in self._rows if key[0] == partition]:
+            self._let_go(self._rows.pop(key))
+        self._spill.forget(partition)
+        self._touched = {key for key in self._touched if key[0] != partition}
 
     def widen(self, name: str, shape: tuple[int, ...]) -> None:
         """Make the rows of a column larger; what was there keeps its place."""
@@ -149,19 +184,28 @@ class TaskTable:
         """Let go of the spill."""
         self._spill.close()
 
+    def _let_go(self, row: int) -> None:
+        self._on_release(row)
+        self._free.append(row)
+
     def _take_row(self) -> int:
-        if not self._free:
-            old = len(next(iter(self.columns.values())))
-            new = max(16, old * 2)
-            for name, kind in self._kinds.items():
-                grown = np.zeros((new, *kind.shape), kind.dtype)  # zeros cost no memory until they are written
-                grown[:old] = self.columns[name]
-                self.columns[name] = grown
-            self._free = list(range(new - 1, old - 1, -1))
-        row = self._free.pop()
+        row = self._free_row()
         for name, kind in self._kinds.items():
             self.columns[name][row] = kind.blank
         return row
+
+    def _free_row(self) -> int:
+        if not self._free:
+            self._grow(max(16, len(next(iter(self.columns.values())))))
+        return self._free.pop()
+
+    def _grow(self, more: int) -> None:
+        old = len(next(iter(self.columns.values())))
+        for name, kind in self._kinds.items():
+            grown = np.zeros((old + more, *kind.shape), kind.dtype)  # zeros cost no memory until they are written
+            grown[:old] = self.columns[name]
+            self.columns[name] = grown
+        self._free = [*range(old + more - 1, old - 1, -1), *self._free]
 
     def _dump(self, row: int) -> bytes:
         columns = {name: (list(kind.shape), self.columns[name][row].tobytes()) for name, kind in self._kinds.items()}
@@ -224,6 +268,13 @@ class _Spill:
         self._open().execute("DELETE FROM task WHERE partition = ? AND tag = ?", key)
         del self._keys[key]
         return data
+
+    def forget(self, partition: int) -> None:
+        gone = [key for key in self._keys if key[0] == partition]
+        if gone:
+            self._open().execute("DELETE FROM task WHERE partition = ?", (partition,))
+        for key in gone:
+            del self._keys[key]
 
     def items(self) -> Iterator[tuple[TaskKey, bytes]]:
         for key in list(self._keys):

@@ -8,7 +8,6 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from streammeta.app import ORDERS, choose_kind, inspect, snapshot_path, stop_on_signals
-from streammeta.app import _owned as owned
 from streammeta.drift import DriftSettings
 from streammeta.engine import Engine, EngineSettings, MetaSettings
 from streammeta.errors import ConfigError, SnapshotError
@@ -72,18 +71,6 @@ def test_a_signal_stops_and_a_second_one_acts_as_before() -> None:
         assert second == [signal.SIGTERM]
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def test_a_state_directory_has_one_owner(tmp_path: Path) -> None:
-    """Two services writing one snapshot would each undo the other's learning, without a word."""
-    with (
-        owned(tmp_path / "state"),
-        pytest.raises(ConfigError, match="another streammeta works there"),
-        owned(tmp_path / "state"),
-    ):
-        pass
-    with owned(tmp_path / "state"):
-        pass
 
 
 SETTINGS = EngineSettings(

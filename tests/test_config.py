@@ -41,13 +41,13 @@ def test_environment_wins_over_the_file_and_the_file_over_defaults(file: Path, m
     file.write_text('[app]\nname = "shop"\nseed = 3\n[input]\ntask_from = "key"\n')
     monkeypatch.setenv("STREAMMETA_APP__SEED", "7")
     monkeypatch.setenv("STREAMMETA_META__MODE", "sync")
-    monkeypatch.setenv("STREAMMETA_STATE__DIRECTORY", "")
+    monkeypatch.setenv("STREAMMETA_STATE__EVERY_SECONDS", "0.5")
 
     settings = load(file)
 
     assert (settings.app.name, settings.app.seed, settings.input.task_from) == ("shop", 7, "key")
     assert (settings.engine().seed, settings.engine().meta.mode) == (7, "sync")
-    assert settings.state.directory is None
+    assert settings.state.every_seconds == 0.5
 
 
 def test_every_problem_is_a_line_that_says_which_key_what_came_and_what_was_wanted(

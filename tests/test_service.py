@@ -334,7 +334,7 @@ def test_observers_see_every_accepted_outcome_and_the_number_set_aside() -> None
         rejected.append(count)
 
     running = service(Engine(SMALL), None)
-    running._observers = (observe,)
+    running._turn._observers = (observe,)
     running.run(MemorySource([*values(15), b"broken"]), threading.Event())
 
     assert [outcome.event.origin.offset for outcome in seen] == list(range(15))
@@ -411,7 +411,7 @@ def test_health_follows_the_loop() -> None:
     def observe(outcomes: Sequence[Outcome], count: int) -> None:
         ready.append(running._health.ready().ok)
 
-    running._observers = (observe,)
+    running._turn._observers = (observe,)
     endless = MemorySource(iter(values(4_000)))
     running.run(endless, threading.Event())
     ready.append(running._health.ready().ok)

@@ -3,13 +3,13 @@
 The service owns the loop; a transport only answers. Every wait is bounded by the caller.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from streammeta.event import Record
 
-__all__ = ["Message", "Partition", "Positions", "Sink", "Source"]
+__all__ = ["GroupSource", "Ledger", "Message", "Partition", "Positions", "Row", "Sink", "Source", "Tables"]
 
 Partition: TypeAlias = tuple[str, int]  # topic, partition number
 Positions: TypeAlias = Mapping[Partition, int]  # the next offset to read, by partition
@@ -20,9 +20,10 @@ class Message:
     """One result to publish."""
 
     channel: str  # "predictions", "signals" or "dead-letters"; a transport maps it to a topic or a file
-    value: bytes
+    value: bytes | None  # None, in a compacted topic: forget what this key said
     key: bytes | None = None  # the task, so that a task's results keep their order
     headers: tuple[tuple[str, bytes], ...] = ()
+    partition: int | None = None  # of the input, where it goes to the same one; None: the key decides
 
 
 @runtime_checkable
@@ -64,3 +65,81 @@ class Sink(Protocol):
 
     def close(self) -> None:
         """Flush and let go; may be called twice."""
+
+
+class Row(NamedTuple):
+    """One record of a table."""
+
+    channel: str
+    partition: int
+    key: bytes
+    value: bytes | None  # None: this key is forgotten
+
+
+@runtime_checkable
+class GroupSource(Source, Protocol):
+    """A source that is a member of a group, in which partitions move from one member to another."""
+
+    def member(self) -> object:
+        """Who we are in the group now: by this a `Ledger` proves that the partitions are still ours."""
+
+    @property
+    def settled(self) -> bool:
+        """Whether the group is at rest; while it shares out partitions, a commit may come too late."""
+
+    def pause(self, partitions: Collection[Partition]) -> None:
+        """Hand out nothing of these partitions until ``resume``; in ``on_assigned``, for those that come."""
+
+    def resume(self, partitions: Collection[Partition]) -> None:
+        """Hand out records of these partitions again."""
+
+    def rewind(self) -> None:
+        """Go back to the committed offset in every partition that is ours; raises TransactionError when not in time."""
+
+
+@runtime_checkable
+class Ledger(Protocol):
+    """Where results, state and offsets go together: all of a transaction, or nothing."""
+
+    def send(self, messages: Sequence[Message]) -> None:
+        """Hand over messages; the first after a commit begins a transaction. Raises TransactionError."""
+
+    def commit(self, positions: Positions, member: object) -> None:
+        """Make it count, with these next offsets; raises TransactionError when it does not, or nobody knows.
+
+        Args:
+            positions: where whoever goes on begins to read.
+            member: who says so; refused when the group has meanwhile given the partitions to somebody else.
+        """
+
+    def reset(self) -> None:
+        """Abort what was sent, and be ready for another transaction; raises TransactionError when not in time.
+
+        Nothing that was sent before can be committed any more, by anybody, unless it is already.
+        """
+
+    def evict(self) -> None:
+        """Abort the transactions of members that are gone: until then nobody can read past them."""
+
+    def close(self) -> None:
+        """Abort what was not committed, and let go; may be called twice."""
+
+
+@runtime_checkable
+class Tables(Protocol):
+    """Compacted topics, read from their beginning: the last value of each key is what holds."""
+
+    def begin(self, channel: str, partition: int) -> None:
+        """Read this partition from its first record; of one that is being read already, note how far it has grown."""
+
+    def poll(self, timeout_seconds: float) -> Sequence[Row]:
+        """The next committed rows of everything begun. Raises TransactionError."""
+
+    def missing(self, channel: str, partition: int) -> int:
+        """How many offsets there are to go, to the end that ``begin`` saw; 0 when all of it was polled."""
+
+    def end(self, channel: str, partition: int) -> None:
+        """Read no more of it."""
+
+    def close(self) -> None:
+        """Let go of everything; may be called twice."""

@@ -335,20 +335,21 @@ class FileSink:
 
 
 def _line(message: Message) -> bytes:
+    value = message.value or b""
     if not message.headers:
         try:
-            msgspec.json.decode(message.value)
+            msgspec.json.decode(value)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             pass
         else:
-            return msgspec.json.format(message.value, indent=-1) if b"\n" in message.value else message.value
+            return msgspec.json.format(value, indent=-1) if b"\n" in value else value
     line: dict[str, object] = {}
     try:
-        line["value"] = message.value.decode()
+        line["value"] = value.decode()
     except UnicodeDecodeError:
-        line["value_base64"] = base64.b64encode(message.value).decode()
+        line["value_base64"] = base64.b64encode(value).decode()
     if message.key is not None:
         line["key"] = message.key.decode(errors="backslashreplace")
     if message.headers:
-        line["headers"] = {name: value.decode(errors="backslashreplace") for name, value in message.headers}
+        line["headers"] = {name: told.decode(errors="backslashreplace") for name, told in message.headers}
     return _encode(line)

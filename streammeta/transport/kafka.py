@@ -11,27 +11,39 @@ from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final, Literal, TypeAlias
 
+import structlog
 from kafka import KafkaProducer, OffsetAndMetadata, TopicPartition
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
+from kafka.coordinator.assignors.range import RangePartitionAssignor
 from kafka.errors import FencedInstanceIdError, KafkaError, KafkaTimeoutError, UnknownError
 from kafka.structs import MemberState
 
-from streammeta.errors import TransportError
+from streammeta.errors import TransactionError, TransportError
 from streammeta.event import Origin, Record
 from streammeta.transport.base import Message, Partition, Positions
 from streammeta.transport.kafka_client import (
     Consumer,
     KafkaSettings,
+    Move,
     RebalanceListener,
     connect,
     create_topics,
     ensure_topics,
 )
 
-__all__ = ["KafkaSettings", "KafkaSink", "KafkaSource", "OnPartitions", "create_topics", "ensure_topics"]
+__all__ = [
+    "KafkaSettings",
+    "KafkaSink",
+    "KafkaSource",
+    "OnLostOffset",
+    "OnPartitions",
+    "create_topics",
+    "ensure_topics",
+]
 
 OnPartitions: TypeAlias = Callable[[Collection[Partition]], None]
-_Move: TypeAlias = tuple[Literal["assigned", "revoked"], frozenset[Partition]]
+OnLostOffset: TypeAlias = Literal["stop", "earliest", "latest"]
+_log = structlog.get_logger(__name__)
 _CLOSE_SECONDS: Final = 5.0
 
 
@@ -45,9 +57,14 @@ class KafkaSource:
         settings: how to reach Kafka.
         topic: what to read; it must exist.
         group_id: the consumer group, unless ``settings.group_id`` names one.
-        on_revoked: told, inside ``poll``, which partitions go to another member (or went already, after a silence
-            longer than the session timeout; then :meth:`commit` raises). It may commit them.
-        on_assigned: told, inside ``poll``, which partitions came, before any of their records. It may :meth:`seek`.
+        on_revoked: told, inside ``poll``, which partitions go to another member. It may commit them.
+        on_lost: told which partitions went already, after a silence longer than the session timeout; nothing of them
+            may be committed any more. Without it ``on_revoked`` is told, and :meth:`commit` raises.
+        on_assigned: told, inside ``poll``, which partitions came, before any of their records. It may :meth:`seek`
+            or :meth:`pause` them.
+        on_lost_offset: what to do where the committed offset is not in the log any more: "stop", or go on with the
+            "earliest" record there is, or with those that come from now on ("latest").
+        member: names this member to the broker instead of ``settings.client_id``.
 
     Raises:
         TransportError: no broker answers in time, or it refuses us.
@@ -61,19 +78,26 @@ class KafkaSource:
         *,
         on_revoked: OnPartitions | None = None,
         on_assigned: OnPartitions | None = None,
+        on_lost: OnPartitions | None = None,
+        on_lost_offset: OnLostOffset = "stop",
+        member: str | None = None,
     ) -> None:
-        self._settings = settings
+        self._settings = settings if member is None else settings.model_copy(update={"client_id": member})
+        self._on_lost_offset = on_lost_offset
+        self._held: set[Partition] = set()  # paused by our owner
         self._group = settings.group_id or group_id
         self._where = f"kafka: topic {topic!r} on {settings.bootstrap_servers}, group {self._group!r}"
-        self._on_revoked, self._on_assigned = on_revoked, on_assigned
+        self._on_revoked, self._on_assigned, self._on_lost = on_revoked, on_assigned, on_lost or on_revoked
         self._timeout_ms = round(settings.connect_timeout_seconds * 1000)
         self._kept: dict[Partition, int] = {}  # sought, not assigned yet
         self._next: dict[Partition, int] = {}  # assigned, with what comes next
-        self._moves: deque[_Move] = deque()  # told by the group, not acted on yet
+        self._moves: deque[tuple[Move, frozenset[Partition]]] = deque()  # told by the group, not acted on yet
         self._arriving: set[Partition] = set()  # assigned, paused until it is known where they start
         self._closed = False
-        self._consumer: Any = connect(Consumer, settings, **self._options())
+        self._consumer: Any = connect(Consumer, self._settings, **self._options())
         self._consumer.between_rounds = self._act
+        if settings.rebalance == "eager":
+            self._consumer.before_join = self._let_go_of_all
         self._consumer.subscribe([topic], listener=RebalanceListener(self._note))
 
     def poll(self, max_records: int, timeout_seconds: float) -> Sequence[Record]:
@@ -150,6 +174,47 @@ class KafkaSource:
         ends = {p: self._consumer.highwater(TopicPartition(*p)) for p in self._next if TopicPartition(*p) in ours}
         return {partition: max(0, end - self._next[partition]) for partition, end in ends.items() if end is not None}
 
+    def member(self) -> object:
+        """Who we are in the group now, as a transaction of kafka-python wants to be told.
+
+        None when partitions were lost: we may be a member again already, but what we have of them is out of date.
+        """
+        found = self._consumer.group_metadata()  # first: a loss is noted before we are a member again
+        return None if any(what == "lost" for what, _ in list(self._moves)) else found
+
+    @property
+    def settled(self) -> bool:
+        """Whether the group is at rest: while partitions are shared out, a commit may come too late."""
+        return self._consumer.group_metadata().state is MemberState.STABLE and not self._moves
+
+    def pause(self, partitions: Collection[Partition]) -> None:
+        """Hand out nothing of these partitions until :meth:`resume`."""
+        self._held |= set(partitions)
+        ours = self._consumer.assignment()
+        self._consumer.pause(*(at for at in map(_at, partitions) if at in ours))
+
+    def resume(self, partitions: Collection[Partition]) -> None:
+        """Hand out records of these partitions again."""
+        self._held -= set(partitions)
+        ours = self._consumer.assignment()
+        self._consumer.resume(*(at for at in map(_at, partitions) if at in ours))
+
+    def rewind(self) -> None:
+        """Go back to the committed offset in every partition that is ours.
+
+        Raises:
+            TransactionError: the broker does not tell them in time.
+        """
+        try:
+            for partition in list(self._next):
+                start = self._consumer.committed(_at(partition), timeout_ms=self._timeout_ms)
+                if start is None:
+                    start = self._consumer.beginning_offsets([_at(partition)])[_at(partition)]
+                self._consumer.seek(_at(partition), start)
+                self._next[partition] = start
+        except (KafkaError, AssertionError) as err:
+            raise TransactionError(f"{self._where}: committed offsets cannot be read: {err!r}") from err
+
     def close(self) -> None:
         """Leave the group; calls neither ``on_revoked`` nor ``commit``."""
         if self._closed:
@@ -172,7 +237,9 @@ class KafkaSource:
             "auto_offset_reset": "earliest",
             "enable_auto_commit": False,
             "allow_auto_create_topics": False,
-            "partition_assignment_strategy": [CooperativeStickyAssignor()],
+            "partition_assignment_strategy": [
+                CooperativeStickyAssignor() if settings.rebalance == "cooperative" else RangePartitionAssignor()
+            ],
             "session_timeout_ms": session_ms,
             "heartbeat_interval_ms": min(1000, session_ms // 4),  # how soon a member learns that others came or went
             "max_poll_interval_ms": round(settings.max_poll_interval_seconds * 1000),
@@ -182,8 +249,10 @@ class KafkaSource:
             "max_partition_fetch_bytes": settings.fetch_partition_bytes,
         }
 
-    def _note(self, what: Literal["assigned", "revoked"], partitions: Collection[TopicPartition]) -> None:
+    def _note(self, what: Move, partitions: Collection[TopicPartition]) -> None:
         """Called by the client on its network thread, while the thread that polls waits for it."""
+        if what == "revoked" and self._settings.rebalance == "eager":
+            what = "lost"  # a join has begun before we could let go: until we act, they may be somebody else's
         if what == "assigned":  # nothing of them may come out before `on_assigned` has returned
             self._consumer.pause(*partitions)
         self._moves.append((what, frozenset((topic, number) for topic, number in partitions)))
@@ -196,17 +265,22 @@ class KafkaSource:
                 self._arriving |= partitions
             else:
                 self._arriving -= partitions
-                self._let_go(partitions & self._next.keys())
+                self._let_go(partitions & self._next.keys(), self._on_lost if what == "lost" else self._on_revoked)
         if self._arriving and not self._closed:
             self._take(self._placed())
 
-    def _let_go(self, partitions: Collection[Partition]) -> None:
+    def _let_go_of_all(self) -> None:
+        """Before a join, where everybody gives up everything."""
+        self._let_go(set(self._next), self._on_revoked)
+
+    def _let_go(self, partitions: Collection[Partition], tell: OnPartitions | None) -> None:
         try:
-            if partitions and self._on_revoked is not None:
-                self._on_revoked(partitions)
+            if partitions and tell is not None:
+                tell(partitions)
         finally:
             for partition in partitions:
                 self._next.pop(partition, None)
+                self._held.discard(partition)
 
     def _placed(self) -> Collection[Partition]:
         """Arriving partitions of which is known where reading starts; the others stay paused until the next round."""
@@ -215,6 +289,7 @@ class KafkaSource:
             start = self._consumer.position(TopicPartition(*partition), timeout_ms=self._timeout_ms)
             if start is None:
                 continue
+            start = self._found(partition, start)
             kept = self._kept.pop(partition, start)
             if kept > start:
                 self._consumer.seek(TopicPartition(*partition), kept)
@@ -223,10 +298,28 @@ class KafkaSource:
         self._arriving -= placed
         return placed
 
+    def _found(self, partition: Partition, start: int) -> int:
+        """Where to start, if the log still has (or already had) a record there."""
+        at = _at(partition)
+        begin: int = self._consumer.beginning_offsets([at])[at]
+        end: int = self._consumer.end_offsets([at])[at]
+        if begin <= start <= end:
+            return start
+        lost = f"{self._where}: partition {partition[1]} was read up to offset {start}, but holds {begin} to {end}"
+        if self._on_lost_offset == "stop":
+            raise TransportError(
+                f"{lost}: records were deleted before they were read, or the topic was made anew; "
+                'set [input] on_lost_offset to "earliest" or "latest" to go on without them'
+            )
+        to = begin if self._on_lost_offset == "earliest" else end
+        _log.error("records were lost", where=lost, going_on_from=to)
+        self._consumer.seek(at, to)
+        return to
+
     def _take(self, partitions: Collection[Partition]) -> None:
         if partitions and self._on_assigned is not None:
             self._on_assigned(partitions)
-        self._consumer.resume(*(TopicPartition(*partition) for partition in partitions))
+        self._consumer.resume(*(_at(partition) for partition in partitions if partition not in self._held))
 
     def _pass_markers(self) -> None:
         """Step over what is no record, such as the end of a transaction, so that it does not look like lag."""
@@ -234,6 +327,10 @@ class KafkaSource:
             position = self._consumer.position(TopicPartition(*partition), timeout_ms=0)
             if position is not None:
                 self._next[partition] = max(position, self._next[partition])
+
+
+def _at(partition: Partition) -> TopicPartition:
+    return TopicPartition(*partition)
 
 
 def _record(fetched: Any) -> Record:  # noqa: ANN401 (kafka-python has no types)

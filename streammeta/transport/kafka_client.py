@@ -6,16 +6,25 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any, Literal, Self, TypeAlias
 
 from kafka import ConsumerRebalanceListener, KafkaAdminClient, KafkaConsumer, TopicPartition
+from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.errors import FencedInstanceIdError, KafkaError, TopicAlreadyExistsError, UnknownTopicOrPartitionError
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from streammeta.errors import TransportError
 
-__all__ = ["Consumer", "KafkaSettings", "RebalanceListener", "connect", "create_topics", "ensure_topics"]
+__all__ = ["Consumer", "KafkaSettings", "Move", "RebalanceListener", "connect", "create_topics", "ensure_topics"]
 
 _Protocol: TypeAlias = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
 _Mechanism: TypeAlias = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
+Move: TypeAlias = Literal["assigned", "revoked", "lost"]
 _RETRY_SECONDS = 0.2
+_NO_TABLES: Mapping[str, int | None] = {}
+_TABLE = {  # what is overwritten is cleaned away soon, so that reading a table takes as long as it is large
+    "cleanup.policy": "compact",
+    "segment.bytes": str(32 * 2**20),
+    "segment.ms": "600000",
+    "min.cleanable.dirty.ratio": "0.2",
+}
 
 
 class KafkaSettings(BaseModel):
@@ -36,6 +45,10 @@ class KafkaSettings(BaseModel):
         description="name of this member within the group: a restart within the session timeout keeps its partitions",
     )
     client_id: str = Field("streammeta", min_length=1, description="name under which the broker logs this client")
+    rebalance: Literal["cooperative", "eager"] = Field(
+        "cooperative",
+        description='"cooperative": members keep what does not move; "eager": all give up everything first',
+    )
     session_timeout_seconds: float = Field(
         10.0, ge=1, le=1800, description="a member that is silent for so long loses its partitions"
     )
@@ -114,6 +127,7 @@ class Consumer(KafkaConsumer):  # type: ignore[misc]  # kafka-python has no type
     """
 
     between_rounds: Callable[[], None] = staticmethod(lambda: None)
+    before_join: Callable[[], None] = staticmethod(lambda: None)
 
     def __init__(self, **configs: Any) -> None:  # noqa: ANN401 (kafka-python has no types)
         super().__init__(**configs)
@@ -135,20 +149,26 @@ class Consumer(KafkaConsumer):  # type: ignore[misc]  # kafka-python has no type
             coordinator.request_rejoin()  # do not forget it
         elif coordinator.stable() and not (coordinator.rejoining or coordinator._heartbeat_enabled):
             raise FencedInstanceIdError(coordinator.group_instance_id)  # nothing else ends a member's heartbeat
+        if coordinator.need_rejoin() and not coordinator.rebalance_in_progress():
+            self.before_join()
         records = super()._poll_once(*args, **kwargs)
         self.between_rounds()
         return records
 
 
 class RebalanceListener(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-python has no types
-    """Passes on what the group tells; partitions lost without a word beforehand are passed on as revoked."""
+    """Passes on what the group tells."""
 
-    def __init__(self, note: Callable[[Literal["assigned", "revoked"], Collection[TopicPartition]], None]) -> None:
+    def __init__(self, note: Callable[[Move, Collection[TopicPartition]], None]) -> None:
         self._note = note
 
     def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
         """Called by the client on its network thread."""
         self._note("revoked", revoked)
+
+    def on_partitions_lost(self, lost: Collection[TopicPartition]) -> None:
+        """Called by the client on its network thread: others may have had these for a while."""
+        self._note("lost", lost)
 
     def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
         """Called by the client on its network thread."""
@@ -179,8 +199,16 @@ def connect(client: Callable[..., Any], settings: KafkaSettings, **options: Any)
         ) from err
 
 
-def ensure_topics(settings: KafkaSettings, topic: str, outputs: Collection[str]) -> int:
+def ensure_topics(
+    settings: KafkaSettings, topic: str, outputs: Collection[str], tables: Mapping[str, int | None] = _NO_TABLES
+) -> int:
     """Make sure that the input topic is there, and create the output topics that are not, with as many partitions.
+
+    Args:
+        settings: how to reach Kafka.
+        topic: the input topic.
+        outputs: topics for results.
+        tables: compacted topics with their number of partitions; None: as many as the input.
 
     Returns:
         The number of partitions of the input topic.
@@ -190,13 +218,16 @@ def ensure_topics(settings: KafkaSettings, topic: str, outputs: Collection[str])
     """
     admin = connect(KafkaAdminClient, settings, request_timeout_ms=_milliseconds(settings))
     try:
-        found = _partitions(admin, [topic, *outputs])
+        found = _partitions(admin, [topic, *outputs, *tables])
         if topic not in found:
             raise TransportError(
                 f"kafka: topic {topic!r} does not exist on {settings.bootstrap_servers}; create it, with as many "
                 "partitions as workers will ever share it (4 are a good start), or name another topic"
             )
-        _create(admin, settings, {name: found[topic] for name in outputs if name not in found})
+        wanted = dict.fromkeys(outputs, found[topic]) | {name: n or found[topic] for name, n in tables.items()}
+        _check_partitions(settings, topic, found, {name: wanted[name] for name in tables})
+        _create(admin, settings, {name: n for name, n in wanted.items() if name not in found}, compacted=tables)
+        _check_compacted(admin, settings, [name for name in tables if name in found])
         return found[topic]
     except KafkaError as err:
         raise TransportError(f"kafka: topics on {settings.bootstrap_servers} cannot be had: {err}") from err
@@ -230,10 +261,41 @@ def _exists(topic: Mapping[str, Any]) -> bool:
     return topic["error_code"] != UnknownTopicOrPartitionError.errno and bool(topic["partitions"])
 
 
-def _create(admin: Any, settings: KafkaSettings, topics: Mapping[str, int]) -> None:  # noqa: ANN401 (kafka-python has no types)
+def _check_partitions(settings: KafkaSettings, topic: str, found: Mapping[str, int], wanted: Mapping[str, int]) -> None:
+    """A task must find its state in the partition it comes in."""
+    for name, partitions in wanted.items():
+        if name in found and found[name] != partitions:
+            raise TransportError(
+                f"kafka: topic {name!r} on {settings.bootstrap_servers} has {found[name]} partitions, wanted "
+                f"{partitions}, as {topic!r} has now: was the number changed? Tasks would not find their state. Begin "
+                "anew under another [app] name, or with a new input topic that holds the events again"
+            )
+
+
+def _check_compacted(admin: Any, settings: KafkaSettings, names: Collection[str]) -> None:  # noqa: ANN401 (kafka-python has no types)
+    """State kept in a topic that deletes is lost some day."""
+    resources = [ConfigResource(ConfigResourceType.TOPIC, name, ["cleanup.policy"]) for name in names]
+    described = admin.describe_configs(resources, config_filter="all").get("topic", {}) if resources else {}
+    for name, configs in described.items():
+        policy = configs["cleanup.policy"]["value"]
+        if policy != "compact":
+            raise TransportError(
+                f"kafka: topic {name!r} on {settings.bootstrap_servers} has cleanup.policy {policy!r}, wanted "
+                "'compact', or state is lost some day; set it back, or choose another [app] name"
+            )
+
+
+def _create(
+    admin: Any,  # noqa: ANN401 (kafka-python has no types)
+    settings: KafkaSettings,
+    topics: Mapping[str, int],
+    *,
+    compacted: Collection[str] = (),
+) -> None:
     configs = {"max.message.bytes": str(settings.max_message_bytes)}
     for name, partitions in topics.items():  # one by one: another worker may be creating them too
-        wanted = {"num_partitions": partitions, "replication_factor": -1, "configs": configs}
+        chosen = configs | _TABLE if name in compacted else configs
+        wanted = {"num_partitions": partitions, "replication_factor": -1, "configs": chosen}
         try:
             admin.create_topics({name: wanted}, timeout_ms=_milliseconds(settings), wait_for_metadata=True)
         except TopicAlreadyExistsError:

@@ -1,0 +1,262 @@
+"""What exactly once costs, on a real Kafka started for it: `python -m benchmarks.exactly_once`.
+
+* throughput: the whole service against a bare kafka-python loop that reads the same records and writes messages of the
+  same sizes in transactions of the same interval, turn about;
+* restoring: task states a second, from a changelog of many tasks, with its reading;
+* latency: from the moment a record is sent until a read_committed consumer has its prediction, at a steady rate.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+
+import numpy as np
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, OffsetAndMetadata, TopicPartition
+
+from deploy.broker import Broker
+from streammeta import app
+from streammeta.config import Settings
+from streammeta.engine import Engine
+from streammeta.event import Event, Origin
+from streammeta.restoration import Restoration
+from streammeta.result import STATE
+from streammeta.transport.kafka import KafkaSettings, create_topics
+from streammeta.transport.kafka_tables import KafkaTables
+
+__all__ = ["main"]
+
+_PATIENCE = 300.0
+_ANSWER = (
+    b'{"id":"e12345","task":"t123","ts":1000.0,"prediction":1,"probabilities":{"0":0.2771,"1":0.7228},'
+    b'"signal":"steady","theta_version":1234,"source":"bench-0123456789/0/123456"}'
+)
+
+
+def events(count: int, tasks: int, features: int = 8) -> Iterator[tuple[bytes, bytes]]:
+    """Labelled events of about 200 bytes, with their tasks as keys."""
+    random = np.random.default_rng(0)
+    for i, x in enumerate(np.round(random.normal(size=(count, features)), 4).tolist()):
+        task = i % tasks
+        y = int((x[0] > 0) ^ (task % 2 == 0))
+        fields = {"id": f"e{i}", "task": f"t{task}", "ts": 1000.0, "x": dict(zip("abcdefgh", x, strict=True)), "y": y}
+        yield json.dumps(fields, separators=(",", ":")).encode(), fields["task"].encode()
+
+
+def fill(kafka: KafkaSettings, topic: str, count: int, tasks: int, partitions: int) -> None:
+    """Make the topic and its records."""
+    create_topics(kafka, {topic: partitions})
+    producer = KafkaProducer(bootstrap_servers=kafka.bootstrap_servers, linger_ms=50, batch_size=2**18)
+    for value, key in events(count, tasks):
+        producer.send(topic, value, key, partition=int(key[1:]) % partitions)
+    producer.flush(_PATIENCE)
+    producer.close()
+
+
+def bare(kafka: KafkaSettings, topic: str, count: int, interval: float) -> float:
+    """Records a second of consume, produce, commit, with nothing in between."""
+    out = f"{topic}-bare-{uuid.uuid4().hex[:6]}"
+    create_topics(kafka, {out: 4})
+    consumer = KafkaConsumer(
+        topic,
+        bootstrap_servers=kafka.bootstrap_servers,
+        group_id=out,
+        isolation_level="read_committed",
+        auto_offset_reset="earliest",
+        enable_auto_commit=False,
+        max_poll_records=1000,
+    )
+    producer = KafkaProducer(
+        bootstrap_servers=kafka.bootstrap_servers,
+        transactional_id=out,
+        linger_ms=10,
+        batch_size=256 * 1024,
+        retry_backoff_ms=10,
+    )
+    producer.init_transactions()
+    done, begun, commit_at, position = 0, 0.0, 0.0, {}
+    while done < count:
+        for at, records in consumer.poll(timeout_ms=500, max_records=1000).items():
+            if not done:
+                begun = time.perf_counter()
+            if not position:
+                producer.begin_transaction()
+                commit_at = time.monotonic() + interval
+            for record in records:
+                producer.send(out, _ANSWER, record.key, partition=at.partition)
+            position[at] = OffsetAndMetadata(records[-1].offset + 1, "", -1)
+            done += len(records)
+        if position and (time.monotonic() > commit_at or done >= count):
+            producer.send_offsets_to_transaction(position, consumer.group_metadata())
+            producer.commit_transaction()
+            position = {}
+    seconds = time.perf_counter() - begun
+    consumer.close(autocommit=False)
+    producer.close()
+    return count / seconds
+
+
+@contextmanager
+def service(kafka: KafkaSettings, topic: str, name: str, interval: float, mode: str) -> Iterator[None]:
+    """The whole service, in a process of its own."""
+    environment = os.environ | {
+        "STREAMMETA_APP__NAME": name,
+        "STREAMMETA_INPUT__TOPIC": topic,
+        "STREAMMETA_KAFKA__BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
+        "STREAMMETA_STATE__EVERY_SECONDS": str(interval),
+        "STREAMMETA_HTTP__ENABLED": "false",
+        "STREAMMETA_LOG__LEVEL": "error",
+        "STREAMMETA_META__MODE": mode,
+    }
+    process = subprocess.Popen([Path(sys.executable).with_name("streammeta"), "run"], env=environment)
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait(_PATIENCE)
+
+
+def served(kafka: KafkaSettings, topic: str, count: int, interval: float, mode: str) -> float:
+    """Committed records a second of the service, from its first commit to its last."""
+    name = f"{topic}-{uuid.uuid4().hex[:6]}"
+    admin = KafkaAdminClient(bootstrap_servers=kafka.bootstrap_servers)
+    with service(kafka, topic, name, interval, mode), closing(admin):
+        done, first, begun = 0, 0, 0.0
+        while done < count:
+            time.sleep(0.02)
+            done = sum(at.offset for at in admin.list_group_offsets(name).get(name, {}).values())
+            if done and not first:
+                begun, first = time.perf_counter(), done
+        return (done - first) / (time.perf_counter() - begun)
+
+
+def restored(kafka: KafkaSettings, tasks: int, events_each: int) -> tuple[float, float]:
+    """Task states a second, with the reading of the changelog; and bytes of one."""
+    name, settings = f"restore-{uuid.uuid4().hex[:6]}", Settings(memory={"max_tasks": tasks})
+    engine = Engine(settings.engine())
+    random = np.random.default_rng(0)
+    for begin in range(0, tasks, 1000):
+        batch = [
+            Event(
+                dict(zip("abcdefgh", x, strict=True)),
+                f"t{task}",
+                Origin("in", 0, task),
+                y=int(x[0] > 0),
+                id=None,
+                ts=1.0,
+            )
+            for task in range(begin, min(begin + 1000, tasks))
+            for x in random.normal(size=(events_each, 8)).tolist()
+        ]
+        engine.step(batch)
+    create_topics(kafka, {f"{name}-state": 1})
+    producer = KafkaProducer(bootstrap_servers=kafka.bootstrap_servers, linger_ms=50, batch_size=2**20)
+    size = 0
+    for _, key, value in engine.handover().changes():
+        size += len(value or b"")
+        producer.send(f"{name}-state", value, key, partition=0)
+    producer.flush(_PATIENCE)
+    producer.close()
+    fresh = Engine(settings.engine())
+    fresh.follow(engine.shared_weights(), lead=False)
+    with closing(KafkaTables(kafka, {STATE: f"{name}-state"})) as tables:
+        begun = time.perf_counter()
+        restoration, handover = Restoration(tables, name, 0), fresh.handover()
+        while not restoration.take(handover, float("inf"), time.monotonic):
+            for row in tables.poll(0.05):
+                restoration.read(row)
+        seconds = time.perf_counter() - begun
+    assert fresh.stats().tasks == tasks
+    return tasks / seconds, size / tasks
+
+
+def latency(kafka: KafkaSettings, rate: int, seconds: float, interval: float) -> tuple[float, float]:
+    """Median and 99th percentile of the milliseconds from sending to reading the prediction."""
+    topic = f"latency-{uuid.uuid4().hex[:6]}"
+    create_topics(kafka, {topic: 1})
+    app.ensure_topics(kafka, topic, [f"{topic}-app-predictions"])
+    sent: dict[str, float] = {}
+    delays: list[float] = []
+    count = int(rate * seconds)
+    with (
+        service(kafka, topic, f"{topic}-app", interval, "background"),
+        closing(_reader(kafka, f"{topic}-app-predictions")) as reader,
+    ):
+        producer = KafkaProducer(bootstrap_servers=kafka.bootstrap_servers, linger_ms=1)
+
+        def produce() -> None:
+            begun = time.perf_counter()
+            for i, (value, key) in enumerate(events(count, 100)):
+                time.sleep(max(0.0, begun + i / rate - time.perf_counter()))
+                sent[f"e{i}"] = time.perf_counter()
+                producer.send(topic, value, key, partition=0)
+
+        thread = threading.Thread(target=produce)
+        thread.start()
+        while len(delays) < count:
+            for batch in reader.poll(timeout_ms=20).values():
+                now = time.perf_counter()
+                delays += [now - sent[json.loads(record.value)["id"]] for record in batch]
+        thread.join()
+        producer.close()
+    steady = np.array(delays[count // 4 :]) * 1000
+    return float(np.median(steady)), float(np.percentile(steady, 99))
+
+
+def _reader(kafka: KafkaSettings, topic: str) -> KafkaConsumer:
+    reader = KafkaConsumer(
+        bootstrap_servers=kafka.bootstrap_servers,
+        isolation_level="read_committed",
+        auto_offset_reset="earliest",
+        fetch_max_wait_ms=20,
+        max_partition_fetch_bytes=8 * 2**20,
+    )
+    reader.assign([TopicPartition(topic, number) for number in reader.partitions_for_topic(topic)])
+    return reader
+
+
+def main() -> int:
+    """Measure, and print."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.exactly_once", description=__doc__)
+    parser.add_argument("--events", type=int, default=60_000)
+    parser.add_argument("--tasks", type=int, default=200)
+    parser.add_argument("--rounds", type=int, default=3, help="how often each is measured; the median counts")
+    parser.add_argument("--restore-tasks", type=int, default=50_000)
+    parser.add_argument("--bootstrap", help="a broker that runs already")
+    options = parser.parse_args()
+    with ExitStack() as stack:
+        bootstrap = options.bootstrap or stack.enter_context(Broker()).bootstrap
+        kafka = KafkaSettings(bootstrap_servers=bootstrap)
+        topic = f"bench-{uuid.uuid4().hex[:6]}"
+        fill(kafka, topic, options.events, options.tasks, 4)
+        bares, whole, fixed = [], [], []
+        for _ in range(options.rounds):
+            bares.append(bare(kafka, topic, options.events, 1.0))
+            whole.append(served(kafka, topic, options.events, 1.0, "background"))
+            fixed.append(served(kafka, topic, options.events, 1.0, "off"))
+        base = float(np.median(bares))
+        print(f"bare kafka-python loop, 1 s transactions: {base:,.0f} records/s  ({_list(bares)})")
+        for what, rates in (("service, meta-learning beside the loop", whole), ("service, meta-learning off", fixed)):
+            rate = float(np.median(rates))
+            print(f"{what}: {rate:,.0f} records/s, {rate / base:.0%} of the bare loop  ({_list(rates)})")
+        for each in (4, 40):
+            rate, size = restored(kafka, options.restore_tasks // (1 if each < 16 else 5), each)
+            print(f"restore, tasks of {each} events: {rate:,.0f} tasks/s, {size:,.0f} bytes each")
+        half, most = latency(kafka, 500, 20, 0.05)
+        print(f"latency at 500 events/s, 50 ms interval: median {half:.0f} ms, p99 {most:.0f} ms")
+    return 0
+
+
+def _list(rates: list[float]) -> str:
+    return ", ".join(f"{rate:,.0f}" for rate in rates)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,184 @@
+"""Task states as records of a compacted topic, and back: a versioned codec without pickle, that refuses what is wrong.
+
+    schema:HASH   how the columns of a row lie, and what slots and classes the numbers mean; named by its content
+    task:TAG      a task's row, its detector, and the labelled events since its last full page
+    page:N:TAG    16 labelled events of its window; N counts round, so that compaction keeps one window a task
+    wait:N:TAG    events whose labels have not come yet
+
+An event changes its task's row and adds to its open page; full pages are written once. So a commit writes what changed
+and not each window again. Whatever is read here is checked before it reaches compiled code.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Final, Literal, NamedTuple, TypeAlias, TypeVar
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from streammeta.errors import SnapshotError
+
+__all__ = [
+    "FORMAT",
+    "PAGE",
+    "Bytes",
+    "Head",
+    "Key",
+    "Page",
+    "Schema",
+    "Wait",
+    "WaitPage",
+    "decode",
+    "encode",
+    "pack_rows",
+    "parse_key",
+    "schema_id",
+    "unpack_rows",
+]
+
+FORMAT: Final = 1
+PAGE = 16  # labelled events in a page of the window
+_ID = 8  # bytes of a schema's hash
+_MOST = 65_536  # dimensions, slots, classes: as many as settings allow
+Bytes: TypeAlias = npt.NDArray[np.uint8]
+_Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+_Size: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=_MOST)]
+_Id: TypeAlias = Annotated[bytes, msgspec.Meta(min_length=_ID, max_length=_ID)]
+_Dtype: TypeAlias = Literal["<f4", "<f8", "<i8"]
+_Text: TypeAlias = Annotated[str, msgspec.Meta(max_length=1_000)]
+
+
+class _Record(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """Something in the topic; its first field is the format."""
+
+
+_Kind = TypeVar("_Kind", bound=_Record)
+
+
+class Schema(_Record, frozen=True):
+    """What the other records of a partition mean."""
+
+    format: Literal[1]
+    settings: dict[str, bool | int | float | str]  # those that a task's state depends on
+    layout: list[tuple[_Text, _Dtype, Annotated[list[_Size], msgspec.Meta(max_length=4)]]]
+    slots: Annotated[list[tuple[_Text, _Text | None, _Size]], msgspec.Meta(max_length=_MOST)]
+    width: _Size | None  # numbers in an event without names
+    classes: Annotated[list[int | float | _Text], msgspec.Meta(max_length=_MOST)]
+
+
+class Head(_Record, frozen=True):
+    """A task, except for the full pages of its window."""
+
+    format: Literal[1]
+    schema: _Id
+    row: bytes
+    open_x: bytes  # float32 [n, D], n < PAGE: the labelled events since the last full page
+    open_y: bytes  # float32 [n]
+    detector: bytes
+
+
+class Page(_Record, frozen=True):
+    """Labelled events number · PAGE to (number + 1) · PAGE − 1 of a task."""
+
+    format: Literal[1]
+    schema: _Id
+    number: _Count
+    x: bytes  # float32 [PAGE, D]
+    y: bytes  # float32 [PAGE]
+
+
+class Wait(_Record, frozen=True):
+    """An event whose label has not come yet."""
+
+    id: _Text
+    slots: Annotated[list[_Size], msgspec.Meta(max_length=_MOST)]
+    values: bytes  # float32, one a slot
+    mean: bytes | None  # float32; what was predicted
+    variance: float
+    theta_version: _Count
+
+
+class WaitPage(_Record, frozen=True):
+    """Some of a task's events that wait."""
+
+    format: Literal[1]
+    schema: _Id
+    events: list[Wait]
+
+
+class Key(NamedTuple):
+    """What a record is about."""
+
+    kind: Literal["schema", "task", "page", "wait"]
+    number: int
+    tag: str  # of the task; for a schema its id in hexadecimal
+
+    def encode(self) -> bytes:
+        """As it stands in the topic."""
+        between = "" if self.kind in ("schema", "task") else f"{self.number}:"
+        return f"{self.kind}:{between}{self.tag}".encode()
+
+
+def parse_key(raw: bytes | None, at: str) -> Key:
+    """What a record of the topic is about; raises SnapshotError when it is none of ours."""
+    try:
+        kind, _, rest = (raw or b"").decode().partition(":")
+        if kind == "task":
+            return Key("task", 0, rest)
+        if kind == "schema":
+            return Key("schema", 0, rest)
+        if kind in ("page", "wait"):
+            number, _, tag = rest.partition(":")
+            if number.isascii() and number.isdecimal() and len(number) <= 16:
+                return Key("page" if kind == "page" else "wait", int(number), tag)
+    except UnicodeDecodeError:
+        pass
+    raise SnapshotError(
+        f"{at}: the key is {raw!r:.100}, which streammeta did not write; wanted a topic of its own: "
+        "choose another [app] name, or delete the topic if nobody needs it"
+    )
+
+
+_DECODERS: dict[type[_Record], msgspec.msgpack.Decoder[Any]] = {
+    kind: msgspec.msgpack.Decoder(kind) for kind in (Schema, Head, Page, WaitPage)
+}
+encode = msgspec.msgpack.Encoder().encode
+
+
+def decode(kind: type[_Kind], value: bytes, at: str) -> _Kind:
+    """A record of the topic; raises SnapshotError, with the reason, when it is not one."""
+    try:
+        found: _Kind = _DECODERS[kind].decode(value)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as err:
+        raise SnapshotError(
+            f"{at}: {len(value)} bytes that are no {kind.__name__.lower()} record of format {FORMAT} ({err}); "
+            "wanted what this version of streammeta wrote"
+        ) from err
+    return found
+
+
+def schema_id(data: bytes) -> bytes:
+    """The name of a schema: a hash of its encoded form."""
+    return hashlib.sha256(data).digest()[:_ID]
+
+
+def pack_rows(columns: Mapping[str, npt.NDArray[Any]], names: Sequence[str], rows: npt.NDArray[np.int64]) -> Bytes:
+    """The columns of several rows, one after the other, as bytes [N, size of a row]."""
+    parts = [np.ascontiguousarray(columns[name][rows]).reshape(len(rows), -1).view(np.uint8) for name in names]
+    return np.concatenate(parts, axis=1)
+
+
+def unpack_rows(schema: Schema, rows: Sequence[bytes], at: str) -> dict[str, npt.NDArray[Any]]:
+    """What ``pack_rows`` packed, by name [N, ...]; raises SnapshotError when a row has another size than it says."""
+    sizes = [int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize for _, dtype, shape in schema.layout]
+    wrong = next((len(row) for row in rows if len(row) != sum(sizes)), None)
+    if wrong is not None:
+        raise SnapshotError(f"{at}: a row of {wrong} bytes, wanted {sum(sizes)}, as its schema says")
+    joined = np.frombuffer(b"".join(rows), np.uint8).reshape(len(rows), sum(sizes))
+    found, begin = {}, 0
+    for (name, dtype, shape), size in zip(schema.layout, sizes, strict=True):
+        part = np.ascontiguousarray(joined[:, begin : begin + size])
+        found[name] = part.view(dtype).reshape(len(rows), *shape)
+        begin += size
+    return found

@@ -1,0 +1,301 @@
+"""Kafka's transactions, by kafka-python: results, state and offsets together, or nothing.
+
+Why every wait here is ours: the client's own ``commit_transaction`` waits without end. Why a transaction of unknown end
+leads to a new producer: Kafka before its second transaction protocol, which this client does not speak, can commit or
+tear a transaction whose end was asked for, lost and asked for again; a new producer under the same name first settles
+what the old one left, and then nothing of it can come through any more.
+"""
+
+import re
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
+from itertools import chain
+from typing import Any, Final
+
+import structlog
+from kafka import KafkaAdminClient, KafkaProducer, OffsetAndMetadata, TopicPartition
+from kafka.errors import (
+    AuthorizationError,
+    InvalidTopicError,
+    KafkaError,
+    MessageSizeTooLargeError,
+    RecordListTooLargeError,
+    UnsupportedVersionError,
+)
+from kafka.structs import ConsumerGroupMetadata
+
+from streammeta.errors import TransactionError, TransportError
+from streammeta.transport.base import Message, Positions
+from streammeta.transport.kafka_client import KafkaSettings, connect
+
+__all__ = ["KafkaLedger", "transactional_id"]
+
+_log = structlog.get_logger(__name__)
+_FATAL: Final = (
+    AuthorizationError,
+    InvalidTopicError,
+    MessageSizeTooLargeError,
+    RecordListTooLargeError,
+    UnsupportedVersionError,
+)
+_BACKOFF_MS: Final = 10  # the default, 100 ms, is the tail of every transaction's latency
+_ONGOING: Final = "Ongoing"
+_CLOSE_SECONDS: Final = 1.0
+_OVERHEAD: Final = 1024  # of a batch with one message
+
+
+def transactional_id(name: str, member: str) -> str:
+    """Under which name a member's producer writes: a member that comes back fences what it left behind."""
+    return f"{name}-{member}"
+
+
+class KafkaLedger:
+    """A transactional producer that is replaced whenever it is not known what became of a transaction.
+
+    Args:
+        settings: how to reach Kafka.
+        topics: the topic of each channel.
+        partitions: of the input; where a topic for results has as many, results go to the partition of their event.
+        tables: channels of which each message names its partition.
+        name: the application's; its members' producers are called NAME-MEMBER.
+        member: who we are: the same as the client id under which our source is a member of the group.
+        group: the consumer group.
+        timeout_seconds: after so long without an end the broker aborts a transaction by itself.
+
+    Raises:
+        TransportError: no broker answers in time, or it refuses us.
+    """
+
+    def __init__(
+        self,
+        settings: KafkaSettings,
+        topics: Mapping[str, str],
+        *,
+        partitions: int,
+        tables: Collection[str],
+        name: str,
+        member: str,
+        group: str,
+        timeout_seconds: float = 60.0,
+    ) -> None:
+        self._settings, self._topics, self._name, self._group = settings, dict(topics), name, group
+        self._partitions, self._tables = partitions, tables
+        self._by_key: set[str] = set()
+        self._id = transactional_id(name, member)
+        self._where = f"kafka: transactions of {self._id!r} on {settings.bootstrap_servers}"
+        self._wait_ms = round(settings.connect_timeout_seconds * 1000)
+        self._timeout_ms = round(timeout_seconds * 1000)
+        self._sent = False  # a transaction is open
+        self._producer: Any = None
+        try:
+            self.reset()
+        except TransactionError as err:
+            raise TransportError(str(err)) from err
+
+    def send(self, messages: Sequence[Message]) -> None:
+        """Hand over messages, in the order in which they come for each partition.
+
+        Raises:
+            TransactionError: this transaction cannot be committed any more.
+            TransportError: nor can any other: a topic is missing or closed to us, or a message is too long.
+        """
+        if not messages:
+            return
+        producer = self._begun()
+        try:
+            groups: dict[TopicPartition, list[Message]] = {}
+            for message in messages:
+                topic = self._topics[message.channel]
+                if message.partition is None or message.channel in self._by_key:
+                    producer.send(topic, message.value, message.key, list(message.headers))
+                else:
+                    groups.setdefault(TopicPartition(topic, message.partition), []).append(message)
+            for at, group in groups.items():
+                self._append(at, group)
+            producer._sender.wakeup()
+        except KafkaError as err:
+            raise self._failure(err) from err
+        except ValueError as err:  # a partition that the topic does not have
+            raise TransportError(f"{self._where}: {err}; topics must have as many partitions as the input") from err
+
+    def _append(self, at: TopicPartition, messages: Sequence[Message]) -> None:
+        """As the producer's own ``send``, for many messages to one partition at a third of the cost."""
+        producer, now, stamp = self._producer, time.monotonic(), int(time.time() * 1000)
+        if at.partition not in (producer.partitions_for(at.topic) or ()):
+            raise ValueError(f"topic {at.topic!r} has no partition {at.partition}")
+        producer._transaction_manager.maybe_add_partition_to_transaction(at)
+        accumulator, most = producer._accumulator, self._settings.max_message_bytes
+        rest = iter(messages)
+        for message in rest:
+            # beginning a batch is the client's business, and so is one that is full
+            accumulator.append(at, stamp, message.key, _within(message, most), list(message.headers), now=now)
+            with accumulator._tp_lock(at):
+                batches = accumulator._batches[at]
+                for following in rest:
+                    value, headers = _within(following, most), list(following.headers)
+                    if not batches or batches[-1].try_append(stamp, following.key, value, headers, now=now) is None:
+                        rest = chain((following,), rest)
+                        break
+
+    def commit(self, positions: Positions, member: object) -> None:
+        """End the transaction, with the offsets, and wait until it is known how.
+
+        Raises:
+            TransactionError: it did not commit, or nobody knows.
+            TransportError: the broker refuses for good.
+        """
+        if not isinstance(member, ConsumerGroupMetadata) or member.generation_id < 0 or not member.member_id:
+            raise TransactionError(f"{self._where}: not a member of group {self._group!r} any more")
+        offsets = {
+            TopicPartition(*partition): OffsetAndMetadata(offset, "", -1) for partition, offset in positions.items()
+        }
+        manager = self._begun()._transaction_manager
+        self._settle("offsets", lambda: manager.send_offsets_to_transaction(offsets, member))
+        self._settle("commit", manager.begin_commit)
+        self._sent = False
+
+    def reset(self) -> None:
+        """Drop the producer, and make another one under the same name, which settles what the old one left.
+
+        Raises:
+            TransactionError: not in time.
+            TransportError: the broker refuses for good.
+        """
+        self._drop()
+        try:
+            self._producer = connect(
+                KafkaProducer,
+                self._settings,
+                acks="all",
+                enable_idempotence=True,
+                transactional_id=self._id,
+                transaction_timeout_ms=self._timeout_ms,
+                linger_ms=round(self._settings.linger_seconds * 1000),
+                batch_size=256 * 1024,
+                retry_backoff_ms=_BACKOFF_MS,
+                max_request_size=self._settings.max_message_bytes,
+                max_block_ms=self._wait_ms,
+                allow_auto_create_topics=False,
+            )
+            self._producer.init_transactions()
+            self._by_key = {channel for channel, topic in self._topics.items() if self._is_other(channel, topic)}
+        except KafkaError as err:
+            self._drop()
+            raise self._failure(err) from err
+        except TransportError as err:
+            raise TransactionError(str(err)) from err
+
+    def evict(self) -> None:
+        """Abort what is open of our application's producers whose members are not in the group (any more).
+
+        Without it, everybody would wait for the broker to do so, which takes a minute. Failing, it only costs that.
+        """
+        try:
+            dead = self._dead()
+            for name in dead:
+                self._fence(name)
+        except (KafkaError, TransportError) as err:
+            _log.warning("transactions of lost members cannot be ended; they end by themselves", reason=str(err))
+
+    def close(self) -> None:
+        """Abort what is open, within a few seconds, and let go; may be called twice."""
+        if self._producer is not None and self._sent:
+            manager = self._producer._transaction_manager
+            try:
+                self._settle("abort", manager.begin_abort)
+            except TransportError as err:
+                _log.warning("an open transaction was left to the broker to abort", reason=str(err))
+        self._drop()
+
+    def _is_other(self, channel: str, topic: str) -> bool:
+        """Whether a topic for results has another number of partitions than the input: then the key decides."""
+        return channel not in self._tables and len(self._producer.partitions_for(topic)) != self._partitions
+
+    def _begun(self) -> Any:  # noqa: ANN401 (kafka-python has no types)
+        """The producer, in a transaction."""
+        if not self._sent:
+            try:
+                self._producer.begin_transaction()
+            except KafkaError as err:
+                raise self._failure(err) from err
+            self._sent = True
+        return self._producer
+
+    def _settle(self, what: str, request: Callable[[], Any]) -> None:
+        """Ask for something, and wait until it is done."""
+        begun = time.monotonic()
+        try:
+            asked = request()
+            self._producer._sender.wakeup()
+            done = asked.wait(self._wait_ms)
+        except KafkaError as err:
+            raise self._failure(err) from err
+        if not done:
+            waited = f"{time.monotonic() - begun:.1f} s"
+            raise TransactionError(f"{self._where}: {what}: no answer within {waited}; nobody knows how it ended")
+
+    def _failure(self, err: KafkaError) -> TransportError:
+        cause: BaseException | None = err
+        while cause is not None:
+            if isinstance(cause, _FATAL):
+                hint = "check the topics' settings and our rights (ACLs) on topics, group and transactional id"
+                return TransportError(f"{self._where}: refused: {cause}; {hint}")
+            nested = next((arg for arg in getattr(cause, "args", ()) if isinstance(arg, BaseException)), None)
+            cause = nested or cause.__cause__
+        return TransactionError(f"{self._where}: {err}")
+
+    def _drop(self) -> None:
+        producer, self._producer, self._sent = self._producer, None, False
+        if producer is not None:
+            _end(producer)
+
+    def _dead(self) -> list[str]:
+        admin = connect(KafkaAdminClient, self._settings, request_timeout_ms=self._wait_ms)
+        try:
+            listed = admin.list_transactions(state_filters=[_ONGOING])
+            prefix = re.escape(self._name) + "-"
+            ours = {
+                one.transactional_id
+                for listings in listed.values()
+                for one in listings
+                if re.match(prefix, one.transactional_id) and one.transactional_id != self._id
+            }
+            if not ours:
+                return []
+            group = admin.describe_groups([self._group])[self._group]
+            alive = [member["client_id"] for member in group["members"]]
+        finally:
+            admin.close()
+        return [one for one in ours if not any(one.endswith(f"-{name}") for name in alive)]
+
+    def _fence(self, name: str) -> None:
+        """Take a dead producer's name, which aborts what it left open."""
+        begun = time.monotonic()
+        producer = connect(
+            KafkaProducer,
+            self._settings,
+            transactional_id=name,
+            transaction_timeout_ms=self._timeout_ms,
+            retry_backoff_ms=_BACKOFF_MS,
+            max_block_ms=self._wait_ms,
+        )
+        try:
+            producer.init_transactions()
+        finally:
+            _end(producer)
+        _log.info("ended the transaction of a lost member", member=name, seconds=round(time.monotonic() - begun, 2))
+
+
+def _within(message: Message, most: int) -> bytes | None:
+    size = len(message.value or b"") + len(message.key or b"") + sum(len(told) for _, told in message.headers)
+    if size > most - _OVERHEAD:
+        raise MessageSizeTooLargeError(f"a message of {size} bytes; raise [kafka] max_message_bytes, now {most}")
+    return message.value
+
+
+def _end(producer: Any) -> None:  # noqa: ANN401 (kafka-python has no types)
+    """Close a producer without waiting for what it has not sent: that is not to count."""
+    producer._sender.force_close()
+    with suppress(KafkaError):
+        producer.close(timeout=_CLOSE_SECONDS)

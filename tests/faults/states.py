@@ -1,0 +1,56 @@
+"""Runs on a log in memory, and what the changelog holds at the end: the reference that disturbed runs are held to."""
+
+import threading
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+
+from streammeta.engine import Engine, EngineSettings
+from streammeta.event import Decoder
+from streammeta.exactly_once import ExactlyOnce
+from streammeta.http import Health
+from streammeta.metrics import Metrics
+from streammeta.service import Options
+from streammeta.transport.memory_log import MemoryLedger, MemoryLog, MemoryMember, MemoryTables
+
+__all__ = ["run_to_the_end", "tasks_of"]
+
+
+def run_to_the_end(log: MemoryLog, settings: EngineSettings, *, frozen: bool = False) -> Engine:
+    """One undisturbed worker takes in all there is; returns its last engine."""
+    running = ExactlyOnce(
+        lambda: Engine(settings),
+        MemoryLedger(log, "reference"),
+        MemoryTables(log),
+        decoder=Decoder(),
+        options=Options(poll_seconds=0.0, save_every_seconds=1.0, frozen=frozen),
+        metrics=Metrics(CollectorRegistry()),
+        health=Health(lambda: 0.0),
+    )
+    member = MemoryMember(
+        log, "reference", on_revoked=running.revoked, on_assigned=running.assigned, on_lost=running.lost
+    )
+    running.run(member, threading.Event())
+    member.close()
+    return running._turn.engine
+
+
+def tasks_of(log: MemoryLog, settings: EngineSettings) -> dict[tuple[int, str], tuple[Any, ...]]:
+    """The task states in the changelog, to the byte, as a fresh engine takes them."""
+    engine, found = Engine(settings), {}
+    handover = engine.handover()
+    for number in range(log.partitions):
+        latest: dict[bytes, bytes] = {}
+        for _, entry in log.read("state", number):
+            latest.pop(entry.key or b"", None)
+            if entry.value is not None:
+                latest[entry.key or b""] = entry.value
+        for _ in handover.take(number, latest, "state"):
+            pass
+    for key, row in engine._tasks.rows():
+        columns = {name: column[row].tobytes() for name, column in engine._tasks.columns.items()}
+        del columns["rest"]  # how long until φ may be derived again: no part of what it is
+        waiting = sorted(id_ for page in engine._waiting._pages.get(key, {}).values() for id_ in page)
+        found[key] = (columns, engine._detectors.dump(row), waiting)
+    engine.close()
+    return found

@@ -1,0 +1,79 @@
+"""A `streammeta run` that dies, by SIGKILL, when it passes a named point for the n-th time.
+
+The point comes by the environment: CHAOS_POINT=before commit, CHAOS_PASSES=7. Without it the service just runs.
+"""
+
+import os
+import signal
+import sys
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from streammeta import app
+from streammeta.cli import main
+from streammeta.event import Record
+from streammeta.transport.base import Message, Positions, Row
+from streammeta.transport.kafka import KafkaSource
+from streammeta.transport.kafka_ledger import KafkaLedger
+from streammeta.transport.kafka_tables import KafkaTables
+
+_POINT = os.environ.get("CHAOS_POINT")
+_PASSES = int(os.environ.get("CHAOS_PASSES", "1"))
+_passed: Counter[str] = Counter()
+
+
+def passing(point: str) -> None:
+    _passed[point] += 1
+    if point == _POINT and _passed[point] >= _PASSES:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Source(KafkaSource):
+    def poll(self, max_records: int, timeout_seconds: float) -> Sequence[Record]:
+        records = super().poll(max_records, timeout_seconds)
+        if records:
+            passing("after poll")
+        return records
+
+
+class Ledger(KafkaLedger):
+    def send(self, messages: Sequence[Message]) -> None:
+        if messages and messages[0].channel == "predictions":
+            passing("before send")
+        if messages and messages[0].channel == "state":
+            passing("before state")
+        super().send(messages)
+
+    def commit(self, positions: Positions, member: object) -> None:
+        passing("before commit")
+        super().commit(positions, member)
+        passing("after commit")
+
+    def _settle(self, what: str, request: Callable[[], Any]) -> None:
+        if what != "commit":
+            super()._settle(what, request)
+            return
+
+        def asked() -> Any:
+            result = request()
+            self._producer._sender.wakeup()
+            result.wait(2)  # the end is asked for, and perhaps answered
+            passing("during commit")
+            return result
+
+        super()._settle(what, asked)
+
+
+class Tables(KafkaTables):
+    def poll(self, timeout_seconds: float) -> Sequence[Row]:
+        rows = super().poll(timeout_seconds)
+        if any(row.channel == "state" for row in rows):
+            passing("during restore")
+        return rows
+
+
+if __name__ == "__main__":
+    app.KafkaSource, app.KafkaLedger, app.KafkaTables = Source, Ledger, Tables  # type: ignore[misc]
+    sys.argv = ["streammeta", "run"]
+    sys.exit(main())
