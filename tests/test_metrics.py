@@ -56,7 +56,8 @@ def test_no_label_can_grow_without_bound(metrics: Metrics) -> None:
         metrics.step([Outcome(Event([1.0], f"task-{task}", AT, y=1), error=1.0)], 0)
     closed = {
         "fate": {"predicted", "learned", "late_label", "rejected"},
-        "result": {"accepted", "refused", "failed"},
+        "result": {"accepted", "refused", "failed", "committed"},
+        "kind": {"assigned", "revoked", "lost"},
     }
 
     for family in ours(metrics):
