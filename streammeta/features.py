@@ -2,8 +2,8 @@
 
 Names become slots in the order of their first appearance, those that an event brings together in the order of their
 names, so shuffled, late and vanishing features do no harm. A number has one slot; a category has one slot for each of
-its values, 1 where it holds. What is missing is NaN, and adds nothing to the encoder: for a number that is its mean, for
-a category "another value".
+its values, 1 where it holds. What is missing is NaN, and adds nothing to the encoder: for a number that is its mean,
+for a category "another value".
 """
 
 from collections.abc import Mapping, Sequence
