@@ -11,6 +11,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
 from math import isfinite
+from pathlib import Path
 from platform import python_version
 from typing import Any, TypeAlias
 
@@ -29,6 +30,7 @@ __all__ = [
     "facts",
     "lines",
     "peak_rss_bytes",
+    "resident_bytes",
     "tables",
     "task_figures",
     "task_table",
@@ -173,6 +175,15 @@ def peak_rss_bytes() -> int:
     """The most resident memory this process ever had."""
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def resident_bytes() -> int:
+    """The resident memory of this process now; where the system does not tell, the most it ever had."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except (OSError, ValueError, IndexError):
+        return peak_rss_bytes()
+    return pages * resource.getpagesize()
 
 
 def lines(figures: Figures) -> list[str]:
