@@ -6,7 +6,9 @@ consecutive events, and Student's t is taken over the blocks (batch means):
 
     mean ± t₀.₉₇₅(29) · s / √30        s: standard deviation of the block means
 
-It holds where dependence has died out within a block, a thirtieth of the run. Source: Schmeiser (1982), Batch size effects in the analysis of simulation output, Operations Research 30 (10 to 30
+It holds where dependence has died out within a block, a thirtieth of the run.
+
+Source: Schmeiser (1982), Batch size effects in the analysis of simulation output, Operations Research 30 (10 to 30
 batches).
 """
 
