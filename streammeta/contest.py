@@ -7,7 +7,7 @@ signalled drifts against the true ones.
 import hashlib
 import time
 from array import array
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any, Final, NamedTuple
@@ -46,6 +46,16 @@ class _Place(NamedTuple):
     changes: int  # of its law until then
 
 
+class _Sample(NamedTuple):
+    """How things stood at one moment."""
+
+    labels: int
+    events: int
+    seconds: float  # of streammeta's own, so far
+    resident_bytes: int
+    learner: Mapping[str, list[float]]
+
+
 @dataclass(slots=True)
 class Detection:
     """Signals against true changes of law."""
@@ -79,6 +89,7 @@ class Contest:
         rivals: the others.
         drifted: offsets of the events with which a task's law truly changed; None where nobody knows. It may grow
             while the run goes on, ahead of the events.
+        look: what streammeta's learner tells of itself, now and then.
         clock: seconds.
     """
 
@@ -88,9 +99,10 @@ class Contest:
         rivals: Sequence[Rival] = (),
         *,
         drifted: Container[int] | None = None,
+        look: Callable[[], Mapping[str, list[float]]] = dict,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        self._rivals, self._drifted, self._clock = list(rivals), drifted, clock
+        self._rivals, self._drifted, self._look, self._clock = list(rivals), drifted, look, clock
         self._own = Trace(STREAMMETA, _TOLD, tally, fed=True)
         self._traces = [Trace(rival.name, rival.told, Tally(tally.kind)) for rival in rivals]
         self._tasks: dict[str, _Task] = {}
@@ -99,7 +111,7 @@ class Contest:
         self._memory: dict[str, int | None] = {}  # of rivals, when the figures are made
         self._marks: dict[str, array[int]] = {"true": array("q"), "signalled": array("q")}  # as labels seen by then
         self.detection = Detection()
-        self._samples: list[tuple[int, float, int]] = []  # labels, seconds of our own, resident bytes
+        self._samples: list[_Sample] = []
         self._sample_at, self._sample_every = 0, _SAMPLE_EVENTS
         self._resumed = clock()
 
@@ -135,9 +147,14 @@ class Contest:
             "drift_marks": {name: list(marks[:_MOST_MARKS]) for name, marks in self._marks.items()},
             **({} if self._drifted is None else {"detection": self.detection.figures(self._labels)}),
             "progress": {
-                "labels": [sample[0] for sample in self._samples],
-                "seconds": [round(sample[1], 4) for sample in self._samples],
-                "resident_bytes": [sample[2] for sample in self._samples],
+                "labels": [sample.labels for sample in self._samples],
+                "events": [sample.events for sample in self._samples],
+                "seconds": [round(sample.seconds, 4) for sample in self._samples],
+                "resident_bytes": [sample.resident_bytes for sample in self._samples],
+                "learner": {
+                    name: [sample.learner.get(name) for sample in self._samples]
+                    for name in (self._samples[-1].learner if self._samples else {})
+                },
             },
         }
 
@@ -200,7 +217,7 @@ class Contest:
         if self._own.events < self._sample_at:
             return
         self._sample_at = self._own.events + self._sample_every
-        self._samples.append((self._labels, self._own.seconds, resident_bytes()))
+        self._samples.append(_Sample(self._labels, self._own.events, self._own.seconds, resident_bytes(), self._look()))
         if len(self._samples) >= _MOST_SAMPLES:
             self._samples = self._samples[::2]
             self._sample_every *= 2

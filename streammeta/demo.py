@@ -15,7 +15,7 @@ from rich.table import Table
 from river import compose, feature_extraction, linear_model, optim, preprocessing
 
 from simulators import Sample, simulate
-from streammeta.app import replay
+from streammeta.app import Monitor, replay
 from streammeta.config import Settings
 from streammeta.engine import Outcome
 from streammeta.event import Origin, Record
@@ -172,7 +172,7 @@ def run(
     """Replay the comparison's stream from memory; the report says how each learner did, and what was published."""
     source, sink = MemorySource(comparison.records(), topic=_TOPIC, forget_committed=True), MemorySink()
     watched = [comparison.observe, *observers]
-    figures = replay(settings, source, sink, tally, observers=watched, stop=stop, metrics=metrics, health=health)
+    figures = replay(settings, source, sink, tally, observers=watched, stop=stop, monitor=Monitor(metrics, health))
     return {
         **figures,
         "true_drifts": comparison.drifts,

@@ -46,6 +46,7 @@ __all__ = [
     "TaskSummary",
 ]
 
+_LOOK_TASKS = 256  # how many tasks speak for all
 _HOUSEKEEPING_EVENTS = 1024  # how often the spill is looked after where meta-updates do not set the rhythm
 _SHARED_COUNTS = ("seen", "next_look", "meta_begun")  # by which θ's next change is due
 _REBUILD_SHARE = 16  # a window of n events is rebuilt at most once in n / 16 events of its task
@@ -385,6 +386,11 @@ class Engine:
             classes=len(self._labels.classes),
             features=len(self._features),
         )
+
+    def look(self) -> Mapping[str, list[float]]:
+        """What the learner tells of itself, over the tasks that learned a label lately: for reports, by name."""
+        rows = np.array(self._recent.rows()[-_LOOK_TASKS:], np.int64)
+        return self._method.describe(self._shared.weights, self._tasks.columns, rows)
 
     def tasks(self) -> list[TaskSummary]:
         """Every task, those in the spill included."""

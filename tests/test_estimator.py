@@ -10,7 +10,6 @@ from typing import Any
 import pandas as pd
 import polars as pl
 import pytest
-from prometheus_client import CollectorRegistry
 from river import (
     base,
     checks,
@@ -32,7 +31,6 @@ from streammeta.engine import EngineSettings, Kind
 from streammeta.errors import ConfigError, EventError
 from streammeta.estimator import MetaClassifier, MetaRegressor
 from streammeta.event import Event, Origin, Record
-from streammeta.metrics import Metrics
 from streammeta.report import Tally
 from streammeta.transport.memory import MemorySource
 
@@ -89,7 +87,6 @@ def test_an_estimator_predicts_what_the_service_predicts(linear_tasks: LinearTas
         None,
         Tally(kind),
         observers=[lambda outcomes, _: served.extend(outcome.prediction for outcome in outcomes)],
-        metrics=Metrics(CollectorRegistry()),
     )
     model = (MetaClassifier if kind == "classification" else MetaRegressor)("store", settings=SMALL, seed=3)
 
