@@ -26,7 +26,7 @@ from streammeta.result import CHANNELS
 from streammeta.service import Observe
 from streammeta.transport.memory import MemorySink, MemorySource
 
-__all__ = ["Comparison", "Rival", "comparison_lines", "comparison_tables", "rivals", "run", "stream"]
+__all__ = ["Comparison", "Rival", "lines", "rivals", "run", "stream", "tables"]
 
 STREAMMETA = "streammeta"
 _TOPIC = "memory"
@@ -181,7 +181,7 @@ def run(
     }
 
 
-def comparison_tables(figures: Figures) -> RenderableType:
+def tables(figures: Figures) -> RenderableType:
     """The learners' errors, for a terminal."""
     learners = figures["learners"]
     return Group(
@@ -191,7 +191,7 @@ def comparison_tables(figures: Figures) -> RenderableType:
     )
 
 
-def comparison_lines(figures: Figures) -> Iterator[str]:
+def lines(figures: Figures) -> Iterator[str]:
     """The learners' errors, as plain lines."""
     for name, score in figures["learners"].items():
         yield f"{name} ({score['what']})"

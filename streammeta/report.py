@@ -238,7 +238,7 @@ def _moment(ts: float | None) -> str:
 
 
 def _order(figures: Figures) -> list[str]:
-    return [name for name, value in figures.items() if not isinstance(value, Mapping) and value is not None]
+    return [name for name, value in figures.items() if not isinstance(value, Mapping | list) and value is not None]
 
 
 def _curves(figures: Figures) -> list[tuple[str, dict[str, float | None], dict[str, int]]]:

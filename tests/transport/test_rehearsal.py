@@ -9,7 +9,7 @@ from river.stream import simulate_qa
 from streammeta.errors import ConfigError
 from streammeta.event import Decoder, Event, Label
 from streammeta.transport.memory import MemorySource
-from streammeta.transport.player import Delay, Player, parse_delay
+from streammeta.transport.rehearsal import Delay, Rehearsal, parse_delay
 
 
 def recorded(n: int, seconds_apart: float = 60.0) -> list[bytes]:
@@ -19,10 +19,10 @@ def recorded(n: int, seconds_apart: float = 60.0) -> list[bytes]:
 
 
 def played(records: list[bytes], delay: Delay, poll: int) -> list[Event | Label]:
-    player = Player(MemorySource(records), Decoder(), label_delay=delay)
+    rehearsal = Rehearsal(MemorySource(records), Decoder(), label_delay=delay)
     out: list[Event | Label] = []
-    while not player.exhausted:
-        out += [Decoder().decode(record) for record in player.poll(poll, 0.0)]
+    while not rehearsal.exhausted:
+        out += [Decoder().decode(record) for record in rehearsal.poll(poll, 0.0)]
     return out
 
 
@@ -46,18 +46,18 @@ def test_labels_come_when_rivers_questions_and_answers_bring_them(delay: Delay, 
 def test_without_delay_records_stay_as_they_are() -> None:
     """Not even their bytes change."""
     records = recorded(5)
-    player = Player(MemorySource(records), Decoder())
+    rehearsal = Rehearsal(MemorySource(records), Decoder())
 
-    assert [record.value for record in player.poll(10, 0.0)] == records
-    assert player.exhausted
+    assert [record.value for record in rehearsal.poll(10, 0.0)] == records
+    assert rehearsal.exhausted
 
 
 def test_what_is_no_event_passes_for_the_service_to_refuse() -> None:
     """A bad record must reach the dead letters, and late labels that are recorded stay labels."""
     records = [b"nonsense", b'{"id": "7", "y": 1}', *recorded(1)]
-    player = Player(MemorySource(records), Decoder(), label_delay=1)
+    rehearsal = Rehearsal(MemorySource(records), Decoder(), label_delay=1)
 
-    values = [record.value for record in player.poll(10, 0.0)]
+    values = [record.value for record in rehearsal.poll(10, 0.0)]
 
     assert values[:2] == records[:2]
     assert len(values) == 4
@@ -72,10 +72,10 @@ def test_a_recording_is_played_at_its_own_pace_or_faster(speed: float | None, se
         nonlocal now
         now += wait
 
-    player = Player(MemorySource(recorded(10)), Decoder(), speed=speed, clock=lambda: now, sleep=sleep)
+    rehearsal = Rehearsal(MemorySource(recorded(10)), Decoder(), speed=speed, clock=lambda: now, sleep=sleep)
     polls, count = 0, 0
-    while not player.exhausted and polls < 10_000:
-        count += len(player.poll(100, 0.5))
+    while not rehearsal.exhausted and polls < 10_000:
+        count += len(rehearsal.poll(100, 0.5))
         polls += 1
 
     assert count == 10
