@@ -145,7 +145,7 @@ def replay(
             figures = study.run(ready, sink=sink, observers=[live], stop=stop)
             if sink is not None:
                 sink.close()
-    figures = {"command": shlex.join(["streammeta", *sys.argv[1:]]), **figures}
+    figures = {"file": stream, "command": shlex.join(["streammeta", *sys.argv[1:]]), **figures}
     if html is not None:
         write_page(figures, html)
     if pictures is not None:

@@ -27,7 +27,7 @@ PALETTE: Final = ("#0b62a4", "#d1660a", "#16836a", "#b3327a", "#7653b5", "#8a6d0
 _POINTS = 120  # of a curve over time
 _MOST_LINES = 60  # drifts drawn one by one; more are drawn as how many there were
 _LONGEST_NAME = 50  # characters in a legend
-_SIZE = (4.6, 3.0)  # inches; small, so that text is readable where a phone shows it
+_SIZE = (4.2, 2.9)  # inches; small, so that text is readable where a phone shows it
 _STYLE: Final[dict[Any, Any]] = {
     "svg.fonttype": "none",
     "font.size": 9,
@@ -42,6 +42,7 @@ _STYLE: Final[dict[Any, Any]] = {
     "legend.fontsize": 8,
     "lines.linewidth": 1.5,
     "text.color": INK,
+    "text.parse_math": False,  # a learner's name may hold a dollar sign
     "xtick.color": INK,
     "ytick.color": INK,
 }
@@ -74,7 +75,7 @@ def svg(figure: Figure, name: str) -> str:
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", text, count=1)
     text = re.sub(r'(<svg[^>]*?) height="[^"]*"', r'\1 aria-hidden="true"', text, count=1)
-    text = re.sub(r"(id=\"|#)([A-Za-z]\w*)(?=[\")])", rf"\1{name}-\2", text)  # drawings of one page share its names
+    text = re.sub(r'(id="|xlink:href="#|url\(#)', rf"\1{name}-", text)  # drawings of one page must not share names
     text = re.sub(r"font: ([\d.]+px)[^;\"]*", r"font: \1 var(--font)", text)
     for at, colour in enumerate(PALETTE):
         text = text.replace(colour, f"var(--c{at})")
@@ -136,7 +137,8 @@ def _over_time(axes: Axes, figures: Figures) -> bool:
         xs, ys = smoothed(decode_errors(one["errors"]).tolist())
         axes.plot(xs, ys, color=colour, label=name)
     _mark_drifts(axes, figures["drift_marks"], labels)
-    axes.set(xlabel="labels", ylabel=_what(figures), xlim=(0, labels), ylim=(0, None))
+    axes.set(ylabel=_what(figures), xlim=(0, labels), ylim=(0, None))
+    _along_labels(axes)
     _legend(axes)
     return True
 
@@ -243,7 +245,8 @@ def _inside(axes: Axes, figures: Figures, which: str, label: str) -> bool:
     for at, values in enumerate(heads.T):
         name = {0: names[0], heads.shape[1] - 1: names[1]}.get(at, f"memory {at + 1}")
         axes.plot([x for x, _ in told], values, color=PALETTE[at % len(PALETTE)], label=name)
-    axes.set(xlabel="labels", ylabel=label)
+    axes.set(ylabel=label)
+    _along_labels(axes)
     _legend(axes)
     return True
 
@@ -255,7 +258,8 @@ def _speed(axes: Axes, figures: Figures) -> bool:
         return False
     spans = np.diff(seconds)
     axes.plot(progress["labels"][1:], np.diff(events) / np.maximum(spans, 1e-9), color=PALETTE[0])
-    axes.set(xlabel="labels", ylabel="events/s", ylim=(0, None))
+    axes.set(ylabel="events/s", ylim=(0, None))
+    _along_labels(axes)
     return True
 
 
@@ -264,8 +268,15 @@ def _memory(axes: Axes, figures: Figures) -> bool:
     if len(progress["labels"]) < 3:
         return False
     axes.plot(progress["labels"], np.array(progress["resident_bytes"]) / 2**20, color=PALETTE[0])
-    axes.set(xlabel="labels", ylabel="MiB, all learners together", ylim=(0, None))
+    axes.set(ylabel="MiB, all learners together", ylim=(0, None))
+    _along_labels(axes)
     return True
+
+
+def _along_labels(axes: Axes) -> None:
+    axes.set_xlabel("labels")
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.xaxis.set_major_formatter(lambda at, _: f"{at:,.0f}")
 
 
 def _legend(axes: Axes) -> None:

@@ -7,7 +7,9 @@
 """
 
 import json
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
@@ -15,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import narwhals as nw
+import structlog
 from matplotlib.figure import Figure
 
 from streammeta.compare import Paired, compare
@@ -60,7 +63,7 @@ def replay(
     """
     known = settings if isinstance(settings, Settings) else load(settings)
     plan = Plan(stream, against=against, limit=limit, label_delay=label_delay, **more)
-    with opened(plan, known, kind=kind, seed=seed) as ready:
+    with _quiet(), opened(plan, known, kind=kind, seed=seed) as ready:
         return Review(run(ready))
 
 
@@ -143,6 +146,19 @@ class Review:
         """In a notebook, the report itself, in a frame of its own so that its style stays there."""
         source = page(self.figures).replace("&", "&amp;").replace('"', "&quot;")
         return f'<iframe srcdoc="{source}" style="width: 100%; height: 40rem; border: 0" title="streammeta"></iframe>'
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No lines of progress, unless the caller has set up logs: a notebook wants results."""
+    if structlog.is_configured():
+        yield
+        return
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    try:
+        yield
+    finally:
+        structlog.reset_defaults()
 
 
 def _backend() -> Literal["pandas", "polars"]:

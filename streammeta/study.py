@@ -146,12 +146,13 @@ def _find(plan: Plan, seed: int) -> _Found:
 def _scenario(name: str, plan: Plan, seed: int) -> _Found:
     """A simulated stream; it says where its drifts are."""
     events = _SCENARIO_EVENTS if plan.limit is None else plan.limit
+    samples = simulate(name, events=events, seed=seed, **plan.options)  # a wrong setting is found here
     drifted: set[int] = set()
     read = 0
 
     def records() -> Iterator[Record]:
         nonlocal read
-        for sample in simulate(name, events=events, seed=seed, **plan.options):
+        for sample in samples:
             if sample.drifted:
                 drifted.add(read)
             read += 1
