@@ -112,7 +112,10 @@ def replay(
         Wiring, typer.Option(help="How River's models know tasks: as a feature, not at all, or a model each.")
     ] = "tag",
     label_delay: Annotated[str, typer.Option(help="Labels come so late: 100 (events), 90s, 30m, 1h, 2d.")] = "0",
-    speed: Annotated[str, typer.Option(help="1: the recording's own pace, 10: ten times faster, max.")] = "max",
+    speed: _Speed = None,
+    truth: Annotated[
+        Path | None, typer.Option(help="Where laws truly changed, as `simulate --truth` wrote it: scores detection.")
+    ] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="A setting of the scenario: name=value.")] = None,
     json_to: _Json = None,
     html: Annotated[Path | None, typer.Option(help="Write the report with pictures there, as one HTML file.")] = None,
@@ -132,7 +135,8 @@ def replay(
         wiring=wiring,
         limit=limit,
         label_delay=label_delay,
-        speed=_speed(speed),
+        speed=speed,
+        truth=truth,
         options=dict(_pair(one) for one in set_ or []),
     )
     with opened(plan, settings, kind=kind, seed=seed) as ready, commands.stop_on_signals() as stop:
@@ -304,15 +308,6 @@ def _send(
     with commands.stop_on_signals() as stop:
         sent = produce(records, to, kafka=settings.kafka, partitions=partitions, pace=pace, stop=stop)
     Console(stderr=True).print(f"{what}: {sent:,} events sent to {to}", highlight=False, soft_wrap=True)
-
-
-def _speed(text: str) -> float | None:
-    if text == "max":
-        return None
-    try:
-        return float(text)
-    except ValueError as err:
-        raise ConfigError(f"--speed {text}: wanted a number above 0, or max") from err
 
 
 class _Board(Protocol):

@@ -87,8 +87,8 @@ class Contest:
     Args:
         tally: streammeta's own figures; the service feeds it before this observer.
         rivals: the others.
-        drifted: offsets of the events with which a task's law truly changed; None where nobody knows. It may grow
-            while the run goes on, ahead of the events.
+        drifted: numbers of the events, from 0, with which a task's law truly changed; None where nobody knows. It may
+            grow while the run goes on, ahead of the events.
         look: what streammeta's learner tells of itself, now and then.
         clock: seconds.
     """
@@ -107,7 +107,7 @@ class Contest:
         self._traces = [Trace(rival.name, rival.told, Tally(tally.kind)) for rival in rivals]
         self._tasks: dict[str, _Task] = {}
         self._asked: dict[str, _Place] = {}  # by id, of events whose label has not come
-        self._digest, self._labels = hashlib.sha256(), 0
+        self._digest, self._labels, self._events = hashlib.sha256(), 0, 0
         self._memory: dict[str, int | None] = {}  # of rivals, when the figures are made
         self._marks: dict[str, array[int]] = {"true": array("q"), "signalled": array("q")}  # as labels seen by then
         self.detection = Detection()
@@ -175,8 +175,9 @@ class Contest:
         event = outcome.event
         task = self._tasks.setdefault(event.task, _Task())
         if isinstance(event, Event):
-            if self._drifted is not None and event.origin.offset in self._drifted:
+            if self._drifted is not None and self._events in self._drifted:
                 self._change(task)
+            self._events += 1
             place = _Place(task.events, task.since, task.changes)
             task.events += 1
             task.since = None if task.since is None else task.since + 1

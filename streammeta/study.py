@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeAlias
 import msgspec
 from river.utils import dataframe
 
-from simulators import SCENARIOS, Sample, simulate
+from simulators import SCENARIOS, Sample, read_truth, simulate, with_late_labels
 from streammeta import app, compare
 from streammeta.config import Settings, load
 from streammeta.contest import STREAMMETA, Contest
@@ -45,6 +45,7 @@ class Plan:
     label_delay: Delay | str = 0
     speed: float | None = None  # None: as fast as it goes
     options: Mapping[str, Any] = field(default_factory=dict)  # of a scenario
+    truth: Path | None = None  # where laws of a recorded stream truly changed; a scenario knows it itself
 
 
 class _Found(NamedTuple):
@@ -54,7 +55,7 @@ class _Found(NamedTuple):
     source: Source
     first: Callable[[], Iterable[Record]]  # its first records
     fraction: Callable[[], float | None]  # of it that was read
-    drifted: set[int] | None = None  # offsets of true drifts; grows ahead of the reading
+    drifted: set[int] | None = None  # numbers of the events with true drifts; grows ahead of the reading
     kind: Kind | None = None
 
 
@@ -139,8 +140,9 @@ def _find(plan: Plan, seed: int) -> _Found:
         raise ConfigError(f"--set: {stream} is no scenario, and has no settings; wanted one of {', '.join(SCENARIOS)}")
     if not Path(stream).exists() and not Path(stream).suffix:
         raise ConfigError(f"replay {stream}: no such file, and no such scenario; wanted one of {', '.join(SCENARIOS)}")
+    drifted = None if plan.truth is None else {drift.event for drift in read_truth(plan.truth)}
     source = FileSource(Path(stream), limit=plan.limit)
-    return _Found(Path(stream).name, source, lambda: source.peek(_PEEKED), lambda: source.fraction_read)
+    return _Found(Path(stream).name, source, lambda: source.peek(_PEEKED), lambda: source.fraction_read, drifted)
 
 
 def _scenario(name: str, plan: Plan, seed: int) -> _Found:
@@ -152,18 +154,17 @@ def _scenario(name: str, plan: Plan, seed: int) -> _Found:
 
     def records() -> Iterator[Record]:
         nonlocal read
-        for sample in samples:
-            if sample.drifted:
-                drifted.add(read)
-            read += 1
-            yield _record(sample, name)
+        for sample in with_late_labels(samples):
+            if isinstance(sample, Sample):
+                if sample.drifted:
+                    drifted.add(read)
+                read += 1
+            yield Record(
+                sample.to_json(), Origin(name, 0, 0), timestamp=sample.ts if isinstance(sample, Sample) else None
+            )
 
     source = MemorySource(records(), topic=name, forget_committed=True)
     return _Found(name, source, list, lambda: read / max(events, 1), drifted, SCENARIOS[name].kind)
-
-
-def _record(sample: Sample, name: str) -> Record:
-    return Record(sample.to_json(), Origin(name, 0, 0), timestamp=sample.ts)
 
 
 def _frame(frame: Any, limit: int | None) -> _Found:  # noqa: ANN401 any frame that narwhals knows

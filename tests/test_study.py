@@ -10,7 +10,7 @@ import pytest
 from river import datasets, forest, metrics
 from river.evaluate import progressive_val_score
 
-from simulators import simulate
+from simulators import noted, simulate, with_late_labels
 from streammeta.config import Settings, load
 from streammeta.engine import Engine, Signal
 from streammeta.errors import ConfigError
@@ -92,6 +92,22 @@ def test_a_scenario_tells_where_its_drifts_are() -> None:
     for one in figures["learners"].values():
         assert one["error_after_true_drift"]["51+"] is not None
     json.dumps(figures, allow_nan=False)
+
+
+def test_a_recorded_simulation_is_scored_by_the_truth_beside_it(tmp_path: Path) -> None:
+    """Late labels lie between the events of a file, and must not shift where its drifts are."""
+    options = {"concept_events": 60, "label_delay": 7, "labelled": 0.8}
+    file, truth = tmp_path / "sea.jsonl", tmp_path / "truth.jsonl"
+    samples = with_late_labels(noted(simulate("sea", events=400, seed=3, **options), truth))
+    file.write_bytes(b"".join(sample.to_json() + b"\n" for sample in samples))
+
+    recorded = studied(Plan(file, truth=truth), seed=3)
+    direct = studied(Plan("sea", limit=400, options=options), seed=3)
+
+    assert recorded["detection"] == direct["detection"]
+    assert recorded["drift_marks"] == direct["drift_marks"]
+    assert recorded["detection"]["true_drifts"] >= 4
+    assert recorded["labelled"] < recorded["events"] == 400
 
 
 @pytest.mark.parametrize("frame", [pd.DataFrame, pl.DataFrame])
