@@ -5,7 +5,7 @@ BIN := .venv/bin
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
-.PHONY: help setup lock demo test lint types imports unit broker bench chaos fuzz clean
+.PHONY: help setup lock demo test lint types imports unit broker browser bench chaos fuzz clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -50,6 +50,9 @@ unit: setup
 
 broker: setup  ## a real Apache Kafka on localhost:9092 until Ctrl-C, for trying the service by hand
 	$(BIN)/python -m deploy.broker --port 9092
+
+browser:  ## a headless Chromium for the tests of the HTML report (Debian and its kin, as root)
+	@command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null; }
 
 chaos: setup  ## exactly once, the long form (20 minutes): 100,000 events, 30 SIGKILLs, members and broker come and go
 	$(BIN)/python -m tests.faults.chaos --events 100000 --rate 150 --kills 30

@@ -38,6 +38,7 @@ from streammeta.turn import Observe
 __all__ = [
     "ORDERS",
     "ChosenKind",
+    "Monitor",
     "choose_kind",
     "inspect",
     "inspect_service",
@@ -60,6 +61,13 @@ _TRANSACTION_SECONDS = 30.0  # beside two intervals; a transaction that is open 
 _PATIENCE = 1.0  # while records wait, at most half of the time goes into waiting for meta-updates
 _INSPECT_POLL_SECONDS, _INSPECT_SECONDS = 0.2, 300.0
 _MOST_CLASSES = 50  # whole numbers with more distinct values are taken for a regression target
+
+
+class Monitor(NamedTuple):
+    """What shows a run to the world while it goes on."""
+
+    metrics: Metrics  # counts
+    health: Health  # is told of every turn
 
 
 def snapshot_path(directory: Path) -> Path:
@@ -146,8 +154,8 @@ def replay(
     *,
     observers: Sequence[Observe] = (),
     stop: threading.Event | None = None,
-    metrics: Metrics | None = None,
-    health: Health | None = None,
+    monitor: Monitor | None = None,
+    engine: Engine | None = None,
 ) -> Figures:
     """Run recorded or simulated events through the service's own loop, from a fresh engine, and report.
 
@@ -158,21 +166,22 @@ def replay(
         tally: is fed with the outcomes, before ``observers`` are.
         observers: watch the run.
         stop: ends it early.
-        metrics: counts, if anyone looks at them.
-        health: is told of every turn, if anyone looks at it.
+        monitor: what others may look at meanwhile; None: nobody does.
+        engine: a fresh one of these settings, for a caller that wants to look inside; it is closed at the end.
     """
-    with closing(Engine(settings.engine())) as engine:
+    monitor = monitor or Monitor(Metrics(CollectorRegistry()), Health(time.monotonic))
+    with closing(engine or Engine(settings.engine())) as running:
         service = Service(
-            engine,
+            running,
             sink,
             decoder=Decoder(max_record_bytes=settings.input.max_record_bytes),
             options=replace(_options(settings), poll_records=_REPLAY_RECORDS),
-            metrics=metrics or Metrics(CollectorRegistry()),
-            health=health or Health(time.monotonic),
+            metrics=monitor.metrics,
+            health=monitor.health,
             observers=(tally.add, *observers),
         )
         summary = service.run(source, stop or threading.Event())
-        cost = facts(engine.stats(), seconds=summary.seconds, events=tally.events)
+        cost = facts(running.stats(), seconds=summary.seconds, events=tally.events)
     return {
         **tally.figures(),
         **cost,

@@ -1,31 +1,37 @@
 """The command line: parse, call the library, show what it returns."""
 
 import json
+import shlex
 import sys
 import time
-from collections.abc import Iterable
-from contextlib import closing
+from collections.abc import Iterable, Iterator
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Literal, NoReturn
+from typing import Annotated, Literal, NoReturn, Protocol
 
 import typer
 from prometheus_client import CollectorRegistry
-from rich.console import Console
+from rich.console import Console, RenderableType
 
 from simulators import SCENARIOS, noted, simulate, with_late_labels
 from streammeta import app as commands
+from streammeta import compare as comparison
 from streammeta import demo as demonstration
-from streammeta import log, report
+from streammeta import log, report, scoreboard, study
 from streammeta.config import example, load
+from streammeta.contest import STREAMMETA
 from streammeta.errors import ConfigError, StreammetaError, TransportError
 from streammeta.http import Health, HttpServer
 from streammeta.live import shown
 from streammeta.metrics import Metrics
+from streammeta.page import write_page
+from streammeta.picture import write_png
 from streammeta.player import play
 from streammeta.produce import Pace, Sendable, at_own_pace, at_rate, produce
 from streammeta.report import Figures, Tally
-from streammeta.transport.file import FileSink, FileSource
+from streammeta.rival import Wiring
+from streammeta.study import Plan, opened
+from streammeta.transport.file import FileSink
 
 __all__ = ["app", "main"]
 
@@ -35,7 +41,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-_PEEKED = 1_000  # records that `--kind auto` looks at
 _FILE_WIDTH = 160  # columns of a table that goes to a file or a pipe
 
 _Config = Annotated[Path | None, typer.Option(help="A TOML file; `streammeta config` prints one with every setting.")]
@@ -91,31 +96,93 @@ def run(config: _Config = None) -> None:
 
 @app.command()
 def replay(
-    file: Annotated[Path, typer.Argument(help="Recorded events: .csv or .jsonl, also with .gz.")],
+    stream: Annotated[str, typer.Argument(help="Recorded events (.csv or .jsonl, also .gz), or a scenario's name.")],
     *,
     config: _Config = None,
     kind: _Kind = None,
     limit: Annotated[int | None, typer.Option(min=0, help="Stop after so many records.")] = None,
     seed: _Seed = None,
+    against: Annotated[
+        list[str] | None, typer.Option(help="Run this beside it: river:forest.ARFClassifier. May be repeated.")
+    ] = None,
+    learner: Annotated[
+        list[str] | None, typer.Option(help="Another method of ours, or a TOML file with settings. May be repeated.")
+    ] = None,
+    wiring: Annotated[
+        Wiring, typer.Option(help="How River's models know tasks: as a feature, not at all, or a model each.")
+    ] = "tag",
+    label_delay: Annotated[str, typer.Option(help="Labels come so late: 100 (events), 90s, 30m, 1h, 2d.")] = "0",
+    speed: _Speed = None,
+    truth: Annotated[
+        Path | None, typer.Option(help="Where laws truly changed, as `simulate --truth` wrote it: scores detection.")
+    ] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="A setting of the scenario: name=value.")] = None,
     json_to: _Json = None,
+    html: Annotated[Path | None, typer.Option(help="Write the report with pictures there, as one HTML file.")] = None,
+    pictures: Annotated[Path | None, typer.Option(help="Write the pictures into this folder, as PNG.")] = None,
     out: Annotated[
         Path | None, typer.Option(help="Write predictions, signals and dead letters to this folder.")
     ] = None,
 ) -> None:
-    """Run recorded events through the service's own loop, and report what came of it."""
+    """Run recorded or simulated events through the service's own loop, beside other learners, and report."""
     settings = load(config)
     log.configure("warning", settings.log.format)
     console = Console(stderr=True)
-    with closing(FileSource(file, limit=limit)) as source, commands.stop_on_signals() as stop:
-        settings, why = commands.settled(settings, kind=kind, seed=seed, first=lambda: source.peek(_PEEKED))
-        console.print(f"{file.name}: {settings.app.kind} ({why})", highlight=False, soft_wrap=True)
-        tally = Tally(settings.app.kind)
-        with shown(tally, lambda: source.fraction_read, title="replay", console=console, clock=time.monotonic) as live:
+    plan = Plan(
+        stream,
+        against=against or (),
+        learners=learner or (),
+        wiring=wiring,
+        limit=limit,
+        label_delay=label_delay,
+        speed=speed,
+        truth=truth,
+        options=dict(_pair(one) for one in set_ or []),
+    )
+    with opened(plan, settings, kind=kind, seed=seed) as ready, commands.stop_on_signals() as stop:
+        console.print(f"{ready.name}: {ready.tally.kind} ({ready.kind_reason})", highlight=False, soft_wrap=True)
+        rivals = ready.contest.traces[1:]
+        with shown(
+            ready.tally, ready.fraction, title="replay", console=console, clock=time.monotonic, beside=rivals
+        ) as live:
             sink = None if out is None else FileSink(out)
-            figures = commands.replay(settings, source, sink, tally, observers=[live], stop=stop)
+            figures = study.run(ready, sink=sink, observers=[live], stop=stop)
             if sink is not None:
                 sink.close()
-    _tell({"file": str(file), **figures}, json_to)
+    figures = {"file": stream, "command": shlex.join(["streammeta", *sys.argv[1:]]), **figures}
+    if html is not None:
+        write_page(figures, html)
+    if pictures is not None:
+        write_png(figures, pictures)
+    _tell(figures, json_to, board=scoreboard)
+    for written in (html, pictures):
+        if written is not None:
+            typer.echo(f"report written to {written}", err=True)
+
+
+@app.command()
+def compare(
+    a: Annotated[Path, typer.Argument(help="A report that `streammeta replay --json` wrote.")],
+    b: Annotated[Path | None, typer.Argument(help="Another one, of the same stream; none: the learners of A.")] = None,
+    *,
+    learner: Annotated[str | None, typer.Option(help="Compare this learner of A.")] = None,
+    other: Annotated[str | None, typer.Option(help="With this one of B; by default the one of the same name.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON, for other programs.")] = False,
+) -> None:
+    """Is one learner better than another, or was it luck? A paired test over the events of two replays, or of one."""
+    report_a = comparison.read_report(a)
+    if b is None:
+        pairs = comparison.within(report_a, learner or STREAMMETA)
+    else:
+        pairs = comparison.compare(report_a, comparison.read_report(b), learner=learner, other=other)
+    if as_json:
+        typer.echo(json.dumps([pair.figures() for pair in pairs]))
+        return
+    console = Console(width=None if sys.stdout.isatty() else _FILE_WIDTH)
+    if console.is_terminal:
+        console.print(comparison.table(pairs))
+    for line in () if console.is_terminal else comparison.lines(pairs):
+        typer.echo(line)
 
 
 @app.command()
@@ -140,7 +207,7 @@ def demo(
             figures = demonstration.run(
                 settings, comparison, tally, observers=[live], stop=stop, metrics=metrics, health=health
             )
-    _tell(figures, json_to)
+    _tell(figures, json_to, board=demonstration)
 
 
 @app.command(name="simulate")
@@ -243,19 +310,25 @@ def _send(
     Console(stderr=True).print(f"{what}: {sent:,} events sent to {to}", highlight=False, soft_wrap=True)
 
 
-def _tell(figures: Figures, json_to: Path | None) -> None:
+class _Board(Protocol):
+    """Shows learners side by side."""
+
+    def tables(self, figures: Figures) -> RenderableType: ...
+    def lines(self, figures: Figures) -> Iterator[str]: ...
+
+
+def _tell(figures: Figures, json_to: Path | None, board: _Board) -> None:
     """Show a report: tables on a terminal, plain lines elsewhere; and write it as JSON."""
     if json_to is not None:
         _write_json(figures, json_to)
     if json_to == Path("-"):
         return
-    console, compared = Console(), "learners" in figures
+    console = Console()
     if console.is_terminal:
         console.print(report.tables(figures))
-        if compared:
-            console.print(demonstration.comparison_tables(figures))
+        console.print(board.tables(figures))
     else:
-        for line in [*report.lines(figures), *(demonstration.comparison_lines(figures) if compared else ())]:
+        for line in [*report.lines(figures), *board.lines(figures)]:
             typer.echo(line)
     if json_to is not None:
         typer.echo(f"report written to {json_to}", err=True)

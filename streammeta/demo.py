@@ -15,7 +15,7 @@ from rich.table import Table
 from river import compose, feature_extraction, linear_model, optim, preprocessing
 
 from simulators import Sample, simulate
-from streammeta.app import replay
+from streammeta.app import Monitor, replay
 from streammeta.config import Settings
 from streammeta.engine import Outcome
 from streammeta.event import Origin, Record
@@ -26,7 +26,7 @@ from streammeta.result import CHANNELS
 from streammeta.service import Observe
 from streammeta.transport.memory import MemorySink, MemorySource
 
-__all__ = ["Comparison", "Rival", "comparison_lines", "comparison_tables", "rivals", "run", "stream"]
+__all__ = ["Comparison", "Rival", "lines", "rivals", "run", "stream", "tables"]
 
 STREAMMETA = "streammeta"
 _TOPIC = "memory"
@@ -172,7 +172,7 @@ def run(
     """Replay the comparison's stream from memory; the report says how each learner did, and what was published."""
     source, sink = MemorySource(comparison.records(), topic=_TOPIC, forget_committed=True), MemorySink()
     watched = [comparison.observe, *observers]
-    figures = replay(settings, source, sink, tally, observers=watched, stop=stop, metrics=metrics, health=health)
+    figures = replay(settings, source, sink, tally, observers=watched, stop=stop, monitor=Monitor(metrics, health))
     return {
         **figures,
         "true_drifts": comparison.drifts,
@@ -181,7 +181,7 @@ def run(
     }
 
 
-def comparison_tables(figures: Figures) -> RenderableType:
+def tables(figures: Figures) -> RenderableType:
     """The learners' errors, for a terminal."""
     learners = figures["learners"]
     return Group(
@@ -191,7 +191,7 @@ def comparison_tables(figures: Figures) -> RenderableType:
     )
 
 
-def comparison_lines(figures: Figures) -> Iterator[str]:
+def lines(figures: Figures) -> Iterator[str]:
     """The learners' errors, as plain lines."""
     for name, score in figures["learners"].items():
         yield f"{name} ({score['what']})"

@@ -59,7 +59,7 @@ from river.drift import binary
 from streammeta.detector_state import STATES, DetectorState, adwin_layout_is_known
 from streammeta.errors import ConfigError, SnapshotError
 
-__all__ = ["DetectorName", "Detectors", "DriftSettings"]
+__all__ = ["DetectorName", "Detectors", "DriftSettings", "settings_like"]
 
 DetectorName: TypeAlias = Literal["adwin", "page-hinkley", "kswin", "ddm", "eddm", "hddm-a", "hddm-w", "none"]
 _Detector: TypeAlias = Any  # River has no types: an instance of one of the classes in _KINDS
@@ -298,6 +298,30 @@ _KINDS: dict[str, _Kind] = {
         binary=True,
     ),
 }
+
+
+def settings_like(detector: str | _Detector) -> dict[str, Any]:
+    """The settings that watch every task as this detector would: a name, or one of River's objects.
+
+    >>> settings_like(drift.ADWIN(delta=0.01, clock=8))["parameters"]["delta"]
+    0.01
+
+    Raises:
+        ConfigError: none of the detectors is of this kind.
+    """
+    if isinstance(detector, str):
+        return {"detector": detector}
+    if isinstance(detector, drift.NoDrift):
+        return {"detector": "none"}
+    for name, kind in _KINDS.items():
+        if type(detector) is kind.make:
+            given = {known: getattr(detector, known) for known in kind.parameters}
+            return {"detector": name, "parameters": {n: float(v) for n, v in given.items() if v is not None}}
+    wanted = ", ".join(getattr(kind.make, "__name__", name) for name, kind in _KINDS.items())
+    raise ConfigError(
+        f"drift detector: got a {type(detector).__name__}, whose state cannot be kept for each task; "
+        f"wanted one of {wanted}, NoDrift, or a name"
+    )
 
 
 def _checked_parameters(settings: DriftSettings) -> dict[str, float]:

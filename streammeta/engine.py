@@ -20,6 +20,7 @@ from streammeta.errors import EventError, SnapshotError
 from streammeta.event import Event, Label
 from streammeta.features import FeatureSpace
 from streammeta.handover import Handover, TaskParts
+from streammeta.judge import read
 from streammeta.labels import LabelSpace, Waiting, WaitingRoom
 from streammeta.meta import LearnerSettings, exact_heads, outer_step
 from streammeta.meta.base import Floats, Kind
@@ -45,6 +46,7 @@ __all__ = [
     "TaskSummary",
 ]
 
+_LOOK_TASKS = 256  # how many tasks speak for all
 _HOUSEKEEPING_EVENTS = 1024  # how often the spill is looked after where meta-updates do not set the rhythm
 _SHARED_COUNTS = ("seen", "next_look", "meta_begun")  # by which θ's next change is due
 _REBUILD_SHARE = 16  # a window of n events is rebuilt at most once in n / 16 events of its task
@@ -137,6 +139,47 @@ class Engine:
             self._counts.seen += len(items)
             self._between()
         return [outcome for outcome in outcomes if outcome is not None]
+
+    def predict(self, events: Sequence[Event]) -> list[Outcome]:
+        """What ``step`` would predict for each of these events, were it the next one; nothing is learned or remembered.
+
+        Tasks' rows are copied, so that nothing here can change; labels of the events are not looked at.
+        """
+        outcomes = []
+        for event in events:
+            features = self._features.fork()
+            try:
+                filled = features.read(event.x, event.origin)
+            except EventError as err:
+                outcomes.append(Outcome(event, rejected=str(err)))
+                continue
+            outcomes.append(self._foresee(event, features.fan_in, features.table([filled])))
+        return outcomes
+
+    def _foresee(self, event: Event, fan_in: Sequence[int], xs: Floats) -> Outcome:
+        """The outcome of one event, from a copy of its task's row."""
+        columns, (known,) = self._tasks.copy([(event.origin.partition, event.task)])
+        outputs, shared, row = self._labels.outputs, self._shared, np.zeros(1, np.int64)
+        weights = shared.weights_for(fan_in, outputs)
+        if columns["rest"][0] < 1 and columns["version"][0] != shared.version and columns["pushed"][0] > 0:
+            self._method.rebuild(weights, columns, row, windows(columns, len(fan_in)), outputs)
+        found = self._method.run(weights, columns, row, xs, np.full(1, np.nan, np.float32), outputs)
+        mean, variance = found.mean[0].tolist(), float(found.variance[0])
+        if not np.isfinite([*mean, variance]).all():
+            return Outcome(event, rejected=f"{event.origin}: the prediction is not a finite number")
+        if self._persistence:
+            mean, _ = self._persistence.blend(columns, 0, mean)
+        prediction, probabilities = read(mean, self._labels)
+        return Outcome(
+            event,
+            prediction,
+            probabilities,
+            variance=None if self._labels.classify else variance,
+            signal=Signal.STEADY if known else Signal.NEW_TASK,
+            theta_version=shared.version,
+            age=int(columns["labelled"][0]),
+            since_drift=int(columns["since"][0]) if columns["drifts"][0] else None,
+        )
 
     def _take(
         self, events: Sequence[Event | Label], begin: int, outcomes: list[Outcome | None]
@@ -343,6 +386,11 @@ class Engine:
             classes=len(self._labels.classes),
             features=len(self._features),
         )
+
+    def look(self) -> Mapping[str, list[float]]:
+        """What the learner tells of itself, over the tasks that learned a label lately: for reports, by name."""
+        rows = np.array(self._recent.rows()[-_LOOK_TASKS:], np.int64)
+        return self._method.describe(self._shared.weights, self._tasks.columns, rows)
 
     def tasks(self) -> list[TaskSummary]:
         """Every task, those in the spill included."""

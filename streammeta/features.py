@@ -1,8 +1,9 @@
 """From named features to numbered slots, and from raw numbers to normalized ones.
 
-Names become slots in the order of their first appearance, so shuffled, late and vanishing features do no harm. A
-number has one slot; a category has one slot for each of its values, 1 where it holds. What is missing is NaN, and adds
-nothing to the encoder: for a number that is its mean, for a category "another value".
+Names become slots in the order of their first appearance, those that an event brings together in the order of their
+names, so shuffled, late and vanishing features do no harm. A number has one slot; a category has one slot for each of
+its values, 1 where it holds. What is missing is NaN, and adds nothing to the encoder: for a number that is its mean,
+for a category "another value".
 """
 
 from collections.abc import Mapping, Sequence
@@ -38,7 +39,7 @@ class FeatureSpace:
 
     >>> space = FeatureSpace(max_features=8)
     >>> space.read({"price": 1.5, "colour": "red", "sale": True, "weight": None}, at="here")
-    Filled(slots=(0, 1, 2), values=[1.5, 1.0, 1.0])
+    Filled(slots=(1, 0, 2), values=[1.5, 1.0, 1.0])
     >>> space.read({"sale": False, "colour": "blue"}, at="here")
     Filled(slots=(2, 3), values=[0.0, 1.0])
     """
@@ -79,20 +80,19 @@ class FeatureSpace:
 
     def _read_anew(self, names: tuple[str, ...], values: Sequence[Feature]) -> Filled:
         """As ``read``, name by name; an event of numbers alone is remembered as the pattern of the next ones."""
-        slots, numbers = [], []
-        for name, value in zip(names, values, strict=True):
-            if value is None:
-                continue
-            key: _Slot = (name, value) if isinstance(value, str) else (name, None)
-            slot = self._slot_of.get(key)
-            if slot is None:
-                if len(self._slot_of) >= self.max_features:
-                    self.ignored += 1
-                    continue
-                slot = self._slot_of[key] = len(self._slot_of)
-            slots.append(slot)
-            numbers.append(1.0 if isinstance(value, str) else float(value))
+        filled = [
+            ((name, value) if isinstance(value, str) else (name, None), 1.0 if isinstance(value, str) else float(value))
+            for name, value in zip(names, values, strict=True)
+            if value is not None
+        ]
+        unknown = sorted((key for key, _ in filled if key not in self._slot_of), key=_by_name)
+        room = self.max_features - len(self._slot_of)
+        self.ignored += max(len(unknown) - room, 0)
+        for key in unknown[:room]:
+            self._slot_of[key] = len(self._slot_of)
         self.fan_in += [len(self._slot_of)] * (len(self._slot_of) - len(self.fan_in))
+        slots = [self._slot_of[key] for key, _ in filled if key in self._slot_of]
+        numbers = [number for key, number in filled if key in self._slot_of]
         plan = tuple(slots)
         if len(slots) == len(names) and _NUMBERS.issuperset(map(type, values)):
             self._names, self._plan = names, plan
@@ -111,10 +111,10 @@ class FeatureSpace:
 
     def table(self, events: Sequence[Filled]) -> Floats:
         """Raw features [N, D] of several events; NaN where a slot is not filled."""
-        width = len(self._slot_of)
-        if all(event.slots is self._plan for event in events) and self._plan == tuple(range(width)):
-            return np.array([event.values for event in events], dtype=np.float32).reshape(len(events), width)
-        rows = np.full((len(events), width), np.nan, dtype=np.float32)
+        rows = np.full((len(events), len(self._slot_of)), np.nan, dtype=np.float32)
+        if self._plan and all(event.slots is self._plan for event in events):
+            rows[:, self._plan] = [event.values for event in events]
+            return rows
         for row, event in zip(rows, events, strict=True):
             row[list(event.slots)] = event.values
         return rows
@@ -145,6 +145,13 @@ class FeatureSpace:
         self._names, self._plan = (), ()
         return [self._slot_of.get((name, value), -1) for name, value, _ in slots]
 
+    def fork(self) -> "FeatureSpace":
+        """A space that knows the same features, and may learn others of its own."""
+        other = FeatureSpace(self.max_features)
+        other._slot_of, other.fan_in, other._width = dict(self._slot_of), list(self.fan_in), self._width
+        other._names, other._plan = self._names, self._plan
+        return other
+
     def dump(self) -> dict[str, Any]:
         """Plain values from which ``load`` makes the same space."""
         slots = [[*key, fan_in] for key, fan_in in zip(self._slot_of, self.fan_in, strict=True)]
@@ -155,6 +162,11 @@ class FeatureSpace:
         self._slot_of = {(name, value): slot for slot, (name, value, _) in enumerate(state["slots"])}
         self.fan_in = [fan_in for _, _, fan_in in state["slots"]]
         self._width, self.ignored = state["width"], state["ignored"]
+
+
+def _by_name(key: _Slot) -> tuple[str, str]:
+    name, value = key
+    return name, value or ""
 
 
 @njit(cache=True)  # type: ignore[untyped-decorator]

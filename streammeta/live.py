@@ -26,9 +26,25 @@ class _Screen(Protocol):
     def show(self, fraction: float | None, rows: Sequence[_Row]) -> None: ...
 
 
+class _Other(Protocol):
+    """A learner that runs beside streammeta."""
+
+    name: str
+    failed: str | None
+
+    @property
+    def error(self) -> float | None: ...
+
+
 @contextmanager
 def shown(
-    tally: Tally, fraction: Callable[[], float | None], *, title: str, console: Console, clock: Callable[[], float]
+    tally: Tally,
+    fraction: Callable[[], float | None],
+    *,
+    title: str,
+    console: Console,
+    clock: Callable[[], float],
+    beside: Sequence[_Other] = (),
 ) -> Iterator[Observe]:
     """While open, the observer it yields keeps people informed.
 
@@ -38,6 +54,7 @@ def shown(
         title: what runs.
         console: where to show it.
         clock: monotonic seconds.
+        beside: other learners, whose errors are shown too.
     """
     begun = clock()
     due = begun
@@ -53,7 +70,7 @@ def shown(
         if now > then:
             rate = (tally.events - events_then) / (now - then)
         events_then, then = tally.events, now
-        screen.show(fraction(), _rows(tally, rate))
+        screen.show(fraction(), [*_rows(tally, rate), *_others(tally, beside)])
 
     if not console.is_terminal:
         screen: _Screen = _Lines(console, title)
@@ -73,6 +90,16 @@ def _rows(tally: Tally, rate: float) -> list[_Row]:
     rows += [("drifts", f"{tally.drifts:,}"), ("rejected", f"{tally.rejected:,}")]
     first = [(f"error at label {age}", mean) for age, mean in tally.by_age.means().items() if mean is not None]
     return rows + [(name, f"{mean:.3f}") for name, mean in first]
+
+
+def _others(tally: Tally, beside: Sequence[_Other]) -> list[_Row]:
+    rows = []
+    for other in beside:
+        if other.failed is not None:
+            rows.append((other.name, "failed"))
+        elif other.error is not None:
+            rows.append((other.name, f"{1 - other.error if tally.kind == 'classification' else other.error:.4f}"))
+    return rows
 
 
 class _Lines:

@@ -101,8 +101,10 @@ class Persistence:
         stayed, seen = self._runs[run]
         overall = self._rate[0] / self._rate[1]
         stay = min((stayed + _PRIOR_COUNT * overall) / (seen + _PRIOR_COUNT), _SURE)
-        self._widen(classes)
-        q = self._moves[last, :classes] + 1.0
+        q = np.ones(classes)
+        if last < len(self._moves):
+            moves = self._moves[last, :classes]
+            q[: len(moves)] += moves
         q[last] = 0.0
         q *= (1.0 - stay) / q.sum()
         q[last] = stay

@@ -11,6 +11,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
 from math import isfinite
+from pathlib import Path
 from platform import python_version
 from typing import Any, TypeAlias
 
@@ -29,6 +30,7 @@ __all__ = [
     "facts",
     "lines",
     "peak_rss_bytes",
+    "resident_bytes",
     "tables",
     "task_figures",
     "task_table",
@@ -175,6 +177,15 @@ def peak_rss_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
+def resident_bytes() -> int:
+    """The resident memory of this process now; where the system does not tell, the most it ever had."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except (OSError, ValueError, IndexError):
+        return peak_rss_bytes()
+    return pages * resource.getpagesize()
+
+
 def lines(figures: Figures) -> list[str]:
     """The report as plain lines, for logs and pipes."""
     one = [f"{name}: {_shown(figures[name])}" for name in _order(figures)]
@@ -227,7 +238,7 @@ def _moment(ts: float | None) -> str:
 
 
 def _order(figures: Figures) -> list[str]:
-    return [name for name, value in figures.items() if not isinstance(value, Mapping) and value is not None]
+    return [name for name, value in figures.items() if not isinstance(value, Mapping | list) and value is not None]
 
 
 def _curves(figures: Figures) -> list[tuple[str, dict[str, float | None], dict[str, int]]]:

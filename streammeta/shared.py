@@ -46,12 +46,16 @@ class Shared:
             return False
         self._fan_in, self._outputs = list(fan_in), outputs
         self.state = self._grown(self.state)
-        fresh = len(fan_in) - self.scaling.shift.size
-        shift = np.concatenate([self.scaling.shift, np.zeros(fresh, np.float32)])
-        gain = np.concatenate([self.scaling.gain, np.ones(fresh, np.float32)])
-        self.scaling = self.scaling._replace(shift=shift, gain=gain)
+        self.scaling = _wider(self.scaling, len(fan_in))
         self._compile()
         return True
+
+    def weights_for(self, fan_in: Sequence[int], outputs: int) -> Any:  # noqa: ANN401 each method has its own
+        """The weights as ``grow`` would leave them; nothing here changes."""
+        if (len(fan_in), outputs) == (len(self._fan_in), self._outputs):
+            return self.weights
+        theta = self._method.grow(self.state.theta, fan_in, outputs)
+        return self._method.compile(theta, _wider(self.scaling, len(fan_in)))
 
     def observe(self, xs: Floats, ys: Floats | None) -> None:
         """Feed the running normalization with raw features [N, D] and targets, in order of arrival."""
@@ -147,6 +151,13 @@ def _check_arrays(arrays: Mapping[str, npt.NDArray[Any]], wanted: Mapping[str, t
             raise SnapshotError(
                 f"the saved weights have {name} of {found.dtype} with bad numbers; wanted finite floats"
             )
+
+
+def _wider(scaling: Scaling, features: int) -> Scaling:
+    """The same normalization for more features; the new ones keep their own unit."""
+    fresh = features - scaling.shift.size
+    shift = np.concatenate([scaling.shift, np.zeros(fresh, np.float32)])
+    return scaling._replace(shift=shift, gain=np.concatenate([scaling.gain, np.ones(fresh, np.float32)]))
 
 
 def _differ(one: Scaling, other: Scaling) -> bool:

@@ -101,6 +101,27 @@ class TaskTable:
         self._load(row, stored)
         return row, False
 
+    def copy(self, keys: Sequence[TaskKey]) -> tuple[dict[str, npt.NDArray[Any]], list[bool]]:
+        """Columns of their own with a row for each of these tasks, and whether it is known; nothing here is touched."""
+        rows = [self._rows.get(key, -1) for key in keys]
+        columns = {
+            name: self.columns[name][rows] if self._rows else np.zeros((len(rows), *kind.shape), kind.dtype)
+            for name, kind in self._kinds.items()
+        }
+        known = [row >= 0 for row in rows]
+        for i, key in enumerate(keys):
+            if known[i]:
+                continue
+            stored = self._spill.get(key)
+            for name, kind in self._kinds.items():
+                columns[name][i] = kind.blank
+            if stored is not None:
+                known[i] = True
+                for name, array in _unpack(_decode(stored), self._kinds).items():
+                    here: tuple[int | slice, ...] = (i, *(slice(n) for n in array.shape))
+                    columns[name][here] = array
+        return columns, known
+
     def shrink(self) -> None:
         """Send the least recently seen tasks to the spill until at most ``max_tasks`` are in memory."""
         while len(self._rows) > self._max_tasks:
@@ -261,10 +282,13 @@ class _Spill:
         self._open().execute("INSERT OR REPLACE INTO task VALUES (?, ?, ?)", (*key, data))
         self._keys[key] = None
 
+    def get(self, key: TaskKey) -> bytes | None:
+        return self._fetch(key) if key in self._keys else None
+
     def pop(self, key: TaskKey) -> bytes | None:
         if key not in self._keys:
             return None
-        data = self._get(key)
+        data = self._fetch(key)
         self._open().execute("DELETE FROM task WHERE partition = ? AND tag = ?", key)
         del self._keys[key]
         return data
@@ -278,12 +302,12 @@ class _Spill:
 
     def items(self) -> Iterator[tuple[TaskKey, bytes]]:
         for key in list(self._keys):
-            yield key, self._get(key)
+            yield key, self._fetch(key)
 
     def close(self) -> None:
         self._discard()
 
-    def _get(self, key: TaskKey) -> bytes:
+    def _fetch(self, key: TaskKey) -> bytes:
         found = self._open().execute("SELECT state FROM task WHERE partition = ? AND tag = ?", key).fetchone()
         return bytes(found[0])
 

@@ -22,6 +22,29 @@ def test_names_keep_their_slots_whatever_the_order() -> None:
     assert dict(zip(*shuffled, strict=True)) == {0: 1.0, 1: 2.0, 2: 3.0}
 
 
+def test_features_that_come_together_get_the_same_slots_in_any_order() -> None:
+    """An encoder's first weights go by slot: the order of a producer's keys must not be a reason for another result."""
+    one, other = FeatureSpace(10), FeatureSpace(10)
+
+    forth = one.read({"a": 1.0, "b": 2.0, "colour": "red"}, "here")
+    back = other.read({"colour": "red", "b": 2.0, "a": 1.0}, "here")
+
+    assert dict(zip(*forth, strict=True)) == dict(zip(*back, strict=True))
+    assert one.table([forth]).tolist() == other.table([back]).tolist()
+
+
+def test_a_fork_learns_names_that_its_origin_does_not_see() -> None:
+    """A prediction may look at new features, but must not leave them behind."""
+    space = FeatureSpace(10)
+    space.read({"a": 1.0}, "here")
+    before = space.dump()
+
+    filled = space.fork().read({"b": 2.0, "a": 1.0}, "here")
+
+    assert filled == ((1, 0), [2.0, 1.0])
+    assert space.dump() == before
+
+
 def test_every_value_of_a_category_has_a_slot_apart_from_the_number_of_that_name() -> None:
     """A field that is sometimes text must not be read as a number."""
     space = FeatureSpace(10)

@@ -1,21 +1,31 @@
-"""The README's examples, run as a reader would run them."""
+"""The examples of the README and of docs/, run as a reader would run them."""
 
+import logging
 import re
+import runpy
+import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
+from typer.testing import CliRunner
+
+from streammeta import cli
 
 README = Path(__file__).parents[1] / "README.md"
+DOCS = sorted((README.parent / "docs").glob("*.md"))
+WRITES = ("--to", "--json", "--html", "--pictures", "--out", "--truth")
 EXAMPLE = re.compile(r"<!-- tested: (\w+) -->\n```\w+\n(.*?)```", re.DOTALL)
 
 
-def examples(kind: str) -> list[str]:
-    return [code for found, code in EXAMPLE.findall(README.read_text()) if found == kind]
+def examples(page: Path, kind: str) -> list[str]:
+    return [code for found, code in EXAMPLE.findall(page.read_text()) if found == kind]
 
 
-@pytest.mark.parametrize("code", examples("python"))
+@pytest.mark.parametrize("code", examples(README, "python"))
 def test_python_examples_run(code: str, tmp_path: Path) -> None:
     """An example that fails is the first thing a newcomer sees."""
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=100)
@@ -24,17 +34,72 @@ def test_python_examples_run(code: str, tmp_path: Path) -> None:
     assert done.stdout.strip()
 
 
-def test_replay_examples_run(tmp_path: Path) -> None:
+def test_shell_examples_run(tmp_path: Path) -> None:
     """The shell examples too, in the order they stand."""
-    commands = [line for block in examples("replay") for line in block.splitlines()]
-    assert commands
-
-    for command in commands:
-        words = [str(Path(sys.executable).with_name("streammeta")), *command.split()[1:]]
+    for command in commands(README):
+        words = [str(Path(sys.executable).with_name("streammeta")), *command[1:]]
         done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=100)
         assert done.returncode == 0, done.stderr
 
-    assert (tmp_path / "report.json").exists()
+    assert_written(README, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [pytest.param(code, id=f"{page.stem}-{at}") for page in DOCS for at, code in enumerate(examples(page, "python"))],
+)
+def test_python_examples_of_the_docs_run(
+    code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In this process, which is quicker."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "example.py").write_text(code)
+
+    runpy.run_path("example.py")
+
+    assert capsys.readouterr().out.strip()
+
+
+@pytest.fixture
+def _logs_as_before() -> Iterator[None]:
+    """Commands set up logs for their process, which is not theirs here."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:], root.level = handlers, level
+    logging.captureWarnings(capture=False)
+    structlog.reset_defaults()
+
+
+@pytest.mark.usefixtures("_logs_as_before")
+@pytest.mark.parametrize("page", [page for page in DOCS if examples(page, "replay")], ids=lambda page: page.stem)
+def test_shell_examples_of_the_docs_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the command line would, in this process."""
+    monkeypatch.chdir(tmp_path)
+
+    for command in commands(page):
+        result = CliRunner().invoke(cli.app, command[1:])
+        assert result.exit_code == 0, (command, result.output, result.exception)
+
+    assert_written(page, tmp_path)
+
+
+def commands(page: Path) -> list[list[str]]:
+    return [shlex.split(line) for block in examples(page, "replay") for line in block.splitlines()]
+
+
+def assert_written(page: Path, folder: Path) -> None:
+    """Every file that a command names as its output is there."""
+    made = {words[at + 1] for words in commands(page) for at, one in enumerate(words) if one in WRITES}
+    assert made
+    assert all((folder / name).exists() for name in made)
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    """A picture or a page that is not there is worse than none."""
+    for page in [README, *DOCS]:
+        for link in re.findall(r"\]\((?!https?:)([^)#\s]+)", page.read_text()):
+            assert (page.parent / link).exists(), f"{page.name}: {link}"
 
 
 def test_every_make_target_the_readme_names_exists() -> None:

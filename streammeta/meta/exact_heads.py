@@ -140,7 +140,22 @@ def exact_heads(settings: LearnerSettings, kind: Kind, seed: int = 0) -> Method:
         rebuild=rebuild,
         loss=loss,
         gradient=gradient,
+        describe=_describe,
     )
+
+
+def _describe(weights: Weights, phi: Phi, rows: Ints) -> Mapping[str, list[float]]:
+    """How long the K heads remember, shortest first, and their weights in the mixture: means over members and rows."""
+    members, heads = weights.log_mix.shape
+    memory = -1 / np.log(weights.memory.reshape(-1)[: members * heads].reshape(members, heads).astype(np.float64))
+    order = memory.argsort(1)
+    told = {"memory_events": np.take_along_axis(memory, order, 1).mean(0).tolist()}
+    if rows.size:
+        evidence = phi["logw"][rows].reshape(rows.size, -1)[:, : members * heads].reshape(-1, members, heads)
+        mixed = np.exp(evidence + weights.log_mix)
+        mixed /= mixed.sum(2, keepdims=True)
+        told["mixture_weights"] = np.take_along_axis(mixed, order[None], 2).mean((0, 1)).tolist()
+    return told
 
 
 def _stack(members: Sequence[Theta]) -> Theta:

@@ -1,0 +1,224 @@
+"""A run as seen from outside: streammeta's own outcomes, rivals on the same events, and the truth where it is known.
+
+An observer of the service's loop. It lets every rival take what the service took, scores all alike, and holds the
+signalled drifts against the true ones.
+"""
+
+import hashlib
+import time
+from array import array
+from collections.abc import Callable, Container, Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Any, Final, NamedTuple
+
+from streammeta.engine import Outcome, Signal
+from streammeta.event import Event, Label
+from streammeta.report import Figures, Tally, resident_bytes
+from streammeta.rival import Rival
+from streammeta.trace import Trace
+
+__all__ = ["STREAMMETA", "Contest", "Detection"]
+
+STREAMMETA: Final = "streammeta"
+_TOLD = "meta-learns what tasks share, adapts to each with every event, detects drifts by itself"
+_FOUND_WITHIN = 100  # events of a task after its law changed in which a signal counts as finding that
+_MOST_MARKS = 2_000  # drifts whose places are kept
+_SAMPLE_EVENTS = 512  # between two looks at time and memory
+_MOST_SAMPLES = 400
+
+
+@dataclass(slots=True)
+class _Task:
+    """What is known of one task."""
+
+    events: int = 0
+    since: int | None = None  # events since its law truly changed; None: it never did
+    changes: int = 0
+    waits: bool = False  # for the last change to be found
+
+
+class _Place(NamedTuple):
+    """Where an event stands in its task."""
+
+    age: int  # events of the task before it
+    since: int | None  # of them, since its law truly changed
+    changes: int  # of its law until then
+
+
+class _Sample(NamedTuple):
+    """How things stood at one moment."""
+
+    labels: int
+    events: int
+    seconds: float  # of streammeta's own, so far
+    resident_bytes: int
+    learner: Mapping[str, list[float]]
+
+
+@dataclass(slots=True)
+class Detection:
+    """Signals against true changes of law."""
+
+    true: int = 0
+    false_alarms: int = 0
+    missed: int = 0
+    delays: list[int] = field(default_factory=list)  # events of the task from each change to its signal
+
+    def figures(self, labels: int) -> Figures:
+        """Ready for JSON; changes too near the end to be found or missed count as neither."""
+        judged = len(self.delays) + self.missed
+        return {
+            "true_drifts": self.true,
+            "found": len(self.delays),
+            "missed": self.missed,
+            "found_share": len(self.delays) / judged if judged else None,
+            "median_delay": float(median(self.delays)) if self.delays else None,
+            "false_alarms": self.false_alarms,
+            "false_alarms_per_1000_labels": 1000 * self.false_alarms / labels if labels else None,
+            "found_within_events": _FOUND_WITHIN,
+            "delays": {str(delay): self.delays.count(delay) for delay in sorted(set(self.delays))},
+        }
+
+
+class Contest:
+    """Watches a run, and has rivals run along.
+
+    Args:
+        tally: streammeta's own figures; the service feeds it before this observer.
+        rivals: the others.
+        drifted: numbers of the events, from 0, with which a task's law truly changed; None where nobody knows. It may
+            grow while the run goes on, ahead of the events.
+        look: what streammeta's learner tells of itself, now and then.
+        clock: seconds.
+    """
+
+    def __init__(
+        self,
+        tally: Tally,
+        rivals: Sequence[Rival] = (),
+        *,
+        drifted: Container[int] | None = None,
+        look: Callable[[], Mapping[str, list[float]]] = dict,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self._rivals, self._drifted, self._look, self._clock = list(rivals), drifted, look, clock
+        self._own = Trace(STREAMMETA, _TOLD, tally, fed=True)
+        self._traces = [Trace(rival.name, rival.told, Tally(tally.kind)) for rival in rivals]
+        self._tasks: dict[str, _Task] = {}
+        self._asked: dict[str, _Place] = {}  # by id, of events whose label has not come
+        self._digest, self._labels, self._events = hashlib.sha256(), 0, 0
+        self._memory: dict[str, int | None] = {}  # of rivals, when the figures are made
+        self._marks: dict[str, array[int]] = {"true": array("q"), "signalled": array("q")}  # as labels seen by then
+        self.detection = Detection()
+        self._samples: list[_Sample] = []
+        self._sample_at, self._sample_every = 0, _SAMPLE_EVENTS
+        self._resumed = clock()
+
+    @property
+    def traces(self) -> list[Trace]:
+        """streammeta's, then the rivals'."""
+        return [self._own, *self._traces]
+
+    def observe(self, outcomes: Sequence[Outcome], rejected: int) -> None:  # noqa: ARG002 the tally has counted them
+        """Score one step's outcomes, and let the rivals take the same events."""
+        self._own.seconds += self._clock() - self._resumed
+        events = [outcome.event for outcome in outcomes]
+        places = [self._place(outcome) for outcome in outcomes]
+        ages, since = [place.age for place in places], [place.since for place in places]
+        self._own.add(outcomes, ages, since)
+        for rival, trace in zip(self._rivals, self._traces, strict=True):
+            if trace.failed is None:
+                self._run(rival, trace, events, ages, since)
+        self._sample()
+        self._resumed = self._clock()
+
+    def figures(self) -> Figures:
+        """Every learner's figures, and what was seen along the way."""
+        for rival, trace in zip(self._rivals, self._traces, strict=True):
+            if trace.failed is None:
+                self._memory[trace.name] = rival.memory_bytes()
+        learners = {trace.name: trace.figures() for trace in self.traces}
+        for name, size in self._memory.items():
+            learners[name]["memory_bytes"] = size
+        return {
+            "learners": learners,
+            "labels_seen": {"count": self._labels, "sha256": self._digest.hexdigest()},
+            "drift_marks": {name: list(marks[:_MOST_MARKS]) for name, marks in self._marks.items()},
+            **({} if self._drifted is None else {"detection": self.detection.figures(self._labels)}),
+            "progress": {
+                "labels": [sample.labels for sample in self._samples],
+                "events": [sample.events for sample in self._samples],
+                "seconds": [round(sample.seconds, 4) for sample in self._samples],
+                "resident_bytes": [sample.resident_bytes for sample in self._samples],
+                "learner": {
+                    name: [sample.learner.get(name) for sample in self._samples]
+                    for name in (self._samples[-1].learner if self._samples else {})
+                },
+            },
+        }
+
+    def _run(
+        self, rival: Rival, trace: Trace, events: Sequence[Event | Label], ages: Sequence[int], since: Sequence[Any]
+    ) -> None:
+        begun = self._clock()
+        try:
+            outcomes = rival.take(events)
+        except Exception as err:  # anything may go wrong in a model of somebody else; the run goes on
+            trace.failed = f"after {trace.events:,} events: {type(err).__name__}: {err}"
+            return
+        trace.seconds += self._clock() - begun
+        trace.add(outcomes, ages, since)
+
+    def _place(self, outcome: Outcome) -> _Place:
+        """Where the event stands in its task; a late label stands where its event stood."""
+        event = outcome.event
+        task = self._tasks.setdefault(event.task, _Task())
+        if isinstance(event, Event):
+            if self._drifted is not None and self._events in self._drifted:
+                self._change(task)
+            self._events += 1
+            place = _Place(task.events, task.since, task.changes)
+            task.events += 1
+            task.since = None if task.since is None else task.since + 1
+            if event.y is None:
+                if event.id is not None:
+                    self._asked[event.id] = place
+                return place
+        else:
+            place = self._asked.pop(event.id, _Place(task.events, task.since, task.changes))
+        self._judge(task, place, signalled=outcome.signal is Signal.DRIFT)
+        self._digest.update(f"{event.task}\x1f{event.y}\x1e".encode())
+        self._labels += 1
+        return place
+
+    def _change(self, task: _Task) -> None:
+        self.detection.true += 1
+        self.detection.missed += task.waits
+        self._marks["true"].append(self._labels)
+        task.since, task.waits = 0, True
+        task.changes += 1
+
+    def _judge(self, task: _Task, place: _Place, *, signalled: bool) -> None:
+        """Does a signal, or the lack of one, decide about the last change? Late labels of the old law do not."""
+        under_new_law = place.since is not None and place.changes == task.changes
+        if task.waits and under_new_law and (place.since or 0) >= _FOUND_WITHIN:
+            self.detection.missed += 1
+            task.waits = False
+        if not signalled:
+            return
+        self._marks["signalled"].append(self._labels)
+        if task.waits and under_new_law:
+            self.detection.delays.append((place.since or 0) + 1)
+            task.waits = False
+        else:
+            self.detection.false_alarms += 1
+
+    def _sample(self) -> None:
+        if self._own.events < self._sample_at:
+            return
+        self._sample_at = self._own.events + self._sample_every
+        self._samples.append(_Sample(self._labels, self._own.events, self._own.seconds, resident_bytes(), self._look()))
+        if len(self._samples) >= _MOST_SAMPLES:
+            self._samples = self._samples[::2]
+            self._sample_every *= 2

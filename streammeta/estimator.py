@@ -1,0 +1,295 @@
+"""River estimators: the engine behind `learn_one` and `predict_one`.
+
+They predict exactly what the service predicts for the same events: both are one `Engine`. `predict_one` changes
+nothing; `learn_one` is one engine step with the label there, drift detection and meta-updates included.
+"""
+
+import math
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from numbers import Real
+from typing import Any, ClassVar, Literal
+
+from pydantic import ValidationError
+from river import base
+from river.utils import dataframe
+
+from streammeta.drift import DetectorName, settings_like
+from streammeta.engine import Engine, EngineSettings, Kind, Outcome, Signal
+from streammeta.errors import ConfigError, EventError
+from streammeta.event import Event, Feature, LabelValue, Origin
+
+__all__ = ["MetaClassifier", "MetaRegressor"]
+
+_PLAIN = frozenset((bool, int, str))
+_Row = Mapping[Hashable, Any]  # features as River has them
+
+
+class _PortableEngine(Engine):
+    """An engine that can be copied and pickled, as River does with its models: by way of its snapshot."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self).restore, (self.settings, self.snapshot())
+
+
+class _MetaLearner(base.Base):  # type: ignore[misc]  # mypy does not look into River
+    """What both estimators share; see them for the arguments."""
+
+    _kind: ClassVar[Kind]
+
+    def __init__(
+        self,
+        task: Hashable | None = None,
+        *,
+        method: str | None = None,
+        detector: DetectorName | base.DriftDetector | base.BinaryDriftDetector | None = None,
+        response: Literal["mix", "reset"] | None = None,
+        settings: EngineSettings | Mapping[str, Any] | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.task, self.method, self.detector, self.response = task, method, detector, response
+        self.settings, self.seed = settings, seed
+        self._chosen = self._choose()
+        self._engine: _PortableEngine | None = None  # made when it is first needed: clones are cheap
+        self._learned = 0
+        self._signal = Signal.STEADY
+        self._y_name: str | None = None  # of the last labels of `learn_many`
+
+    @property
+    def engine(self) -> Engine:
+        """The engine behind it: `stats()`, `tasks()`, `snapshot()`."""
+        if self._engine is None:
+            self._engine = _PortableEngine(self._chosen)
+        return self._engine
+
+    @property
+    def drift_detected(self) -> bool:
+        """Whether the event learned last told that its task's law has changed."""
+        return self._signal is Signal.DRIFT
+
+    def _choose(self) -> EngineSettings:
+        """The engine's settings; what is given by name wins over ``settings``."""
+        tree = dict(_tree(self.settings))
+        tree |= {"kind": self._kind, "seed": self.seed}
+        if self.method is not None:
+            tree["learner"] = {**tree.get("learner", {}), "method": self.method}
+        changes = {} if self.detector is None else settings_like(self.detector)
+        if self.response is not None:
+            changes["response"] = self.response
+        tree["drift"] = {**tree.get("drift", {}), **changes}
+        try:
+            chosen = EngineSettings.model_validate(tree)
+        except ValidationError as err:
+            wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}, got {e['input']!r}" for e in err.errors())
+            raise ConfigError(f"{type(self).__name__}: {wrong}") from err
+        if chosen.meta.mode == "background":
+            raise ConfigError(
+                f"{type(self).__name__}: settings.meta.mode is 'background', but an estimator has no thread beside it; "
+                "wanted 'sync' or 'off'"
+            )
+        return chosen
+
+    def _learn(self, rows: Sequence[_Row], ys: Sequence[LabelValue]) -> None:
+        events = [self._event(x, at, y) for at, (x, y) in enumerate(zip(rows, ys, strict=True), self._learned)]
+        self._learned += len(events)
+        for outcome in self.engine.step(events):
+            self._signal = _accepted(outcome).signal
+
+    def _foresee(self, rows: Sequence[_Row]) -> list[Outcome]:
+        events = [self._event(x, self._learned) for x in rows]
+        return [_accepted(outcome) for outcome in self.engine.predict(events)]
+
+    def _event(self, x: _Row, at: int, y: LabelValue | None = None) -> Event:
+        origin = Origin(type(self).__name__, 0, at)
+        tag = None if self.task is None else x.get(self.task)
+        features = {str(name): _feature(value, name, origin) for name, value in x.items() if name != self.task}
+        return Event(features, "" if tag is None else str(tag), origin, y=y)
+
+
+class MetaClassifier(_MetaLearner, base.MiniBatchClassifier):  # type: ignore[misc]  # mypy does not look into River
+    """A meta-learning classifier: it learns across tasks how to learn each of them from a handful of events.
+
+    The stream may mix many tasks, told apart by a feature (`task="store"`); every task has a small state of its own
+    that adapts with each event, on an encoder that all tasks share and that is meta-learned while the stream runs.
+    Without a tag the whole stream is one task, and the drift detector alone tells when its law changes. Features need
+    no scaling; text is a category, None and NaN are missing, and features and classes may come late.
+
+    Args:
+        task: the feature that names an event's task; it is not used as a feature.
+        method: the meta-learner's name, as in `[learner] method`; None: exact heads on a meta-learned encoder.
+        detector: watches the loss of every task: a name, or one of River's detectors (its parameters are taken over,
+            each task has one of its own); None: ADWIN with parameters made for fast learners.
+        response: on drift, "mix" lets the mixture decide between old and new, "reset" starts the task anew.
+        settings: everything else, as `EngineSettings` or as a mapping: `{"meta": {"every_events": 64}}`.
+        seed: fixes every random choice.
+
+    Raises:
+        ConfigError: a setting is out of its range.
+
+    Examples:
+        >>> from river import datasets, evaluate, metrics
+        >>> from streammeta.estimator import MetaClassifier
+
+        >>> score = evaluate.progressive_val_score(datasets.Phishing(), MetaClassifier(), metrics.Accuracy())
+        >>> score.get() > 0.88
+        True
+
+        Two stores with opposite laws, told apart by their tag:
+
+        >>> model = MetaClassifier(task="store")
+        >>> for i in range(100):
+        ...     store, price = ("north", "south")[i % 2], i // 2 % 2
+        ...     model.learn_one({"store": store, "price": price}, "yes" if (store == "north") == price else "no")
+        >>> model.predict_one({"store": "north", "price": 1}), model.predict_one({"store": "south", "price": 1})
+        ('yes', 'no')
+    """
+
+    _kind = "classification"
+
+    def __init__(
+        self,
+        task: Hashable | None = None,
+        *,
+        method: str | None = None,
+        detector: DetectorName | base.DriftDetector | base.BinaryDriftDetector | None = None,
+        response: Literal["mix", "reset"] | None = None,
+        settings: EngineSettings | Mapping[str, Any] | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(task, method=method, detector=detector, response=response, settings=settings, seed=seed)
+        self._numbers: dict[Hashable, int] = {}  # the engine's number of each label, in the order they came
+
+    @property
+    def _multiclass(self) -> bool:
+        return True
+
+    def learn_one(self, x: _Row, y: Hashable) -> None:
+        """Predict the event, compare with its label `y`, and learn it."""
+        self._learn([x], [self._number(y)])
+
+    def predict_one(self, x: _Row, **_: Any) -> Hashable | None:  # noqa: ANN401 as River has it
+        """The likeliest label; None before the first one was learned."""
+        (outcome,) = self._foresee([x])
+        return self._label(outcome)
+
+    def predict_proba_one(self, x: _Row, **_: Any) -> dict[Hashable, float]:  # noqa: ANN401 as River has it
+        """The probability of every label learned so far."""
+        (outcome,) = self._foresee([x])
+        return self._probabilities(outcome)
+
+    def learn_many(self, X: Any, y: Any) -> None:  # noqa: ANN401 any frame that narwhals knows
+        """Learn the rows of a frame, one after the other, as `learn_one` would."""
+        labels = dataframe.into_series(y)
+        self._y_name = labels.name
+        self._learn(list(_rows(X)), [self._number(label) for label in labels.to_list()])
+
+    def predict_many(self, X: Any) -> Any:  # noqa: ANN401
+        """The likeliest label of every row, as a series of the frame's own kind."""
+        said = [self._label(outcome) for outcome in self._foresee(list(_rows(X)))]
+        return dataframe.to_native_series(said, name=self._y_name, like=dataframe.into_frame(X))
+
+    def predict_proba_many(self, X: Any) -> Any:  # noqa: ANN401
+        """The probability of every label (a column each) for every row."""
+        rows = [self._probabilities(outcome) for outcome in self._foresee(list(_rows(X)))]
+        columns = {label: [row[label] for row in rows] for label in (rows[0] if rows else self._numbers)}
+        return dataframe.to_native_frame(columns, like=dataframe.into_frame(X))
+
+    def _number(self, y: Hashable) -> int:
+        """The engine knows labels by number, so that River's may be anything that can be a key."""
+        label = y.item() if hasattr(y, "item") else y
+        return self._numbers.setdefault(label, len(self._numbers))
+
+    def _label(self, outcome: Outcome) -> Hashable | None:
+        return None if outcome.prediction is None else list(self._numbers)[int(outcome.prediction)]
+
+    def _probabilities(self, outcome: Outcome) -> dict[Hashable, float]:
+        """By label, and adding up to 1 in double precision, as River wants it."""
+        said = outcome.probabilities or {}
+        total, labels = math.fsum(said.values()), list(self._numbers)
+        return {labels[int(number)]: p / total for number, p in said.items()}
+
+
+class MetaRegressor(_MetaLearner, base.MiniBatchRegressor):  # type: ignore[misc]  # mypy does not look into River
+    """A meta-learning regressor: `MetaClassifier` for numbers, with the variance of each prediction.
+
+    Neither features nor target need scaling. The arguments are those of `MetaClassifier`.
+
+    Args:
+        task: the feature that names an event's task; it is not used as a feature.
+        method: the meta-learner's name; None: exact heads on a meta-learned encoder.
+        detector: watches the loss of every task: a name, or one of River's detectors; None: ADWIN.
+        response: on drift, "mix" or "reset".
+        settings: everything else, as `EngineSettings` or as a mapping.
+        seed: fixes every random choice.
+
+    Raises:
+        ConfigError: a setting is out of its range.
+
+    Examples:
+        >>> from river import datasets, evaluate, metrics
+        >>> from streammeta.estimator import MetaRegressor
+
+        >>> score = evaluate.progressive_val_score(datasets.TrumpApproval(), MetaRegressor(), metrics.MAE())
+        >>> score.get() < 0.5  # per cent of approval
+        True
+    """
+
+    _kind = "regression"
+
+    def learn_one(self, x: _Row, y: Real) -> None:
+        """Predict the event, compare with its target `y`, and learn it."""
+        self._learn([x], [float(y)])
+
+    def predict_one(self, x: _Row, **_: Any) -> float:  # noqa: ANN401 as River has it
+        """The mean of the prediction; 0 before the first target was learned."""
+        return self.predict_with_variance_one(x)[0]
+
+    def predict_with_variance_one(self, x: _Row) -> tuple[float, float]:
+        """Mean and variance of the prediction."""
+        (outcome,) = self._foresee([x])
+        return float(outcome.prediction or 0.0), float(outcome.variance or 0.0)
+
+    def learn_many(self, X: Any, y: Any) -> None:  # noqa: ANN401 any frame that narwhals knows
+        """Learn the rows of a frame, one after the other, as `learn_one` would."""
+        targets = dataframe.into_series(y)
+        self._y_name = targets.name
+        self._learn(list(_rows(X)), [float(target) for target in targets.to_list()])
+
+    def predict_many(self, X: Any) -> Any:  # noqa: ANN401
+        """The predicted mean of every row, as a series of the frame's own kind."""
+        said = [float(outcome.prediction or 0.0) for outcome in self._foresee(list(_rows(X)))]
+        return dataframe.to_native_series(said, name=self._y_name, like=dataframe.into_frame(X))
+
+
+def _tree(settings: EngineSettings | Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """Settings as a mapping of what was chosen; the rest keeps its defaults."""
+    if isinstance(settings, EngineSettings):
+        return settings.model_dump(exclude_unset=True)
+    return settings or {}
+
+
+def _rows(X: Any) -> Iterator[_Row]:  # noqa: ANN401 any frame that narwhals knows
+    frame = dataframe.into_frame(X)
+    for values in frame.iter_rows():
+        yield dict(zip(frame.columns, values, strict=True))
+
+
+def _feature(value: object, name: Hashable, at: Origin) -> Feature:
+    """One of River's values as the engine reads it: NumPy's numbers as Python's, and NaN as missing."""
+    if value is None or type(value) in _PLAIN:
+        return value  # type: ignore[return-value]  # one of those types
+    if hasattr(value, "item"):
+        return _feature(value.item(), name, at)
+    if isinstance(value, str):
+        return str(value)
+    try:
+        number = float(value)  # type: ignore[arg-type]  # that is the question
+    except (TypeError, ValueError) as err:
+        wanted = "a number, a flag, text or None"
+        raise EventError(f"{at}: feature {name!r} is a {type(value).__name__}, wanted {wanted}") from err
+    return None if math.isnan(number) else number
+
+
+def _accepted(outcome: Outcome) -> Outcome:
+    if outcome.rejected is not None:
+        raise EventError(outcome.rejected)
+    return outcome

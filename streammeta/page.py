@@ -1,0 +1,91 @@
+"""The report as one HTML file: no scripts, nothing fetched, readable on paper, on a phone, light and dark."""
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from streammeta.errors import TransportError
+from streammeta.picture import PALETTE, PICTURES, draw, svg
+from streammeta.report import AGES, Figures
+
+__all__ = ["page", "write_page"]
+
+_DARK = ("#5db3f2", "#f39a4a", "#48c9a5", "#ee86bd", "#b49af0", "#d9b93b", "#93cc5c", "#f08a7c")
+_SCORES = {
+    "classification": (("accuracy", "accuracy"), ("kappa", "kappa"), ("log_loss", "log loss")),
+    "regression": (("mae", "MAE"), ("rmse", "RMSE"), ("r2", "R²"), ("negative_log_likelihood", "neg. log likelihood")),
+}
+
+
+def page(figures: Figures, *, made: datetime | None = None) -> str:
+    """The report of a replay, as `study.run` returns it, as a page."""
+    templates = Environment(
+        loader=PackageLoader("streammeta"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    templates.filters |= {"number": _number, "share": _share}
+    drawn = [(picture, draw(picture, figures)) for picture in PICTURES]
+    pictures = [(picture, Markup(svg(figure, picture.name))) for picture, figure in drawn if figure is not None]  # noqa: S704 our own drawing
+    single = {name: value for name, value in figures.items() if isinstance(value, int | float | str | bool)}
+    return templates.get_template("page.html.j2").render(
+        figures=figures,
+        single=single,
+        scores=_SCORES[figures["kind"]],
+        pictures=pictures,
+        paired={pair["b"]: pair for pair in figures.get("paired", [])},
+        ages=AGES,
+        light=PALETTE,
+        dark=_DARK,
+        settings=json.dumps(figures["settings"], indent=2),
+        made=(made or datetime.now(UTC)).strftime("%Y-%m-%d %H:%M UTC"),
+        headline=_headline(figures),
+    )
+
+
+def write_page(figures: Figures, path: Path) -> None:
+    """Write the page.
+
+    Raises:
+        TransportError: the file cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(page(figures), "utf-8")
+    except OSError as err:
+        raise TransportError(f"--html {path}: cannot be written ({err}); name another file") from err
+
+
+def _headline(figures: Figures) -> str:
+    """The run in a sentence."""
+    classify, paired = figures["kind"] == "classification", figures.get("paired", [])
+    value = figures["accuracy" if classify else "mae"]
+    if value is None:
+        return "No label came, so nothing can be said."
+    said = f"{value:.1%} of the labels were predicted right" if classify else f"The mean absolute error is {value:.4g}"
+    if not paired:
+        return f"{said}."
+    best = min(paired, key=lambda pair: float(pair["error_b"]))
+    other = f"{1 - best['error_b']:.1%}" if classify else f"{best['error_b']:.4g}"
+    return f"{said}; the best of the others, {best['b']}, has {other}: {best['verdict']}."
+
+
+def _number(value: Any, digits: int = 4) -> str:  # noqa: ANN401 a cell
+    if value is None:
+        return "–"
+    if isinstance(value, bool | str):
+        return str(value)
+    if isinstance(value, int) or abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.{digits}g}"
+
+
+def _share(parts: Mapping[str, float | None], name: str) -> str:
+    return _number(parts.get(name), 3)

@@ -1,0 +1,175 @@
+"""A replay in a notebook: run it, then look at frames and pictures.
+
+>>> import streammeta
+>>> result = streammeta.replay("stagger", limit=600, seed=1)
+>>> result.figures["events"]
+600
+"""
+
+import json
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+import narwhals as nw
+import structlog
+from matplotlib.figure import Figure
+
+from streammeta.compare import Paired, compare
+from streammeta.config import Settings, load
+from streammeta.contest import STREAMMETA
+from streammeta.errors import ConfigError
+from streammeta.page import page, write_page
+from streammeta.picture import PICTURES, draw, write_png
+from streammeta.report import Figures
+from streammeta.study import Plan, Stream, opened, run
+from streammeta.trace import decode_errors
+from streammeta.transport.rehearsal import Delay
+
+__all__ = ["Review", "replay"]
+
+
+def replay(
+    stream: Stream,
+    *,
+    against: Sequence[str] = (),
+    kind: str | None = None,
+    seed: int | None = None,
+    limit: int | None = None,
+    label_delay: Delay | str = 0,
+    settings: Settings | Path | None = None,
+    **more: Any,  # noqa: ANN401 fields of Plan
+) -> "Review":
+    """Run a recorded or simulated stream through the service's own loop, beside other learners.
+
+    Args:
+        stream: a file (.csv or .jsonl, also .gz), a data frame with a column `y`, or a scenario's name.
+        against: River's models to run on the same events: "river:forest.ARFClassifier".
+        kind: "classification" or "regression"; None: by the settings, or by the first labels.
+        seed: fixes every random choice.
+        limit: stop after so many records.
+        label_delay: labels come so many events late, or a time: "1h", timedelta(hours=1).
+        settings: of streammeta, or a TOML file with them.
+        **more: of `Plan`: `learners`, `wiring`, `speed`, `options` of a scenario.
+
+    Raises:
+        ConfigError: a name or a setting is not known.
+        TransportError: the file cannot be read.
+    """
+    known = settings if isinstance(settings, Settings) else load(settings)
+    plan = Plan(stream, against=against, limit=limit, label_delay=label_delay, **more)
+    with _quiet(), opened(plan, known, kind=kind, seed=seed) as ready:
+        return Review(run(ready))
+
+
+@dataclass(frozen=True)
+class Review:
+    """What came of a replay.
+
+    Frames are pandas' where pandas is installed, else polars'.
+    """
+
+    figures: Figures  # as `streammeta replay --json` writes them
+
+    @cached_property
+    def learners(self) -> Any:  # noqa: ANN401 a frame
+        """One row a learner: its figures, and what the paired test says of it against streammeta."""
+        pairs = {pair["b"]: pair for pair in self.figures["paired"]}
+        rows = []
+        for name, one in self.figures["learners"].items():
+            single = {key: value for key, value in one.items() if value is None or isinstance(value, int | float)}
+            pair = pairs.get(name, {})
+            rows.append({"learner": name, **single, "p": pair.get("p"), "verdict": pair.get("verdict", "")})
+        return _frame(rows)
+
+    @cached_property
+    def errors(self) -> Any:  # noqa: ANN401 a frame
+        """One row a label, one column a learner: 0 or 1, or the absolute error."""
+        errors = {name: decode_errors(one["errors"]) for name, one in self.figures["learners"].items()}
+        count = self.figures["labels_seen"]["count"]
+        whole = {name: values for name, values in errors.items() if len(values) == count}
+        return nw.from_dict({"label": range(count), **whole}, backend=_backend()).to_native()
+
+    @cached_property
+    def by_age(self) -> Any:  # noqa: ANN401 a frame
+        """Mean error of each learner at the n-th event of a task, and after its law truly changed."""
+        return _frame(
+            [
+                {"learner": name, "events": age, "error": one["error_by_age"][age], "after_drift": after}
+                for name, one in self.figures["learners"].items()
+                for age, after in one["error_after_true_drift"].items()
+            ]
+        )
+
+    @cached_property
+    def drifts(self) -> Any:  # noqa: ANN401 a frame
+        """Where drifts were signalled, and truly were (where the stream tells), by labels seen until then."""
+        marks: Mapping[str, Sequence[int]] = self.figures["drift_marks"]
+        rows = [{"label": at, "what": what} for what, places in marks.items() for at in places]
+        return _frame(sorted(rows, key=lambda row: row["label"]) or [{"label": None, "what": None}][:0])
+
+    def compare(self, other: "Review", *, learner: str = STREAMMETA) -> Paired:
+        """A paired test of a learner in this replay against the same one in another replay of the same stream."""
+        (found,) = compare(self.figures, other.figures, learner=learner)
+        return found
+
+    def plot(self, name: str = "error") -> Figure:
+        """One of the report's pictures, as a Matplotlib figure: "error", "age", "drift", "calibration" and so on."""
+        pictures = {picture.name: picture for picture in PICTURES}
+        if name not in pictures:
+            raise ConfigError(f"plot: no picture {name!r}; wanted one of {', '.join(pictures)}")
+        figure = draw(pictures[name], self.figures)
+        if figure is None:
+            raise ConfigError(f"plot: this replay has nothing to draw for {name!r}")
+        return figure
+
+    def html(self, path: Path | str) -> Path:
+        """Write the report as one HTML file."""
+        write_page(self.figures, Path(path))
+        return Path(path)
+
+    def png(self, folder: Path | str) -> list[Path]:
+        """Write the pictures into a folder."""
+        return write_png(self.figures, Path(folder))
+
+    def json(self, path: Path | str) -> Path:
+        """Write the figures, as `streammeta replay --json` and `streammeta compare` know them."""
+        Path(path).write_text(json.dumps(self.figures, indent=2, allow_nan=False) + "\n", "utf-8")
+        return Path(path)
+
+    def _repr_html_(self) -> str:
+        """In a notebook, the report itself, in a frame of its own so that its style stays there."""
+        source = page(self.figures).replace("&", "&amp;").replace('"', "&quot;")
+        return f'<iframe srcdoc="{source}" style="width: 100%; height: 40rem; border: 0" title="streammeta"></iframe>'
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No lines of progress, unless the caller has set up logs: a notebook wants results."""
+    if structlog.is_configured():
+        yield
+        return
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    try:
+        yield
+    finally:
+        structlog.reset_defaults()
+
+
+def _backend() -> Literal["pandas", "polars"]:
+    if find_spec("pandas") is not None:
+        return "pandas"
+    if find_spec("polars") is not None:
+        return "polars"
+    raise ConfigError("data frames need pandas or polars; install streammeta[frames]")
+
+
+def _frame(rows: Sequence[Mapping[str, Any]]) -> Any:  # noqa: ANN401 a frame of the installed kind
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    columns = {name: [row.get(name) for row in rows] for name in names}
+    return nw.from_dict(columns, backend=_backend()).to_native()

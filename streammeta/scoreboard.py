@@ -1,0 +1,82 @@
+"""All learners of a replay side by side, as tables for a terminal and as lines for logs and pipes."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+
+from streammeta.report import AGES, Figures
+
+__all__ = ["lines", "tables"]
+
+_SCORES = {"classification": ("accuracy", "kappa", "log_loss"), "regression": ("mae", "rmse", "r2")}
+_CURVES = (("error_by_age", "Error at a task's n-th event"), ("error_after_true_drift", "Error after a true drift"))
+
+
+def tables(figures: Figures) -> RenderableType:
+    """The learners, best first, with the paired test; then error by age, and after true drifts."""
+    scores = _SCORES[figures["kind"]]
+    board = Table(title="Learners", title_justify="left")
+    for name in ("learner", *scores, "events/s", "MB", "paired test"):
+        board.add_column(name.replace("_", " "), justify="left" if name in ("learner", "paired test") else "right")
+    for name, one in _ordered(figures):
+        cells = [_number(one.get(score)) for score in scores]
+        board.add_row(name, *cells, _number(one["events_per_second"], 0), _megabytes(one), _verdict(figures, name, one))
+    return Group(board, *(curve for which, title in _CURVES if (curve := _curve(figures, which, title)) is not None))
+
+
+def lines(figures: Figures) -> Iterator[str]:
+    """The same, a line a learner."""
+    for name, one in _ordered(figures):
+        scores = ", ".join(f"{score} {_number(one.get(score))}" for score in _SCORES[figures["kind"]])
+        verdict = _verdict(figures, name, one)
+        yield f"{name}: {scores}, {_number(one['events_per_second'], 0)} events/s{'; ' if verdict else ''}{verdict}"
+    detection = figures.get("detection")
+    if detection:
+        yield (
+            f"drift detection: {detection['true_drifts']:,} true drifts, {detection['found']:,} found (median delay "
+            f"{_number(detection['median_delay'], 1)}), {detection['missed']:,} missed, {detection['false_alarms']:,} "
+            "false alarms"
+        )
+
+
+def _ordered(figures: Figures) -> list[tuple[str, Mapping[str, Any]]]:
+    """Learners by their error; those that failed, or said nothing, last."""
+
+    def order(entry: tuple[str, Mapping[str, Any]]) -> tuple[bool, float]:
+        one = entry[1]
+        return "failed" in one or one["error"] is None, one["error"] or 0.0
+
+    return sorted(figures["learners"].items(), key=order)
+
+
+def _verdict(figures: Figures, name: str, one: Mapping[str, Any]) -> str:
+    if "failed" in one:
+        return f"failed {one['failed']}"
+    for pair in figures.get("paired", []):
+        if pair["b"] == name:
+            p = "" if pair["p"] is None else f" (p {pair['p']:.2g})"
+            return f"{pair['verdict']}{p}"
+    return ""
+
+
+def _curve(figures: Figures, which: str, title: str) -> Table | None:
+    told = [(name, one[which]) for name, one in _ordered(figures) if any(v is not None for v in one[which].values())]
+    if not told or (which == "error_by_age" and figures["tasks"] < 2):
+        return None
+    table = Table(title=title, title_justify="left")
+    for head in ("learner", *AGES):
+        table.add_column(head, justify="left" if head == "learner" else "right")
+    for name, curve in told:
+        table.add_row(name, *(_number(curve[age], 3) for age in AGES))
+    return table
+
+
+def _megabytes(one: Mapping[str, Any]) -> str:
+    size = one.get("memory_bytes")
+    return "-" if size is None else f"{size / 1e6:,.2f}"
+
+
+def _number(value: float | None, digits: int = 4) -> str:
+    return "-" if value is None else f"{value:,.{digits}f}"
