@@ -76,7 +76,8 @@ def mlp(
         for i in range(last + 1):
             h = _linear(h, weights[f"layer{i}.weight"], weights[f"layer{i}.bias"])
             if norm == "layer" and i < last:
-                h = _normalized(h, (-1,), weights, f"norm{i}")
+                gain, shift = weights[f"norm{i}.gain"], weights[f"norm{i}.shift"]  # [H] or [T, H]
+                h = functional.layer_norm(h, h.shape[-1:]) * gain.unsqueeze(-2) + shift.unsqueeze(-2)
             if i < last or activate_output:
                 h = act(h)
         return h
@@ -111,12 +112,12 @@ def conv4(
         return weights if outputs is None else weights | _uniform("layer", (features, outputs), features, generator)
 
     def apply(weights: Weights, x: torch.Tensor) -> torch.Tensor:
-        over = (-3, -2, -1) if norm == "layer" else (1, -2, -1)  # of [T, N, channels, height, width]
         for i in range(blocks):
             x = _convolved(x, weights[f"conv{i}.weight"], weights[f"conv{i}.bias"])
             if norm != "none":
-                x = _normalized(x, over, weights, f"norm{i}")
-            x = _pooled(torch.relu(x))
+                normalized = _by_layer if norm == "layer" else _by_batch
+                x = normalized(x, weights[f"norm{i}.gain"], weights[f"norm{i}.shift"])
+            x = torch.relu(_pooled(x))
         h = x.flatten(2)
         return h if outputs is None else _linear(h, weights["layer.weight"], weights["layer.bias"])
 
@@ -160,11 +161,19 @@ def _pooled(x: torch.Tensor) -> torch.Tensor:
     return functional.max_pool2d(x.flatten(0, 1), 2).view(tasks, n, planes, height // 2, width // 2)
 
 
-def _normalized(x: torch.Tensor, over: tuple[int, ...], weights: Weights, name: str) -> torch.Tensor:
-    variance, mean = torch.var_mean(x, over, correction=0, keepdim=True)
-    gain, shift = weights[f"{name}.gain"], weights[f"{name}.shift"]  # [C] or [T, C]
-    trailing = (1,) * (x.dim() - 3)
-    if gain.dim() == 2:
-        gain, shift = gain.unsqueeze(1), shift.unsqueeze(1)
-    gain, shift = gain.reshape(*gain.shape, *trailing), shift.reshape(*shift.shape, *trailing)
-    return (x - mean) * torch.rsqrt(variance + _EPSILON) * gain + shift
+def _by_layer(x: torch.Tensor, gain: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
+    """Each image of x [T, N, C, H, W] by its own mean and spread; then gain and shift, [C] or [T, C]."""
+    images = x.flatten(0, 1)
+    if gain.dim() == 1:
+        return functional.group_norm(images, 1, gain, shift, _EPSILON).view(x.shape)
+    plain = functional.group_norm(images, 1, eps=_EPSILON).view(x.shape)
+    return plain * gain[:, None, :, None, None] + shift[:, None, :, None, None]
+
+
+def _by_batch(x: torch.Tensor, gain: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
+    """Each channel of x [T, N, C, H, W] by its mean and spread over a task's images: a channel a task and channel."""
+    tasks, n, planes, height, width = x.shape
+    side_by_side = x.transpose(0, 1).flatten(1, 2)  # [N, T·C, H, W]
+    gain, shift = (p.expand(tasks, planes).flatten() for p in (gain, shift))
+    out = functional.batch_norm(side_by_side, None, None, gain, shift, training=True, eps=_EPSILON)
+    return out.view(n, tasks, planes, height, width).transpose(0, 1)
