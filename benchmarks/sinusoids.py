@@ -27,7 +27,7 @@ from streammeta.offline.evaluation import evaluate
 from streammeta.offline.training import Schedule, train
 
 _FAMILY = sinusoids()
-_STEPPED = ("maml", "fomaml", "meta-sgd", "cavia", "anil", "reptile", "maml-ema", "adml")  # can take more steps
+_STEPPED = ("maml", "fomaml", "cavia", "anil", "reptile", "maml-ema", "adml")  # can take more steps
 _SHOTS = (5, 10)
 _NEW_TASKS, _QUERIES = 600, 50
 _ALONE_STEPS = 500

@@ -141,7 +141,7 @@ def _cavia(problem: Problem, tuning: Tuning) -> Learner:
 
 
 def _imaml(problem: Problem, tuning: Tuning) -> Learner:
-    rate, steps = tuning.inner_rate or 0.02, tuning.inner_steps or 16
+    rate, steps = tuning.inner_rate or 0.01, tuning.inner_steps or 16
     return imaml(
         _network(problem), _loss(problem), strength=0.5, inner_rate=rate, inner_steps=steps, outer=tuning.outer
     )

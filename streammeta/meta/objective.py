@@ -107,6 +107,6 @@ def _flat(theta: Theta) -> torch.Tensor:
 
 
 def _like(vector: torch.Tensor, theta: Theta) -> Theta:
-    """The vector cut into the shapes of θ."""
+    """The vector cut into the shapes of θ; copies, for the rounding of a product depends on where its memory begins."""
     pieces = torch.split(vector, [p.numel() for p in theta.values()])
-    return {name: piece.view(p.shape) for (name, p), piece in zip(theta.items(), pieces, strict=True)}
+    return {name: piece.view(p.shape).clone() for (name, p), piece in zip(theta.items(), pieces, strict=True)}

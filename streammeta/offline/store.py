@@ -36,7 +36,8 @@ def store(path: Path, trained: Trained) -> None:
     state = trained.state
     tensors = named("theta", state.theta) | named("memory", state.memory) | named("anchor", state.anchor)
     tensors |= {"refused": state.refused, "loss": state.loss}
-    header = {"format": _FORMAT, "updates": state.updates, "about": trained.about}
+    # the order of names is kept: the outer optimizer has θ as one vector, in that order
+    header = {"format": _FORMAT, "updates": state.updates, "order": list(tensors), "about": trained.about}
     plain = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
     beside = path.with_name(path.name + ".new")
     try:
@@ -59,7 +60,7 @@ def load(path: Path) -> Trained:
     try:
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {})["streammeta"])
-            tensors: dict[str, torch.Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 not a dict
+            tensors: dict[str, torch.Tensor] = {name: file.get_tensor(name).clone() for name in header["order"]}
         found = header["format"]
         updates, about, refused, loss = header["updates"], header["about"], tensors["refused"], tensors["loss"]
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as err:

@@ -1,6 +1,7 @@
 """What every meta-learning method promises, held for each by its name in the catalogue."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -22,6 +23,7 @@ from streammeta.meta.methods import imaml, learned_optimizer
 from streammeta.meta.objective import Outer
 from streammeta.meta.optimizer import adam
 from streammeta.model import mlp
+from streammeta.offline.store import Trained, load, store
 
 T, SUPPORT, QUERY = 3, 6, 4
 DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
@@ -180,6 +182,22 @@ def test_a_bad_number_stays_out(kind: str, name: str):
     assert all(p.isfinite().all() for p in after.theta.values())
     assert after.refused == 1
     assert learner.update(after, tasks).refused == 1
+
+
+@every
+def test_a_stored_state_goes_on_as_if_nothing_had_happened(kind: str, name: str, tmp_path: Path):
+    """θ, the optimizer's memory and φ must all be plain tensors that a file can hold."""
+    learner, tasks = _learner(kind, name), _tasks(kind)
+    state = learner.update(learner.begin(learner.init(torch.Generator().manual_seed(0))), tasks)
+    phi = learner.adapt(state.theta, learner.start(state.theta, T), tasks.support)
+
+    store(tmp_path / "theta", Trained(state._replace(anchor=phi), {"method": name}))
+    loaded = load(tmp_path / "theta").state
+
+    here, there = (learner.update(each, tasks) for each in (state, loaded._replace(anchor=state.anchor)))
+    assert all(torch.equal(one, other) for one, other in zip(_tensors(here), _tensors(there), strict=True))
+    answer, again = (learner.predict(state.theta, each, tasks.query.x).output for each in (phi, loaded.anchor))
+    assert torch.equal(answer, again)
 
 
 _UPDATES = {"reptile": 400, "maml": 400, "fomaml": 400, "adml": 400, "maml-ema": 1_000, "lstm": 400, "gru": 700}
