@@ -21,10 +21,10 @@ def cavia(
 ) -> Learner:
     """CAVIA: less to adapt, so little to overfit, and a step size of 1 does.
 
-        φ = 0        φ ← φ − α ∇_φ L(f_θ([x; φ]), support), K times        minimize over θ:  L(f_θ([x; φ]), query)
+        φ = 0        φ ← φ − α ∇_φ L(f_θ([φ; x]), support), K times        minimize over θ:  L(f_θ([φ; x]), query)
 
     Args:
-        model: a network whose inputs are the D features of an example (flattened) and then the context.
+        model: a network whose inputs are the context and then the D features of an example (flattened).
         task_loss: (outputs, y) -> [T, N].
         context: length of φ.
         inner_rate: α.
@@ -45,7 +45,7 @@ def cavia(
 
     def outputs(theta: Theta, phi: Phi, x: torch.Tensor) -> torch.Tensor:
         told = phi["context"].unsqueeze(1).expand(-1, x.shape[1], -1)  # every example of a task hears the same
-        return model.apply(theta, torch.cat([x.flatten(2), told], -1))
+        return model.apply(theta, torch.cat([told, x.flatten(2)], -1))
 
     def losses(phi: Phi, theta: Theta, of: Examples) -> torch.Tensor:
         return task_mean(task_loss(outputs(theta, phi, of.x), of.y), of.mask)  # [T]
