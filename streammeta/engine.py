@@ -22,8 +22,9 @@ from streammeta.features import FeatureSpace
 from streammeta.handover import Handover, TaskParts
 from streammeta.judge import read
 from streammeta.labels import LabelSpace, Waiting, WaitingRoom
-from streammeta.meta import LearnerSettings, exact_heads, outer_step
+from streammeta.meta import LearnerSettings, Method, exact_heads, in_stream, outer_step
 from streammeta.meta.base import Floats, Kind
+from streammeta.meta.catalogue import Tuning
 from streammeta.outcome import EngineStats, MetaResult, Outcome, Signal, TaskSummary
 from streammeta.persistence import PERSISTENCE_COLUMNS, Persistence
 from streammeta.rhythm import Rhythm
@@ -90,7 +91,7 @@ class Engine:
     def __init__(self, settings: EngineSettings) -> None:
         self.settings = settings
         memory = settings.memory
-        self._method = exact_heads(settings.learner, settings.kind, settings.seed)
+        self._method = _method(settings)
         self._features = FeatureSpace(memory.max_features)
         self._labels = LabelSpace(settings.kind, memory.max_classes)
         self._waiting = WaitingRoom(memory.max_waiting)
@@ -533,10 +534,21 @@ class Engine:
         self._detectors.reset(row)
 
 
+def _method(settings: EngineSettings) -> Method:
+    """The learner that the settings name."""
+    learner = settings.learner
+    if learner.method == "exact-heads":
+        return exact_heads(learner, settings.kind, settings.seed)
+    tuning = Tuning(learner.inner_rate, learner.inner_steps)
+    return in_stream(learner.method, settings.kind, seed=settings.seed, support=learner.support, tuning=tuning)
+
+
 def _fingerprint(settings: EngineSettings) -> dict[str, Any]:
     """The settings that saved state depends on."""
     return {
         "app.kind": settings.kind,
+        "learner.method": settings.learner.method,
+        "learner.support": settings.learner.support,
         "learner.persistence": settings.learner.persistence,
         "learner.members": settings.learner.members,
         "learner.hidden": settings.learner.hidden,

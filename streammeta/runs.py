@@ -76,7 +76,7 @@ class Runs:
     ) -> None:
         self._method, self._tasks, self._labels, self._detectors = method, tasks, labels, detectors
         self._persistence, self._response, self._counts = persistence, response, counts
-        self._phi = tuple(method.phi_layout(1))
+        self._phi = tuple(method.phi_layout(1, 1))
 
     def go(self, weights: Any, version: int, items: Sequence[Item], xs: Floats, outcomes: list[Outcome | None]) -> None:  # noqa: ANN401
         """Fill the outcomes of these items, whose raw features are xs [N, D], under θ of this version.

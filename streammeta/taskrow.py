@@ -18,7 +18,7 @@ SUMMARY_COLUMNS = ("events", "labelled", "error", "drifts", "drift_at", "seen_at
 def task_columns(method: Method, features: int, outputs: int, window: int) -> dict[str, Column]:
     """The columns of the task table for so many features and outputs; widths grow by doubling, so they grow seldom."""
     width = _roomy(features)
-    phi = {name: Column(shape, dtype) for name, (shape, dtype) in method.phi_layout(_roomy(outputs)).items()}
+    phi = {name: Column(shape, dtype) for name, (shape, dtype) in method.phi_layout(width, _roomy(outputs)).items()}
     return phi | {
         "window_x": Column((window, width), np.float32, math.nan),
         "window_y": Column((window,), np.float32),

@@ -3,6 +3,7 @@
 from streammeta.meta.base import Episodes, MetaState, Method, Predictions, Theta
 from streammeta.meta.exact_heads import LearnerSettings, exact_heads
 from streammeta.meta.outer import MetaStep, by_autograd, grow_outer, outer_step, start_outer
+from streammeta.meta.stream import in_stream
 
 __all__ = [
     "Episodes",
@@ -15,6 +16,7 @@ __all__ = [
     "by_autograd",
     "exact_heads",
     "grow_outer",
+    "in_stream",
     "outer_step",
     "start_outer",
 ]

@@ -89,7 +89,9 @@ class Method(NamedTuple):
     grow: Callable[
         [Theta, Sequence[int], int], Theta
     ]  # (θ, fan-in of each feature [D], C) -> θ for so many; the rest as is
-    phi_layout: Callable[[int], Mapping[str, tuple[tuple[int, ...], type[np.generic]]]]  # (C) -> name: shape, dtype
+    phi_layout: Callable[
+        [int, int], Mapping[str, tuple[tuple[int, ...], type[np.generic]]]
+    ]  # (D, C) -> name: shape, dtype
     compile: Callable[[Theta, Scaling], Any]  # θ as the event path reads it
     # (weights, φ, rows [N], raw x [N, D], y [N], C): each event is predicted, and where y is no NaN it is learned, in
     # this order; rows may repeat, and predictions do not depend on how events were grouped into calls

@@ -58,8 +58,14 @@ _SEED_STRIDE = 7919  # between the seeds of members
 
 
 class LearnerSettings(BaseModel, frozen=True, extra="forbid"):
-    """Size and starting point of the default learner."""
+    """Which learner, and its size and starting point."""
 
+    method: str = Field(
+        "exact-heads", description="The default learner, or any of the catalogue: maml, alpaca, protonet, lstm, ..."
+    )
+    support: int = Field(32, ge=1, le=1024, description="Of those: labelled events of a task that it adapts to.")
+    inner_rate: float = Field(0.1, gt=0, description="Of those that take gradient steps: their size.")
+    inner_steps: int = Field(5, ge=1, le=100, description="Of those that take gradient steps: how many.")
     members: int = Field(5, ge=1, le=64, description="Encoders in the ensemble, each with its own seed and episodes.")
     hidden: int = Field(32, ge=1, le=4096, description="Units of an encoder's hidden layer.")
     encoded: int = Field(24, ge=1, le=512, description="Features the heads see; an event costs its square.")
@@ -89,7 +95,7 @@ def exact_heads(settings: LearnerSettings, kind: Kind, seed: int = 0) -> Method:
     blocks = -(-settings.members * heads // LANES)
     seeds = [seed + _SEED_STRIDE * member for member in range(settings.members)]
 
-    def phi_layout(outputs: int) -> Mapping[str, tuple[tuple[int, ...], type[np.generic]]]:
+    def phi_layout(_features: int, outputs: int) -> Mapping[str, tuple[tuple[int, ...], type[np.generic]]]:
         layout: dict[str, tuple[tuple[int, ...], type[np.generic]]] = {
             "A": ((blocks, m * (m + 1) // 2, LANES), np.float32),
             "B": ((blocks, m, outputs, LANES), np.float32),

@@ -13,7 +13,7 @@ import torch
 
 from streammeta.meta.base import Episodes, MetaState, Theta
 
-__all__ = ["Gradient", "MetaStep", "by_autograd", "grow_outer", "outer_step", "start_outer"]
+__all__ = ["Gradient", "MetaStep", "by_autograd", "cpu_threads", "grow_outer", "outer_step", "start_outer"]
 
 Gradient: TypeAlias = Callable[[Theta, Episodes], tuple[torch.Tensor, Theta]]
 
@@ -50,7 +50,7 @@ def grow_outer(state: MetaState, theta: Theta) -> MetaState:
 
 
 @contextmanager
-def _cpu_threads(wanted: int) -> Iterator[None]:
+def cpu_threads(wanted: int) -> Iterator[None]:
     """Let torch use so many threads; for small matrices more than one only wait for each other."""
     before = torch.get_num_threads()
     if before == wanted:
@@ -67,7 +67,7 @@ def by_autograd(loss: Callable[[Theta, Episodes], torch.Tensor], *, threads: int
     """The value and gradient of a loss by torch's reverse mode, with so many CPU threads."""
 
     def gradient(theta: Theta, episodes: Episodes) -> tuple[torch.Tensor, Theta]:
-        with _cpu_threads(threads):
+        with cpu_threads(threads):
             inputs = {name: p.detach().requires_grad_() for name, p in theta.items()}
             value = loss(inputs, episodes)
             slopes = torch.autograd.grad(value, list(inputs.values()))

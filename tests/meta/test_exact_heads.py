@@ -37,7 +37,7 @@ def stream(kind: Kind, n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 
 
 def fresh(method: Method, rows: int, outputs: int) -> Phi:
-    return {name: np.zeros((rows, *shape), dtype) for name, (shape, dtype) in method.phi_layout(outputs).items()}
+    return {name: np.zeros((rows, *shape), dtype) for name, (shape, dtype) in method.phi_layout(3, outputs).items()}
 
 
 def windows(xs: np.ndarray, ys: np.ndarray, since: int) -> Windows:

@@ -1,0 +1,1 @@
+"""Task families: sources of episodes to meta-learn from."""
