@@ -151,7 +151,7 @@ def test_other_settings_run_beside_as_learners_of_their_own(tmp_path: Path) -> N
         (Plan("sea", speed=-1), "wanted a number above 0"),
         (Plan(pd.DataFrame({"a": [1]})), "wanted one called `y`"),
         (Plan(object()), "wanted a file, a scenario's name or a data frame"),
-        (Plan("sea", learners=["no-such-method"]), "--learner no-such-method"),
+        (Plan("sea", learners=["no-such-method"]), "method 'no-such-method': there is none of that name"),
     ],
 )
 def test_what_cannot_be_is_said_before_anything_runs(plan: Plan, message: str) -> None:

@@ -155,7 +155,7 @@ def test_a_recorded_stream_becomes_a_table(tmp_path: Path):
     assert rows.classes == ("no", "yes")
     assert rows.y.tolist() == [1, 0, 1]
     assert rows.task.tolist() == [0, 1, 1]
-    assert rows.x[:, 0].tolist() == [1.5, 2.5, 4.5]
+    assert rows.x[:, 1].tolist() == [1.5, 2.5, 4.5]  # slots go by name within an event: colour=red, price, colour=blue
 
 
 def test_changes_alter_training_episodes_and_nothing_else():
