@@ -232,7 +232,7 @@ class Chaos:
                     continue
                 assert worker.process.returncode == -signal.SIGKILL, f"worker ended by itself:\n{worker.tail()}"
                 self._report.kills.append((self._at(), worker.point or "?"))
-            elif worker.point and time.monotonic() - worker.begun > 40:  # it never came to its point
+            elif worker.point and time.monotonic() - worker.begun > 60:  # it never came to its point
                 worker.process.kill()
                 worker.process.wait(PATIENCE)
                 worker.point += ", which it never reached: killed as it was"
