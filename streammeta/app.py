@@ -361,6 +361,7 @@ def _options(settings: Settings) -> Options:
         poll_records=settings.input.max_poll_records,
         save_every_seconds=settings.state.every_seconds,
         name=settings.app.name,
+        stuck_seconds=settings.kafka.stuck_seconds,
         frozen=settings.state.frozen,
         batch_events=settings.meta.every_events if background else None,
         background_patience=_PATIENCE if background else None,

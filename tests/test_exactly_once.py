@@ -13,7 +13,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from streammeta.engine import Engine, EngineSettings, MetaSettings
-from streammeta.errors import SnapshotError, TransactionError
+from streammeta.errors import SnapshotError, TransactionError, TransportError
 from streammeta.event import Decoder
 from streammeta.exactly_once import ExactlyOnce
 from streammeta.http import Health
@@ -334,3 +334,18 @@ def test_nothing_is_written_where_nothing_happened() -> None:
     Worker(log).rounds(50)
 
     assert [log.end(topic, 0) for topic in ("predictions", "state", "weights")] == ends
+
+
+def test_a_partition_that_stalls_is_told_of_and_ends_the_service_in_the_end() -> None:
+    """A client that stopped fetching looks like a quiet topic: hours of events wait, and nobody is woken."""
+    log = MemoryLog("in", 2)
+    fill(log, 50)
+    worker = Worker(log, stuck_seconds=1.0)
+    worker.rounds(20)
+    fill(log, 50)
+    worker.member.pause([("in", 1)])
+
+    with pytest.raises(TransportError, match=r"in/1: records wait from offset \d+ on.*restart"):
+        worker.rounds(2_000)
+
+    assert worker.metrics.registry.get_sample_value("streammeta_stuck_partitions") == 1
