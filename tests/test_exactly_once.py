@@ -247,6 +247,8 @@ def test_partitions_move_between_workers_and_nobody_can_tell() -> None:
             group.pop(0).member.close()
         for worker in group:
             worker.rounds(1)
+            ours = {number for _, number in worker.member.assigned()}
+            assert {task.partition for task in worker.engine.tasks()} <= ours  # what went is gone
     while sum(group[0].member.lag().values()):
         group[0].rounds(1)
     group[0].service._finish()
@@ -259,13 +261,14 @@ def test_a_member_taken_for_dead_publishes_nothing_more() -> None:
     """A zombie that wakes up must not write over the work of its successor."""
     expected, log = undisturbed(300), MemoryLog("in")
     fill(log, 300)
-    zombie = Worker(log, "zombie")
+    zombie = Worker(log, "zombie", save_every_seconds=1_000.0)
     zombie.rounds(5)
 
     log.leave("zombie")
     heir = Worker(log, "heir")
     heir.rounds(10)
-    zombie.rounds(1)
+    zombie.rounds(3)
+    zombie.service._finish()
     log.leave("zombie")
     while sum(heir.member.lag().values()):
         heir.rounds(1)
