@@ -104,7 +104,9 @@ def bare(kafka: KafkaSettings, topic: str, count: int, interval: float) -> float
 
 
 @contextmanager
-def service(kafka: KafkaSettings, topic: str, name: str, interval: float, mode: str) -> Iterator[None]:
+def service(
+    kafka: KafkaSettings, topic: str, name: str, interval: float, mode: str
+) -> Iterator[subprocess.Popen[bytes]]:
     """The whole service, in a process of its own."""
     environment = os.environ | {
         "STREAMMETA_APP__NAME": name,
@@ -117,7 +119,7 @@ def service(kafka: KafkaSettings, topic: str, name: str, interval: float, mode: 
     }
     process = subprocess.Popen([Path(sys.executable).with_name("streammeta"), "run"], env=environment)
     try:
-        yield
+        yield process
     finally:
         process.terminate()
         process.wait(_PATIENCE)
@@ -127,10 +129,12 @@ def served(kafka: KafkaSettings, topic: str, count: int, interval: float, mode: 
     """Committed records a second of the service, from its first commit to its last."""
     name = f"{topic}-{uuid.uuid4().hex[:6]}"
     admin = KafkaAdminClient(bootstrap_servers=kafka.bootstrap_servers)
-    with service(kafka, topic, name, interval, mode), closing(admin):
+    with service(kafka, topic, name, interval, mode) as process, closing(admin):
         done, first, begun = 0, 0, 0.0
         while done < count:
             time.sleep(0.02)
+            if process.poll() is not None:
+                raise RuntimeError(f"the service ended with {process.returncode}")
             done = sum(at.offset for at in admin.list_group_offsets(name).get(name, {}).values())
             if done and not first:
                 begun, first = time.perf_counter(), done

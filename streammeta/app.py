@@ -24,6 +24,8 @@ from streammeta.event import Decoder, Event, LabelValue, Origin, Record
 from streammeta.exactly_once import ExactlyOnce
 from streammeta.http import Health, HttpServer
 from streammeta.metrics import Metrics
+from streammeta.repartition import CHANNEL as REPARTITION
+from streammeta.repartition import Repartition
 from streammeta.report import Figures, Tally, facts
 from streammeta.restoration import Restoration
 from streammeta.result import CHANNELS, STATE, TABLES, WEIGHTS
@@ -58,6 +60,7 @@ ORDERS: dict[str, Callable[[TaskSummary], float]] = {
 _log = structlog.get_logger(__name__)
 _REPLAY_RECORDS = 256  # at a time: no prediction depends on it, and whoever watches sees more
 _TRANSACTION_SECONDS = 30.0  # beside two intervals; a transaction that is open for longer is aborted by the broker
+_REPARTITION_END_SECONDS = 20.0
 _PATIENCE = 1.0  # while records wait, at most half of the time goes into waiting for meta-updates
 _INSPECT_POLL_SECONDS, _INSPECT_SECONDS = 0.2, 300.0
 _MOST_CLASSES = 50  # whole numbers with more distinct values are taken for a regression target
@@ -88,12 +91,15 @@ def serve(settings: Settings, stop: threading.Event) -> Summary:
     gc.collect()
     gc.freeze()  # a third of a million objects of the libraries, which each full collection would look at
     metrics, health = Metrics(CollectorRegistry()), Health(time.monotonic)
-    name, topic, kafka = settings.app.name, settings.input.topic, settings.kafka
+    name, kafka = settings.app.name, settings.kafka
+    topic = f"{name}-{REPARTITION}" if settings.input.repartition else settings.input.topic
     member = kafka.group_instance_id or uuid.uuid4().hex
     with ExitStack() as stack:
         if settings.http.enabled:
             server = stack.enter_context(HttpServer(settings.http.host, settings.http.port, metrics.registry, health))
             _log.info("serving metrics", url=server.url)
+        if settings.input.repartition:
+            stack.enter_context(_repartitioned(settings, topic, member, stop))
         outputs, tables = _topics(name, CHANNELS), _topics(name, TABLES)
         partitions = ensure_topics(kafka, topic, list(outputs.values()), {tables[STATE]: None, tables[WEIGHTS]: 1})
         ledger = KafkaLedger(
@@ -131,6 +137,40 @@ def serve(settings: Settings, stop: threading.Event) -> Summary:
         summary = service.run(source, stop)
     _log.info("stopped", records=summary.records, rejected=summary.rejected, seconds=round(summary.seconds, 1))
     return summary
+
+
+@contextmanager
+def _repartitioned(settings: Settings, topic: str, member: str, stop: threading.Event) -> Iterator[None]:
+    """Send the input's records on to this topic, in a thread, until the end of the context."""
+    kafka, name = settings.kafka, f"{settings.app.name}-{REPARTITION}"
+    group = f"{kafka.group_id or settings.app.name}-{REPARTITION}"
+    partitions = ensure_topics(kafka, settings.input.topic, [topic])
+    with ExitStack() as stack:
+        ledger = KafkaLedger(
+            kafka, {REPARTITION: topic}, partitions=partitions, tables=(), name=name, member=member, group=group
+        )
+        stack.enter_context(closing(ledger))
+        running = Repartition(ledger, decoder=_decoder(settings), commit_every_seconds=settings.state.every_seconds)
+        source = KafkaSource(
+            kafka.model_copy(update={"group_id": group}),
+            settings.input.topic,
+            group,
+            on_revoked=running.revoked,
+            on_assigned=running.assigned,
+            on_lost=running.lost,
+            on_lost_offset=settings.input.on_lost_offset,
+            member=member,
+        )
+        stack.enter_context(closing(source))
+        thread = threading.Thread(target=running.run, args=(source, stop), name="repartition", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join(_REPARTITION_END_SECONDS)
+        if running.failure is not None:
+            raise running.failure
 
 
 def warm_up(kind: Kind) -> None:
@@ -361,6 +401,7 @@ def _options(settings: Settings) -> Options:
         poll_records=settings.input.max_poll_records,
         save_every_seconds=settings.state.every_seconds,
         name=settings.app.name,
+        stuck_seconds=settings.kafka.stuck_seconds,
         frozen=settings.state.frozen,
         batch_events=settings.meta.every_events if background else None,
         background_patience=_PATIENCE if background else None,

@@ -66,6 +66,11 @@ class InputSettings(BaseModel, frozen=True, extra="forbid"):
     task_header: str = Field("task", min_length=1, description='The header\'s name, when task_from = "header".')
     max_record_bytes: int = Field(262_144, ge=64, description="Longer records go to the dead letters unread.")
     max_poll_records: int = Field(1_000, ge=1, le=100_000, description="Records taken in one turn of the loop.")
+    repartition: bool = Field(
+        default=False,
+        description="Whether records are first sent on to NAME-repartition, keyed by task; wanted where producers do "
+        "not key them so.",
+    )
     on_lost_offset: OnLostOffset = Field(
         "stop",
         description='Where the committed offset is no more in the topic: "stop", or go on at "earliest" or "latest".',

@@ -9,12 +9,24 @@ import msgspec
 
 from streammeta.errors import EventError
 
-__all__ = ["Decoder", "Event", "Feature", "Label", "LabelValue", "Origin", "Record", "TaskFrom"]
+__all__ = [
+    "ORIGIN_HEADER",
+    "Decoder",
+    "Event",
+    "Feature",
+    "Label",
+    "LabelValue",
+    "Origin",
+    "Record",
+    "TaskFrom",
+    "first_origin",
+]
 
 Feature: TypeAlias = float | bool | str | None  # number, flag, category, missing
 LabelValue: TypeAlias = int | float | str  # a class (whole number or string), or a regression target
 TaskFrom: TypeAlias = Literal["field", "key", "header"]
 
+ORIGIN_HEADER = "streammeta-origin"  # where a record that was sent on came from
 _LARGEST = 3.0e38  # features live as float32; its largest finite value is 3.4e38
 _EXACT = 2**53  # whole numbers above it have no exact float
 _LATEST = 1e11  # seconds since 1970: the year 5138; what is later are milliseconds
@@ -55,6 +67,7 @@ class Event:
     y: LabelValue | None = None  # None until the label arrives
     id: str | None = None  # what a late label refers to
     ts: float | None = None  # seconds since 1970
+    source: str | None = None  # where it came from first, if not from ``origin``
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +78,7 @@ class Label:
     y: LabelValue
     task: str
     origin: Origin
+    source: str | None = None  # as an event's
 
 
 class _Fields(msgspec.Struct):
@@ -124,9 +138,10 @@ class Decoder:
         if fields.x is None:
             if id_ is None or y is None:
                 raise EventError(f"{at}: neither an event nor a late label; wanted `x`, or `id` and `y`")
-            return Label(id=id_, y=y, task=task, origin=at)
+            return Label(id=id_, y=y, task=task, origin=at, source=first_origin(record))
         _check_features(fields.x, at)
-        return Event(x=fields.x, task=task, origin=at, y=y, id=id_, ts=_seconds(fields.ts, record, at))
+        ts = _seconds(fields.ts, record, at)
+        return Event(x=fields.x, task=task, origin=at, y=y, id=id_, ts=ts, source=first_origin(record))
 
     def _task(self, record: Record, fields: _Fields) -> str:
         if self._task_from == "field":
@@ -143,6 +158,14 @@ class Decoder:
             raise EventError(
                 f"{record.origin}: the task tag in the {self._task_from} is {raw[:_SHOWN]!r}, wanted UTF-8 text"
             ) from err
+
+
+def first_origin(record: Record) -> str | None:
+    """Where a record came from before it was sent on; None where it was not."""
+    if not record.headers:
+        return None
+    found = next((told for name, told in record.headers if name == ORIGIN_HEADER), None)
+    return None if found is None else found.decode(errors="replace")
 
 
 def _label(y: LabelValue | None, at: Origin) -> LabelValue | None:

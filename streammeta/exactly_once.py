@@ -18,7 +18,7 @@ import structlog
 
 from streammeta.background import MetaUpdates
 from streammeta.engine import Engine
-from streammeta.errors import TransactionError
+from streammeta.errors import TransactionError, TransportError
 from streammeta.event import Decoder, Record
 from streammeta.handover import Handover
 from streammeta.http import Health
@@ -28,12 +28,14 @@ from streammeta.result import STATE, WEIGHTS
 from streammeta.service import Options, Summary
 from streammeta.transport.base import GroupSource, Ledger, Message, Partition, Tables
 from streammeta.turn import Turn
+from streammeta.watchdog import Watchdog
 from streammeta.weights import Weights, decode_weights, encode_weights
 
 __all__ = ["ExactlyOnce"]
 
 _log = structlog.get_logger(__name__)
 _LOOK_EVERY_SECONDS = 1.0
+_WATCH_EVERY_SECONDS = 20.0
 _RESTORE_SECONDS = 0.2  # of work on restoring, then a poll
 _RESTORE_POLL_SECONDS = 0.02
 _THETA = b"theta"
@@ -81,6 +83,7 @@ class ExactlyOnce:
         self._done = Summary(0, 0, 0.0)  # by engines before this one
         self._save_at = self._look_at = self._log_at = clock()
         self._logged = 0
+        self._watchdog, self._watch_at = Watchdog(), clock()
         self._begin()
 
     # -- the loop ------------------------------------------------------------------------------------------------------
@@ -334,6 +337,23 @@ class ExactlyOnce:
         except TransactionError as err:
             _log.error("partitions went while no transaction could begin", reason=str(err))
 
+    def _watch(self, now: float) -> None:
+        """Records that wait and do not come: tell, and in the end give up, so that a restart can help."""
+        most = self._options.stuck_seconds
+        if now < self._watch_at:
+            return
+        self._watch_at = now + min(_WATCH_EVERY_SECONDS, most / 4)
+        at = {partition: at for partition, at in self._source.assigned().items() if partition in self._positions}
+        stuck = self._watchdog.stuck(at, self._source.ends(), now) if at else {}
+        self._metrics.stuck_partitions.set(len(stuck))
+        for (topic, number), seconds in stuck.items():
+            where = (
+                f"{topic}/{number}: records wait from offset {at[topic, number]} on, but none came for {seconds:.0f} s"
+            )
+            if seconds > most:
+                raise TransportError(f"{where}; ended, so that a restart can help (see [kafka] stuck_seconds)")
+            _log.error("partition does not advance", where=where)
+
     # -- looking -------------------------------------------------------------------------------------------------------
 
     def _counts(self) -> tuple[int, int]:
@@ -351,6 +371,7 @@ class ExactlyOnce:
         self._metrics.engine(stats)
         missing = sum(one.missing for one in self._arriving.values() if one is not None)
         self._metrics.restore_missing.set(missing)
+        self._watch(now)
         if now < self._log_at + self._options.log_every_seconds and not now_or_never:
             return
         records, rejected = self._counts()

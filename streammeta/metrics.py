@@ -116,6 +116,11 @@ class Metrics:
         )
         for kind in ("assigned", "revoked", "lost"):
             self.rebalances.labels(kind)
+        self.stuck_partitions = Gauge(
+            "streammeta_stuck_partitions",
+            "Partitions of ours with records waiting that do not come.",
+            registry=registry,
+        )
         self.restore_seconds = Histogram(
             "streammeta_restore_seconds",
             "Time from the assignment of partitions until their tasks were restored.",

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import msgspec
 
 from streammeta.engine import Outcome, Signal
-from streammeta.event import Event, Record
+from streammeta.event import Event, Record, first_origin
 from streammeta.transport.base import Message
 
 __all__ = [
@@ -42,7 +42,8 @@ def messages(outcome: Outcome) -> Iterator[Message]:
 
 def dead_letter(record: Record, reason: str) -> Message:
     """The record as it came, with the reason and its origin as headers before its own."""
-    why = (("reason", reason.encode()), ("origin", str(record.origin).encode()))
+    origin = first_origin(record) or str(record.origin)
+    why = (("reason", reason.encode()), ("origin", origin.encode()))
     partition = record.origin.partition
     return Message(DEAD_LETTERS, record.value or b"", record.key, (*why, *record.headers), partition)
 
@@ -61,7 +62,7 @@ def _prediction(outcome: Outcome, event: Event) -> dict[str, object]:
         **known,
         "signal": outcome.signal.value,
         "theta_version": outcome.theta_version,
-        "source": str(event.origin),
+        "source": event.source or str(event.origin),
     }
 
 
@@ -75,5 +76,5 @@ def _signal(outcome: Outcome) -> dict[str, object]:
         "age": outcome.age,
         "error": outcome.error,
         "theta_version": outcome.theta_version,
-        "source": str(event.origin),
+        "source": event.source or str(event.origin),
     }

@@ -42,6 +42,7 @@ class Options:
     snapshot: Path | None = None  # the snapshot's file; None: no state is kept
     batch_events: int | None = None  # the engine gets a poll's events in batches of so many; None: all at once
     name: str = "streammeta"  # the application's, for messages
+    stuck_seconds: float = 300.0  # records that wait for so long, and do not come, end the service
     frozen: bool = False  # θ and the normalization stay as they were published, where they were
     background_patience: float | None = None  # see MetaUpdates; None: the engine makes them in its own step
 

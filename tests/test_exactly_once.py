@@ -13,7 +13,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from streammeta.engine import Engine, EngineSettings, MetaSettings
-from streammeta.errors import SnapshotError, TransactionError
+from streammeta.errors import SnapshotError, TransactionError, TransportError
 from streammeta.event import Decoder
 from streammeta.exactly_once import ExactlyOnce
 from streammeta.http import Health
@@ -247,6 +247,8 @@ def test_partitions_move_between_workers_and_nobody_can_tell() -> None:
             group.pop(0).member.close()
         for worker in group:
             worker.rounds(1)
+            ours = {number for _, number in worker.member.assigned()}
+            assert {task.partition for task in worker.engine.tasks()} <= ours  # what went is gone
     while sum(group[0].member.lag().values()):
         group[0].rounds(1)
     group[0].service._finish()
@@ -259,13 +261,14 @@ def test_a_member_taken_for_dead_publishes_nothing_more() -> None:
     """A zombie that wakes up must not write over the work of its successor."""
     expected, log = undisturbed(300), MemoryLog("in")
     fill(log, 300)
-    zombie = Worker(log, "zombie")
+    zombie = Worker(log, "zombie", save_every_seconds=1_000.0)
     zombie.rounds(5)
 
     log.leave("zombie")
     heir = Worker(log, "heir")
     heir.rounds(10)
-    zombie.rounds(1)
+    zombie.rounds(3)
+    zombie.service._finish()
     log.leave("zombie")
     while sum(heir.member.lag().values()):
         heir.rounds(1)
@@ -334,3 +337,18 @@ def test_nothing_is_written_where_nothing_happened() -> None:
     Worker(log).rounds(50)
 
     assert [log.end(topic, 0) for topic in ("predictions", "state", "weights")] == ends
+
+
+def test_a_partition_that_stalls_is_told_of_and_ends_the_service_in_the_end() -> None:
+    """A client that stopped fetching looks like a quiet topic: hours of events wait, and nobody is woken."""
+    log = MemoryLog("in", 2)
+    fill(log, 50)
+    worker = Worker(log, stuck_seconds=1.0)
+    worker.rounds(20)
+    fill(log, 50)
+    worker.member.pause([("in", 1)])
+
+    with pytest.raises(TransportError, match=r"in/1: records wait from offset \d+ on.*restart"):
+        worker.rounds(2_000)
+
+    assert worker.metrics.registry.get_sample_value("streammeta_stuck_partitions") == 1

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-import numpy as np
 import pytest
 
 from streammeta.engine import Engine, EngineSettings, MetaSettings, Outcome
@@ -78,17 +77,19 @@ def test_moved_tasks_go_on_to_the_bit(linear_tasks: Stream, kind: str, detector:
 def test_a_reset_task_is_saved_with_its_new_window(linear_tasks: Stream) -> None:
     """A page of the old law under a new head would poison every later rebuild of φ."""
     settings = SMALL.model_copy(update={"drift": SMALL.drift.model_copy(update={"response": "reset"})})
-    events = linear_tasks(800, tasks=1, switch_at=300)
+    events = linear_tasks(600, tasks=1, switch_at=300)
     stays, log = Engine(settings), Log()
     handover = stays.handover()
-    for begin in range(0, 500, 50):
-        stays.step(events[begin : begin + 50])
-        write(log, handover)
-    assert stays.stats().drifts > 0
+    stays.step(events[:300])
+    write(log, handover)
+    stays.step(events[300:370])  # the reset, and more than a page after it, between two commits
+    write(log, handover)
+    ((_, row),) = stays._tasks.rows()
+    assert 16 <= stays._tasks.columns["pushed"][row] < 70
 
     goes = moved(stays, log, settings)
 
-    assert all(same(a, b) for a, b in zip(stays.step(events[500:]), goes.step(events[500:]), strict=True))
+    assert all(same(a, b) for a, b in zip(stays.step(events[370:]), goes.step(events[370:]), strict=True))
 
 
 def test_only_what_changed_is_written(linear_tasks: Stream) -> None:
@@ -154,7 +155,7 @@ def test_features_and_classes_numbered_otherwise_are_translated(linear_tasks: St
     """Two processes see names in different orders; a task must not take one feature for another when it moves."""
     events = [replace(e, y="yes" if e.y else "no") for e in linear_tasks(600, tasks=2)]
     turned = [
-        replace(e, y="no" if i == 0 else e.y, task="own", origin=Origin("test", 1, i))
+        replace(e, y={"yes": "no", "no": "yes"}[str(e.y)], task="own", origin=Origin("test", 1, i))
         for i, e in enumerate(otherwise(events[:40]))
     ]
     gives, log = Engine(SMALL), Log()
@@ -164,12 +165,13 @@ def test_features_and_classes_numbered_otherwise_are_translated(linear_tasks: St
     takes = Engine(SMALL)
     takes.step(turned)
     takes.follow(None, lead=False)
+    takes._shared.version = gives._shared.version  # by chance: then φ does not look out of date
     take(takes.handover(), log, 0)
 
     outcomes = takes.step(events[500:])
-    assert [o.age for o in outcomes][:1] != [0]
-    assert np.mean([o.error for o in outcomes]) < 0.2  # type: ignore[arg-type]
-    assert np.mean([o.error for o in outcomes]) < 1.5 * np.mean([o.error for o in gives.step(events[500:])]) + 0.05  # type: ignore[arg-type]
+    expected = gives.step(events[500:])
+    assert [o.age for o in outcomes] == [o.age for o in expected]
+    assert sum(o.error or 0.0 for o in outcomes[:30]) < 9  # half of them where one class is taken for the other
 
 
 def test_a_forgotten_partition_is_gone_and_the_others_stay(linear_tasks: Stream) -> None:

@@ -87,6 +87,9 @@ class GroupSource(Source, Protocol):
     def settled(self) -> bool:
         """Whether the group is at rest; while it shares out partitions, a commit may come too late."""
 
+    def ends(self) -> Positions:
+        """Where the logs of our partitions end now, as the broker says; empty when it does not in time."""
+
     def pause(self, partitions: Collection[Partition]) -> None:
         """Hand out nothing of these partitions until ``resume``; in ``on_assigned``, for those that come."""
 

