@@ -59,6 +59,10 @@ def _maml(ways: int, steps: int) -> Learner:
     return maml(conv4(ways, norm="batch"), cross_entropy, inner=sgd(0.4), inner_steps=steps)
 
 
+def _ridge(ways: int) -> Learner:
+    return ridge(conv4(None), cross_entropy, outputs=ways, scale=10.0, outer=Outer(adam(_falling)))
+
+
 def _reptile(ways: int, steps: int) -> Learner:
     inner = adam(1e-3, decay=0.0)
     return reptile(conv4(ways, norm="batch"), cross_entropy, inner=inner, inner_steps=steps, meta_rate=0.5)
@@ -70,7 +74,7 @@ RUNS: Mapping[str, Run] = {
         30, 1, 1, 5, 0.3, (0, 1, 2),
     ),
     "r2d2": Run(
-        lambda ways: averaged(ridge(conv4(None), cross_entropy, outputs=ways, outer=Outer(adam(_falling))), decay=0.99),
+        lambda ways: averaged(_ridge(ways), decay=0.99),
         20, 1, 1, 5, 0.2, (0, 1, 2),
     ),
     "maml (transductive)": Run(

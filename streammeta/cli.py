@@ -17,7 +17,7 @@ from simulators import SCENARIOS, noted, simulate, with_late_labels
 from streammeta import app as commands
 from streammeta import compare as comparison
 from streammeta import demo as demonstration
-from streammeta import log, report, scoreboard, study
+from streammeta import log, meta_cli, report, scoreboard, study
 from streammeta.config import example, load
 from streammeta.contest import STREAMMETA
 from streammeta.errors import ConfigError, StreammetaError, TransportError
@@ -277,6 +277,10 @@ def inspect(
         return
     console = Console(width=None if sys.stdout.isatty() else _FILE_WIDTH)
     console.print(report.task_table(tasks, total=len(every)))
+
+
+app.command(name="meta-train")(meta_cli.train)
+app.command(name="meta-eval")(meta_cli.evaluate)
 
 
 @app.command()

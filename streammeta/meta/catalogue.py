@@ -148,7 +148,8 @@ def _imaml(problem: Problem, tuning: Tuning) -> Learner:
 
 
 def _ridge(problem: Problem, tuning: Tuning) -> Learner:
-    return ridge(_encoder(problem), _loss(problem), outputs=problem.outputs, outer=tuning.outer)
+    scale = 10.0 if problem.kind == "classification" else 1.0
+    return ridge(_encoder(problem), _loss(problem), outputs=problem.outputs, scale=scale, outer=tuning.outer)
 
 
 def _recurrent(problem: Problem, tuning: Tuning, *, cell: Literal["lstm", "gru"] = "lstm") -> Learner:

@@ -10,7 +10,7 @@ import torch
 
 from streammeta.episode.family import Family
 from streammeta.errors import ConfigError
-from streammeta.meta.learner import Learner, Predictive, TaskBatch, Theta, negative_log_likelihood, task_mean
+from streammeta.meta.learner import Examples, Learner, Predictive, TaskBatch, Theta, negative_log_likelihood, task_mean
 
 __all__ = ["Evaluation", "Figure", "cross_validate", "evaluate", "figures", "gap"]
 
@@ -46,9 +46,8 @@ class Evaluation:
         }
 
 
-@torch.no_grad()
 def evaluate(
-    learner: Learner, theta: Theta, tasks: TaskBatch, *, clock: Callable[[], float] | None = None
+    learner: Learner, theta: Theta, tasks: TaskBatch, *, together: int = 1_000, clock: Callable[[], float] | None = None
 ) -> Evaluation:
     """Predict the queries of all tasks, adapt on the supports, predict again.
 
@@ -56,28 +55,42 @@ def evaluate(
         learner: the method.
         theta: what it meta-learned (`learner.served`).
         tasks: of a family's ``test``.
+        together: tasks in one batch; fewer take less memory.
         clock: seconds; `time.perf_counter` unless given.
     """
     clock = clock or time.perf_counter
-    n = tasks.query.x.shape[0]
-    fresh = learner.start(theta, n)
-    begun = clock()
-    adapted = learner.adapt(theta, fresh, tasks.support)
-    seconds = clock() - begun
-    before, after = (figures(learner.predict(theta, phi, tasks.query.x), tasks) for phi in (fresh, adapted))
-    return Evaluation(n, before, after, seconds / n)
+    n, seconds = tasks.query.x.shape[0], 0.0
+    before, after = list[dict[str, torch.Tensor]](), list[dict[str, torch.Tensor]]()
+    with torch.no_grad():
+        for i in range(0, n, together):
+            batch = TaskBatch(*(Examples(*(part[i : i + together] for part in half)) for half in tasks))
+            fresh = learner.start(theta, batch.query.x.shape[0])
+            begun = clock()
+            adapted = learner.adapt(theta, fresh, batch.support)
+            seconds += clock() - begun
+            before.append(_each(learner.predict(theta, fresh, batch.query.x), batch.query))
+            after.append(_each(learner.predict(theta, adapted, batch.query.x), batch.query))
+    return Evaluation(n, _together(before), _together(after), seconds / n)
 
 
-def figures(answer: Predictive, tasks: TaskBatch) -> dict[str, Figure]:
+def figures(answer: Predictive, query: Examples) -> dict[str, Figure]:
     """Every metric of answers to the queries.
 
     Classes: accuracy, precision, recall, F1 (macro over the classes that a task asks for), NLL, calibration error.
     Regressions: MSE, NLL, and the share inside the 90 % interval where the method knows its variance.
     """
-    y, mask = tasks.query.y, tasks.query.mask
-    each = _of_numbers(answer, y, mask) if y.is_floating_point() else _of_classes(answer, y, mask)
-    nll = task_mean(negative_log_likelihood(answer, y), mask)
-    return {name: _figure(value) for name, value in (each | {"nll": nll}).items()}
+    return _together([_each(answer, query)])
+
+
+def _each(answer: Predictive, query: Examples) -> dict[str, torch.Tensor]:
+    """Every metric of each task [T]."""
+    of = _of_numbers if query.y.is_floating_point() else _of_classes
+    nll = task_mean(negative_log_likelihood(answer, query.y), query.mask)
+    return of(answer, query.y, query.mask) | {"nll": nll}
+
+
+def _together(parts: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, Figure]:
+    return {name: _figure(torch.cat([part[name] for part in parts])) for name in parts[0]}
 
 
 def gap(
@@ -85,8 +98,8 @@ def gap(
 ) -> float:
     """How much worse on new tasks than on training tasks: the difference of the mean losses (NLL) after adapting."""
     losses = []
-    for draw in (family.test, family.train):
-        batch = draw(torch.Generator().manual_seed(seed), tasks, support, query)
+    for i, draw in enumerate((family.test, family.train)):  # other seeds: on a continuum both draw alike
+        batch = draw(torch.Generator().manual_seed(2 * seed + i), tasks, support, query)
         losses.append(evaluate(learner, theta, batch).after["nll"].mean)
     return losses[0] - losses[1]
 

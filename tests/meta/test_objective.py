@@ -83,9 +83,9 @@ def test_averages_over_meta_updates():
 def test_bayesian_weights_find_the_member_that_knows():
     """One encoder sees the feature that matters, the other does not; after a few events it hardly counts."""
     encoders = [Model(lambda _: {"u": torch.zeros(1)}, lambda _, x, d=d: 4 * x[..., d : d + 1], 1, ()) for d in (0, 1)]
-    members = [ridge(each, cross_entropy, outputs=2, strength=0.1) for each in encoders]
+    members = [ridge(each, cross_entropy, outputs=2, strength=0.1, scale=5.0) for each in encoders]
     learner = mixture(members, kind="classification", weights="bayesian")
-    theta = {n: 5 * p if n.endswith("scale") else p for n, p in learner.init(torch.Generator()).items()}
+    theta = learner.init(torch.Generator())
     x = torch.randn(1, 30, 2, generator=torch.Generator().manual_seed(0))
     y = (x[..., 1] > 0).long()
 

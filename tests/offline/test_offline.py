@@ -10,7 +10,7 @@ from streammeta.episode.sinusoid import sinusoids
 from streammeta.episode.table import Table, folds
 from streammeta.errors import ConfigError, SnapshotError
 from streammeta.meta.catalogue import build
-from streammeta.meta.learner import Predictive, TaskBatch, examples, served
+from streammeta.meta.learner import Predictive, examples, served
 from streammeta.offline.evaluation import cross_validate, evaluate, figures, gap
 from streammeta.offline.search import Space, search
 from streammeta.offline.store import Trained, load, store
@@ -50,7 +50,7 @@ def test_class_figures_are_those_of_a_confusion_matrix():
     y = torch.tensor([[0, 0, 1]])
     logits = torch.tensor([[[2.0, 0.0], [0.0, 2.0], [0.0, 2.0]]])
     x = torch.zeros(1, 3, 1)
-    found = figures(Predictive(logits), TaskBatch(examples(x, y), examples(x, y)))
+    found = figures(Predictive(logits), examples(x, y))
 
     sure = 1 / (1 + math.exp(-2))
     assert found["accuracy"].mean == pytest.approx(2 / 3)
@@ -65,7 +65,7 @@ def test_regression_figures_and_their_interval():
     """Errors 1 and 3 in two tasks: the mean 5, and 1.96 standard deviations of two over the root of two."""
     y = torch.zeros(2, 1, 1)
     answer = Predictive(torch.tensor([[[1.0]], [[3.0]]]), torch.ones(2, 1, 1))
-    found = figures(answer, TaskBatch(examples(y, y), examples(y, y)))
+    found = figures(answer, examples(y, y))
 
     assert found["mse"].mean == pytest.approx(5.0)
     assert found["mse"].half_width == pytest.approx(1.96 * math.sqrt(32) / math.sqrt(2), rel=1e-3)

@@ -28,6 +28,7 @@ def ridge(
     *,
     outputs: int,
     strength: float = 1.0,
+    scale: float = 1.0,
     outer: Outer | None = None,
 ) -> Learner:
     """R2-D2: the head that fits the support best, solved and differentiated exactly.
@@ -42,18 +43,21 @@ def ridge(
         task_loss: (outputs, y) -> [T, N].
         outputs: classes, or targets of a regression.
         strength: where λ begins.
+        scale: where s begins; one-hot rows make small logits, so that 10 saves many updates with classes.
         outer: how θ is learned; by default Adam with 0.001.
 
     Source:
         Bertinetto, Henriques, Torr & Vedaldi (2019), arXiv:1805.08136, equations 4 to 6.
     """
-    if outputs < 1 or not strength > 0:
-        raise ConfigError(f"ridge: got {outputs=}, {strength=}; wanted outputs >= 1, strength > 0")
+    if outputs < 1 or not min(strength, scale) > 0:
+        wanted = "outputs >= 1, strength and scale > 0"
+        raise ConfigError(f"ridge: got {outputs=}, {strength=}, {scale=}; wanted {wanted}")
     outer = outer or Outer()
     width = encoder.outputs + 1
 
     def init(generator: torch.Generator) -> Theta:
-        head = {"log_strength": torch.tensor(strength).log(), "scale": torch.ones(()), "bias": torch.zeros(outputs)}
+        logs = {"log_strength": torch.tensor(strength).log(), "log_scale": torch.tensor(scale).log()}
+        head = logs | {"bias": torch.zeros(outputs)}
         return named("encoder", encoder.init(generator)) | head
 
     def features(theta: Theta, x: torch.Tensor) -> torch.Tensor:
@@ -61,7 +65,7 @@ def ridge(
         return torch.cat([z, torch.ones_like(z[..., :1])], -1)  # [T, N, m]
 
     def start(theta: Theta, tasks: int) -> Phi:
-        like = theta["scale"]
+        like = theta["bias"]
         return {"A": like.new_zeros(tasks, width, width), "B": like.new_zeros(tasks, width, outputs)}
 
     def adapt(theta: Theta, phi: Phi, support: Examples) -> Phi:
@@ -73,7 +77,7 @@ def ridge(
     def predict(theta: Theta, phi: Phi, x: torch.Tensor) -> Predictive:
         prior = theta["log_strength"].exp() * torch.eye(width, dtype=x.dtype, device=x.device)
         w = torch.linalg.solve(phi["A"] + prior, phi["B"])
-        return Predictive(theta["scale"] * (features(theta, x) @ w) + theta["bias"])
+        return Predictive(theta["log_scale"].exp() * (features(theta, x) @ w) + theta["bias"])
 
     def loss(theta: Theta, tasks: TaskBatch) -> torch.Tensor:
         phi = adapt(theta, start(theta, tasks.query.x.shape[0]), tasks.support)

@@ -29,6 +29,7 @@ def svm(
     classes: int,
     slack: float = 0.1,
     ridge: float = 1.0,
+    scale: float = 10.0,
     capacity: int = 64,
     outer: Outer | None = None,
 ) -> Learner:
@@ -45,22 +46,23 @@ def svm(
         classes: number of them.
         slack: C, the price of a violated margin.
         ridge: ρ, which makes the solution unique; the authors' code has 1.
+        scale: where s begins.
         capacity: examples of a task that are kept, the newest; more cost more.
         outer: how θ = (f, s) is learned; by default Adam with 0.001.
 
     Source:
         Lee, Maji, Ravichandran & Soatto (2019), arXiv:1904.03758, section 3.2.
     """
-    if classes < 2 or capacity < 1 or not min(slack, ridge) > 0:
-        wanted = "classes >= 2, capacity >= 1, slack and ridge > 0"
-        raise ConfigError(f"svm: got {classes=}, {capacity=}, {slack=}, {ridge=}; wanted {wanted}")
+    if classes < 2 or capacity < 1 or not min(slack, ridge, scale) > 0:
+        wanted = "classes >= 2, capacity >= 1, slack, ridge and scale > 0"
+        raise ConfigError(f"svm: got {classes=}, {capacity=}, {slack=}, {ridge=}, {scale=}; wanted {wanted}")
     outer = outer or Outer()
 
     def init(generator: torch.Generator) -> Theta:
-        return named("encoder", encoder.init(generator)) | {"scale": torch.ones(())}
+        return named("encoder", encoder.init(generator)) | {"log_scale": torch.tensor(scale).log()}
 
     def start(theta: Theta, tasks: int) -> Phi:
-        like = theta["scale"]
+        like = theta["log_scale"]
         return {
             "z": like.new_zeros(tasks, 0, encoder.outputs),
             "y": torch.zeros(tasks, 0, dtype=torch.int64, device=like.device),
@@ -82,7 +84,7 @@ def svm(
         return {"z": z, "y": y, "mask": mask, "W": z.mT @ alpha}
 
     def predict(theta: Theta, phi: Phi, x: torch.Tensor) -> Predictive:
-        return Predictive(theta["scale"] * (encoder.apply(part(theta, "encoder"), x) @ phi["W"]))
+        return Predictive(theta["log_scale"].exp() * (encoder.apply(part(theta, "encoder"), x) @ phi["W"]))
 
     def loss(theta: Theta, tasks: TaskBatch) -> torch.Tensor:
         phi = adapt(theta, start(theta, tasks.query.x.shape[0]), tasks.support)

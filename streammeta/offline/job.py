@@ -1,0 +1,162 @@
+"""A whole training as one value: what `streammeta meta-train` is told, and what its file remembers for `meta-eval`."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import torch
+
+from streammeta.episode.family import Family
+from streammeta.episode.image import mnist, omniglot
+from streammeta.episode.sinusoid import sinusoids
+from streammeta.episode.table import folds, read_table
+from streammeta.errors import ConfigError, SnapshotError
+from streammeta.meta.base import Kind
+from streammeta.meta.catalogue import Tuning, build
+from streammeta.meta.learner import Learner, OuterState, served
+from streammeta.meta.objective import Outer, Penalty
+from streammeta.meta.optimizer import adam
+from streammeta.offline.curve import Curve
+from streammeta.offline.evaluation import Evaluation, evaluate
+from streammeta.offline.store import Trained, load, store
+from streammeta.offline.training import Schedule, Watch, begin, train
+
+__all__ = ["FamilyName", "Job", "Watched", "meta_eval", "meta_train"]
+
+FamilyName: TypeAlias = Literal["sinusoids", "sinusoid-classes", "omniglot", "mnist", "table"]
+_TABLE_FOLDS = 5  # a fifth of a table's tasks is held out
+_TEST_SEED = 20_000
+_CHUNK = 100  # tasks judged at a time
+Watched: TypeAlias = Callable[[OuterState], None]  # told of each update
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is trained on what."""
+
+    method: str
+    family: FamilyName
+    data: str | None = None  # the file, or for mnist the folder
+    kind: Kind = "classification"  # of a table
+    ways: int = 5  # classes of an image task
+    schedule: Schedule = field(default_factory=Schedule)
+    inner_rate: float | None = None  # None: as the method has it
+    inner_steps: int | None = None
+    outer_rate: float = 1e-3
+    penalty: Penalty = "none"
+    weight: float = 0.0
+
+    def tasks(self) -> Family:
+        """The family of tasks that the job names."""
+        if self.family == "sinusoids":
+            return sinusoids()
+        if self.family == "sinusoid-classes":
+            return sinusoids("classification")
+        if self.data is None:
+            raise ConfigError(f"family {self.family!r} reads a file: name it with --data")
+        path = Path(self.data)
+        if self.family == "omniglot":
+            return omniglot(path, ways=self.ways)
+        if self.family == "mnist":
+            return mnist(path, ways=self.ways)
+        rows = read_table(path, self.kind)
+        return folds(rows, min(_TABLE_FOLDS, int(rows.task.max()) + 1))[0]
+
+    def learner(self, family: Family) -> Learner:
+        """The method for that family."""
+        outer = Outer(adam(self.outer_rate), penalty=self.penalty, weight=self.weight)
+        return build(self.method, family.problem, Tuning(self.inner_rate, self.inner_steps, outer))
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], at: Path) -> "Job":
+        """The job that ``asdict`` made plain values of; ``at`` is the file they were found in."""
+        try:
+            known = {one.name for one in fields(cls)}
+            return cls(
+                **{name: value for name, value in values.items() if name in known}
+                | {"schedule": Schedule(**values["schedule"])}
+            )
+        except (KeyError, TypeError) as err:
+            raise SnapshotError(f"{at}: does not tell how it was trained ({err!r}); train it again") from err
+
+
+def meta_train(
+    job: Job, out: Path, *, device: torch.device | None = None, save_every_seconds: float = 30.0, watch: Watch
+) -> Trained:
+    """Train, saving now and then and at the end; where ``out`` is there already, go on from it.
+
+    Beside ``out``, its curve is drawn as a picture (``.png``).
+
+    Raises:
+        ConfigError: the file is of another job, or the job cannot be done.
+    """
+    family = job.tasks()
+    learner = job.learner(family)
+    state, curve = begin(learner, job.schedule, device), Curve()
+    if out.exists():
+        earlier = load(out)
+        _same(job, Job.from_dict(earlier.about, out), out)
+        state, curve = _on(earlier.state, device), Curve.from_points(earlier.about.get("curve", []))
+    saved = time.monotonic()
+
+    def told(now: OuterState) -> bool:
+        nonlocal saved
+        curve.add(now.updates, float(now.loss))
+        if time.monotonic() - saved > save_every_seconds:
+            _save(out, job, family, now, curve)
+            saved = time.monotonic()
+        return watch(now)
+
+    state = train(learner, family, job.schedule, state, told)
+    return _save(out, job, family, state, curve)
+
+
+def meta_eval(
+    file: Path, *, tasks: int = 600, support: int | None = None, query: int | None = None
+) -> tuple[Job, Evaluation, Evaluation]:
+    """Judge a trained θ on held-out tasks, and on as many training tasks, in that order.
+
+    Args:
+        file: what ``meta_train`` wrote.
+        tasks: how many.
+        support: examples to adapt on; as in training unless given.
+        query: examples to be judged by; as in training unless given.
+    """
+    trained = load(file)
+    job = Job.from_dict(trained.about, file)
+    family = job.tasks()
+    learner, theta = job.learner(family), served(trained.state)
+    shots, asked = support or job.schedule.support, query or job.schedule.query
+    found = []
+    for draw, seed in ((family.test, _TEST_SEED), (family.train, _TEST_SEED + 1)):
+        batch = draw(torch.Generator().manual_seed(seed), tasks, shots, asked)
+        found.append(evaluate(learner, theta, batch, together=_CHUNK))
+    return job, found[0], found[1]
+
+
+def _save(out: Path, job: Job, family: Family, state: OuterState, curve: Curve) -> Trained:
+    problem = {"inputs": family.problem.inputs, "outputs": family.problem.outputs, "kind": family.problem.kind}
+    trained = Trained(state, asdict(job) | {"problem": problem, "curve": curve.points()})
+    store(out, trained)
+    curve.draw(out.with_suffix(".png"), f"{job.method} on {family.name}")
+    return trained
+
+
+def _same(job: Job, earlier: Job, out: Path) -> None:
+    """More updates may be wanted than before; everything else must be as it was."""
+    longer = replace(earlier, schedule=replace(earlier.schedule, updates=job.schedule.updates))
+    for one in fields(Job):
+        wanted, found = getattr(job, one.name), getattr(longer, one.name)
+        if wanted != found:
+            raise ConfigError(
+                f"{out}: was trained with {one.name} = {found}, wanted {wanted}; name another file, or remove this one"
+            )
+
+
+def _on(state: OuterState, device: torch.device | None) -> OuterState:
+    """The state on that device."""
+    where = device or torch.device("cpu")
+    theta, memory, anchor = ({n: p.to(where) for n, p in part.items()} for part in state[:3])
+    return OuterState(theta, memory, anchor, state.updates, state.refused.to(where), state.loss.to(where))

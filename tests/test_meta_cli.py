@@ -1,0 +1,98 @@
+"""`meta-train` and `meta-eval`: what they leave behind, how they go on after a stop, and what they say."""
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from streammeta.cli import app
+from streammeta.offline.store import load
+
+PROGRAM = str(Path(sys.executable).with_name("streammeta"))
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def _ran(*words: str) -> str:
+    done = CliRunner().invoke(app, words)
+    if done.exception is not None:
+        raise done.exception
+    return done.stdout
+
+
+def test_training_leaves_weights_a_curve_and_figures():
+    """The three things one looks at after a training."""
+    _ran("meta-train", "r2d2", "sinusoids", "--updates", "150", "--tasks", "10")
+    table = _ran("meta-eval", "theta.safetensors", "--tasks", "50", "--json", "figures.json")
+
+    assert Path("theta.png").read_bytes().startswith(b"\x89PNG")
+    figures = json.loads(Path("figures.json").read_text())
+    assert figures["held_out"]["after"]["mse"]["mean"] < 0.5 * figures["held_out"]["before"]["mse"]["mean"]
+    assert figures["job"]["method"] == "r2d2"
+    assert len(load(Path("theta.safetensors")).about["curve"]) == 150
+    assert "before adapting" in table
+
+
+def test_a_stopped_training_goes_on_where_it_was_and_ends_the_same():
+    """A real process, SIGTERM in the middle, the same command again: the weights of a run that nobody stopped."""
+    words = ["meta-train", "maml", "sinusoids", "--updates", "1000000", "--tasks", "5"]
+    running = subprocess.Popen([PROGRAM, *words], stderr=subprocess.PIPE, text=True)
+    assert any(line.startswith("meta-train: ") for line in running.stderr)  # five seconds after it began
+    running.send_signal(signal.SIGTERM)
+    running.communicate(timeout=60)
+    assert running.returncode == 0
+    stopped = load(Path("theta.safetensors")).state.updates
+    assert 0 < stopped < 1_000_000
+
+    words[4] = str(stopped + 20)
+    _ran(*words)
+    _ran(*words, "--out", "whole.safetensors")
+
+    resumed, whole = (load(Path(name)).state for name in ("theta.safetensors", "whole.safetensors"))
+    assert resumed.updates == whole.updates == stopped + 20
+    assert all(torch.equal(p, resumed.theta[n]) for n, p in whole.theta.items())
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["meta-train", "mamml", "sinusoids"], "there is none of that name; there are maml"),
+        (["meta-train", "protonet", "sinusoids"], "does not do regression; these do"),
+        (["meta-train", "maml", "omniglot"], "reads a file: name it with --data"),
+        (["meta-train", "maml", "sinusoids", "--device", "abacus"], "--device abacus: cannot be used here"),
+        (["meta-eval", "nothing.safetensors"], "nothing.safetensors: not readable trained weights"),
+    ],
+)
+def test_what_cannot_be_done_is_said(words: list[str], said: str):
+    """With the word that was wrong and those that would do."""
+    with pytest.raises(Exception, match=said):
+        _ran(*words)
+
+
+def test_another_job_does_not_go_on_in_the_same_file():
+    """Or an hour's training would be overwritten by a typing error."""
+    _ran("meta-train", "maml", "sinusoids", "--updates", "3")
+
+    with pytest.raises(
+        Exception, match=r"theta\.safetensors: was trained with method = maml, wanted anil; name another"
+    ):
+        _ran("meta-train", "anil", "sinusoids", "--updates", "3")
+
+
+def test_a_recorded_stream_can_be_trained_on():
+    """The file that `replay` reads, with tasks held out."""
+    rows = [f"{i % 7},{(i * i) % 5},task-{i % 9},{int((i % 7 > 3) == (i % 9 > 4))}" for i in range(600)]
+    Path("rows.csv").write_text("a,b,task,y\n" + "\n".join(rows) + "\n")
+
+    _ran("meta-train", "r2d2", "table", "--data", "rows.csv", "--updates", "100", "--tasks", "8")
+    figures = json.loads(_ran("meta-eval", "theta.safetensors", "--tasks", "40", "--json", "-"))
+
+    assert figures["held_out"]["after"]["accuracy"]["mean"] > 0.8
