@@ -1,6 +1,7 @@
 """A replay from start to end: what is opened, what runs beside it, and what the report holds."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,9 @@ import pytest
 from river import datasets, forest, metrics
 from river.evaluate import progressive_val_score
 
+from benchmarks.peers import score
+from benchmarks.peers.prequential import Job, prequential, read_rows
+from benchmarks.peers.river_runner import make
 from simulators import noted, simulate, with_late_labels
 from streammeta.config import Settings, load
 from streammeta.engine import Engine, Signal
@@ -158,3 +162,24 @@ def test_what_cannot_be_is_said_before_anything_runs(plan: Plan, message: str) -
     """An hour of replay must not end in a typing error."""
     with pytest.raises(ConfigError, match=message), opened(plan, load(None)):
         pass
+
+
+@pytest.mark.data
+def test_a_replay_has_the_figures_of_the_benchmark(data_file: Callable[[str], Path]) -> None:
+    """Two tables about the same learners on the same rows must not differ."""
+    path, names = data_file("streams/elec2.csv.gz"), ("River ARF", "River HAT", "River logistic regression")
+    linear = "multiclass.OneVsRestClassifier(linear_model.LogisticRegression(optim.SGD(0.01)))"
+    peers = [
+        "river:forest.ARFClassifier",
+        "river:tree.HoeffdingAdaptiveTreeClassifier",
+        f"river:preprocessing.StandardScaler | {linear}",
+    ]
+    rows = read_rows(path, 600)
+
+    figures = studied(Plan(path, limit=600, against=peers), seed=0)
+
+    for name, peer in zip(names, peers, strict=True):
+        job = Job(str(path), name, "global", "classification", 600, 0, 0, float("inf"), {})
+        measured = score.figures("classification", rows, prequential(make(job, rows), rows)["predictions"])
+        one = figures["learners"][peer]
+        assert (one["accuracy"], one["kappa"]) == pytest.approx((measured["accuracy"], measured["kappa"])), name
