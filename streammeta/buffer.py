@@ -52,13 +52,9 @@ def _push(window_x: Any, window_y: Any, pushed: Any, rows: Any, xs: Any, ys: Any
         pushed[row] += 1
 
 
-def windows(columns: _Columns, features: int = 0) -> Windows:
-    """The windows of all tasks, as they lie; at least ``features`` wide, with those not seen before missing in all."""
-    xs = columns["window_x"]
-    unseen = features - xs.shape[2]
-    if unseen > 0:
-        xs = np.pad(xs, ((0, 0), (0, 0), (0, unseen)), constant_values=np.nan)
-    return Windows(xs, columns["window_y"], columns["pushed"], columns["since"])
+def windows(columns: _Columns) -> Windows:
+    """The windows of all tasks, as they lie."""
+    return Windows(columns["window_x"], columns["window_y"], columns["pushed"], columns["since"])
 
 
 def window(columns: _Columns, row: int, features: int, last: int | None = None) -> tuple[Floats, Floats]:

@@ -100,7 +100,7 @@ class Engine:
         self._detectors = Detectors(settings.drift)
         self._recent = RecentRows(settings.meta.recent_events)
         self._tasks = TaskTable(
-            self._columns(),
+            self._columns(len(self._features)),
             memory,
             dump_extra=self._detectors.dump,
             load_extra=self._load_detector,
@@ -159,11 +159,12 @@ class Engine:
 
     def _foresee(self, event: Event, fan_in: Sequence[int], xs: Floats) -> Outcome:
         """The outcome of one event, from a copy of its task's row."""
-        columns, (known,) = self._tasks.copy([(event.origin.partition, event.task)])
         outputs, shared, row = self._labels.outputs, self._shared, np.zeros(1, np.int64)
         weights = shared.weights_for(fan_in, outputs)
+        wider = None if weights is shared.weights else self._columns(len(fan_in))
+        columns, (known,) = self._tasks.copy([(event.origin.partition, event.task)], wider)
         if columns["rest"][0] < 1 and columns["version"][0] != shared.version and columns["pushed"][0] > 0:
-            self._method.rebuild(weights, columns, row, windows(columns, len(fan_in)), outputs)
+            self._method.rebuild(weights, columns, row, windows(columns), outputs)
         found = self._method.run(weights, columns, row, xs, np.full(1, np.nan, np.float32), outputs)
         mean, variance = found.mean[0].tolist(), float(found.variance[0])
         if not np.isfinite([*mean, variance]).all():
@@ -283,13 +284,13 @@ class Engine:
         self._widen()
 
     def _widen(self) -> None:
-        for name, column in self._columns().items():
+        for name, column in self._columns(len(self._features)).items():
             if column.shape != self._tasks.columns[name].shape[1:]:
                 self._tasks.widen(name, column.shape)
 
-    def _columns(self) -> dict[str, Column]:
+    def _columns(self, features: int) -> dict[str, Column]:
         memory = self.settings.memory
-        kept = task_columns(self._method, len(self._features), self._labels.outputs, memory.window)
+        kept = task_columns(self._method, features, self._labels.outputs, memory.window)
         return kept | PERSISTENCE_COLUMNS if self._persistence else kept
 
     def _is_stale(self, row: int) -> bool:
@@ -433,7 +434,7 @@ class Engine:
             engine._waiting.load(header["waiting"])
             engine._shared.load(header["shared"], snapshot.arrays)
             engine._load_common(snapshot.arrays)
-            for name, column in engine._columns().items():
+            for name, column in engine._columns(len(engine._features)).items():
                 engine._tasks.widen(name, column.shape)
             engine._recent.load(header["recent"], engine._tasks.restore(header["tasks"], header["spilled"]))
             engine._random.bit_generator.state = random_from(header["random"])

@@ -101,25 +101,32 @@ class TaskTable:
         self._load(row, stored)
         return row, False
 
-    def copy(self, keys: Sequence[TaskKey]) -> tuple[dict[str, npt.NDArray[Any]], list[bool]]:
-        """Columns of their own with a row for each of these tasks, and whether it is known; nothing here is touched."""
-        rows = [self._rows.get(key, -1) for key in keys]
-        columns = {
-            name: self.columns[name][rows] if self._rows else np.zeros((len(rows), *kind.shape), kind.dtype)
-            for name, kind in self._kinds.items()
-        }
-        known = [row >= 0 for row in rows]
+    def copy(
+        self, keys: Sequence[TaskKey], kinds: Mapping[str, Column] | None = None
+    ) -> tuple[dict[str, npt.NDArray[Any]], list[bool]]:
+        """Columns of their own with a row for each of these tasks, and whether it is known; nothing here is touched.
+
+        Args:
+            keys: the tasks; the row of one that is not known is blank.
+            kinds: what the copies are to be like, where that is wider than the columns here.
+        """
+        wanted = self._kinds if kinds is None else kinds
+        columns = {name: np.full((len(keys), *kind.shape), kind.blank, kind.dtype) for name, kind in wanted.items()}
+        known = []
         for i, key in enumerate(keys):
-            if known[i]:
-                continue
-            stored = self._spill.get(key)
-            for name, kind in self._kinds.items():
-                columns[name][i] = kind.blank
+            row, stored = self._rows.get(key), None
+            if row is None:
+                stored = self._spill.get(key)
+            known.append(row is not None or stored is not None)
             if stored is not None:
-                known[i] = True
-                for name, array in _unpack(_decode(stored), self._kinds).items():
-                    here: tuple[int | slice, ...] = (i, *(slice(n) for n in array.shape))
-                    columns[name][here] = array
+                found: Mapping[str, npt.NDArray[Any]] = _unpack(_decode(stored), self._kinds)
+            elif row is not None:
+                found = {name: column[row] for name, column in self.columns.items()}
+            else:
+                continue
+            for name, array in found.items():
+                here: tuple[int | slice, ...] = (i, *(slice(n) for n in array.shape))
+                columns[name][here] = array
         return columns, known
 
     def shrink(self) -> None:

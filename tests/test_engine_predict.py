@@ -15,6 +15,12 @@ _SETTINGS: dict[str, dict[str, Any]] = {
     "targets": {"kind": "regression"},
     "classes that persist": {"learner": {"persistence": True}},
     "tasks in the spill": {"memory": {"max_tasks": 2}},
+    "another method": {"learner": {"method": "r2d2", "support": 8}, "meta": {"every_events": 40}},
+    "another method for targets": {
+        "kind": "regression",
+        "learner": {"method": "alpaca", "support": 8},
+        "meta": {"every_events": 40},
+    },
     "without an ensemble": {"learner": {"members": 1}, "drift": {"response": "reset"}},
 }
 

@@ -36,22 +36,28 @@ from streammeta.transport.memory import MemorySource
 
 LinearTasks = Callable[..., list[Event]]
 SMALL = {"learner": {"hidden": 12, "encoded": 8}, "meta": {"tasks": 3, "length": 16}}
-VARIANTS: dict[str, dict[str, Any]] = {
-    "defaults": {},
-    "one encoder, reset on drift": {"settings": SMALL | {"learner": {"members": 1}}, "response": "reset"},
-    "another detector": {"detector": drift.PageHinkley(delta=0.1, threshold=2.0), "settings": SMALL},
+QUICK = {"learner": {"support": 4}, "meta": {"every_events": 100, "tasks": 1, "length": 8}}
+VARIANTS: dict[str, tuple[type[base.Estimator], dict[str, Any]]] = {
+    "classifier": (MetaClassifier, {}),
+    "classifier, all arguments": (
+        MetaClassifier,
+        {"detector": drift.PageHinkley(delta=0.1, threshold=2.0), "response": "reset", "settings": SMALL, "seed": 7},
+    ),
+    "classifier, r2d2": (MetaClassifier, {"method": "r2d2", "settings": QUICK}),
+    "classifier, protonet": (MetaClassifier, {"method": "protonet", "settings": QUICK}),
+    "regressor": (MetaRegressor, {}),
+    "regressor, r2d2": (MetaRegressor, {"method": "r2d2", "settings": QUICK}),
+    "regressor, alpaca": (MetaRegressor, {"method": "alpaca", "settings": QUICK}),
 }
 
 
 def each_check() -> Iterator[Any]:
-    for estimator in (MetaClassifier, MetaRegressor):
-        for name, arguments in VARIANTS.items():
-            model = estimator(**arguments)
-            seen: Counter[str] = Counter()
-            for check in checks.yield_checks(model):
-                seen[check.__name__] += 1
-                label = f"{estimator.__name__}-{name}-{check.__name__}-{seen[check.__name__]}"
-                yield pytest.param(model, check, id=label)
+    for name, (estimator, arguments) in VARIANTS.items():
+        model = estimator(**arguments)
+        seen: Counter[str] = Counter()
+        for check in checks.yield_checks(model):
+            seen[check.__name__] += 1
+            yield pytest.param(model, check, id=f"{name}-{check.__name__}-{seen[check.__name__]}")
 
 
 @pytest.mark.parametrize(("model", "check"), list(each_check()))
@@ -63,9 +69,11 @@ def test_rivers_own_checks_pass(model: base.Estimator, check: Callable[[Any], No
 @pytest.mark.parametrize(("estimator", "least"), [(MetaClassifier, 60), (MetaRegressor, 25)])
 def test_none_of_rivers_checks_is_skipped(estimator: type[base.Estimator], least: int) -> None:
     """A list of exceptions would make the line above worth less; without pandas, River itself leaves some out."""
+    methods = {given.get("method", "exact-heads") for kind, given in VARIANTS.values() if kind is estimator}
     model = estimator()
     names = {check.__name__ for check in checks.yield_checks(model)}
 
+    assert len(methods) >= 3
     assert not model._unit_test_skips()
     assert len(list(checks.yield_checks(model))) >= least
     assert {"check_learn_many_matches_learn_one", "check_shuffle_features_no_impact", "check_pickling"} <= names
