@@ -80,6 +80,10 @@ class EngineSettings(BaseModel, frozen=True, extra="forbid"):
 class Engine:
     """Predicts, adapts and meta-learns over task-tagged events.
 
+    Args:
+        settings: everything it can be told.
+        method: a learner of the caller's own; None: the one that the settings name.
+
     >>> from streammeta.event import Origin
     >>> engine = Engine(EngineSettings())
     >>> events = [Event({"a": float(i % 2)}, "t", Origin("doc", 0, i), y=i % 2) for i in range(40)]
@@ -88,10 +92,11 @@ class Engine:
     0.0
     """
 
-    def __init__(self, settings: EngineSettings) -> None:
+    def __init__(self, settings: EngineSettings, method: Method | None = None) -> None:
         self.settings = settings
         memory = settings.memory
-        self._method = _method(settings)
+        self._given = method
+        self._method = method or _method(settings)
         self._features = FeatureSpace(memory.max_features)
         self._labels = LabelSpace(settings.kind, memory.max_classes)
         self._waiting = WaitingRoom(memory.max_waiting)
@@ -419,13 +424,13 @@ class Engine:
         return Snapshot(header, arrays | self._common())
 
     @classmethod
-    def restore(cls, settings: EngineSettings, snapshot: Snapshot) -> "Engine":
+    def restore(cls, settings: EngineSettings, snapshot: Snapshot, method: Method | None = None) -> "Engine":
         """The engine that took this snapshot, as it was.
 
         Raises:
             SnapshotError: the snapshot belongs to other settings, or is damaged.
         """
-        header, engine = snapshot.header, cls(settings)
+        header, engine = snapshot.header, cls(settings, method)
         try:
             check_fingerprint(header["settings"], _fingerprint(settings))
             engine._begin(Counts(**header["counts"]))

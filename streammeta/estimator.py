@@ -17,6 +17,7 @@ from streammeta.drift import DetectorName, settings_like
 from streammeta.engine import Engine, EngineSettings, Kind, Outcome, Signal
 from streammeta.errors import ConfigError, EventError
 from streammeta.event import Event, Feature, LabelValue, Origin
+from streammeta.meta import Method
 
 __all__ = ["MetaClassifier", "MetaRegressor"]
 
@@ -28,7 +29,7 @@ class _PortableEngine(Engine):
     """An engine that can be copied and pickled, as River does with its models: by way of its snapshot."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self).restore, (self.settings, self.snapshot())
+        return type(self).restore, (self.settings, self.snapshot(), self._given)
 
 
 class _MetaLearner(base.Base):  # type: ignore[misc]  # mypy does not look into River
@@ -40,7 +41,7 @@ class _MetaLearner(base.Base):  # type: ignore[misc]  # mypy does not look into 
         self,
         task: Hashable | None = None,
         *,
-        method: str | None = None,
+        method: str | Method | None = None,
         detector: DetectorName | base.DriftDetector | base.BinaryDriftDetector | None = None,
         response: Literal["mix", "reset"] | None = None,
         settings: EngineSettings | Mapping[str, Any] | None = None,
@@ -58,7 +59,7 @@ class _MetaLearner(base.Base):  # type: ignore[misc]  # mypy does not look into 
     def engine(self) -> Engine:
         """The engine behind it: `stats()`, `tasks()`, `snapshot()`."""
         if self._engine is None:
-            self._engine = _PortableEngine(self._chosen)
+            self._engine = _PortableEngine(self._chosen, None if isinstance(self.method, str) else self.method)
         return self._engine
 
     @property
@@ -70,7 +71,7 @@ class _MetaLearner(base.Base):  # type: ignore[misc]  # mypy does not look into 
         """The engine's settings; what is given by name wins over ``settings``."""
         tree = dict(_tree(self.settings))
         tree |= {"kind": self._kind, "seed": self.seed}
-        if self.method is not None:
+        if isinstance(self.method, str):
             tree["learner"] = {**tree.get("learner", {}), "method": self.method}
         changes = {} if self.detector is None else settings_like(self.detector)
         if self.response is not None:
@@ -115,7 +116,9 @@ class MetaClassifier(_MetaLearner, base.MiniBatchClassifier):  # type: ignore[mi
 
     Args:
         task: the feature that names an event's task; it is not used as a feature.
-        method: the meta-learner's name, as in `[learner] method`; None: exact heads on a meta-learned encoder.
+        method: the meta-learner, by its name as in `[learner] method`, or as an object (`streammeta.meta.Method`, of
+            which a pickle can be made only where its functions can be pickled); None: exact heads on a meta-learned
+            encoder.
         detector: watches the loss of every task: a name, or one of River's detectors (its parameters are taken over,
             each task has one of its own); None: ADWIN with parameters made for fast learners.
         response: on drift, "mix" lets the mixture decide between old and new, "reset" starts the task anew.
@@ -149,7 +152,7 @@ class MetaClassifier(_MetaLearner, base.MiniBatchClassifier):  # type: ignore[mi
         self,
         task: Hashable | None = None,
         *,
-        method: str | None = None,
+        method: str | Method | None = None,
         detector: DetectorName | base.DriftDetector | base.BinaryDriftDetector | None = None,
         response: Literal["mix", "reset"] | None = None,
         settings: EngineSettings | Mapping[str, Any] | None = None,
@@ -215,7 +218,7 @@ class MetaRegressor(_MetaLearner, base.MiniBatchRegressor):  # type: ignore[misc
 
     Args:
         task: the feature that names an event's task; it is not used as a feature.
-        method: the meta-learner's name; None: exact heads on a meta-learned encoder.
+        method: the meta-learner, by name or as an object; None: exact heads on a meta-learned encoder.
         detector: watches the loss of every task: a name, or one of River's detectors; None: ADWIN.
         response: on drift, "mix" or "reset".
         settings: everything else, as `EngineSettings` or as a mapping.

@@ -31,6 +31,7 @@ from streammeta.engine import EngineSettings, Kind
 from streammeta.errors import ConfigError, EventError
 from streammeta.estimator import MetaClassifier, MetaRegressor
 from streammeta.event import Event, Origin, Record
+from streammeta.meta import in_stream
 from streammeta.report import Tally
 from streammeta.transport.memory import MemorySource
 
@@ -269,6 +270,22 @@ def test_what_cannot_be_is_said_at_once() -> None:
         MetaClassifier().predict_one({"a": float("inf")})
     with pytest.raises(EventError, match="`y` is 'nan'"):
         MetaRegressor().learn_one({"a": 1.0}, float("nan"))
+
+
+def test_a_method_can_be_given_as_an_object() -> None:
+    """Somebody's own meta-learner needs no entry in our catalogue."""
+    data = list(datasets.Phishing().take(120))
+    named = MetaClassifier(method="protonet", settings=QUICK)
+    given = MetaClassifier(method=in_stream("protonet", "classification", support=4), settings=QUICK)
+    for x, y in data[:100]:
+        named.learn_one(x, y)
+        given.learn_one(x, y)
+
+    again = copy.deepcopy(given)
+
+    for x, _ in data[100:]:
+        assert given.predict_proba_one(x) == named.predict_proba_one(x) == again.predict_proba_one(x)
+    assert given.clone().predict_proba_one(data[0][0]) == {}
 
 
 def test_settings_as_an_object_keep_what_was_chosen() -> None:

@@ -137,10 +137,10 @@ def test_other_settings_run_beside_as_learners_of_their_own(tmp_path: Path) -> N
     other = tmp_path / "reset.toml"
     other.write_text("[drift]\nresponse = 'reset'\n[learner]\nmembers = 1\n")
 
-    figures = studied(Plan("sea", limit=300, learners=[str(other)]), seed=2)
+    figures = studied(Plan("sea", limit=300, learners=[str(other), "protonet"]), seed=2)
 
     names = list(figures["learners"])
-    assert names == ["streammeta", f"streammeta:{other}"]
+    assert names == ["streammeta", f"streammeta:{other}", "streammeta:protonet"]
     assert [pair["b"] for pair in figures["paired"]] == names[1:]
 
 
