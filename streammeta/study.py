@@ -14,7 +14,7 @@ from simulators import SCENARIOS, Sample, read_truth, simulate, with_late_labels
 from streammeta import app, compare
 from streammeta.config import Settings, load
 from streammeta.contest import STREAMMETA, Contest
-from streammeta.engine import Engine, EngineSettings, Kind
+from streammeta.engine import Engine, Kind
 from streammeta.errors import ConfigError
 from streammeta.event import Decoder, Origin, Record
 from streammeta.report import Figures, Tally
@@ -210,23 +210,16 @@ def _river(plan: Plan, settings: Settings) -> Iterator[Rival]:
 
 
 def _learners(plan: Plan, settings: Settings) -> Iterator[Rival]:
+    fixed = {"kind": settings.app.kind, "seed": settings.app.seed}
     for text in plan.learners:
-        if Path(text).suffix == ".toml":
-            other = load(Path(text)).engine()
-            told = f"streammeta with the settings of {Path(text).name}"
-        else:
-            other, told = _method(text, settings), f"streammeta with [learner] method = {text!r}"
-        fixed = {"kind": settings.app.kind, "seed": settings.app.seed}
-        yield EngineRival(f"{STREAMMETA}:{text}", other.model_copy(update=fixed), told)
-
-
-def _method(name: str, settings: Settings) -> EngineSettings:
-    """The same settings with another method."""
-    if "method" not in type(settings.learner).model_fields:
-        raise ConfigError(f"--learner {name}: this version has one method; wanted a TOML file with other settings")
-    changed = settings.learner.model_dump() | {"method": name}
-    try:
-        learner = type(settings.learner).model_validate(changed)
-    except ValueError as err:
-        raise ConfigError(f"--learner {name}: {err}") from err
-    return settings.engine().model_copy(update={"learner": learner})
+        name = f"{STREAMMETA}:{text}"
+        try:
+            if Path(text).suffix == ".toml":
+                other = load(Path(text)).engine().model_copy(update=fixed)
+                yield EngineRival(name, other, f"streammeta with the settings of {Path(text).name}")
+            else:
+                learner = settings.learner.model_copy(update={"method": text})
+                other = settings.engine().model_copy(update={"learner": learner})
+                yield EngineRival(name, other, f"streammeta with [learner] method = {text!r}")
+        except ConfigError as err:
+            raise ConfigError(f"--learner {text}: {err}") from err
