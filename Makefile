@@ -5,7 +5,7 @@ BIN := .venv/bin
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
-.PHONY: help setup lock demo test lint types imports unit broker browser bench chaos fuzz clean
+.PHONY: help setup lock demo test lint types imports unit broker browser bench bench-omniglot bench-sinusoids chaos fuzz clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -59,6 +59,12 @@ chaos: setup  ## exactly once, the long form (20 minutes): 100,000 events, 30 SI
 
 fuzz: setup  ## a million mutated records on every decoder of what comes from a topic (an hour)
 	$(BIN)/python -m tests.faults.mutations --records 1000000
+
+bench-sinusoids: setup  ## every meta-learning method on sinusoids (an hour or two on one core)
+	$(BIN)/python -m benchmarks.sinusoids --json out/sinusoids.json
+
+bench-omniglot: setup  ## Omniglot in 40 minutes of training on two cores: make bench-omniglot DATA=path/to/omniglot28.npz
+	$(BIN)/python -m benchmarks.omniglot $(DATA) --minutes 40 --json out/omniglot.json
 
 clean:  ## remove what setup and tests made
 	rm -rf .venv .tools .broker .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

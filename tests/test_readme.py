@@ -6,7 +6,7 @@ import runpy
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -102,9 +102,23 @@ def test_links_between_pages_lead_somewhere() -> None:
             assert (page.parent / link).exists(), f"{page.name}: {link}"
 
 
+@pytest.mark.data
+def test_the_mnist_example_learns(data_file: Callable[[str], Path], tmp_path: Path) -> None:
+    """The example that explains MAML must show what it says: chance before, most of it right after one step."""
+    (tmp_path / "data").symlink_to(data_file("mnist").parent)
+    (code,) = examples(README, "mnist")
+
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=110)
+
+    assert done.returncode == 0, done.stderr
+    before, after = (float(found) for found in re.findall(r": (0\.\d+) ±", done.stdout))
+    assert before < 0.35
+    assert after > 0.8
+
+
 def test_every_make_target_the_readme_names_exists() -> None:
     """A command that is not there is worse than none."""
     makefile = README.with_name("Makefile").read_text()
 
-    for target in set(re.findall(r"`?make (\w+)", README.read_text())):
+    for target in set(re.findall(r"`?make ([\w-]+)", README.read_text())):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target

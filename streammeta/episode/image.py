@@ -7,7 +7,7 @@ Tenenbaum (2015); MNIST, LeCun & Cortes (1998); Fashion-MNIST, Xiao, Rasul & Vol
 import gzip
 import struct
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from zipfile import BadZipFile
 
 import numpy as np
@@ -53,15 +53,18 @@ def omniglot_pools(file: Path, *, seed: int = 0, rotations: bool = True) -> tupl
     return torch.cat(turned), test
 
 
-def mnist(folder: Path, *, ways: int = 3) -> Family:
-    """MNIST or Fashion-MNIST: classes 0 to 6 of the training images to train on, classes 7 to 9 of the others held out.
+def mnist(folder: Path, *, ways: int = 3, unseen: Literal["classes", "images"] = "classes") -> Family:
+    """MNIST or Fashion-MNIST: training images to train on, the other 10,000 held out.
 
     Args:
         folder: holds the four files of the data set, ``train-images-idx3-ubyte.gz`` and so on.
-        ways: classes of a task, at most 3.
+        ways: classes of a task.
+        unseen: "classes" trains on 0 to 6 and tests on 7 to 9, which is little to generalize from; "images" trains and
+            tests on all ten, so that what is new in a test is the images, and which class has which label.
     """
+    split = (range(7), range(7, 10)) if unseen == "classes" else (range(10), range(10))
     pools = []
-    for part, classes in (("train", range(7)), ("t10k", range(7, 10))):
+    for part, classes in zip(("train", "t10k"), split, strict=True):
         images = idx_images(folder / f"{part}-images-idx3-ubyte.gz")
         labels = idx_labels(folder / f"{part}-labels-idx1-ubyte.gz")
         each = min(int((labels == k).sum()) for k in classes)  # as many of every class

@@ -1,16 +1,22 @@
 """Training that resumes, figures that are right, weights that come back, and a search that finds."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
+from streammeta.episode.image import few_shot, omniglot_pools
 from streammeta.episode.sinusoid import sinusoids
 from streammeta.episode.table import Table, folds
 from streammeta.errors import ConfigError, SnapshotError
 from streammeta.meta.catalogue import build
 from streammeta.meta.learner import Predictive, examples, served
+from streammeta.meta.methods import prototypes
+from streammeta.meta.objective import Outer
+from streammeta.meta.optimizer import adam
+from streammeta.model import conv4
 from streammeta.offline.evaluation import cross_validate, evaluate, figures, gap
 from streammeta.offline.search import Space, search
 from streammeta.offline.store import Trained, load, store
@@ -112,6 +118,23 @@ def test_cross_validation_judges_each_fold_by_a_learner_that_did_not_see_it():
     assert len(found) == 4
     assert sum(one.after["accuracy"].mean > 0.8 for one in found) >= 3
     assert all({"accuracy", "f1", "nll"} <= set(one.after) for one in found)
+
+
+@pytest.mark.data
+def test_prototypes_learn_omniglot(data_file: Callable[[str], Path]):
+    """A smaller network for half a minute; the figures of the full one come from `make bench-omniglot`."""
+    pools = omniglot_pools(data_file("omniglot/omniglot28.npz"))
+    family = few_shot("omniglot", *pools, ways=5)
+    learner = prototypes(conv4(None, width=16), classes=5, outer=Outer(adam(3e-3)))
+    tasks = family.test(torch.Generator().manual_seed(0), 60, 1, 3)
+
+    wide = prototypes(conv4(None, width=16), classes=20, outer=Outer(adam(3e-3)))
+    state = train(wide, few_shot("omniglot", *pools, ways=20), Schedule(updates=60, tasks=1, support=1, query=3))
+
+    untrained = learner.init(torch.Generator().manual_seed(0))
+    before, after = (evaluate(learner, theta, tasks).after["accuracy"].mean for theta in (untrained, served(state)))
+    assert after > 0.75
+    assert after > before + 0.15
 
 
 def test_search_finds_a_better_inner_rate_than_the_worst():
