@@ -23,7 +23,9 @@ from streammeta.errors import ConfigError, EventError, SnapshotError, TransportE
 from streammeta.event import Decoder, Event, LabelValue, Origin, Record
 from streammeta.exactly_once import ExactlyOnce
 from streammeta.http import Health, HttpServer
+from streammeta.meta.catalogue import Tuning
 from streammeta.metrics import Metrics
+from streammeta.offline.job import stream_method
 from streammeta.repartition import CHANNEL as REPARTITION
 from streammeta.repartition import Repartition
 from streammeta.report import Figures, Tally, facts
@@ -44,6 +46,7 @@ __all__ = [
     "choose_kind",
     "inspect",
     "inspect_service",
+    "new_engine",
     "replay",
     "serve",
     "settled",
@@ -114,7 +117,7 @@ def serve(settings: Settings, stop: threading.Event) -> Summary:
         )
         stack.enter_context(closing(ledger))
         service = ExactlyOnce(
-            lambda: Engine(settings.engine()),
+            lambda: new_engine(settings),
             ledger,
             stack.enter_context(closing(KafkaTables(kafka, tables))),
             decoder=_decoder(settings),
@@ -173,6 +176,24 @@ def _repartitioned(settings: Settings, topic: str, member: str, stop: threading.
             raise running.failure
 
 
+def new_engine(settings: Settings) -> Engine:
+    """An engine that has seen nothing, with the trained θ that ``learner.start_from`` names.
+
+    Raises:
+        ConfigError: the θ is of another learner.
+        SnapshotError: its file cannot be read.
+    """
+    chosen = settings.engine()
+    learner = chosen.learner
+    if learner.start_from is None:
+        return Engine(chosen)
+    tuning = Tuning(learner.inner_rate, learner.inner_steps)
+    method = stream_method(
+        learner.start_from, learner.method, chosen.kind, seed=chosen.seed, support=learner.support, tuning=tuning
+    )
+    return Engine(chosen, method)
+
+
 def warm_up(kind: Kind) -> None:
     """Have the compiled parts ready: a moment where they are cached, up to a minute the first time on a machine.
 
@@ -210,7 +231,7 @@ def replay(
         engine: a fresh one of these settings, for a caller that wants to look inside; it is closed at the end.
     """
     monitor = monitor or Monitor(Metrics(CollectorRegistry()), Health(time.monotonic))
-    with closing(engine or Engine(settings.engine())) as running:
+    with closing(engine or new_engine(settings)) as running:
         service = Service(
             running,
             sink,

@@ -94,7 +94,7 @@ def opened(plan: Plan, settings: Settings, *, kind: Any = None, seed: int | None
         settings, reason = app.settled(settings, kind=wanted, seed=seed, first=found.first)
         decoder = Decoder(max_record_bytes=settings.input.max_record_bytes)
         source = Rehearsal(found.source, decoder, label_delay=delay, speed=plan.speed)
-        tally, engine = Tally(settings.app.kind), Engine(settings.engine())
+        tally, engine = Tally(settings.app.kind), app.new_engine(settings)
         rivals = [*_learners(plan, settings), *_river(plan, settings)]
         contest = Contest(tally, rivals, drifted=found.drifted, look=engine.look)
         reason = "as the scenario is" if wanted == found.kind is not None else reason

@@ -96,3 +96,24 @@ def test_a_recorded_stream_can_be_trained_on():
     figures = json.loads(_ran("meta-eval", "theta.safetensors", "--tasks", "40", "--json", "-"))
 
     assert figures["held_out"]["after"]["accuracy"]["mean"] > 0.8
+
+
+def test_a_service_starts_from_what_was_trained():
+    """θ learned on a recording must serve the next events of its kind better than a θ that knows nothing."""
+    _ran("simulate", "switching-sinusoids", "--events", "3000", "--to", "past.jsonl", "--seed", "1")
+    _ran("simulate", "switching-sinusoids", "--events", "600", "--to", "now.jsonl", "--seed", "2")
+    train = ["meta-train", "r2d2", "table", "--data", "past.jsonl", "--kind", "regression"]
+    _ran(*train, "--updates", "400", "--tasks", "10")
+    settings = '[app]\nkind = "regression"\n[meta]\nmode = "off"\n[learner]\nmethod = "r2d2"\n'
+    Path("fresh.toml").write_text(settings)
+    Path("trained.toml").write_text(settings + 'start_from = "theta.safetensors"\n')
+
+    errors = {}
+    for name in ("fresh", "trained"):
+        _ran("replay", "now.jsonl", "--config", f"{name}.toml", "--json", f"{name}.json")
+        errors[name] = json.loads(Path(f"{name}.json").read_text())["mae"]
+
+    assert errors["trained"] < 0.8 * errors["fresh"]
+    Path("trained.toml").write_text(settings.replace("r2d2", "anil") + 'start_from = "theta.safetensors"\n')
+    with pytest.raises(Exception, match="has r2d2 for regression, wanted anil for regression"):
+        _ran("replay", "now.jsonl", "--config", "trained.toml")

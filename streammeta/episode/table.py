@@ -56,7 +56,7 @@ def read_table(file: Path, kind: Kind, *, limit: int | None = None, max_features
     if not labels or (kind == "regression" and any(isinstance(y, str) for y in labels)):
         raise ConfigError(f"{file}: wanted rows with labels, for a regression numbers; got {len(labels)} labelled rows")
     names = {task: i for i, task in enumerate(dict.fromkeys(tasks))}
-    classes = () if kind == "regression" else tuple(sorted(set(labels), key=lambda y: (isinstance(y, str), y)))
+    classes = () if kind == "regression" else tuple(dict.fromkeys(labels))  # numbered as the engine does
     index = {label: i for i, label in enumerate(classes)}
     y = torch.tensor([index[label] for label in labels]) if classes else torch.tensor(labels, dtype=torch.float32)
     x = torch.from_numpy(np.array(space.table(filled)))

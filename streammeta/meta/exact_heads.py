@@ -28,6 +28,7 @@ with forgetting); Lakshminarayanan et al. (2017), arXiv:1612.01474 (the ensemble
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -66,6 +67,7 @@ class LearnerSettings(BaseModel, frozen=True, extra="forbid"):
     support: int = Field(32, ge=1, le=1024, description="Of those: labelled events of a task that it adapts to.")
     inner_rate: float = Field(0.1, gt=0, description="Of those that take gradient steps: their size.")
     inner_steps: int = Field(5, ge=1, le=100, description="Of those that take gradient steps: how many.")
+    start_from: Path | None = Field(None, description="Of those: θ to begin with, a file of `streammeta meta-train`.")
     members: int = Field(5, ge=1, le=64, description="Encoders in the ensemble, each with its own seed and episodes.")
     hidden: int = Field(32, ge=1, le=4096, description="Units of an encoder's hidden layer.")
     encoded: int = Field(24, ge=1, le=512, description="Features the heads see; an event costs its square.")

@@ -13,17 +13,18 @@ from streammeta.episode.image import mnist, omniglot
 from streammeta.episode.sinusoid import sinusoids
 from streammeta.episode.table import folds, read_table
 from streammeta.errors import ConfigError, SnapshotError
-from streammeta.meta.base import Kind
+from streammeta.meta.base import Kind, Method
 from streammeta.meta.catalogue import Tuning, build
 from streammeta.meta.learner import Learner, OuterState, served
 from streammeta.meta.objective import Outer, Penalty
 from streammeta.meta.optimizer import adam
+from streammeta.meta.stream import in_stream, sized
 from streammeta.offline.curve import Curve
 from streammeta.offline.evaluation import Evaluation, evaluate
 from streammeta.offline.store import Trained, load, store
 from streammeta.offline.training import Schedule, Watch, begin, train
 
-__all__ = ["FamilyName", "Job", "Watched", "meta_eval", "meta_train"]
+__all__ = ["FamilyName", "Job", "Watched", "meta_eval", "meta_train", "stream_method"]
 
 FamilyName: TypeAlias = Literal["sinusoids", "sinusoid-classes", "omniglot", "mnist", "table"]
 _TABLE_FOLDS = 5  # a fifth of a table's tasks is held out
@@ -134,6 +135,25 @@ def meta_eval(
         batch = draw(torch.Generator().manual_seed(seed), tasks, shots, asked)
         found.append(evaluate(learner, theta, batch, together=_CHUNK))
     return job, found[0], found[1]
+
+
+def stream_method(file: Path, name: str, kind: Kind, *, seed: int, support: int, tuning: Tuning) -> Method:
+    """The learner of a stream that begins with a trained θ, for the same features in the same order.
+
+    Raises:
+        ConfigError: the file is of another method or another kind of prediction.
+    """
+    trained = load(file)
+    try:
+        found, problem = trained.about["method"], trained.about["problem"]
+        sizes, found_kind = (int(problem["inputs"]), int(problem["outputs"])), problem["kind"]
+    except (KeyError, TypeError, ValueError) as err:
+        raise SnapshotError(f"{file}: does not tell how it was trained ({err!r}); train it again") from err
+    if (found, found_kind) != (name, kind):
+        wanted = f"{name} for {kind}"
+        raise ConfigError(f"[learner] start_from: {file} has {found} for {found_kind}, wanted {wanted}")
+    theta = sized({n: p.cpu() for n, p in served(trained.state).items()}, *sizes)
+    return in_stream(name, kind, seed=seed, support=support, tuning=tuning, theta=theta)
 
 
 def _save(out: Path, job: Job, family: Family, state: OuterState, curve: Curve) -> Trained:

@@ -152,8 +152,8 @@ def test_a_recorded_stream_becomes_a_table(tmp_path: Path):
 
     rows = read_table(file, "classification")
 
-    assert rows.classes == ("no", "yes")
-    assert rows.y.tolist() == [1, 0, 1]
+    assert rows.classes == ("yes", "no")
+    assert rows.y.tolist() == [0, 1, 0]
     assert rows.task.tolist() == [0, 1, 1]
     assert rows.x[:, 1].tolist() == [1.5, 2.5, 4.5]  # slots go by name within an event: colour=red, price, colour=blue
 
