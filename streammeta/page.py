@@ -9,8 +9,9 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from streammeta.canvas import PALETTE, draw, svg
 from streammeta.errors import TransportError
-from streammeta.picture import PALETTE, PICTURES, draw, svg
+from streammeta.picture import PICTURES
 from streammeta.report import AGES, Figures
 
 __all__ = ["page", "write_page"]

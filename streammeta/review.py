@@ -20,12 +20,13 @@ import narwhals as nw
 import structlog
 from matplotlib.figure import Figure
 
+from streammeta.canvas import draw
 from streammeta.compare import Paired, compare
 from streammeta.config import Settings, load
 from streammeta.contest import STREAMMETA
 from streammeta.errors import ConfigError
 from streammeta.page import page, write_page
-from streammeta.picture import PICTURES, draw, write_png
+from streammeta.picture import PICTURES, write_png
 from streammeta.report import Figures
 from streammeta.study import Plan, Stream, opened, run
 from streammeta.trace import decode_errors
