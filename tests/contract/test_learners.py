@@ -201,7 +201,7 @@ def test_a_stored_state_goes_on_as_if_nothing_had_happened(kind: str, name: str,
 
 
 _UPDATES = {"reptile": 400, "maml": 400, "fomaml": 400, "adml": 400, "maml-ema": 1_000, "lstm": 400, "gru": 700}
-_UPDATES |= {"learned-optimizer": 200, "metaoptnet": 100}
+_UPDATES |= {"learned-optimizer": 400, "metaoptnet": 100}
 _RATES = dict.fromkeys(("maml", "fomaml", "adml", "maml-ema", "reptile"), 0.3) | {"anil": 1.0, "imaml": 0.1}  # classes
 
 
