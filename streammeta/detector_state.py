@@ -1,4 +1,4 @@
-"""What River's detectors remember, as bytes and back, without pickle.
+"""What detectors remember, as bytes and back, without pickle.
 
 Saved are numbers only. Which class they belong to, and which attribute each of them is, says the code below and never
 the data. Every number is checked for its range and against its neighbours, so that damaged data is refused here and
@@ -264,6 +264,39 @@ class _Adwin(DetectorState, frozen=True):
         return b"".join([*parts, _ADWIN_END.pack(*head)])
 
 
+class _Run(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """One hypothesis: the level has been the same for ``n`` values."""
+
+    weight: _Unit
+    n: _Count
+    total: _Positive
+    before: _Unit
+
+
+class _ChangePoint(DetectorState, frozen=True):
+    """The belief about runs, and how much values scatter. Places of runs count: ties and rounding follow them."""
+
+    runs: list[_Run]
+    dispersion: tuple[_Positive, _Positive]
+
+    @classmethod
+    def of(cls, detector: _Detector) -> Self:
+        runs = [_Run(weight, int(n), total, before) for weight, n, total, before in detector._runs.tolist()]
+        return cls(runs, tuple(detector._dispersion.tolist()))
+
+    def into(self, detector: _Detector) -> None:
+        weight = sum(run.weight for run in self.runs)
+        if len(self.runs) != detector.runs or abs(weight - 1) > _SLACK:
+            raise ValueError(f"{len(self.runs)} runs of weight {weight}, wanted {detector.runs} of weight 1")
+        if any(run.total > run.n + _SLACK * (run.n + 1) for run in self.runs):
+            raise ValueError("a run whose sum is above its number of values of at most 1")
+        squares, count = self.dispersion
+        if count < 1 or squares > 100 * count:
+            raise ValueError(f"a dispersion of {squares} / {count} that no values in [0, 1] have")
+        detector._runs[:] = [(run.weight, run.n, run.total, run.before) for run in self.runs]
+        detector._dispersion[:] = self.dispersion
+
+
 def adwin_layout_is_known(detector: _Detector) -> bool:
     """Does the installed River keep ADWIN's state as `_Adwin` believes? Changes the detector given."""
     try:
@@ -277,6 +310,7 @@ def adwin_layout_is_known(detector: _Detector) -> bool:
 
 
 STATES: dict[str, type[DetectorState]] = {
+    "change-point": _ChangePoint,
     "adwin": _Adwin,
     "page-hinkley": _PageHinkley,
     "kswin": _Kswin,

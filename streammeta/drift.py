@@ -56,12 +56,15 @@ from pydantic import BaseModel, Field
 from river import drift
 from river.drift import binary
 
+from streammeta.changepoint import ChangePoint
 from streammeta.detector_state import STATES, DetectorState, adwin_layout_is_known
 from streammeta.errors import ConfigError, SnapshotError
 
 __all__ = ["DetectorName", "Detectors", "DriftSettings", "settings_like"]
 
-DetectorName: TypeAlias = Literal["adwin", "page-hinkley", "kswin", "ddm", "eddm", "hddm-a", "hddm-w", "none"]
+DetectorName: TypeAlias = Literal[
+    "adwin", "change-point", "page-hinkley", "kswin", "ddm", "eddm", "hddm-a", "hddm-w", "none"
+]
 _Detector: TypeAlias = Any  # River has no types: an instance of one of the classes in _KINDS
 
 _OUTSIDE = 1.6449**2  # z² of a target outside the central 90 % of a Gaussian
@@ -71,9 +74,12 @@ _VERSION = 1  # of what `dump` writes
 class DriftSettings(BaseModel, frozen=True, extra="forbid"):
     """How a change of a task's law is noticed, and what is done about it."""
 
-    detector: DetectorName = Field(default="adwin", description="River's detector that watches every task.")
+    detector: DetectorName = Field(
+        default="adwin", description="What watches every task: a detector of River's by name, or change-point."
+    )
     parameters: dict[str, float] = Field(
-        default_factory=dict, description="Settings of that detector by River's names; the others keep our defaults."
+        default_factory=dict,
+        description="Settings of that detector by their names there; the others keep our defaults.",
     )
     response: Literal["mix", "reset"] = Field(
         default="mix", description="On drift: let the mixture decide between old and new (mix), or start anew (reset)."
@@ -93,7 +99,7 @@ class Detectors:
     """The detectors of many tasks, by row; made when a row is first watched.
 
     An event costs about 1 µs (HDDM 3 to 4, KSWIN 70). A task takes 1.4 kB with ADWIN, 3 kB with HDDM-W, 6 kB with
-    KSWIN, and about half a kB with the others.
+    KSWIN, 1 kB with change-point, and about half a kB with the others.
 
     >>> detectors = Detectors(DriftSettings())
     >>> sure, wrong = 0.1, 2.3  # losses: -log of the probability given to the label
@@ -224,7 +230,7 @@ def _kswin_rises(detector: _Detector, value: float) -> bool:
 
 
 class _Range(NamedTuple):
-    """A parameter of River's detector: our default, and the values that it can stand."""
+    """A parameter of a detector: our default, and the values that it can stand."""
 
     default: float
     least: float
@@ -255,6 +261,15 @@ _KINDS: dict[str, _Kind] = {
             "grace_period": _Range(10, 1, 1_000_000, whole=True),
         },
         rises=_adwin_rises,
+    ),
+    "change-point": _Kind(
+        ChangePoint,
+        STATES["change-point"],
+        {
+            "hazard": _Range(0.005, _TINY, 0.5),
+            "threshold": _Range(0.9, _TINY, 1),
+            "runs": _Range(16, 2, 256, whole=True),
+        },
     ),
     "page-hinkley": _Kind(
         drift.PageHinkley,

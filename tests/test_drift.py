@@ -39,6 +39,8 @@ def picture(thing):
         return state  # River's compiled parts
     if isinstance(thing, random.Random):
         return thing.getstate()
+    if isinstance(thing, np.ndarray):
+        return thing.tolist()
     if isinstance(thing, deque):
         return (thing.maxlen, list(thing))
     if hasattr(thing, "__dict__"):
