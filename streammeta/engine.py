@@ -125,7 +125,7 @@ class Engine:
             self._labels,
             self._detectors,
             self._persistence,
-            self.settings.drift.response,
+            self.settings.drift,
             counts,
         )
 
@@ -185,7 +185,7 @@ class Engine:
             signal=Signal.STEADY if known else Signal.NEW_TASK,
             theta_version=shared.version,
             age=int(columns["labelled"][0]),
-            since_drift=int(columns["since"][0]) if columns["drifts"][0] else None,
+            since_drift=int(columns["since"][0] - columns["kept"][0]) if columns["drifts"][0] else None,
         )
 
     def _take(

@@ -40,7 +40,7 @@ __all__ = ["Change", "Handover", "TaskParts"]
 
 _CHUNK = 256  # tasks written, or taken in, at a time
 _WINDOW = ("window_x", "window_y")  # saved in pages, not in the row
-_COUNTERS = ("pushed", "events", "labelled", "since", "drifts")
+_COUNTERS = ("pushed", "events", "labelled", "since", "kept", "drifts")
 _MOST = 2**53
 _T = TypeVar("_T")
 _Sizes: TypeAlias = tuple[int, int, int | None]
@@ -252,8 +252,10 @@ class Handover:
         for name in _COUNTERS:
             if not ((found[name] >= 0) & (found[name] <= _MOST)).all():
                 raise SnapshotError(f"{at}: a row with {name} of {found[name].min()}, wanted a count: it is damaged")
-        if (found["pushed"] > found["labelled"]).any() or (found["since"] > found["labelled"]).any():
+        if (np.maximum(found["pushed"], found["since"]) > found["labelled"]).any():
             raise SnapshotError(f"{at}: a row that remembers more labelled events than it saw: it is damaged")
+        if (found["kept"] > found["since"]).any():
+            raise SnapshotError(f"{at}: a row that kept more events of before a drift than it counts: it is damaged")
 
     def _take_window(self, row: int, tag: str, head: Head, meaning: "_Meaning", pages: "_Pages") -> None:
         columns, window = self._parts.tasks.columns, self._parts.window

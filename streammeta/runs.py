@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from streammeta.buffer import push
-from streammeta.drift import Detectors
+from streammeta.buffer import push, windows
+from streammeta.drift import Detectors, DriftSettings
 from streammeta.event import Event, Label
 from streammeta.features import Filled
 from streammeta.judge import read, score
@@ -60,7 +60,7 @@ class Runs:
 
     Args:
         method: the learner; its φ is columns of ``tasks``.
-        response: what a drift makes a task forget.
+        drift: what a drift makes a task forget.
         counts: kept up to date here.
     """
 
@@ -71,11 +71,12 @@ class Runs:
         labels: LabelSpace,
         detectors: Detectors,
         persistence: Persistence | None,
-        response: Response,
+        drift: DriftSettings,
         counts: Counts,
     ) -> None:
         self._method, self._tasks, self._labels, self._detectors = method, tasks, labels, detectors
-        self._persistence, self._response, self._counts = persistence, response, counts
+        self._persistence, self._counts = persistence, counts
+        self._response, self._keep_events = drift.response, drift.keep_events
         self._phi = tuple(method.phi_layout(1, 1))
 
     def go(self, weights: Any, version: int, items: Sequence[Item], xs: Floats, outcomes: list[Outcome | None]) -> None:  # noqa: ANN401
@@ -146,9 +147,12 @@ class Runs:
             again = np.array([j for j in places if start <= j <= i])
             self._method.run(run.weights, columns, run.rows[again], run.xs[again], run.ys[again], self._labels.outputs)
         self._method.restart(run.weights, columns, run.rows[i : i + 1], response)
-        columns["since"][row] = 0
+        columns["since"][row] = columns["kept"][row] = 0
         if response == "reset":
             columns["pushed"][row] = 0
+        elif self._keep_events:
+            columns["since"][row] = columns["kept"][row] = min(self._keep_events, int(columns["pushed"][row]))
+            self._method.rebuild(run.weights, columns, run.rows[i : i + 1], windows(columns), self._labels.outputs)
         self._detectors.reset(row)
         if later:
             run.saved[row] = (self._state(row), i + 1)
@@ -183,7 +187,7 @@ class Runs:
         elif item.waits is not None and item.waits.mean is not None:
             mean, variance, version = item.waits.mean.tolist(), item.waits.variance, item.waits.theta_version
         age = int(columns["labelled"][row])
-        since = int(columns["since"][row]) if columns["drifts"][row] else None
+        since = int(columns["since"][row] - columns["kept"][row]) if columns["drifts"][row] else None
         signal = Signal.NEW_TASK if item.is_new_task else Signal.STEADY
         prediction, probabilities = read(mean, self._labels)
         spread = None if self._labels.classify else variance

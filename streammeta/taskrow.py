@@ -27,7 +27,8 @@ def task_columns(method: Method, features: int, outputs: int, window: int) -> di
         "rest": Column((), np.int64),  # events until φ may be derived again
         "events": Column((), np.int64),
         "labelled": Column((), np.int64),
-        "since": Column((), np.int64),  # labelled events after the one that told the last drift
+        "since": Column((), np.int64),  # labelled events that are of the law since the last drift, as far as one knows
+        "kept": Column((), np.int64),  # how many of them came before that drift was told
         "error": Column((), np.float64),
         "drifts": Column((), np.int64),
         "drift_at": Column((), np.float64, math.nan),

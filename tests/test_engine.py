@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -392,3 +393,21 @@ def test_inspection_tells_each_tasks_age_error_and_drift(linear_tasks: LinearTas
     assert all(0 <= s.error <= 1 for s in summaries.values())
     assert any(s.drifts and s.last_drift_at is not None and s.last_drift_at >= 300 for s in summaries.values())
     assert max(s.last_seen_at or 0 for s in summaries.values()) == 599.0
+
+
+def test_events_up_to_a_drifts_signal_count_as_of_the_new_law() -> None:
+    """A detector is late: the events that made it signal are the first of the new law, and worth learning from."""
+    random = Random(0)
+    xs = [random.gauss(0, 1) for _ in range(500)]
+    events = [Event({"a": x}, "t", Origin("e", 0, i), y=int((x > 0) == (i < 400))) for i, x in enumerate(xs)]
+    losses = {}
+    for keep in (0, 5):
+        drift = {"detector": "adwin", "keep_events": keep}
+        outcomes = Engine(EngineSettings.model_validate({"drift": drift, "meta": {"mode": "off"}})).step(events)
+        told = next(i for i, one in enumerate(outcomes) if one.signal == "drift" and i >= 400)
+        losses[keep] = sum(one.loss or 0.0 for one in outcomes[told + 1 : told + 31])
+
+        assert told < 420
+        assert [one.since_drift for one in outcomes[told + 1 : told + 4]] == [0, 1, 2]
+
+    assert losses[5] < losses[0]

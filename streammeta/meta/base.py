@@ -62,7 +62,7 @@ class Windows(NamedTuple):
     x: Floats  # [T, W, ≥ D] raw
     y: Floats  # [T, W] class index, or raw target
     pushed: Ints  # [T] how many there have been
-    since: Ints  # [T] how many of them came after the task's last drift
+    since: Ints  # [T] how many of them are of the law since the task's last drift
 
 
 class Predictions(NamedTuple):
