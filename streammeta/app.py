@@ -23,6 +23,7 @@ from streammeta.errors import ConfigError, EventError, SnapshotError, TransportE
 from streammeta.event import Decoder, Event, LabelValue, Origin, Record
 from streammeta.exactly_once import ExactlyOnce
 from streammeta.http import Health, HttpServer
+from streammeta.meta import ExpertSettings
 from streammeta.meta.catalogue import Tuning
 from streammeta.metrics import Metrics
 from streammeta.offline.job import stream_method
@@ -90,7 +91,7 @@ def serve(settings: Settings, stop: threading.Event) -> Summary:
         SnapshotError: the saved state cannot be read.
     """
     settings = _in_background(settings)
-    warm_up(settings.app.kind)
+    warm_up(settings.app.kind, settings.learner.experts)
     gc.collect()
     gc.freeze()  # a third of a million objects of the libraries, which each full collection would look at
     metrics, health = Metrics(CollectorRegistry()), Health(time.monotonic)
@@ -194,14 +195,15 @@ def new_engine(settings: Settings) -> Engine:
     return Engine(chosen, method)
 
 
-def warm_up(kind: Kind) -> None:
+def warm_up(kind: Kind, experts: Sequence[str | ExpertSettings] = ()) -> None:
     """Have the compiled parts ready: a moment where they are cached, up to a minute the first time on a machine.
 
     Compiling holds the interpreter, so it must be over before a service joins its group and has to answer.
     """
     begun = time.monotonic()
     tiny = {"mode": "sync", "every_events": 4, "tasks": 3, "length": 4, "shortest": 2}
-    settings = EngineSettings.model_validate({"kind": kind, "meta": tiny, "learner": {"device": "cpu"}})
+    learner = {"device": "cpu", "experts": experts}
+    settings = EngineSettings.model_validate({"kind": kind, "meta": tiny, "learner": learner})
     with closing(Engine(settings)) as engine:
         engine.step([Event({"x": float(i)}, "", Origin("warm-up", 0, i), y=i % 2) for i in range(40)])
     _log.info("compiled parts ready", seconds=round(time.monotonic() - begun, 1))
@@ -243,9 +245,13 @@ def replay(
         )
         summary = service.run(source, stop or threading.Event())
         cost = facts(running.stats(), seconds=summary.seconds, events=tally.events)
+        unsaved = ", ".join(running.unsaved_experts) or None
+    chosen = settings.learner.experts
     return {
         **tally.figures(),
         **cost,
+        "experts": ", ".join(one if isinstance(one, str) else one.name for one in chosen) or None,
+        "experts_that_begin_anew_after_a_restore": unsaved,
         "seed": settings.app.seed,
         "settings": settings.engine().model_dump(mode="json"),
     }
@@ -396,6 +402,8 @@ def _settings_of(snapshot: Snapshot) -> EngineSettings:
             tree["kind"] = value
         elif name == "learner.memories":  # saved is how many
             tree.setdefault(section, {})[key] = (1.0,) * value
+        elif name == "learner.experts":  # saved are their names
+            tree.setdefault(section, {})[key] = tuple(filter(None, value.split(", ")))
         else:
             tree.setdefault(section, {})[key] = value
     try:

@@ -18,6 +18,7 @@ from streammeta.checkpoint import check_fingerprint, random_from, random_state
 from streammeta.drift import Detectors, DriftSettings
 from streammeta.errors import EventError, SnapshotError
 from streammeta.event import Event, Label
+from streammeta.experts import Case, Mixture, choose
 from streammeta.features import FeatureSpace
 from streammeta.handover import Handover, TaskParts
 from streammeta.judge import read
@@ -26,7 +27,6 @@ from streammeta.meta import LearnerSettings, Method, exact_heads, in_stream, out
 from streammeta.meta.base import Floats, Kind
 from streammeta.meta.catalogue import Tuning
 from streammeta.outcome import EngineStats, MetaResult, Outcome, Signal, TaskSummary
-from streammeta.persistence import PERSISTENCE_COLUMNS, Persistence
 from streammeta.rhythm import Rhythm
 from streammeta.runs import Counts, Item, Runs
 from streammeta.shared import Shared, device
@@ -100,8 +100,7 @@ class Engine:
         self._features = FeatureSpace(memory.max_features)
         self._labels = LabelSpace(settings.kind, memory.max_classes)
         self._waiting = WaitingRoom(memory.max_waiting)
-        persists = settings.learner.persistence and settings.kind == "classification"
-        self._persistence = Persistence() if persists else None
+        self._mixture = self._make_mixture()
         self._detectors = Detectors(settings.drift)
         self._recent = RecentRows(settings.meta.recent_events)
         self._tasks = TaskTable(
@@ -117,6 +116,12 @@ class Engine:
         self._rhythm = Rhythm(settings.meta.every_events, settings.meta.stretch)
         self._begin(Counts(next_look=self._look_every))
 
+    def _make_mixture(self) -> Mixture | None:
+        settings = self.settings
+        chosen = settings.learner.experts
+        experts = choose(chosen, settings.kind, settings.seed, self._features, lambda: self._shared.scaling)
+        return Mixture(experts, settings.kind) if experts else None
+
     def _begin(self, counts: Counts) -> None:
         self._counts = counts
         self._runs = Runs(
@@ -124,7 +129,7 @@ class Engine:
             self._tasks,
             self._labels,
             self._detectors,
-            self._persistence,
+            self._mixture,
             self.settings.drift,
             counts,
         )
@@ -159,12 +164,12 @@ class Engine:
             except EventError as err:
                 outcomes.append(Outcome(event, rejected=str(err)))
                 continue
-            outcomes.append(self._foresee(event, features.fan_in, features.table([filled])))
+            outcomes.append(self._foresee(event, features, features.table([filled])))
         return outcomes
 
-    def _foresee(self, event: Event, fan_in: Sequence[int], xs: Floats) -> Outcome:
+    def _foresee(self, event: Event, features: FeatureSpace, xs: Floats) -> Outcome:
         """The outcome of one event, from a copy of its task's row."""
-        outputs, shared, row = self._labels.outputs, self._shared, np.zeros(1, np.int64)
+        outputs, shared, row, fan_in = self._labels.outputs, self._shared, np.zeros(1, np.int64), features.fan_in
         weights = shared.weights_for(fan_in, outputs)
         wider = None if weights is shared.weights else self._columns(len(fan_in))
         columns, (known,) = self._tasks.copy([(event.origin.partition, event.task)], wider)
@@ -174,8 +179,9 @@ class Engine:
         mean, variance = found.mean[0].tolist(), float(found.variance[0])
         if not np.isfinite([*mean, variance]).all():
             return Outcome(event, rejected=f"{event.origin}: the prediction is not a finite number")
-        if self._persistence:
-            mean, _ = self._persistence.blend(columns, 0, mean)
+        if self._mixture:
+            case = Case(0, event.task, xs[0], features.slots)
+            mean, variance, _ = self._mixture.blend(columns, case, mean, variance)
         prediction, probabilities = read(mean, self._labels)
         return Outcome(
             event,
@@ -254,7 +260,7 @@ class Engine:
         if isinstance(event, Label):
             waits = self._waiting.leave(event)
             row, _ = self._tasks.touch(waits.key)
-            return Item(at, event, row, waits.filled, waits, is_new_task=False)
+            return Item(at, event, row, waits.key[1], waits.filled, waits, is_new_task=False)
         filled = self._features.read(event.x, event.origin)
         key: TaskKey = (event.origin.partition, event.task)
         row, is_new = self._tasks.touch(key)
@@ -263,7 +269,7 @@ class Engine:
         if event.y is None and event.id is not None:
             waiting = Waiting(key, filled.slots, np.array(filled.values, np.float32))
             self._waiting.enter(event.id, waiting)
-        return Item(at, event, row, filled, waiting, is_new)
+        return Item(at, event, row, event.task, filled, waiting, is_new)
 
     def _observe(self, items: Sequence[Item], xs: Floats) -> None:
         """Feed what tasks share with a part's events, in the order of arrival."""
@@ -296,7 +302,7 @@ class Engine:
     def _columns(self, features: int) -> dict[str, Column]:
         memory = self.settings.memory
         kept = task_columns(self._method, features, self._labels.outputs, memory.window)
-        return kept | PERSISTENCE_COLUMNS if self._persistence else kept
+        return kept | self._mixture.columns if self._mixture else kept
 
     def _is_stale(self, row: int) -> bool:
         """Count an event of this row; is it time to derive φ again, because θ has changed?"""
@@ -315,8 +321,8 @@ class Engine:
         counts = self._counts
         if counts.seen < min(self._shared.next_scaling, counts.next_look):
             return
-        if self._persistence:
-            self._persistence.settle()
+        if self._mixture:
+            self._mixture.settle()
         self._shared.rescale(counts.seen, self._features.categories)
         if counts.seen < counts.next_look:
             return
@@ -398,6 +404,12 @@ class Engine:
         """What the learner tells of itself, over the tasks that learned a label lately: for reports, by name."""
         rows = np.array(self._recent.rows()[-_LOOK_TASKS:], np.int64)
         return self._method.describe(self._shared.weights, self._tasks.columns, rows)
+
+    @property
+    def unsaved_experts(self) -> tuple[str, ...]:
+        """The experts that no snapshot holds: they begin anew after a restore."""
+        experts = self._mixture.experts if self._mixture else ()
+        return tuple(expert.name for expert in experts if not expert.is_saved)
 
     def tasks(self) -> list[TaskSummary]:
         """Every task, those in the spill included."""
@@ -522,12 +534,12 @@ class Engine:
 
     def _common(self) -> dict[str, npt.NDArray[Any]]:
         """What tasks share beside θ and the normalization."""
-        return self._rhythm.dump() | (self._persistence.dump() if self._persistence else {})
+        return self._rhythm.dump() | (self._mixture.dump() if self._mixture else {})
 
     def _load_common(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
         self._rhythm.load(arrays)
-        if self._persistence:
-            self._persistence.load(arrays)
+        if self._mixture:
+            self._mixture.load(arrays)
 
     def _load_detector(self, row: int, state: bytes) -> None:
         if state:
@@ -555,7 +567,7 @@ def _fingerprint(settings: EngineSettings) -> dict[str, Any]:
         "app.kind": settings.kind,
         "learner.method": settings.learner.method,
         "learner.support": settings.learner.support,
-        "learner.persistence": settings.learner.persistence,
+        "learner.experts": ", ".join(one if isinstance(one, str) else one.name for one in settings.learner.experts),
         "learner.members": settings.learner.members,
         "learner.hidden": settings.learner.hidden,
         "learner.encoded": settings.learner.encoded,

@@ -288,6 +288,9 @@ class ExactlyOnce:
         self._source.resume(arrived)
         numbers = sorted(number for _, number in arrived)
         _log.info("partitions restored", partitions=numbers, tasks=tasks, seconds=round(seconds, 2), leads=self._leads)
+        unsaved = self._turn.engine.unsaved_experts
+        if tasks and unsaved:
+            _log.warning("models of River are in no changelog: these experts begin anew", experts=", ".join(unsaved))
 
     def _let_go(self, partition: Partition) -> None:
         self._positions.pop(partition, None)

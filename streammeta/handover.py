@@ -302,8 +302,19 @@ class Handover:
                 event.variance,
                 event.theta_version,
                 key.number,
+                self._said(event, meaning, at),
             )
             self._parts.waiting.place(event.id, waiting)
+
+    def _said(self, event: Wait, meaning: "_Meaning", at: str) -> npt.NDArray[np.float64] | None:
+        """What experts said of an event that waits; None where classes have other numbers: they are asked again."""
+        evidence = self._parts.tasks.columns.get("experts.evidence")
+        if event.parts is None or evidence is None or not meaning.same:
+            return None
+        row = 8 * evidence.shape[1]
+        if not event.parts or len(event.parts) % row or len(event.parts) > row * max(len(meaning.classes), 2):
+            raise SnapshotError(f"{at}: {len(event.parts)} bytes of what experts said, wanted a multiple of {row}")
+        return np.frombuffer(event.parts, np.float64).reshape(evidence.shape[1], -1).copy()
 
 
 @dataclass(frozen=True, slots=True)
@@ -366,7 +377,8 @@ def _meaning(meanings: Mapping[bytes, _Meaning], id_: bytes, at: str) -> _Meanin
 
 def _wait(id_: str, w: Waiting) -> Wait:
     mean = None if w.mean is None else w.mean.tobytes()
-    return Wait(id_, list(w.slots), w.values.tobytes(), mean, float(w.variance), int(w.theta_version))
+    parts = None if w.parts is None else w.parts.tobytes()
+    return Wait(id_, list(w.slots), w.values.tobytes(), mean, float(w.variance), int(w.theta_version), parts)
 
 
 def _chunks(items: Sequence[_T]) -> Iterator[Sequence[_T]]:

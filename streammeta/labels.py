@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from streammeta.errors import EventError
 from streammeta.event import Label, LabelValue, Origin
@@ -95,6 +96,7 @@ class Waiting:
     variance: float = 0.0
     theta_version: int = 0
     page: int = -1  # with which others of its task it is saved; the room says
+    parts: npt.NDArray[np.float64] | None = None  # what was mixed into ``mean``; None: the learner alone
 
     @property
     def filled(self) -> Filled:
@@ -164,7 +166,10 @@ class WaitingRoom:
     def dump(self) -> dict[str, Any]:
         """Plain values from which ``load`` makes the same room."""
         events = [
-            [id_, *w.key, w.slots, w.values.tobytes(), _bytes(w.mean), w.variance, w.theta_version, w.page]
+            [
+                *(id_, *w.key, w.slots, w.values.tobytes(), _bytes(w.mean), w.variance, w.theta_version, w.page),
+                None if w.parts is None else (len(w.parts), w.parts.tobytes()),
+            ]
             for (_, id_), w in self._events.items()
         ]
         return {"events": events, "expired": self.expired}
@@ -172,10 +177,11 @@ class WaitingRoom:
     def load(self, state: Mapping[str, Any]) -> None:
         """Become the room that ``dump`` described."""
         self._events.clear()
-        for id_, partition, tag, slots, values, mean, variance, version, page in state["events"]:
+        for id_, partition, tag, slots, values, mean, variance, version, page, parts in state["events"]:
             filled = tuple(slots), np.frombuffer(values, np.float32)
             predicted = None if mean is None else np.frombuffer(mean, np.float32)
-            self._keep(id_, Waiting((partition, tag), *filled, predicted, variance, version, page))
+            mixed = None if parts is None else np.frombuffer(parts[1], np.float64).reshape(parts[0], -1).copy()
+            self._keep(id_, Waiting((partition, tag), *filled, predicted, variance, version, page, mixed))
         self.expired = state["expired"]
 
     def _keep(self, id_: str, waiting: Waiting) -> None:

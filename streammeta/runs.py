@@ -16,12 +16,12 @@ import numpy.typing as npt
 from streammeta.buffer import push, windows
 from streammeta.drift import Detectors, DriftSettings
 from streammeta.event import Event, Label
+from streammeta.experts import Blend, Case, Mixture
 from streammeta.features import Filled
 from streammeta.judge import read, score
 from streammeta.labels import LabelSpace, Waiting
 from streammeta.meta.base import Floats, Ints, Method, Response
 from streammeta.outcome import Outcome, Signal
-from streammeta.persistence import Persistence
 from streammeta.tasks import TaskTable
 
 __all__ = ["Counts", "Item", "Runs"]
@@ -36,6 +36,7 @@ class Item:
     at: int  # its place in the batch
     source: Event | Label
     row: int
+    task: str
     filled: Filled
     waits: Waiting | None  # the event whose label this is, or this event while it has none
     is_new_task: bool
@@ -61,6 +62,7 @@ class Runs:
     Args:
         method: the learner; its φ is columns of ``tasks``.
         drift: what a drift makes a task forget.
+        mixture: blends the learner's predictions with those of experts; None: there are none.
         counts: kept up to date here.
     """
 
@@ -70,12 +72,12 @@ class Runs:
         tasks: TaskTable,
         labels: LabelSpace,
         detectors: Detectors,
-        persistence: Persistence | None,
+        mixture: Mixture | None,
         drift: DriftSettings,
         counts: Counts,
     ) -> None:
         self._method, self._tasks, self._labels, self._detectors = method, tasks, labels, detectors
-        self._persistence, self._counts = persistence, counts
+        self._mixture, self._counts = mixture, counts
         self._response, self._keep_events = drift.response, drift.keep_events
         self._phi = tuple(method.phi_layout(1, 1))
 
@@ -95,15 +97,16 @@ class Runs:
                 run.ys[i] = math.nan
                 self._begin_again(run, i, "reset")
                 continue
-            mean, parts = run.means[i], None
-            if self._persistence:
-                mean, parts = self._persistence.blend(self._tasks.columns, item.row, mean)
-            outcome = outcomes[item.at] = self._judge(item, mean, run.variances[i], version)
+            mean, variance = run.means[i], run.variances[i]
+            if self._mixture:
+                blend = run.blends[i] = self._blend(self._mixture, run, i)
+                mean, variance = blend.mean, blend.variance
+            outcome = outcomes[item.at] = self._judge(item, mean, variance, version)
             if math.isnan(run.ys[i]):
                 continue
             run.unkept.append(i)
-            if self._persistence and parts is not None:
-                self._persistence.learn(self._tasks.columns, item.row, parts, int(run.ys[i]))
+            if self._mixture:
+                self._tell(self._mixture, run, i)
             if outcome.signal is Signal.DRIFT:
                 self._begin_again(run, i, self._response)
         self._remember(run)
@@ -113,10 +116,25 @@ class Runs:
         run = _Run(weights, [item], xs, self._numbers([item]))
         self._predict(run, np.arange(1))
         run.unkept.append(0)
-        if self._persistence:
-            parts = self._persistence.blend(self._tasks.columns, item.row, run.means[0])[1]
-            self._persistence.learn(self._tasks.columns, item.row, parts, int(run.ys[0]))
+        if self._mixture:
+            run.blends[0] = self._blend(self._mixture, run, 0)
+            self._tell(self._mixture, run, 0)
         self._remember(run)
+
+    def _blend(self, mixture: Mixture, run: "_Run", i: int) -> Blend:
+        """The learner's prediction of event i with those of the experts; of a late label what was predicted before."""
+        waits = run.items[i].waits
+        if waits is not None and waits.mean is not None and waits.parts is not None:
+            return Blend(waits.mean.tolist(), waits.variance, waits.parts)
+        blend = mixture.blend(self._tasks.columns, run.case(i), run.means[i], run.variances[i])
+        if waits is not None:
+            waits.parts = blend.parts
+        return blend
+
+    def _tell(self, mixture: Mixture, run: "_Run", i: int) -> None:
+        """Let the experts learn event i, which is in its task's window by then."""
+        self._remember(run)
+        mixture.learn(self._tasks.columns, run.case(i), run.blends[i].parts, float(run.ys[i]))
 
     def _numbers(self, items: Sequence[Item]) -> Floats:
         """Labels [N] as the learner wants them; NaN where there is none yet, or none that it knows."""
@@ -220,3 +238,9 @@ class _Run:
         self.variances: list[float] = [0.0] * size
         self.finite: list[bool] = [True] * size
         self.unkept: list[int] = []  # learned, but not yet in their task's window
+        self.blends: dict[int, Blend] = {}  # where there are experts
+
+    def case(self, i: int) -> Case:
+        """Event i as experts see it."""
+        item = self.items[i]
+        return Case(item.row, item.task, self.xs[i])

@@ -68,6 +68,9 @@ def restore(settings: EngineSettings, snapshot: Path | None) -> tuple[Engine, Po
     saved, positions = found
     engine = Engine.restore(settings, saved)
     _log.info("state restored", snapshot=str(snapshot), tasks=engine.stats().tasks, partitions=len(positions))
+    if engine.unsaved_experts:
+        names = ", ".join(engine.unsaved_experts)
+        _log.warning("models of River are in no snapshot: these experts begin anew", experts=names)
     return engine, positions
 
 

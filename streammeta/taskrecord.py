@@ -97,6 +97,7 @@ class Wait(_Record, frozen=True):
     mean: bytes | None  # float32; what was predicted
     variance: float
     theta_version: _Count
+    parts: bytes | None = None  # float64; what experts said, when there are any
 
 
 class WaitPage(_Record, frozen=True):

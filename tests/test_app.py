@@ -2,12 +2,14 @@ import json
 import os
 import signal
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry
 
-from streammeta.app import ORDERS, choose_kind, inspect, snapshot_path, stop_on_signals
+from streammeta.app import ORDERS, choose_kind, inspect, replay, snapshot_path, stop_on_signals
+from streammeta.config import Settings
 from streammeta.drift import DriftSettings
 from streammeta.engine import Engine, EngineSettings, MetaSettings
 from streammeta.errors import ConfigError, SnapshotError
@@ -15,8 +17,10 @@ from streammeta.event import Decoder, LabelValue, Origin, Record
 from streammeta.http import Health
 from streammeta.meta import LearnerSettings
 from streammeta.metrics import Metrics
+from streammeta.report import Tally
 from streammeta.service import Options, Service
 from streammeta.tasks import MemorySettings
+from streammeta.transport.file import FileSource
 from streammeta.transport.memory import MemorySource
 
 AT = Origin("file.csv", 0, 0)
@@ -118,3 +122,18 @@ def test_inspect_refuses_what_is_no_snapshot(tmp_path: Path) -> None:
     snapshot_path(tmp_path).write_bytes(b"something else")
     with pytest.raises(SnapshotError, match="not a readable snapshot"):
         inspect(tmp_path)
+
+
+def test_a_report_names_the_experts_and_those_that_a_restore_forgets(tmp_path: Path) -> None:
+    """A figure made with help must say whose; and an operator reads here what a restart will cost."""
+    file = tmp_path / "stream.jsonl"
+    file.write_text("".join(f'{{"x": {{"a": {i % 2}}}, "y": {i % 2}, "task": "t"}}\n' for i in range(30)))
+    names = ["neighbours", "river:naive_bayes.GaussianNB"]
+    settings = Settings(learner=LearnerSettings(experts=tuple(names)))
+
+    with closing(FileSource(file)) as source:
+        figures = replay(settings, source, None, Tally("classification"))
+
+    assert figures["experts"] == "neighbours, river:naive_bayes.GaussianNB"
+    assert figures["experts_that_begin_anew_after_a_restore"] == "river:naive_bayes.GaussianNB"
+    assert figures["settings"]["learner"]["experts"] == names

@@ -15,6 +15,7 @@ from streammeta.snapshot import Snapshot, read_snapshot, write_snapshot
 
 LinearTasks = Callable[..., list[Event]]
 SMALL = {"hidden": 12, "encoded": 8}
+FOREST = {"name": "river:forest.ARFClassifier", "parameters": {"n_models": 2}}
 
 
 def settings(**changes: object) -> EngineSettings:
@@ -47,14 +48,14 @@ def eventful(linear_tasks: LinearTasks, n: int = 400) -> list[Event | Label]:
 
 
 @pytest.mark.parametrize("mode", ["sync", "off"])
-@pytest.mark.parametrize("persistence", [False, True])
-def test_predictions_do_not_depend_on_poll_size(linear_tasks: LinearTasks, mode: str, persistence: bool) -> None:
+@pytest.mark.parametrize("experts", [[], ["persistence", "neighbours"], [FOREST]], ids=["none", "native", "forest"])
+def test_predictions_do_not_depend_on_poll_size(linear_tasks: LinearTasks, mode: str, experts: list[object]) -> None:
     """Without it a replay, a slow consumer and a fast one would be three different models. To the bit."""
     events = eventful(linear_tasks)
     chosen = settings(
         meta={"mode": mode, "every_events": 10, "tasks": 2, "length": 16},
         memory={"max_tasks": 3},
-        learner=SMALL | {"persistence": persistence},
+        learner=SMALL | {"experts": experts},
     )
 
     one_by_one = run(Engine(chosen), events, 1)
@@ -125,7 +126,7 @@ def test_restore_goes_on_as_if_nothing_had_happened(
         drift={"detector": detector},
         memory={"max_tasks": 3},
         meta={"mode": mode, "every_events": 10, "tasks": 2},
-        learner=SMALL | {"persistence": detector == "adwin"},
+        learner=SMALL | {"experts": ["persistence", "neighbours"] if detector == "adwin" else []},
     )
     undisturbed = run(Engine(chosen), events, 10)
 

@@ -13,7 +13,9 @@ from streammeta.event import Event, Origin
 _SETTINGS: dict[str, dict[str, Any]] = {
     "classes": {},
     "targets": {"kind": "regression"},
-    "classes that persist": {"learner": {"persistence": True}},
+    "classes with experts": {"learner": {"experts": ["persistence", "neighbours"]}},
+    "targets with neighbours": {"kind": "regression", "learner": {"experts": ["neighbours"]}},
+    "a model of River": {"learner": {"experts": ["river:naive_bayes.GaussianNB"]}},
     "tasks in the spill": {"memory": {"max_tasks": 2}},
     "another method": {"learner": {"method": "r2d2", "support": 8}, "meta": {"every_events": 40}},
     "another method for targets": {

@@ -44,10 +44,10 @@ CATALOGUE: Mapping[str, Entry] = {
     "streammeta": Entry("streammeta", "defaults", _BOTH, ("native",)),
     "streammeta+last": Entry(
         "streammeta",
-        "defaults and learner.persistence = true",
+        'defaults and learner.experts = ["persistence"]',
         _CLASSES,
         ("native",),
-        {"learner": {"persistence": True}},
+        {"learner": {"experts": ["persistence"]}},
     ),
     "last label": _river("the label that came last (per-task: in the same task)", _BOTH, _APART),
     "River logistic regression": _river(f"one-vs-rest where classes are many, SGD 0.01, {_SCALED}", _CLASSES),

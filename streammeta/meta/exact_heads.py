@@ -53,9 +53,16 @@ from streammeta.meta.exact_loss import LONGEST_MEMORY, MOST_LOG_PRECISION, SHORT
 from streammeta.meta.lanes_kernel import LANES
 from streammeta.meta.outer import by_autograd
 
-__all__ = ["LearnerSettings", "exact_heads"]
+__all__ = ["ExpertSettings", "LearnerSettings", "exact_heads"]
 
 _SEED_STRIDE = 7919  # between the seeds of members
+
+
+class ExpertSettings(BaseModel, frozen=True, extra="forbid"):
+    """An expert with parameters of its own."""
+
+    name: str
+    parameters: dict[str, bool | int | float | str] = Field(default_factory=dict)  # plain values, never evaluated
 
 
 class LearnerSettings(BaseModel, frozen=True, extra="forbid"):
@@ -78,8 +85,12 @@ class LearnerSettings(BaseModel, frozen=True, extra="forbid"):
         description="Events each head remembers at the start (1 / (1 − γ)); meta-learned from there.",
     )
     chunk: int = Field(4, ge=1, le=64, description="Events predicted from one state inside a meta-update.")
-    persistence: bool = Field(
-        False, description="Mix in an expert that says: the same class as last time. For classes that come in runs."
+    experts: tuple[str | ExpertSettings, ...] = Field(
+        (),
+        max_length=16,
+        description='Mixed in by recent evidence: "neighbours" (nearest events of the task), "persistence" (the same '
+        'class as last time), "river:MODULE.CLASS", or {name = "river:MODULE.CLASS", parameters = {...}}. Models of '
+        "River cannot be saved: after a restore they begin anew.",
     )
     device: str = Field("auto", description='Where meta-updates run: "auto" (a GPU when there is one), "cpu", "cuda".')
 

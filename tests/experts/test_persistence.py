@@ -4,7 +4,8 @@ import numpy as np
 
 from streammeta.engine import Engine, EngineSettings, Outcome
 from streammeta.event import Event, Origin
-from streammeta.persistence import PERSISTENCE_COLUMNS, Persistence
+from streammeta.experts import Case
+from streammeta.experts.persistence import Persistence
 
 
 def runs(n: int, length: int, seed: int) -> list[Event]:
@@ -23,14 +24,16 @@ def errors(outcomes: list[Outcome]) -> float:
     return sum(outcome.error or 0.0 for outcome in outcomes) / len(outcomes)
 
 
+def with_and_without(events: list[Event]) -> list[float]:
+    return [
+        errors(Engine(EngineSettings.model_validate({"learner": {"experts": experts}})).step(events)[500:])
+        for experts in (["persistence"], [])
+    ]
+
+
 def test_it_helps_where_labels_come_in_runs_and_knows_how_long_they_last() -> None:
     """Runs of ten: the expert alone is wrong at every tenth label, the features often, both together seldom."""
-    events = runs(1500, 10, seed=1)
-
-    with_it, without = (
-        errors(Engine(EngineSettings.model_validate({"learner": {"persistence": on}})).step(events)[500:])
-        for on in (True, False)
-    )
+    with_it, without = with_and_without(runs(1500, 10, seed=1))
 
     assert with_it < 0.08
     assert with_it < 0.5 * without
@@ -38,31 +41,24 @@ def test_it_helps_where_labels_come_in_runs_and_knows_how_long_they_last() -> No
 
 def test_it_does_little_harm_where_labels_are_random() -> None:
     """An option that someone left on must not ruin a stream it is not meant for."""
-    events = runs(1500, 1, seed=2)
-
-    with_it, without = (
-        errors(Engine(EngineSettings.model_validate({"learner": {"persistence": on}})).step(events)[500:])
-        for on in (True, False)
-    )
+    with_it, without = with_and_without(runs(1500, 1, seed=2))
 
     assert with_it < without + 0.05
 
 
 def test_what_it_expects_follows_the_counts() -> None:
     """By hand: after runs of two that always end, staying is unlikely at run 2 and certain at run 1."""
-    expert, columns = (
-        Persistence(),
-        {name: np.full((1, *c.shape), c.blank, c.dtype) for name, c in PERSISTENCE_COLUMNS.items()},
-    )
-    flat = [1 / 3] * 3
+    expert = Persistence()
+    columns = {name: np.full((1, *c.shape), c.blank, c.dtype) for name, c in expert.columns.items()}
+    case = Case(0, "t", np.zeros(0, np.float32))
     for t in range(200):
-        parts = expert.blend(columns, 0, flat)[1]
-        expert.learn(columns, 0, parts, t // 2 % 3)
+        expert.learn(columns, case, t // 2 % 3)
         expert.settle()
 
-    said = expert.blend(columns, 0, flat)[1]
+    said = expert.predict(columns, case, outputs=3)
 
+    assert said is not None
     assert columns["last.run"][0] == 2
-    assert said[1, columns["last.label"][0]] < 0.1
-    assert said[1, (columns["last.label"][0] + 1) % 3] > 0.8
-    np.testing.assert_allclose(said.sum(1), 1.0, atol=1e-6)
+    assert said[columns["last.label"][0]] < 0.1
+    assert said[(columns["last.label"][0] + 1) % 3] > 0.8
+    np.testing.assert_allclose(said.sum(), 1.0, atol=1e-6)
