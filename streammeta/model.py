@@ -112,14 +112,19 @@ def conv4(
         return weights if outputs is None else weights | _uniform("layer", (features, outputs), features, generator)
 
     def apply(weights: Weights, x: torch.Tensor) -> torch.Tensor:
+        tasks, n = x.shape[:2]
+        own = weights["conv0.weight"].dim() == 5  # a network a task: its channels go side by side, [N, T·C, H, W]
+        h = x.transpose(0, 1).flatten(1, 2) if own else x.flatten(0, 1)
         for i in range(blocks):
-            x = _convolved(x, weights[f"conv{i}.weight"], weights[f"conv{i}.bias"])
+            weight, bias = weights[f"conv{i}.weight"], weights[f"conv{i}.bias"]
+            weight = weight.flatten(0, 1) if own else weight
+            h = functional.conv2d(h, weight, bias.flatten(), padding=1, groups=tasks if own else 1)
             if norm != "none":
-                normalized = _by_layer if norm == "layer" else _by_batch
-                x = normalized(x, weights[f"norm{i}.gain"], weights[f"norm{i}.shift"])
-            x = torch.relu(_pooled(x))
-        h = x.flatten(2)
-        return h if outputs is None else _linear(h, weights["layer.weight"], weights["layer.bias"])
+                gain, shift = weights[f"norm{i}.gain"].flatten(), weights[f"norm{i}.shift"].flatten()
+                h = _by_image(h, gain, shift, tasks if own else 1) if norm == "layer" else _by_task(h, gain, shift, n)
+            h = torch.relu(functional.max_pool2d(h, 2))
+        z = h.reshape(n, tasks, features).transpose(0, 1) if own else h.view(tasks, n, features)
+        return z if outputs is None else _linear(z, weights["layer.weight"], weights["layer.bias"])
 
     return Model(init, apply, features if outputs is None else outputs, ("layer.weight", "layer.bias"))
 
@@ -144,36 +149,18 @@ def _linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.
     return torch.baddbmm(bias.unsqueeze(-2), x, weight)
 
 
-def _convolved(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
-    """A 3x3 convolution of x [T, N, C, H, W] by weight [O, C, 3, 3], or by [T, O, C, 3, 3], a group a task."""
-    tasks, n, _, height, width = x.shape
-    if weight.dim() == 4:
-        out = functional.conv2d(x.flatten(0, 1), weight, bias, padding=1)
-        return out.view(tasks, n, -1, height, width)
-    planes = x.transpose(0, 1).flatten(1, 2)  # [N, T·C, H, W]
-    out = functional.conv2d(planes, weight.flatten(0, 1), bias.flatten(), padding=1, groups=tasks)
-    return out.view(n, tasks, -1, height, width).transpose(0, 1)
+def _by_image(h: torch.Tensor, gain: torch.Tensor, shift: torch.Tensor, tasks: int) -> torch.Tensor:
+    """Each image by its own mean and spread; where ``tasks`` networks lie side by side in the channels, in each."""
+    return functional.group_norm(h, tasks, gain, shift, _EPSILON)
 
 
-def _pooled(x: torch.Tensor) -> torch.Tensor:
-    """The maximum of each 2x2 square of x [T, N, C, H, W]."""
-    tasks, n, planes, height, width = x.shape
-    return functional.max_pool2d(x.flatten(0, 1), 2).view(tasks, n, planes, height // 2, width // 2)
-
-
-def _by_layer(x: torch.Tensor, gain: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
-    """Each image of x [T, N, C, H, W] by its own mean and spread; then gain and shift, [C] or [T, C]."""
-    images = x.flatten(0, 1)
-    if gain.dim() == 1:
-        return functional.group_norm(images, 1, gain, shift, _EPSILON).view(x.shape)
-    plain = functional.group_norm(images, 1, eps=_EPSILON).view(x.shape)
-    return plain * gain[:, None, :, None, None] + shift[:, None, :, None, None]
-
-
-def _by_batch(x: torch.Tensor, gain: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
-    """Each channel of x [T, N, C, H, W] by its mean and spread over a task's images: a channel a task and channel."""
-    tasks, n, planes, height, width = x.shape
-    side_by_side = x.transpose(0, 1).flatten(1, 2)  # [N, T·C, H, W]
-    gain, shift = (p.expand(tasks, planes).flatten() for p in (gain, shift))
-    out = functional.batch_norm(side_by_side, None, None, gain, shift, training=True, eps=_EPSILON)
-    return out.view(n, tasks, planes, height, width).transpose(0, 1)
+def _by_task(h: torch.Tensor, gain: torch.Tensor, shift: torch.Tensor, n: int) -> torch.Tensor:
+    """Each channel by its mean and spread over a task's n images: h is [N, T·C, H, W], or [T·N, C, H, W]."""
+    if h.shape[0] == n:
+        return functional.batch_norm(h, None, None, gain, shift, training=True, eps=_EPSILON)
+    tasks, (planes, height, width) = h.shape[0] // n, h.shape[1:]
+    beside = h.view(tasks, n, planes, height, width).transpose(0, 1).reshape(n, tasks * planes, height, width)
+    out = functional.batch_norm(
+        beside, None, None, gain.repeat(tasks), shift.repeat(tasks), training=True, eps=_EPSILON
+    )
+    return out.view(n, tasks, planes, height, width).transpose(0, 1).reshape(h.shape)

@@ -4,6 +4,9 @@ import pytest
 import torch
 
 from streammeta.errors import ConfigError
+from streammeta.meta.learner import TaskBatch, cross_entropy, examples
+from streammeta.meta.methods import maml
+from streammeta.meta.optimizer import sgd
 from streammeta.model import Model, conv4, mlp
 
 MODELS = {
@@ -58,3 +61,24 @@ def test_sizes_that_cannot_be_are_refused():
         conv4(3, side=8)
     with pytest.raises(ConfigError, match="at least 1"):
         mlp(0, (5,), 1)
+
+
+@pytest.mark.parametrize("norm", ["layer", "batch", "none"])
+def test_second_derivatives_of_images_are_the_finite_differences(norm: str):
+    """MAML differentiates the network's own gradient; fused normalizations have such derivatives written by hand."""
+    learner = maml(conv4(3, width=4, side=16, norm=norm), cross_entropy, inner=sgd(0.1))
+    generator = torch.Generator().manual_seed(0)
+    theta = {n: p.double().requires_grad_() for n, p in learner.init(generator).items()}
+    x = torch.randn(2, 2, 3, 1, 16, 16, generator=generator, dtype=torch.float64)
+    y = torch.tensor([[0, 1, 2], [2, 0, 1]])
+    tasks = TaskBatch(examples(x[0], y), examples(x[1], y))
+    way = {n: torch.randn(p.shape, generator=generator, dtype=torch.float64) for n, p in theta.items()}
+
+    slopes = torch.autograd.grad(learner.loss(theta, tasks), list(theta.values()))
+
+    def at(size: float) -> float:
+        return learner.loss({n: (p + size * way[n]).detach() for n, p in theta.items()}, tasks).item()
+
+    expected = (at(1e-8) - at(-1e-8)) / 2e-8
+    found = sum((slope * way[n]).sum().item() for n, slope in zip(theta, slopes, strict=True))
+    assert found == pytest.approx(expected, rel=1e-4, abs=1e-5)
