@@ -18,7 +18,7 @@ from typing import Any, get_args
 from streammeta import log
 from streammeta.config import Settings
 from streammeta.drift import DetectorName
-from streammeta.study import Plan, opened, run
+from streammeta.review.study import Plan, opened, run
 
 __all__ = ["main"]
 

@@ -10,7 +10,7 @@ __all__ = ["MetaClassifier", "MetaRegressor", "__version__", "replay"]
 _ROOMS = {
     "MetaClassifier": "streammeta.estimator",
     "MetaRegressor": "streammeta.estimator",
-    "replay": "streammeta.review",
+    "replay": "streammeta.review.notebook",
 }
 
 

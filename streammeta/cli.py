@@ -15,22 +15,23 @@ from rich.console import Console, RenderableType
 
 from simulators import SCENARIOS, noted, simulate, with_late_labels
 from streammeta import app as commands
-from streammeta import compare as comparison
 from streammeta import demo as demonstration
-from streammeta import log, meta_cli, report, scoreboard, study
+from streammeta import log, meta_cli, report
 from streammeta.config import example, load
-from streammeta.contest import STREAMMETA
 from streammeta.errors import ConfigError, StreammetaError, TransportError
 from streammeta.http import Health, HttpServer
 from streammeta.live import shown
 from streammeta.metrics import Metrics
-from streammeta.page import write_page
-from streammeta.picture import write_png
 from streammeta.player import play
 from streammeta.produce import Pace, Sendable, at_own_pace, at_rate, produce
 from streammeta.report import Figures, Tally
-from streammeta.rival import Wiring
-from streammeta.study import Plan, opened
+from streammeta.review import compare as comparison
+from streammeta.review import scoreboard, study
+from streammeta.review.contest import STREAMMETA
+from streammeta.review.page import write_page
+from streammeta.review.picture import write_png
+from streammeta.review.rival import Wiring
+from streammeta.review.study import Plan, opened
 from streammeta.transport.file import FileSink
 
 __all__ = ["app", "main"]

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 import streammeta
-from streammeta.review import Review
+from streammeta.review.notebook import Review
 
 Browse = Callable[..., str]
 LARGEST_BYTES = 2_000_000

@@ -11,10 +11,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from streammeta.canvas import INK, PALETTE, Picture, draw
 from streammeta.errors import TransportError
 from streammeta.report import AGES, Figures
-from streammeta.trace import decode_errors
+from streammeta.review.canvas import INK, PALETTE, Picture, draw
+from streammeta.review.trace import decode_errors
 
 __all__ = ["PICTURES", "smoothed", "write_png"]
 

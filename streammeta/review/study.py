@@ -11,14 +11,15 @@ import msgspec
 from river.utils import dataframe
 
 from simulators import SCENARIOS, Sample, read_truth, simulate, with_late_labels
-from streammeta import app, compare
+from streammeta import app
 from streammeta.config import Settings, load
-from streammeta.contest import STREAMMETA, Contest
 from streammeta.engine import Engine, Kind
 from streammeta.errors import ConfigError
 from streammeta.event import Decoder, Origin, Record
 from streammeta.report import Figures, Tally
-from streammeta.rival import EngineRival, Rival, RiverRival, Wiring, river_model
+from streammeta.review import compare
+from streammeta.review.contest import STREAMMETA, Contest
+from streammeta.review.rival import EngineRival, Rival, RiverRival, Wiring, river_model
 from streammeta.service import Observe
 from streammeta.transport.base import Sink, Source
 from streammeta.transport.file import FileSource

@@ -20,16 +20,16 @@ import narwhals as nw
 import structlog
 from matplotlib.figure import Figure
 
-from streammeta.canvas import draw
-from streammeta.compare import Paired, compare
 from streammeta.config import Settings, load
-from streammeta.contest import STREAMMETA
 from streammeta.errors import ConfigError
-from streammeta.page import page, write_page
-from streammeta.picture import PICTURES, write_png
 from streammeta.report import Figures
-from streammeta.study import Plan, Stream, opened, run
-from streammeta.trace import decode_errors
+from streammeta.review.canvas import draw
+from streammeta.review.compare import Paired, compare
+from streammeta.review.contest import STREAMMETA
+from streammeta.review.page import page, write_page
+from streammeta.review.picture import PICTURES, write_png
+from streammeta.review.study import Plan, Stream, opened, run
+from streammeta.review.trace import decode_errors
 from streammeta.transport.rehearsal import Delay
 
 __all__ = ["Review", "replay"]

@@ -10,7 +10,7 @@ from river.evaluate import progressive_val_score
 from streammeta.engine import Engine, EngineSettings
 from streammeta.errors import ConfigError
 from streammeta.event import Event, Label, Origin
-from streammeta.rival import EngineRival, RiverRival, river_model
+from streammeta.review.rival import EngineRival, RiverRival, river_model
 
 LinearTasks = Callable[..., list[Event]]
 

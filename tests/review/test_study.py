@@ -19,8 +19,8 @@ from streammeta.config import Settings, load
 from streammeta.engine import Engine, Signal
 from streammeta.errors import ConfigError
 from streammeta.event import Decoder, Label, Origin, Record
-from streammeta.study import Plan, opened, run
-from streammeta.trace import decode_errors
+from streammeta.review.study import Plan, opened, run
+from streammeta.review.trace import decode_errors
 
 SMALL: dict[str, Any] = {"learner": {"hidden": 12, "encoded": 8}, "meta": {"tasks": 2, "length": 16}}
 

@@ -26,7 +26,7 @@ from scipy import stats
 
 from streammeta.errors import ConfigError
 from streammeta.report import Figures
-from streammeta.trace import decode_errors
+from streammeta.review.trace import decode_errors
 
 __all__ = ["Paired", "compare", "lines", "paired", "read_report", "table", "within"]
 

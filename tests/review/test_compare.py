@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from streammeta.compare import compare, lines, paired, read_report, within
 from streammeta.errors import ConfigError
-from streammeta.trace import encode_errors
+from streammeta.review.compare import compare, lines, paired, read_report, within
+from streammeta.review.trace import encode_errors
 
 Doubles = npt.NDArray[np.float64]
 

@@ -11,11 +11,11 @@ import pytest
 from PIL import Image
 
 import streammeta
-from streammeta.compare import read_report
 from streammeta.errors import ConfigError
-from streammeta.page import page
-from streammeta.picture import PICTURES, smoothed
-from streammeta.review import Review
+from streammeta.review.compare import read_report
+from streammeta.review.notebook import Review
+from streammeta.review.page import page
+from streammeta.review.picture import PICTURES, smoothed
 
 OPTIONS = {"tasks": 20, "concept_events": 40}
 
@@ -39,12 +39,12 @@ def test_frames_hold_what_the_report_says(review: Review) -> None:
 
 def test_polars_is_used_where_pandas_is_not(review: Review, monkeypatch: pytest.MonkeyPatch) -> None:
     """River itself does without pandas."""
-    monkeypatch.setattr("streammeta.review.find_spec", lambda name: None if name == "pandas" else name)
+    monkeypatch.setattr("streammeta.review.notebook.find_spec", lambda name: None if name == "pandas" else name)
 
     learners = Review(review.figures).learners
 
     assert type(learners).__module__.startswith("polars")
-    monkeypatch.setattr("streammeta.review.find_spec", lambda _name: None)
+    monkeypatch.setattr("streammeta.review.notebook.find_spec", lambda _name: None)
     with pytest.raises(ConfigError, match=r"install streammeta\[frames\]"):
         _ = Review(review.figures).errors
 

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from streammeta.contest import STREAMMETA, Contest
 from streammeta.engine import Outcome, Signal
 from streammeta.event import Event, Label, Origin
 from streammeta.report import Tally
-from streammeta.trace import Calibration, decode_errors, encode_errors
+from streammeta.review.contest import STREAMMETA, Contest
+from streammeta.review.trace import Calibration, decode_errors, encode_errors
 
 LinearTasks = Callable[..., list[Event]]
 

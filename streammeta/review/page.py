@@ -9,10 +9,10 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from streammeta.canvas import PALETTE, draw, svg
 from streammeta.errors import TransportError
-from streammeta.picture import PICTURES
 from streammeta.report import AGES, Figures
+from streammeta.review.canvas import PALETTE, draw, svg
+from streammeta.review.picture import PICTURES
 
 __all__ = ["page", "write_page"]
 
@@ -26,7 +26,7 @@ _SCORES = {
 def page(figures: Figures, *, made: datetime | None = None) -> str:
     """The report of a replay, as `study.run` returns it, as a page."""
     templates = Environment(
-        loader=PackageLoader("streammeta"),
+        loader=PackageLoader("streammeta.review"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -15,8 +15,8 @@ from typing import Any, Final, NamedTuple
 from streammeta.engine import Outcome, Signal
 from streammeta.event import Event, Label
 from streammeta.report import Figures, Tally, resident_bytes
-from streammeta.rival import Rival
-from streammeta.trace import Trace
+from streammeta.review.rival import Rival
+from streammeta.review.trace import Trace
 
 __all__ = ["STREAMMETA", "Contest", "Detection"]
 

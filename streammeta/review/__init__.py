@@ -1,0 +1,1 @@
+"""Replays beside other learners, compared and drawn: what `streammeta replay` and `compare` show."""
