@@ -57,7 +57,7 @@ browser:  ## a headless Chromium for the tests of the HTML report (Debian and it
 chaos: setup  ## exactly once, the long form (20 minutes): 100,000 events, 30 SIGKILLs, members and broker come and go
 	$(BIN)/python -m tests.faults.chaos --events 100000 --rate 150 --kills 30
 
-fuzz: setup  ## a million mutated records on every decoder of what comes from a topic (an hour)
+fuzz: setup  ## a million mutated records on every decoder of what comes from a topic (about ten minutes)
 	$(BIN)/python -m tests.faults.mutations --records 1000000
 
 bench-sinusoids: setup  ## every meta-learning method on sinusoids (an hour or two on one core)

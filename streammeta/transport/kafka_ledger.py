@@ -8,9 +8,9 @@ what the old one left, and then nothing of it can come through any more.
 
 import re
 import time
+from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from itertools import chain
 from typing import Any, Final
 
 import structlog
@@ -126,17 +126,17 @@ class KafkaLedger:
             raise ValueError(f"topic {at.topic!r} has no partition {at.partition}")
         producer._transaction_manager.maybe_add_partition_to_transaction(at)
         accumulator, most = producer._accumulator, self._settings.max_message_bytes
-        rest = iter(messages)
-        for message in rest:
-            # beginning a batch is the client's business, and so is one that is full
+        rest = deque(messages)
+        while rest:
+            message = rest.popleft()  # beginning a batch, where the last one is full, is the client's business
             accumulator.append(at, stamp, message.key, _within(message, most), list(message.headers), now=now)
             with accumulator._tp_lock(at):
                 batches = accumulator._batches[at]
-                for following in rest:
-                    value, headers = _within(following, most), list(following.headers)
-                    if not batches or batches[-1].try_append(stamp, following.key, value, headers, now=now) is None:
-                        rest = chain((following,), rest)
+                while rest and batches:
+                    value, headers = _within(rest[0], most), list(rest[0].headers)
+                    if batches[-1].try_append(stamp, rest[0].key, value, headers, now=now) is None:
                         break
+                    rest.popleft()
 
     def commit(self, positions: Positions, member: object) -> None:
         """End the transaction, with the offsets, and wait until it is known how.

@@ -20,7 +20,7 @@ from streammeta.transport.file import FileSource
 from streammeta.transport.kafka import KafkaSettings
 from tests.broken import broken_values
 from tests.broker.running import RunningBroker
-from tests.test_readme import examples
+from tests.test_readme import README, examples
 
 STREAMMETA = str(Path(sys.executable).with_name("streammeta"))
 CreateTopic = Callable[[str, int], str]
@@ -279,7 +279,7 @@ def test_the_readmes_service_example_runs(
     broker: RunningBroker, topic: str, create_topic: CreateTopic, start: Callable[..., Running]
 ) -> None:
     """What a newcomer types first: simulate into a topic, then run."""
-    (block,) = examples("service")
+    (block,) = examples(README, "service")
     simulate, run = block.splitlines()
     assert run == "streammeta run"
     create_topic(topic, 4)

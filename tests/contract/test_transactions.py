@@ -209,6 +209,20 @@ def test_what_is_committed_counts_and_nothing_else_does(make_world: Callable[...
     assert rows(tables, "state") == [(b"task", b"s1"), (b"task", None)]
 
 
+def test_many_long_messages_all_arrive_in_order(make_world: Callable[..., World]) -> None:
+    """More than a batch of the client holds, at once: none may be lost where one batch ends and the next begins."""
+    world = make_world()
+    world.fill(1)
+    source, ledger = world.source("a"), world.ledger("a")
+    done = read(source, 1)
+    values = [b"%d " % i * (1 + 397 * i % 5000) for i in range(600)]
+
+    ledger.send([Message("predictions", value, partition=0) for value in values])
+    ledger.commit(after(done), source.member())
+
+    assert [value for _, value in rows(world.tables(), "predictions")] == values
+
+
 def test_whoever_goes_on_begins_at_the_committed_offset(make_world: Callable[..., World]) -> None:
     """Offsets that did not go with the results lose or repeat events at the next restart."""
     world = make_world()
