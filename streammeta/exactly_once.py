@@ -285,6 +285,7 @@ class ExactlyOnce:
         seconds, tasks = self._clock() - self._restoring_since, sum(one.tasks for one in restorations)
         self._metrics.restored(sum(one.rows for one in restorations), seconds)
         self._health.restored()
+        self._health.reading(len(self._positions))  # whoever asks now must not hear what was true a second ago
         self._source.resume(arrived)
         numbers = sorted(number for _, number in arrived)
         _log.info("partitions restored", partitions=numbers, tasks=tasks, seconds=round(seconds, 2), leads=self._leads)
@@ -294,6 +295,7 @@ class ExactlyOnce:
 
     def _let_go(self, partition: Partition) -> None:
         self._positions.pop(partition, None)
+        self._health.reading(len(self._positions))
         restoration = self._arriving.pop(partition, None)
         if restoration is not None:
             restoration.close()
