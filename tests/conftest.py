@@ -1,11 +1,12 @@
 """What several rooms' tests need: where the real data are, and small seeded streams."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import structlog
 import torch
 
 from streammeta.event import Event, Origin
@@ -13,6 +14,13 @@ from streammeta.event import Event, Origin
 torch.set_num_threads(1)  # small matrices: more threads only make noise
 
 _DATA = Path(os.environ.get("STREAMMETA_DATA", Path(__file__).parents[2] / "shared" / "data"))
+
+
+@pytest.fixture(autouse=True)
+def _logs_as_they_were() -> Iterator[None]:
+    """A command sets up logs for its process; the tests after it must not print them."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")

@@ -141,7 +141,7 @@ def test_the_service_predicts_every_event_once_and_stops_cleanly(
 
     assert json.loads(service.get("/readyz"))
     assert json.loads(service.get("/livez"))
-    assert service.metric("streammeta_theta_version") > 100
+    service.wait_for("streammeta_theta_version", 100)  # metrics are looked at once a second
     assert service.stop() == 0
 
     predictions = [json.loads(record.value) for record in read_all(f"{topic}-predictions", 5000)]
