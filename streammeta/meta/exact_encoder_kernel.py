@@ -8,7 +8,7 @@ import numpy as np
 
 from streammeta.meta.lanes_kernel import LANES, add_scaled, compiled
 
-__all__ = ["encoder_adjoint", "layer", "pad", "residuals"]
+__all__ = ["encoder_adjoint", "layer", "pad", "product", "residuals"]
 
 
 @compiled
@@ -84,52 +84,66 @@ def layer(a, w, more, bias):
 
 
 @compiled
-def residuals(first, second, H, w0, label, target, valid, z, shared, rest):
+def product(a, w):
+    """a[:, :P] w for w of P rows."""
+    out = _zeros(a.shape[0], w.shape[1], a)
+    _add_product(a, w.shape[0], _beside(w, w[:, :0]), out)
+    return out
+
+
+@compiled
+def residuals(first, second, third, H, J, w0, label, target, valid, z, shared, rest):
     """Fill z [N, F + 1], shared = s_θ(x) + W0ᵀz and rest = y − shared [N, C]; z and rest are 0 where no event is.
 
-    first [N, ·] = [h, x v], second [N, ·] = [tanh f_θ(x), h u]; y is one-hot of ``label`` where that is ≥ 0.
+    first [N, ·] = [h, x v], second [N, ·] = [i, h u] of J inner units i = tanh(w2ᵀh + b2), third [N, ·] = w3ᵀi; y is
+    one-hot of ``label`` where that is ≥ 0.
     """
     N, (m, C) = first.shape[0], w0.shape
     F, inner = m - 1, _zeros(N, C, w0)
-    _add_product(second, F, _beside(w0[:F], w0[:F, :0]), inner)
+    _add_product(third, F, _beside(w0[:F], w0[:F, :0]), inner)
     for i in range(N):
         for f in range(F):
-            z[i, f] = second[i, f] * valid[i]
+            z[i, f] = third[i, f] * valid[i]
         z[i, F] = valid[i]
         for c in range(C):
-            shared[i, c] = first[i, H + c] + second[i, F + c] + inner[i, c] + w0[F, c]
+            shared[i, c] = first[i, H + c] + second[i, J + c] + inner[i, c] + w0[F, c]
             rest[i, c] = (target[i] - shared[i, c]) * valid[i]
         if label[i] >= 0:
             rest[i, label[i]] += valid[i]
 
 
 @compiled
-def encoder_adjoint(x, first, second, w2, u, w0, valid, d_z, d_shared, d_rest):
-    """∂w1, ∂v, ∂b1, ∂w2, ∂u, ∂b2, ∂w0 from ∂z [N, F + 1], ∂shared and ∂rest [N, C]."""
-    (N, C), (H, F), one = d_shared.shape, w2.shape, w0.dtype.type(1)
-    total, back = _zeros(N, C, w0), _zeros(N, F, w0)
-    d_second, d_first = _zeros(N, F + C, w0), _zeros(N, H + C, w0)
-    d_b1, d_b2, d_w0 = np.zeros(H, w0.dtype), np.zeros(F, w0.dtype), _zeros(F + 1, C, w0)
+def encoder_adjoint(x, first, second, third, w2, u, w3, w0, valid, d_z, d_shared, d_rest):
+    """∂w1, ∂v, ∂b1, ∂w2, ∂u, ∂b2, ∂w3, ∂w0 from ∂z [N, F + 1], ∂shared and ∂rest [N, C]."""
+    (N, C), (H, J), F, one = d_shared.shape, w2.shape, w3.shape[1], w0.dtype.type(1)
+    total, d_third, d_inner = _zeros(N, C, w0), _zeros(N, F, w0), _zeros(N, J, w0)
+    d_second, d_first = _zeros(N, J + C, w0), _zeros(N, H + C, w0)
+    d_b1, d_b2, d_w0 = np.zeros(H, w0.dtype), np.zeros(J, w0.dtype), _zeros(F + 1, C, w0)
     for i in range(N):
         for c in range(C):
             total[i, c] = d_shared[i, c] - d_rest[i, c] * valid[i]
             d_w0[F, c] += total[i, c]
-            d_second[i, F + c] = total[i, c]
-    _add_product(total, C, _transposed(w0[:F]), back)
+            d_second[i, J + c] = total[i, c]
+    _add_product(total, C, _transposed(w0[:F]), d_third)
     for i in range(N):
         for f in range(F):
-            d_second[i, f] = (d_z[i, f] * valid[i] + back[i, f]) * (one - second[i, f] * second[i, f])
-            d_b2[f] += d_second[i, f]
-    _add_product(d_second, F + C, _transposed(_beside(w2, u)[:, : F + C]), d_first)
+            d_third[i, f] += d_z[i, f] * valid[i]
+    _add_product(d_third, F, _transposed(w3), d_inner)
+    for i in range(N):
+        for j in range(J):
+            d_second[i, j] = d_inner[i, j] * (one - second[i, j] * second[i, j])
+            d_b2[j] += d_second[i, j]
+    _add_product(d_second, J + C, _transposed(_beside(w2, u)[:, : J + C]), d_first)
     for i in range(N):
         for j in range(H):
             d_first[i, j] *= one - first[i, j] * first[i, j]
             d_b1[j] += d_first[i, j]
         for c in range(C):
             d_first[i, H + c] = total[i, c]
-    d_outer, d_inner = _zeros(x.shape[1], H + C, w0), _zeros(H, F + C, w0)
-    _add_transposed_product(x, x.shape[1], d_first, d_outer)
-    _add_transposed_product(first, H, d_second, d_inner)
-    _add_transposed_product(second, F, total, d_w0)
-    d_w1, d_v, d_w2, d_u = d_outer[:, :H], d_outer[:, H : H + C], d_inner[:, :F], d_inner[:, F : F + C]
-    return d_w1.copy(), d_v.copy(), d_b1, d_w2.copy(), d_u.copy(), d_b2, d_w0[:, :C].copy()
+    of_first, of_second, of_third = _zeros(x.shape[1], H + C, w0), _zeros(H, J + C, w0), _zeros(J, F, w0)
+    _add_transposed_product(x, x.shape[1], d_first, of_first)
+    _add_transposed_product(first, H, d_second, of_second)
+    _add_transposed_product(second, J, d_third, of_third)
+    _add_transposed_product(third, F, total, d_w0)
+    d_w1, d_v, d_w2, d_u = of_first[:, :H], of_first[:, H : H + C], of_second[:, :J], of_second[:, J : J + C]
+    return d_w1.copy(), d_v.copy(), d_b1, d_w2.copy(), d_u.copy(), d_b2, of_third[:, :F].copy(), d_w0[:, :C].copy()

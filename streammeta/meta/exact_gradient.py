@@ -3,7 +3,7 @@
 The same mathematics as ``streammeta.meta.exact_heads``, where torch differentiates; here reverse mode is by hand, so
 that a meta-update costs what its arithmetic costs. Forward, for a chunk of n events, everything before it in A and B::
 
-    h = tanh(w1ᵀx + b1)    z = [tanh(w2ᵀh + b2); 1]    shared = uᵀh + vᵀx + w0ᵀz    rest = y − shared
+    h = tanh(w1ᵀx + b1)    z = [w3ᵀ tanh(w2ᵀh + b2); 1]    shared = uᵀh + vᵀx + w0ᵀz    rest = y − shared
     M = A + Λ              u = M⁻¹z                    own = Bᵀu                    leverage = zᵀu
     A ← γⁿA + Σ_τ γ^(n−1−τ) z_τ z_τᵀ                   B ← γⁿB + Σ_τ γ^(n−1−τ) z_τ rest_τᵀ
     ℓ ← α ℓ + max(log p, −14)                          loss = −mean log Σ_k softmax(prior + ℓ)_k p_k
@@ -26,7 +26,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from streammeta.meta.exact_encoder_kernel import encoder_adjoint, layer, pad, residuals
+from streammeta.meta.exact_encoder_kernel import encoder_adjoint, layer, pad, product, residuals
 from streammeta.meta.exact_gradient_kernel import heads, heads_adjoint, rows_needed
 from streammeta.meta.exact_mixture_kernel import class_logits, class_loss, value_loss
 from streammeta.meta.lanes_kernel import LANES, aligned
@@ -36,7 +36,7 @@ __all__ = ["FloatArray", "loss_and_gradient"]
 FloatArray: TypeAlias = npt.NDArray[np.floating]
 _Arrays: TypeAlias = dict[str, FloatArray]
 _Three: TypeAlias = tuple[FloatArray, FloatArray, FloatArray]
-_ENCODER = ("w1", "v", "b1", "w2", "u", "b2", "w0")
+_ENCODER = ("w1", "v", "b1", "w2", "u", "b2", "w3", "w0")
 _CLASS_LOSS = ("log_scale", "log_leverage", "log_mix", "forget")
 _VALUE_LOSS = ("log_noise", "log_mix", "forget")
 
@@ -105,7 +105,9 @@ def _check_shapes(theta: _Arrays, x: FloatArray, others: tuple[npt.NDArray[np.ge
     (m, outputs), memories = theta["w0"].shape[1:], theta["log_memory"].shape[1]
     if memories > LANES:
         raise ValueError(f"exact_gradient: got {memories} memories; wanted at most {LANES}")
-    wanted = {"b1": (hidden,), "w2": (hidden, m - 1), "b2": (m - 1,), "u": (hidden, outputs), "v": (features, outputs)}
+    inner = theta["w2"].shape[2]
+    wanted = {"b1": (hidden,), "w2": (hidden, inner), "b2": (inner,), "w3": (inner, m - 1)}
+    wanted |= {"u": (hidden, outputs), "v": (features, outputs)}
     wanted |= {"log_precision": (memories, m), "log_mix": (memories,), "forget": ()}
     wanted |= {name: (memories,) for name in ("log_scale", "log_leverage", "log_noise") if name in theta}
     for name, shape in wanted.items():
@@ -124,7 +126,7 @@ def _check_shapes(theta: _Arrays, x: FloatArray, others: tuple[npt.NDArray[np.ge
 
 def _through_encoders(theta: _Arrays, x: FloatArray, targets: _Targets, chunk: int) -> tuple[float, _Arrays]:
     """Loss and gradient for events x [S·T, D]: forward, there and back through the heads, backward."""
-    (S, T), (members, H, F) = targets.valid.shape, theta["w2"].shape
+    (S, T), (members, H, inner), F = targets.valid.shape, theta["w2"].shape, theta["w3"].shape[2]
     N, C, real = len(x), theta["u"].shape[2], x.dtype
     own, kept = [slice(e * N // members, (e + 1) * N // members) for e in range(members)], []
     there = np.empty((N, F + 1), real), np.empty((N, C), real), np.empty((N, C), real)
@@ -133,9 +135,19 @@ def _through_encoders(theta: _Arrays, x: FloatArray, targets: _Targets, chunk: i
         first = layer(x[rows], theta["w1"][e], theta["v"][e], theta["b1"][e])
         np.tanh(first[:, :H], out=first[:, :H])
         second = layer(first, theta["w2"][e], theta["u"][e], theta["b2"][e])
-        np.tanh(second[:, :F], out=second[:, :F])
-        kept.append((first, second))
-        residuals(first, second, H, theta["w0"][e], *(part[rows] for part in judged), *(part[rows] for part in there))
+        np.tanh(second[:, :inner], out=second[:, :inner])
+        third = product(second, theta["w3"][e])
+        kept.append((first, second, third))
+        residuals(
+            first,
+            second,
+            third,
+            H,
+            inner,
+            theta["w0"][e],
+            *(part[rows] for part in judged),
+            *(part[rows] for part in there),
+        )
     back = np.zeros_like(there[0]), np.zeros_like(there[1]), np.zeros_like(there[2])
     slope, loss = {name: np.zeros_like(p) for name, p in theta.items()}, 0.0
     for begin in range(0, S, LANES):  # so many segments fill their blocks whatever K is
@@ -143,7 +155,7 @@ def _through_encoders(theta: _Arrays, x: FloatArray, targets: _Targets, chunk: i
         member, judged_here = np.arange(S)[some] * members // S, _Targets._make(a[some] for a in targets)
         loss += _through_heads(theta, member, judged_here, chunk, _cut(there, events), _cut(back, events), slope)
     for e, rows in enumerate(own):
-        parts = [theta[name][e] for name in ("w2", "u", "w0")]
+        parts = [theta[name][e] for name in ("w2", "u", "w3", "w0")]
         found = encoder_adjoint(x[rows], *kept[e], *parts, judged[2][rows], *(part[rows] for part in back))
         for name, part in zip(_ENCODER, found, strict=True):
             slope[name][e] = part

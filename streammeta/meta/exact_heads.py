@@ -2,12 +2,15 @@
 
 Closed-form heads adapt in one event, have no step size to tune, and cost O(m²). For each task and each of K memories::
 
-    z = [tanh f_θ(x); 1]                    r = y − s_θ(x) − W0ᵀ z
+    z = [f_θ(x); 1]                         r = y − s_θ(x) − W0ᵀ z
     A_k ← γ_k A_k + z zᵀ                    B_k ← γ_k B_k + z rᵀ
     head_k(x) = s_θ(x) + W0ᵀ z + B_kᵀ (A_k + Λ_k)⁻¹ z
 
-Λ stays outside the recursion, so forgetting never forgets the prior. Classes are one-hot targets; the logits of head k
-are its output times a learned scale, flattened where it knows little: scale_k / √(1 + κ_k zᵀ(A_k + Λ_k)⁻¹z). Regression
+Λ stays outside the recursion, so forgetting never forgets the prior. It is diagonal, and f_θ ends in a linear layer
+(after two of tanh), which turns z into the prior's own axes: together they are ALPaCA's full Λ. That is what makes a few
+events enough: in which directions tasks differ is learned, and the others are not fitted. Without the linear layer 77 %
+instead of 85 % were right at the 11th to 20th event of an unknown law of simulated tasks. Classes are one-hot targets;
+the logits of head k are its output times a learned scale, flattened where it knows little: scale_k / √(1 + κ_k zᵀ(A_k + Λ_k)⁻¹z). Regression
 heads are Gaussian, with a noise estimated from the task's own residuals. The K heads are mixed by their recent
 likelihood: weight_k ∝ prior_k · exp(ℓ_k), ℓ_k ← α ℓ_k + log p_k(y).
 
@@ -77,7 +80,7 @@ class LearnerSettings(BaseModel, frozen=True, extra="forbid"):
     start_from: Path | None = Field(None, description="Of those: θ to begin with, a file of `streammeta meta-train`.")
     members: int = Field(5, ge=1, le=64, description="Encoders in the ensemble, each with its own seed and episodes.")
     hidden: int = Field(32, ge=1, le=4096, description="Units of an encoder's hidden layer.")
-    encoded: int = Field(24, ge=1, le=512, description="Features the heads see; an event costs its square.")
+    encoded: int = Field(16, ge=1, le=512, description="Features the heads see; an event costs its square.")
     memories: tuple[float, ...] = Field(
         (8.0, 40.0, 200.0),
         min_length=1,
@@ -101,7 +104,7 @@ def exact_heads(settings: LearnerSettings, kind: Kind, seed: int = 0) -> Method:
     >>> method = exact_heads(LearnerSettings(), "classification")
     >>> theta = method.grow(method.init(), [3, 3, 3], 2)
     >>> theta["w1"].shape, theta["w0"].shape
-    (torch.Size([5, 3, 32]), torch.Size([5, 25, 2]))
+    (torch.Size([5, 3, 32]), torch.Size([5, 17, 2]))
     """
     classify = kind == "classification"
     m, heads = settings.encoded + 1, len(settings.memories)
@@ -189,6 +192,7 @@ def _init(settings: LearnerSettings, kind: Kind, seed: int) -> Theta:
         "b1": torch.randn(hidden, generator=random) * 0.1,
         "w2": torch.randn(hidden, encoded, generator=random) / math.sqrt(hidden),
         "b2": torch.randn(encoded, generator=random) * 0.1,
+        "w3": torch.eye(encoded),
         "u": torch.zeros(hidden, 0),
         "v": torch.zeros(0, 0),
         "w0": torch.zeros(encoded + 1, 0),
@@ -241,6 +245,7 @@ def _compile(theta: Theta, scaling: Scaling) -> Weights:
         gain=scaling.gain,
         first=_layer(p["w1"], p["v"], p["b1"]),
         second=_layer(p["w2"], p["u"], p["b2"]),
+        third=_columns(p["w3"]),
         w0=np.ascontiguousarray(np.moveaxis(w0, 2, 0)).reshape(-1, LANES),
         precision=np.ascontiguousarray(by_feature.swapaxes(0, 1)).reshape(-1, LANES),
         memory=_lanes(np.exp(-1 / tau).reshape(-1), 1.0),
@@ -260,6 +265,11 @@ def _layer(w: Floats, skip: Floats, bias: Floats) -> Floats:
     out = np.zeros((members, rows + 1, -(-(width + skip.shape[2]) // LANES) * LANES), np.float32)
     out[:, :rows, :width], out[:, :rows, width : width + skip.shape[2]], out[:, rows, :width] = w, skip, bias
     return out
+
+
+def _columns(w: Floats) -> Floats:
+    """A matrix a member [E, J, F] with zero columns up to whole rows of lanes."""
+    return np.pad(w, ((0, 0), (0, 0), (0, -w.shape[2] % LANES)))
 
 
 def _lanes(values: Floats, rest: float) -> Floats:

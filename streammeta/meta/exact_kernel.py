@@ -52,6 +52,7 @@ class Weights(NamedTuple):
     gain: Floats  # [D]
     first: Floats  # [E, D + 1, ·] = [w1, v]; the last row is [b1, 0]
     second: Floats  # [E, H + 1, ·] = [w2, u]; the last row is [b2, 0]
+    third: Floats  # [E, J, ·] = w3
     w0: Floats  # [G·m·C, 16] prior mean of the heads
     precision: Floats  # [G·m, 16] diagonal of Λ_k
     memory: Floats  # [G, 16] γ_k
@@ -94,8 +95,9 @@ def _room(blocks, m, C, heads):
 
 @_compiled
 def _encode(w, xs, C):
-    """z [E, N, m] = [tanh f_θ(x); 1] and s_θ(x) [E, N, C] of raw events xs [N, D]; NaN is missing."""
+    """z [E, N, m] = [f_θ(x); 1] and s_θ(x) [E, N, C] of raw events xs [N, D]; NaN is missing."""
     (members, _, inner), outer, H = w.second.shape, w.first.shape[2], w.second.shape[1] - 1
+    J, last = w.third.shape[1:]
     m = w.precision.shape[0] // w.memory.shape[0]
     N, D = xs.shape
     x, h = np.ones((N, D + 1), np.float32), np.empty((N, H + 1), np.float32)
@@ -108,21 +110,23 @@ def _encode(w, xs, C):
             else:
                 x[n, i] = 0
     first, second = np.empty((N, outer), np.float32), np.empty((N, inner), np.float32)
+    third = np.empty((N, last), np.float32)
     for e in range(members):
-        first[:], second[:] = 0, 0
+        first[:], second[:], third[:] = 0, 0, 0
         _add_product(x, w.first[e], first)
         tanh_rows(first.reshape(-1, LANES), H, outer // LANES)
         h[:, :H], h[:, H] = first[:, :H], 1
         _add_product(h, w.second[e], second)
-        s[e] = first[:, H : H + C] + second[:, m - 1 : m - 1 + C]
-        tanh_rows(second.reshape(-1, LANES), m - 1, inner // LANES)
-        z[e, :, : m - 1] = second[:, : m - 1]
+        s[e] = first[:, H : H + C] + second[:, J : J + C]
+        tanh_rows(second.reshape(-1, LANES), J, inner // LANES)
+        _add_product(second, w.third[e], third)
+        z[e, :, : m - 1] = third[:, : m - 1]
     return z, s
 
 
 @_compiled
 def _add_product(a, b, out):
-    """Out [N, ·] += a [N, P] b [P, ·]."""
+    """Out [N, ·] += a[:, :P] b for b [P, ·]."""
     panels = b.shape[1] // LANES
     for i in range(panels):
         add_scaled(
@@ -137,7 +141,7 @@ def _add_product(a, b, out):
             0,
             a.shape[1],
             1,
-            a.shape[1],
+            b.shape[0],
         )
 
 

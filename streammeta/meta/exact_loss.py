@@ -74,7 +74,8 @@ def _encode(theta: Theta, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """z [E, B, L, m] and what all tasks share, s_θ(x) + W0ᵀ z [E, B, L, C], from normalized x [E, B, L, D]."""
     flat = x.flatten(1, 2)
     hidden = torch.tanh(flat @ theta["w1"] + theta["b1"][:, None])
-    encoded = torch.tanh(hidden @ theta["w2"] + theta["b2"][:, None])
+    inner = torch.tanh(hidden @ theta["w2"] + theta["b2"][:, None])
+    encoded = inner @ theta["w3"]
     z = torch.cat([encoded, torch.ones_like(encoded[..., :1])], -1)
     shared = hidden @ theta["u"] + flat @ theta["v"] + z @ theta["w0"]
     return z.view(*x.shape[:3], -1), shared.view(*x.shape[:3], -1)

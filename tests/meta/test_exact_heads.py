@@ -254,7 +254,7 @@ def test_a_head_with_an_exact_linear_law_finds_it() -> None:
     weights, phi, row = method.compile(theta, plain()), fresh(method, 1, 1), np.zeros(1, np.int64)
     xs, _ = stream("regression", 400)
     hidden = np.tanh(xs @ theta["w1"][0].numpy() + theta["b1"][0].numpy())
-    encoded = np.tanh(hidden @ theta["w2"][0].numpy() + theta["b2"][0].numpy())
+    encoded = np.tanh(hidden @ theta["w2"][0].numpy() + theta["b2"][0].numpy()) @ theta["w3"][0].numpy()
     z = np.concatenate([encoded, np.ones((len(xs), 1), np.float32)], 1)
     truth = np.random.default_rng(1).normal(size=z.shape[1]).astype(np.float32)
     ys = z @ truth
