@@ -7,12 +7,12 @@ Closed-form heads adapt in one event, have no step size to tune, and cost O(m²)
     head_k(x) = s_θ(x) + W0ᵀ z + B_kᵀ (A_k + Λ_k)⁻¹ z
 
 Λ stays outside the recursion, so forgetting never forgets the prior. It is diagonal, and f_θ ends in a linear layer
-(after two of tanh), which turns z into the prior's own axes: together they are ALPaCA's full Λ. That is what makes a few
-events enough: in which directions tasks differ is learned, and the others are not fitted. Without the linear layer 77 %
-instead of 85 % were right at the 11th to 20th event of an unknown law of simulated tasks. Classes are one-hot targets;
-the logits of head k are its output times a learned scale, flattened where it knows little: scale_k / √(1 + κ_k zᵀ(A_k + Λ_k)⁻¹z). Regression
-heads are Gaussian, with a noise estimated from the task's own residuals. The K heads are mixed by their recent
-likelihood: weight_k ∝ prior_k · exp(ℓ_k), ℓ_k ← α ℓ_k + log p_k(y).
+(after two of tanh), which turns z into the prior's own axes: together they are ALPaCA's full Λ. That is what makes a
+few events enough: in which directions tasks differ is learned, and the others are not fitted. Without the linear
+layer 77 % instead of 85 % were right at the 11th to 20th event of an unknown law of simulated tasks. Classes are
+one-hot targets; the logits of head k are its output times a learned scale, flattened where it knows little: scale_k /
+√(1 + κ_k zᵀ(A_k + Λ_k)⁻¹z). Regression heads are Gaussian, with a noise estimated from the task's own residuals. The
+K heads are mixed by their recent likelihood: weight_k ∝ prior_k · exp(ℓ_k), ℓ_k ← α ℓ_k + log p_k(y).
 
 There are E such learners, each with its own start and its own segments in every meta-update, and the prediction is the
 plain mean of theirs: small encoders err in different places, and that mean was better than likelihood weights. All of
