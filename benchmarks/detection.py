@@ -20,8 +20,8 @@ import torch
 
 from benchmarks.peers.files import FILES
 from simulators import Alarm, Drift, Sample, detection, simulate
-from streammeta.drift import DetectorName
 from streammeta.engine import Engine, EngineSettings, Outcome, Signal
+from streammeta.engine.drift import DetectorName
 from streammeta.event import Event, Origin
 
 _STREAMS = ("switch", "sea", "stagger", "rbf")

@@ -15,10 +15,10 @@ from pathlib import Path
 from statistics import mean, median
 from typing import Any, get_args
 
-from streammeta import log
 from streammeta.config import Settings
-from streammeta.drift import DetectorName
+from streammeta.engine.drift import DetectorName
 from streammeta.review.study import Plan, opened, run
+from streammeta.service import log
 
 __all__ = ["main"]
 

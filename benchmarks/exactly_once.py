@@ -26,8 +26,8 @@ from streammeta import app
 from streammeta.config import Settings
 from streammeta.engine import Engine
 from streammeta.event import Event, Origin
-from streammeta.restoration import Restoration
-from streammeta.result import STATE
+from streammeta.service.restoration import Restoration
+from streammeta.service.result import STATE
 from streammeta.transport.kafka import KafkaSettings, create_topics
 from streammeta.transport.kafka_tables import KafkaTables
 

@@ -20,9 +20,9 @@ from prometheus_client import CollectorRegistry
 from simulators import simulate
 from streammeta.engine import Engine, EngineSettings, Outcome
 from streammeta.event import Decoder
-from streammeta.http import Health
-from streammeta.metrics import Metrics
 from streammeta.service import Options, Service
+from streammeta.service.http import Health
+from streammeta.service.metrics import Metrics
 from streammeta.transport.memory import MemorySource
 
 _PAGE = 4096

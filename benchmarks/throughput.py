@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from streammeta.buffer import draw_episodes
 from streammeta.engine import Engine, EngineSettings
+from streammeta.engine.buffer import draw_episodes
 from streammeta.event import Event, Origin
 from streammeta.meta import outer_step
 

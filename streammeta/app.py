@@ -19,26 +19,26 @@ from pydantic import ValidationError
 
 from streammeta.config import Settings
 from streammeta.engine import Engine, EngineSettings, Kind, TaskSummary
+from streammeta.engine.snapshot import Snapshot, read_snapshot
 from streammeta.errors import ConfigError, EventError, SnapshotError, TransportError
 from streammeta.event import Decoder, Event, LabelValue, Origin, Record
-from streammeta.exactly_once import ExactlyOnce
-from streammeta.http import Health, HttpServer
 from streammeta.meta import ExpertSettings
 from streammeta.meta.catalogue import Tuning
-from streammeta.metrics import Metrics
 from streammeta.offline.job import stream_method
-from streammeta.repartition import CHANNEL as REPARTITION
-from streammeta.repartition import Repartition
 from streammeta.report import Figures, Tally, facts
-from streammeta.restoration import Restoration
-from streammeta.result import CHANNELS, STATE, TABLES, WEIGHTS
 from streammeta.service import Options, Service, Summary
-from streammeta.snapshot import Snapshot, read_snapshot
+from streammeta.service.exactly_once import ExactlyOnce
+from streammeta.service.http import Health, HttpServer
+from streammeta.service.metrics import Metrics
+from streammeta.service.repartition import CHANNEL as REPARTITION
+from streammeta.service.repartition import Repartition
+from streammeta.service.restoration import Restoration
+from streammeta.service.result import CHANNELS, STATE, TABLES, WEIGHTS
+from streammeta.service.turn import Observe
 from streammeta.transport.base import Sink, Source
 from streammeta.transport.kafka import KafkaSource, ensure_topics
 from streammeta.transport.kafka_ledger import KafkaLedger
 from streammeta.transport.kafka_tables import KafkaTables
-from streammeta.turn import Observe
 
 __all__ = [
     "ORDERS",
@@ -79,7 +79,7 @@ class Monitor(NamedTuple):
 
 def snapshot_path(directory: Path) -> Path:
     """The snapshot's file in a state directory."""
-    return directory / "streammeta.snapshot"
+    return directory / "streammeta.engine.snapshot"
 
 
 def serve(settings: Settings, stop: threading.Event) -> Summary:

@@ -15,15 +15,14 @@ from rich.console import Console, RenderableType
 
 from simulators import SCENARIOS, noted, simulate, with_late_labels
 from streammeta import app as commands
-from streammeta import demo as demonstration
-from streammeta import log, meta_cli, report
+from streammeta import report
+from streammeta.commands import demo as demonstration
+from streammeta.commands import meta as meta_commands
+from streammeta.commands.live import shown
+from streammeta.commands.player import play
+from streammeta.commands.produce import Pace, Sendable, at_own_pace, at_rate, produce
 from streammeta.config import example, load
 from streammeta.errors import ConfigError, StreammetaError, TransportError
-from streammeta.http import Health, HttpServer
-from streammeta.live import shown
-from streammeta.metrics import Metrics
-from streammeta.player import play
-from streammeta.produce import Pace, Sendable, at_own_pace, at_rate, produce
 from streammeta.report import Figures, Tally
 from streammeta.review import compare as comparison
 from streammeta.review import scoreboard, study
@@ -32,6 +31,9 @@ from streammeta.review.page import write_page
 from streammeta.review.picture import write_png
 from streammeta.review.rival import Wiring
 from streammeta.review.study import Plan, opened
+from streammeta.service import log
+from streammeta.service.http import Health, HttpServer
+from streammeta.service.metrics import Metrics
 from streammeta.transport.file import FileSink
 
 __all__ = ["app", "main"]
@@ -280,8 +282,8 @@ def inspect(
     console.print(report.task_table(tasks, total=len(every)))
 
 
-app.command(name="meta-train")(meta_cli.train)
-app.command(name="meta-eval")(meta_cli.evaluate)
+app.command(name="meta-train")(meta_commands.train)
+app.command(name="meta-eval")(meta_commands.evaluate)
 
 
 @app.command()

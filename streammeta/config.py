@@ -17,13 +17,13 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
-from streammeta.drift import DriftSettings
 from streammeta.engine import EngineSettings, Kind, MetaSettings
+from streammeta.engine.drift import DriftSettings
+from streammeta.engine.tasks import MemorySettings
 from streammeta.errors import ConfigError
 from streammeta.event import TaskFrom
-from streammeta.log import LogFormat, LogLevel
 from streammeta.meta import LearnerSettings
-from streammeta.tasks import MemorySettings
+from streammeta.service.log import LogFormat, LogLevel
 from streammeta.transport.kafka import KafkaSettings, OnLostOffset
 
 __all__ = [

@@ -13,8 +13,8 @@ from pydantic import ValidationError
 from river import base
 from river.utils import dataframe
 
-from streammeta.drift import DetectorName, settings_like
 from streammeta.engine import Engine, EngineSettings, Kind, Outcome, Signal
+from streammeta.engine.drift import DetectorName, settings_like
 from streammeta.errors import ConfigError, EventError
 from streammeta.event import Event, Feature, LabelValue, Origin
 from streammeta.meta import Method

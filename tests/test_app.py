@@ -10,16 +10,16 @@ from prometheus_client import CollectorRegistry
 
 from streammeta.app import ORDERS, choose_kind, inspect, replay, snapshot_path, stop_on_signals
 from streammeta.config import Settings
-from streammeta.drift import DriftSettings
 from streammeta.engine import Engine, EngineSettings, MetaSettings
+from streammeta.engine.drift import DriftSettings
+from streammeta.engine.tasks import MemorySettings
 from streammeta.errors import ConfigError, SnapshotError
 from streammeta.event import Decoder, LabelValue, Origin, Record
-from streammeta.http import Health
 from streammeta.meta import LearnerSettings
-from streammeta.metrics import Metrics
 from streammeta.report import Tally
 from streammeta.service import Options, Service
-from streammeta.tasks import MemorySettings
+from streammeta.service.http import Health
+from streammeta.service.metrics import Metrics
 from streammeta.transport.file import FileSource
 from streammeta.transport.memory import MemorySource
 

@@ -18,9 +18,9 @@ from streammeta import cli
 from streammeta.app import snapshot_path
 from streammeta.config import example
 from streammeta.engine import Engine, EngineSettings
+from streammeta.engine.snapshot import write_snapshot
 from streammeta.event import Event, Origin
 from streammeta.meta import LearnerSettings
-from streammeta.snapshot import write_snapshot
 
 RUNNER = CliRunner()
 CLASSIFICATION = {"accuracy", "kappa", "macro_f1", "log_loss"}

@@ -7,10 +7,10 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from streammeta.engine.features import FeatureSpace
 from streammeta.episode.family import Draw, Family
 from streammeta.errors import ConfigError, EventError
 from streammeta.event import Decoder, Event
-from streammeta.features import FeatureSpace
 from streammeta.meta.base import Kind
 from streammeta.meta.catalogue import Problem
 from streammeta.meta.learner import Examples, TaskBatch

@@ -4,8 +4,8 @@ import json
 
 from benchmarks.detection import main, scored
 from simulators import Sample
+from streammeta.engine.outcome import Outcome, Signal
 from streammeta.event import Event, Origin
-from streammeta.outcome import Outcome, Signal
 
 
 def story(drifts, alarms, errors, events=100):

@@ -28,12 +28,12 @@ from kafka.errors import KafkaError
 
 from deploy.broker import Broker
 from streammeta.engine import EngineSettings, MetaSettings
+from streammeta.engine.tasks import MemorySettings
+from streammeta.engine.weights import encode_weights
 from streammeta.meta import LearnerSettings
-from streammeta.tasks import MemorySettings
 from streammeta.transport.base import Message
 from streammeta.transport.kafka import KafkaSettings, create_topics, ensure_topics
 from streammeta.transport.memory_log import MemoryLog
-from streammeta.weights import encode_weights
 from tests.faults.states import run_to_the_end, tasks_of
 
 POINTS = (

@@ -9,11 +9,11 @@ from collections import Counter
 from collections.abc import Callable
 
 from streammeta.engine import Engine, EngineSettings, MetaSettings
+from streammeta.engine.tasks import MemorySettings
+from streammeta.engine.weights import decode_weights, encode_weights
 from streammeta.errors import StreammetaError
 from streammeta.event import Decoder, Event, Origin, Record
 from streammeta.meta import LearnerSettings
-from streammeta.tasks import MemorySettings
-from streammeta.weights import decode_weights, encode_weights
 
 __all__ = ["mutated"]
 

@@ -7,10 +7,10 @@ from prometheus_client import CollectorRegistry
 
 from streammeta.engine import Engine, EngineSettings
 from streammeta.event import Decoder
-from streammeta.exactly_once import ExactlyOnce
-from streammeta.http import Health
-from streammeta.metrics import Metrics
 from streammeta.service import Options
+from streammeta.service.exactly_once import ExactlyOnce
+from streammeta.service.http import Health
+from streammeta.service.metrics import Metrics
 from streammeta.transport.memory_log import MemoryLedger, MemoryLog, MemoryMember, MemoryTables
 
 __all__ = ["run_to_the_end", "tasks_of"]

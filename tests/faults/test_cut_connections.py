@@ -15,10 +15,10 @@ from prometheus_client import CollectorRegistry
 from deploy.broker import Broker
 from streammeta.engine import Engine
 from streammeta.event import Decoder
-from streammeta.exactly_once import ExactlyOnce
-from streammeta.http import Health
-from streammeta.metrics import Metrics
 from streammeta.service import Options
+from streammeta.service.exactly_once import ExactlyOnce
+from streammeta.service.http import Health
+from streammeta.service.metrics import Metrics
 from streammeta.transport.base import Message
 from streammeta.transport.kafka import KafkaSettings, KafkaSink, KafkaSource, create_topics, ensure_topics
 from streammeta.transport.kafka_ledger import KafkaLedger

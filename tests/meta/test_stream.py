@@ -11,13 +11,13 @@ from river import datasets
 
 from simulators import simulate
 from streammeta.engine import Engine, EngineSettings
+from streammeta.engine.outcome import Signal
 from streammeta.errors import ConfigError
 from streammeta.event import Event, Origin
 from streammeta.meta.base import Episodes, Scaling, Windows
 from streammeta.meta.catalogue import methods_for
 from streammeta.meta.outer import outer_step, start_outer
 from streammeta.meta.stream import in_stream
-from streammeta.outcome import Signal
 
 META = {"every_events": 16, "tasks": 2, "length": 40, "shortest": 8, "stretch": 1}
 STREAMED = [(kind, name) for kind in ("regression", "classification") for name in methods_for(kind)]

@@ -1,0 +1,559 @@
+"""The engine: events in, outcomes out. No I/O, no clock, no global randomness; the one owner of memory.
+
+``Engine.step`` tells the cycle in order: cut the batch where something shared may change, read features into slots,
+then predict, learn, judge, detect drift, remember (``runs``). A prediction depends on θ and on earlier events of the
+same task, never on how events were grouped into batches; nothing uses a label before its event was predicted; a
+restored engine goes on as if nothing had happened.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, Field
+
+from streammeta.engine.buffer import RecentRows, SegmentSettings, draw_episodes, windows
+from streammeta.engine.checkpoint import check_fingerprint, random_from, random_state
+from streammeta.engine.drift import Detectors, DriftSettings
+from streammeta.engine.experts import Case, Mixture, choose
+from streammeta.engine.features import FeatureSpace
+from streammeta.engine.handover import Handover, TaskParts
+from streammeta.engine.judge import read
+from streammeta.engine.labels import LabelSpace, Waiting, WaitingRoom
+from streammeta.engine.outcome import EngineStats, MetaResult, Outcome, Signal, TaskSummary
+from streammeta.engine.rhythm import Rhythm
+from streammeta.engine.runs import Counts, Item, Runs
+from streammeta.engine.shared import Shared, device
+from streammeta.engine.snapshot import Snapshot
+from streammeta.engine.staleness import refresh
+from streammeta.engine.taskrow import SUMMARY_COLUMNS, summarize, task_columns
+from streammeta.engine.tasks import Column, MemorySettings, TaskKey, TaskTable
+from streammeta.engine.weights import Weights
+from streammeta.errors import EventError, SnapshotError
+from streammeta.event import Event, Label
+from streammeta.meta import LearnerSettings, Method, exact_heads, in_stream, outer_step
+from streammeta.meta.base import Floats, Ints, Kind
+from streammeta.meta.catalogue import Tuning
+
+__all__ = [
+    "Engine",
+    "EngineSettings",
+    "EngineStats",
+    "Kind",
+    "MetaResult",
+    "MetaSettings",
+    "Outcome",
+    "Signal",
+    "TaskSummary",
+]
+
+_LOOK_TASKS = 256  # how many tasks speak for all
+_HOUSEKEEPING_EVENTS = 1024  # how often the spill is looked after where meta-updates do not set the rhythm
+_SHARED_COUNTS = ("seen", "next_look", "meta_begun")  # by which θ's next change is due
+
+
+class MetaSettings(SegmentSettings, frozen=True, extra="forbid"):
+    """When θ learns, and from what."""
+
+    mode: Literal["sync", "background", "off"] = Field(
+        "sync", description="In the step (repeatable), in a thread beside it (never stops polling), or not at all."
+    )
+    every_events: int = Field(16, ge=1, description="Events and labels between two meta-updates while θ changes.")
+    stretch: int = Field(
+        4, ge=1, le=1024, description="How many times longer that may become while the loss is steady; 1: not at all."
+    )
+    rate: float = Field(5e-3, gt=0, le=1, description="Step size of the outer Adam.")
+
+
+class EngineSettings(BaseModel, frozen=True, extra="forbid"):
+    """Everything the engine can be told."""
+
+    kind: Kind = "classification"
+    seed: int = Field(0, ge=0, lt=2**31)
+    learner: LearnerSettings = LearnerSettings()
+    meta: MetaSettings = MetaSettings()
+    drift: DriftSettings = DriftSettings()
+    memory: MemorySettings = MemorySettings()
+
+
+class Engine:
+    """Predicts, adapts and meta-learns over task-tagged events.
+
+    Args:
+        settings: everything it can be told.
+        method: a learner of the caller's own; None: the one that the settings name.
+
+    >>> from streammeta.event import Origin
+    >>> engine = Engine(EngineSettings())
+    >>> events = [Event({"a": float(i % 2)}, "t", Origin("doc", 0, i), y=i % 2) for i in range(40)]
+    >>> outcomes = engine.step(events)
+    >>> sum(outcome.error for outcome in outcomes[-20:])
+    0.0
+    """
+
+    def __init__(self, settings: EngineSettings, method: Method | None = None) -> None:
+        self.settings = settings
+        memory = settings.memory
+        self._given = method
+        self._method = method or _method(settings)
+        self._features = FeatureSpace(memory.max_features)
+        self._labels = LabelSpace(settings.kind, memory.max_classes)
+        self._waiting = WaitingRoom(memory.max_waiting)
+        self._mixture = self._make_mixture()
+        self._detectors = Detectors(settings.drift)
+        self._recent = RecentRows(settings.meta.recent_events)
+        self._tasks = TaskTable(
+            self._columns(len(self._features)),
+            memory,
+            dump_extra=self._detectors.dump,
+            load_extra=self._load_detector,
+            on_release=self._release,
+        )
+        self._shared = Shared(self._method)
+        self._random = np.random.default_rng(settings.seed)
+        self._device = device(settings.learner.device)
+        self._rhythm = Rhythm(settings.meta.every_events, settings.meta.stretch)
+        self._begin(Counts(next_look=self._look_every))
+
+    def _make_mixture(self) -> Mixture | None:
+        settings = self.settings
+        chosen = settings.learner.experts
+        experts = choose(chosen, settings.kind, settings.seed, self._features, lambda: self._shared.scaling)
+        return Mixture(experts, settings.kind) if experts else None
+
+    def _begin(self, counts: Counts) -> None:
+        self._counts = counts
+        self._runs = Runs(
+            self._method,
+            self._tasks,
+            self._labels,
+            self._detectors,
+            self._mixture,
+            self.settings.drift,
+            counts,
+        )
+
+    # -- the cycle ---------------------------------------------------------------------------------------------------
+
+    def step(self, events: Sequence[Event | Label]) -> list[Outcome]:
+        """Predict, then learn; one outcome for each event or label, in the same order.
+
+        In meta mode "sync", θ is meta-updated in between, at counts of them that ``Rhythm`` sets. What cannot be used
+        comes back with ``rejected`` set to the reason, and changes nothing.
+        """
+        outcomes: list[Outcome | None] = [None] * len(events)
+        begin = 0
+        while begin < len(events):
+            items, begin = self._take(events, begin, outcomes)
+            self._part(items, outcomes)
+            self._counts.seen += len(items)
+            self._between()
+        return [outcome for outcome in outcomes if outcome is not None]
+
+    def predict(self, events: Sequence[Event]) -> list[Outcome]:
+        """What ``step`` would predict for each of these events, were it the next one; nothing is learned or remembered.
+
+        Tasks' rows are copied, so that nothing here can change; labels of the events are not looked at.
+        """
+        outcomes = []
+        for event in events:
+            features = self._features.fork()
+            try:
+                filled = features.read(event.x, event.origin)
+            except EventError as err:
+                outcomes.append(Outcome(event, rejected=str(err)))
+                continue
+            outcomes.append(self._foresee(event, features, features.table([filled])))
+        return outcomes
+
+    def _foresee(self, event: Event, features: FeatureSpace, xs: Floats) -> Outcome:
+        """The outcome of one event, from a copy of its task's row."""
+        outputs, shared, row, fan_in = self._labels.outputs, self._shared, np.zeros(1, np.int64), features.fan_in
+        weights = shared.weights_for(fan_in, outputs)
+        wider = None if weights is shared.weights else self._columns(len(fan_in))
+        columns, (known,) = self._tasks.copy([(event.origin.partition, event.task)], wider)
+        if columns["rest"][0] < 1 and columns["version"][0] != shared.version and columns["pushed"][0] > 0:
+            self._method.rebuild(weights, columns, row, windows(columns), outputs)
+        found = self._method.run(weights, columns, row, xs, np.full(1, np.nan, np.float32), outputs)
+        mean, variance = found.mean[0].tolist(), float(found.variance[0])
+        if not np.isfinite([*mean, variance]).all():
+            return Outcome(event, rejected=f"{event.origin}: the prediction is not a finite number")
+        if self._mixture:
+            case = Case(0, event.task, xs[0], features.slots)
+            mean, variance, _ = self._mixture.blend(columns, case, mean, variance)
+        prediction, probabilities = read(mean, self._labels)
+        return Outcome(
+            event,
+            prediction,
+            probabilities,
+            variance=None if self._labels.classify else variance,
+            signal=Signal.STEADY if known else Signal.NEW_TASK,
+            theta_version=shared.version,
+            age=int(columns["labelled"][0]),
+            since_drift=int(columns["since"][0] - columns["kept"][0]) if columns["drifts"][0] else None,
+        )
+
+    def _take(
+        self, events: Sequence[Event | Label], begin: int, outcomes: list[Outcome | None]
+    ) -> tuple[list[Item], int]:
+        """Read events on from ``begin`` as far as nothing shared changes, and say where that ends.
+
+        It ends where θ may change next, and before and after a label of a class not seen before. What is refused gets
+        its outcome here, and counts for nothing else.
+        """
+        room = self._next_change() - self._counts.seen
+        items: list[Item] = []
+        for at in range(begin, len(events)):
+            event = events[at]
+            brings_class = self._labels.is_new(event.y)
+            if len(items) == room or (brings_class and items):
+                return items, at
+            try:
+                items.append(self._admit(at, event))
+            except EventError as err:
+                self._counts.refused += 1
+                outcomes[at] = Outcome(event, rejected=str(err))
+            if brings_class and items:
+                return items, at + 1
+        return items, len(events)
+
+    def _next_change(self) -> int:
+        """How many events and labels will have been seen when something shared may change next."""
+        return min(self._shared.next_scaling, self._counts.next_look)
+
+    def _part(self, items: list[Item], outcomes: list[Outcome | None]) -> None:
+        """A stretch in which nothing shared changes; it is cut where a task's φ has to be derived again in between."""
+        if not items:
+            return
+        self._grow()
+        xs = self._features.table([item.filled for item in items])
+        rows, begin = np.array([item.row for item in items], np.int64), 0
+        while begin < len(items):
+            end, stale = refresh(self._tasks.columns, rows, begin, self._shared.version)
+            self._go(items[begin:end], xs[begin:end], stale, outcomes)
+            begin = end
+        if self._labels.is_new(items[0].source.y):  # then it came alone, and learning it is what makes it known
+            self._labels.learn(items[0].source.y)  # type: ignore[arg-type]  # is_new says that it is there
+            self._grow()
+            self._runs.learn(self._shared.weights, items[0], xs)
+        self._observe(items, xs)
+
+    def _go(self, items: list[Item], xs: Floats, stale: Ints, outcomes: list[Outcome | None]) -> None:
+        """Derive φ of the stale rows again, then take the items through the cycle."""
+        columns = self._tasks.columns
+        rows = stale[columns["pushed"][stale] > 0]
+        if rows.size:
+            self._method.rebuild(self._shared.weights, columns, rows, windows(columns), self._labels.outputs)
+        self._runs.go(self._shared.weights, self._shared.version, items, xs, outcomes)
+
+    def _admit(self, at: int, event: Event | Label) -> Item:
+        """Find the event's task and slots; raises EventError when it cannot be used."""
+        if event.y is not None:
+            self._labels.check(event.y, event.origin)
+        if isinstance(event, Label):
+            waits = self._waiting.leave(event)
+            row, _ = self._tasks.touch(waits.key)
+            return Item(at, event, row, waits.key[1], waits.filled, waits, is_new_task=False)
+        filled = self._features.read(event.x, event.origin)
+        key: TaskKey = (event.origin.partition, event.task)
+        row, is_new = self._tasks.touch(key)
+        self._counts.events += 1
+        waiting = None
+        if event.y is None and event.id is not None:
+            waiting = Waiting(key, filled.slots, np.array(filled.values, np.float32))
+            self._waiting.enter(event.id, waiting)
+        return Item(at, event, row, event.task, filled, waiting, is_new)
+
+    def _observe(self, items: Sequence[Item], xs: Floats) -> None:
+        """Feed what tasks share with a part's events, in the order of arrival."""
+        for item in items:
+            if item.source.y is not None:
+                self._recent.add(item.row)
+        events = [i for i, item in enumerate(items) if isinstance(item.source, Event)]
+        targets = None
+        if not self._labels.classify:
+            targets = np.array([item.source.y for item in items if item.source.y is not None], np.float32)
+        self._shared.observe(xs if len(events) == len(items) else xs[events], targets)
+
+    # -- what tasks share ----------------------------------------------------------------------------------------------
+
+    def _grow(self) -> None:
+        """Make room for features and classes seen for the first time; nothing that was there changes."""
+        if self._shared.grow(self._features.fan_in, self._labels.outputs):
+            self._widen()
+
+    def _fit(self) -> None:
+        """As ``_grow``, where features or classes came from another process."""
+        self._shared.grow(self._features.fan_in, self._labels.outputs)
+        self._widen()
+
+    def _widen(self) -> None:
+        for name, column in self._columns(len(self._features)).items():
+            if column.shape != self._tasks.columns[name].shape[1:]:
+                self._tasks.widen(name, column.shape)
+
+    def _columns(self, features: int) -> dict[str, Column]:
+        memory = self.settings.memory
+        kept = task_columns(self._method, features, self._labels.outputs, memory.window)
+        return kept | self._mixture.columns if self._mixture else kept
+
+    def _between(self) -> None:
+        """Between two parts: normalization, meta-update and spill, each at its own count of events."""
+        counts = self._counts
+        if counts.seen < min(self._shared.next_scaling, counts.next_look):
+            return
+        if self._mixture:
+            self._mixture.settle()
+        self._shared.rescale(counts.seen, self._features.categories)
+        if counts.seen < counts.next_look:
+            return
+        if self.settings.meta.mode == "sync" and not self._shared.follows:
+            job = self.begin_meta_update()
+            if job is not None:
+                self.finish_meta_update(job())
+        counts.next_look = counts.seen + self._look_every
+        self._tasks.shrink()
+
+    @property
+    def _look_every(self) -> int:
+        """Events between two looks at what tasks share."""
+        return self._rhythm.interval if self.settings.meta.mode == "sync" else _HOUSEKEEPING_EVENTS
+
+    # -- meta-updates --------------------------------------------------------------------------------------------------
+
+    @property
+    def meta_due(self) -> bool:
+        """Whether it is time to begin a meta-update in the background."""
+        counts, leads = self._counts, not self._shared.follows
+        return (
+            leads
+            and self.settings.meta.mode == "background"
+            and counts.seen - counts.meta_begun >= self._rhythm.interval
+        )
+
+    def begin_meta_update(self) -> Callable[[], MetaResult] | None:
+        """Draw episodes, and return the work to be done, which may run in another thread; None when there is nothing.
+
+        The work reads nothing that the engine changes. Hand its result to ``finish_meta_update`` between two steps.
+        """
+        self._counts.meta_begun = self._counts.seen
+        scaling, settings = self._shared.scaling, self.settings
+        episodes = draw_episodes(
+            self._tasks.columns,
+            self._recent,
+            scaling,
+            settings.meta,
+            settings.kind,
+            self._method.members,
+            self._random,
+        )
+        if episodes is None:
+            return None
+        state, gradient, rate, where = self._shared.state, self._method.gradient, settings.meta.rate, self._device
+        return lambda: MetaResult(outer_step(gradient, state, episodes, rate=rate, device=where))
+
+    def finish_meta_update(self, result: MetaResult) -> None:
+        """Adopt the new θ, unless its numbers were not finite; φ of each task follows when it is next touched."""
+        if self._shared.follows:  # since this update began, another process has become the one that publishes θ
+            return
+        self._rhythm.tell(result.loss)
+        if result.accepted:
+            self._shared.adopt(result.step.state)
+        else:
+            self._counts.refused_updates += 1
+
+    # -- looking inside, and saving ------------------------------------------------------------------------------------
+
+    def stats(self) -> EngineStats:
+        """Counts since the engine began."""
+        counts = self._counts
+        return EngineStats(
+            events=counts.events,
+            labelled=counts.labelled,
+            tasks=len(self._tasks),
+            tasks_in_memory=self._tasks.in_memory,
+            drifts=counts.drifts,
+            meta_updates=self._shared.state.updates,
+            theta_version=self._shared.version,
+            pending_labels=len(self._waiting),
+            refused=counts.refused,
+            classes=len(self._labels.classes),
+            features=len(self._features),
+        )
+
+    def look(self) -> Mapping[str, list[float]]:
+        """What the learner tells of itself, over the tasks that learned a label lately: for reports, by name."""
+        rows = np.array(self._recent.rows()[-_LOOK_TASKS:], np.int64)
+        return self._method.describe(self._shared.weights, self._tasks.columns, rows)
+
+    @property
+    def unsaved_experts(self) -> tuple[str, ...]:
+        """The experts that no snapshot holds: they begin anew after a restore."""
+        experts = self._mixture.experts if self._mixture else ()
+        return tuple(expert.name for expert in experts if not expert.is_saved)
+
+    def tasks(self) -> list[TaskSummary]:
+        """Every task, those in the spill included."""
+        columns = self._tasks.columns
+        here = [(key, {name: columns[name][row] for name in SUMMARY_COLUMNS}) for key, row in self._tasks.rows()]
+        return [summarize(key, values) for key, values in [*self._tasks.stored(), *here]]
+
+    def snapshot(self) -> Snapshot:
+        """The whole state as plain values; take it between two steps."""
+        tasks, place = self._tasks.dump()
+        shared, arrays = self._shared.dump()
+        header = {
+            "settings": _fingerprint(self.settings),
+            "counts": vars(self._counts).copy(),
+            "features": self._features.dump(),
+            "classes": self._labels.classes,
+            "waiting": self._waiting.dump(),
+            "recent": self._recent.dump(place),
+            "random": random_state(self._random),
+            "shared": shared,
+            "tasks": tasks,
+            "spilled": len(tasks) - len(place),
+        }
+        return Snapshot(header, arrays | self._common())
+
+    @classmethod
+    def restore(cls, settings: EngineSettings, snapshot: Snapshot, method: Method | None = None) -> "Engine":
+        """The engine that took this snapshot, as it was.
+
+        Raises:
+            SnapshotError: the snapshot belongs to other settings, or is damaged.
+        """
+        header, engine = snapshot.header, cls(settings, method)
+        try:
+            check_fingerprint(header["settings"], _fingerprint(settings))
+            engine._begin(Counts(**header["counts"]))
+            engine._features.load(header["features"])
+            engine._labels.load(header["classes"])
+            engine._waiting.load(header["waiting"])
+            engine._shared.load(header["shared"], snapshot.arrays)
+            engine._load_common(snapshot.arrays)
+            for name, column in engine._columns(len(engine._features)).items():
+                engine._tasks.widen(name, column.shape)
+            engine._recent.load(header["recent"], engine._tasks.restore(header["tasks"], header["spilled"]))
+            engine._random.bit_generator.state = random_from(header["random"])
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as err:
+            raise SnapshotError(f"the snapshot is damaged ({err!r}); restore it from a copy") from err
+        return engine
+
+    def handover(self) -> Handover:
+        """What moves between processes: the tasks of each partition, and what all tasks share."""
+        parts = TaskParts(
+            fingerprint=_fingerprint(self.settings),
+            window=self.settings.memory.window,
+            tasks=self._tasks,
+            features=self._features,
+            labels=self._labels,
+            waiting=self._waiting,
+            detectors=self._detectors,
+            recent=self._recent,
+            widen=self._fit,
+        )
+        return Handover(parts)
+
+    def shared_weights(self) -> Weights:
+        """θ and all else that tasks share, for another process to go on with."""
+        header, arrays = self._shared.dump()
+        return Weights(
+            _fingerprint(self.settings),
+            self._features.slots,
+            self._features.width,
+            self._labels.classes,
+            {name: getattr(self._counts, name) for name in _SHARED_COUNTS},
+            random_state(self._random),
+            header,
+            arrays | self._common(),
+        )
+
+    def follow(self, weights: Weights | None, *, lead: bool) -> bool:
+        """Go on with what another process published, and from now on publish it (lead) or only follow.
+
+        Args:
+            weights: what was published last; None: nothing yet.
+            lead: whether this engine is the one that changes θ from now on.
+
+        Returns:
+            False where this engine numbers its features or classes otherwise: then nothing was changed, and only a
+            fresh engine can take these weights.
+
+        Raises:
+            SnapshotError: the weights are of other settings, or damaged.
+        """
+        if weights is not None and not self._take_weights(weights):
+            return False
+        if lead:
+            self._shared.lead(self._counts.seen)
+        else:
+            self._shared.follow()
+        return True
+
+    def _take_weights(self, weights: Weights) -> bool:
+        check_fingerprint(weights.settings, _fingerprint(self.settings))
+        if not weights.extends(self._features.slots, self._labels.classes):
+            return False
+        try:
+            header = weights.shared | {"fan_in": [fan_in for *_, fan_in in weights.slots]}
+            self._shared.load(header, weights.arrays)
+            self._load_common(weights.arrays)
+            self._features.merge(weights.slots, weights.width)
+            self._labels.merge(weights.classes)
+            for name in _SHARED_COUNTS:
+                setattr(self._counts, name, weights.counts[name])
+            self._random.bit_generator.state = random_from(weights.random)
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError, ArithmeticError) as err:
+            raise SnapshotError(f"the published weights are damaged ({err!r}); delete them to begin anew") from err
+        self._fit()
+        return True
+
+    def close(self) -> None:
+        """Let go of the spill."""
+        self._tasks.close()
+
+    def _common(self) -> dict[str, npt.NDArray[Any]]:
+        """What tasks share beside θ and the normalization."""
+        return self._rhythm.dump() | (self._mixture.dump() if self._mixture else {})
+
+    def _load_common(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+        self._rhythm.load(arrays)
+        if self._mixture:
+            self._mixture.load(arrays)
+
+    def _load_detector(self, row: int, state: bytes) -> None:
+        if state:
+            self._detectors.load(row, state)
+        else:
+            self._detectors.reset(row)
+
+    def _release(self, row: int) -> None:
+        self._recent.drop(row)
+        self._detectors.reset(row)
+
+
+def _method(settings: EngineSettings) -> Method:
+    """The learner that the settings name."""
+    learner = settings.learner
+    if learner.method == "exact-heads":
+        return exact_heads(learner, settings.kind, settings.seed)
+    tuning = Tuning(learner.inner_rate, learner.inner_steps)
+    return in_stream(learner.method, settings.kind, seed=settings.seed, support=learner.support, tuning=tuning)
+
+
+def _fingerprint(settings: EngineSettings) -> dict[str, Any]:
+    """The settings that saved state depends on."""
+    return {
+        "app.kind": settings.kind,
+        "learner.method": settings.learner.method,
+        "learner.support": settings.learner.support,
+        "learner.experts": ", ".join(one if isinstance(one, str) else one.name for one in settings.learner.experts),
+        "learner.members": settings.learner.members,
+        "learner.hidden": settings.learner.hidden,
+        "learner.encoded": settings.learner.encoded,
+        "learner.memories": len(settings.learner.memories),
+        "memory.window": settings.memory.window,
+        "drift.detector": settings.drift.detector,
+    }

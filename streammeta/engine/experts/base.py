@@ -1,0 +1,64 @@
+"""What every expert in the mixture offers.
+
+An expert predicts an event before it learns the label, as the learner does, and in order of arrival. What it knows of
+one task lies in that task's row (``columns``), so it goes wherever the row goes; what it knows of all tasks is its own.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from streammeta.engine.tasks import Column
+from streammeta.meta.base import Floats
+
+__all__ = ["Case", "Columns", "Doubles", "Expert", "Slots"]
+
+Doubles: TypeAlias = npt.NDArray[np.float64]
+Columns: TypeAlias = Mapping[str, npt.NDArray[Any]]
+Slots: TypeAlias = Sequence[tuple[str, str | None, int]]  # as ``FeatureSpace`` tells them: name, value, fan-in
+
+
+class Case(NamedTuple):
+    """One event as an expert sees it."""
+
+    row: int  # of its task
+    task: str
+    x: Floats  # raw features [D]; NaN is missing
+    slots: Slots | None = None  # where x may have features that the engine does not know; else it is asked
+
+
+class Expert(Protocol):
+    """A predictor beside the learner."""
+
+    @property
+    def name(self) -> str:
+        """As in ``[learner] experts``."""
+
+    @property
+    def doubt(self) -> float:
+        """The share of the learner's own prediction in the expert's, where it may say 0 of what then happens."""
+
+    @property
+    def columns(self) -> Mapping[str, Column]:
+        """What it keeps of each task."""
+
+    @property
+    def is_saved(self) -> bool:
+        """Whether a snapshot holds all that it knows; if not, it begins anew after a restore."""
+
+    def predict(self, columns: Columns, case: Case, outputs: int) -> Doubles | None:
+        """Class probabilities [C] or the target's mean [1]; None where it has no opinion. May sum to less than 1."""
+
+    def learn(self, columns: Columns, case: Case, y: float) -> None:
+        """Learn the label, a class index or a target. The task's window has it already."""
+
+    def settle(self) -> None:
+        """Things shared by all tasks may change now."""
+
+    def dump(self) -> dict[str, npt.NDArray[Any]]:
+        """What it knows of all tasks, as arrays from which ``load`` makes the same."""
+
+    def load(self, arrays: Columns) -> None:
+        """Become what ``dump`` described."""

@@ -1,0 +1,70 @@
+"""An expert that asks the nearest events in the task's own window: attention, with a kernel as wide as they are far.
+
+    q(y) ∝ Σ_i exp(−d_i² / h) [y_i = y]        h = mean of d_i² over the three nearest, in normalized features
+
+For targets it is the weighted mean of ten. It is right where smooth heads are not: where classes are many small
+clusters. Its only state is the window, which is there anyway; an event costs a sweep over it.
+
+Sources: Losing, Hammer & Wersing (2016), SAM-kNN (why a short memory of neighbours is hard to beat on drifting
+streams); Nadaraya (1964) (the kernel).
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from streammeta.engine.experts.base import Case, Columns, Doubles
+from streammeta.engine.experts.neighbours_kernel import ask_neighbours
+from streammeta.engine.tasks import Column
+from streammeta.meta.base import Kind, Scaling
+
+__all__ = ["Neighbours"]
+
+_NEAREST = 3
+_NEAREST_TARGETS = 10  # a mean of few targets is mostly noise
+
+
+class Neighbours:
+    """The nearest events of the same task.
+
+    Args:
+        kind: of the stream.
+        scaling: the normalization in force.
+    """
+
+    name = "neighbours"
+    doubt = 0.15
+    is_saved = True
+    columns: Mapping[str, Column] = {}
+
+    def __init__(self, kind: Kind, scaling: Callable[[], Scaling]) -> None:
+        self._classify, self._scaling = kind == "classification", scaling
+
+    def predict(self, columns: Columns, case: Case, outputs: int) -> Doubles | None:
+        """Class probabilities [C] or the mean [1]; None while the window holds too few."""
+        pushed, most = columns["pushed"], _NEAREST if self._classify else _NEAREST_TARGETS
+        if pushed[case.row] < most:
+            return None
+        scaling, said = self._scaling(), np.empty(outputs)
+        shift, gain = scaling.shift, scaling.gain
+        if case.x.size > shift.size:  # asked about features that nobody has learned of
+            fresh = case.x.size - shift.size
+            shift, gain = np.pad(shift, (0, fresh)), np.pad(gain, (0, fresh), constant_values=1.0)
+        window = columns["window_x"], columns["window_y"], pushed, case.row
+        ask_neighbours(*window, case.x, shift, gain, most, self._classify, said)
+        return said
+
+    def learn(self, columns: Columns, case: Case, y: float) -> None:
+        """The window has it."""
+
+    def settle(self) -> None:
+        """Nothing is shared."""
+
+    def dump(self) -> dict[str, npt.NDArray[Any]]:
+        """Nothing is shared."""
+        return {}
+
+    def load(self, arrays: Columns) -> None:
+        """Nothing is shared."""

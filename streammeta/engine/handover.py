@@ -1,0 +1,386 @@
+"""Tasks on the move: what changed in each partition as records, and a partition's records as tasks again.
+
+A task's row goes as it is. Where another process numbered features or classes otherwise, the numbers are translated and
+φ, which was derived under the other numbering, is derived again from the window when the task is next touched.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeAlias, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from streammeta.engine.buffer import RecentRows
+from streammeta.engine.checkpoint import check_fingerprint
+from streammeta.engine.drift import Detectors
+from streammeta.engine.features import FeatureSpace
+from streammeta.engine.labels import LabelSpace, Waiting, WaitingRoom
+from streammeta.engine.taskrecord import (
+    FORMAT,
+    PAGE,
+    Head,
+    Key,
+    Page,
+    Schema,
+    Wait,
+    WaitPage,
+    decode,
+    encode,
+    pack_rows,
+    parse_key,
+    schema_id,
+    unpack_rows,
+)
+from streammeta.engine.tasks import TaskKey, TaskTable
+from streammeta.errors import SnapshotError
+from streammeta.meta.base import Floats
+
+__all__ = ["Change", "Handover", "TaskParts"]
+
+_CHUNK = 256  # tasks written, or taken in, at a time
+_WINDOW = ("window_x", "window_y")  # saved in pages, not in the row
+_COUNTERS = ("pushed", "events", "labelled", "since", "kept", "drifts")
+_MOST = 2**53
+_T = TypeVar("_T")
+_Sizes: TypeAlias = tuple[int, int, int | None]
+
+
+class Change(NamedTuple):
+    """One record for the changelog."""
+
+    partition: int
+    key: bytes
+    value: bytes | None  # None: forget what this key said
+
+
+@dataclass(frozen=True, slots=True)
+class TaskParts:
+    """The engine's parts that hold tasks."""
+
+    fingerprint: Mapping[str, Any]
+    window: int
+    tasks: TaskTable
+    features: FeatureSpace
+    labels: LabelSpace
+    waiting: WaitingRoom
+    detectors: Detectors
+    recent: RecentRows
+    widen: Callable[[], None]  # make room in every row for features and classes that came from elsewhere
+
+
+class Handover:
+    """Gives tasks away and takes them, partition by partition. One an engine: it knows what is written already."""
+
+    def __init__(self, parts: TaskParts) -> None:
+        self._parts = parts
+        self._pages = parts.window // PAGE + 2  # page numbers count round below it
+        self._written: dict[TaskKey, tuple[int, int]] = {}  # pushed and labelled, as the changelog has them
+        self._schemas: dict[int, set[bytes]] = {}  # by partition, those that its changelog has
+        self._schema: tuple[_Sizes, bytes, bytes] | None = None  # the current one: of what sizes, its id, encoded
+
+    def changes(self) -> Iterator[Change]:
+        """What changed since this was last asked. Whoever asks must write it, or drop the engine."""
+        parts = self._parts
+        touched, waits = sorted(parts.tasks.take_touched()), parts.waiting.take_changed()
+        if not (touched or waits):
+            return
+        id_, encoded = self._current_schema()
+        for partition in sorted({key[0] for key in touched} | {key[0] for key, _ in waits}):
+            known = self._schemas.setdefault(partition, set())
+            if id_ not in known:
+                known.add(id_)
+                yield Change(partition, Key("schema", 0, id_.hex()).encode(), encoded)
+        for chunk in _chunks(touched):
+            yield from self._heads(chunk, id_)
+            parts.tasks.shrink()
+        for (key, number), events in waits.items():
+            value = encode(WaitPage(FORMAT, id_, [_wait(*one) for one in events.items()])) if events else None
+            yield Change(key[0], Key("wait", number, key[1]).encode(), value)
+
+    def forget(self, partition: int) -> None:
+        """Drop a partition's tasks: another process has them now."""
+        self._parts.tasks.forget(partition)
+        self._parts.waiting.forget(partition)
+        self._schemas.pop(partition, None)
+        for key in [key for key in self._written if key[0] == partition]:
+            del self._written[key]
+
+    def take(self, partition: int, records: Mapping[bytes, bytes], at: str) -> Iterator[int]:
+        """Take in a partition's tasks from the last value of each key; yields, now and then, how many so far.
+
+        Args:
+            partition: whose tasks they are.
+            records: everything its changelog holds.
+            at: where that is, for messages.
+
+        Raises:
+            SnapshotError: a record cannot be read, or was written under other settings.
+        """
+        keys = {parse_key(raw, at): value for raw, value in records.items()}
+        meanings = self._meanings({key.tag: value for key, value in keys.items() if key.kind == "schema"}, at)
+        self._schemas[partition] = set(meanings)
+        pages = {(key.tag, key.number): value for key, value in keys.items() if key.kind == "page"}
+        heads: dict[bytes, list[tuple[str, Head]]] = {}
+        for key, value in keys.items():
+            if key.kind == "task":
+                head = decode(Head, value, f"{at}, task {key.tag[:100]!r}")
+                heads.setdefault(head.schema, []).append((key.tag, head))
+        self._parts.tasks.reserve(sum(map(len, heads.values())))
+        done = 0
+        for id_, tasks in heads.items():
+            for chunk in _chunks(tasks):
+                self._take_heads(partition, _meaning(meanings, id_, at), chunk, _Pages(pages, meanings, at))
+                self._parts.tasks.shrink()
+                done += len(chunk)
+                yield done
+        for key in sorted(key for key in keys if key.kind == "wait"):
+            self._take_waits(partition, key, decode(WaitPage, keys[key], at), meanings, at)
+        yield done
+
+    # -- giving --------------------------------------------------------------------------------------------------------
+
+    def _current_schema(self) -> tuple[bytes, bytes]:
+        parts = self._parts
+        sizes = (len(parts.features), len(parts.labels.classes), parts.features.width)
+        if self._schema is None or self._schema[0] != sizes:
+            columns = parts.tasks.columns
+            layout = [
+                (name, column.dtype.str, list(column.shape[1:]))
+                for name, column in columns.items()
+                if name not in _WINDOW
+            ]
+            schema = (FORMAT, parts.fingerprint, layout, parts.features.slots, sizes[2], parts.labels.classes)
+            encoded = encode(schema)
+            self._schema = sizes, schema_id(encoded), encoded
+        return self._schema[1:]
+
+    def _heads(self, keys: Sequence[TaskKey], id_: bytes) -> Iterator[Change]:
+        """The rows of some tasks, and those pages of their windows that have become full."""
+        tasks, detectors = self._parts.tasks, self._parts.detectors
+        rows = np.array([tasks.recall(key) for key in keys], np.int64)
+        columns = tasks.columns
+        packed = pack_rows(columns, [name for name in columns if name not in _WINDOW], rows)
+        counts = zip(columns["pushed"][rows].tolist(), columns["labelled"][rows].tolist(), strict=True)
+        for key, row, data, (pushed, labelled) in zip(keys, rows.tolist(), packed, counts, strict=True):
+            for number in self._full_pages(key, pushed, labelled):
+                x, y = self._events(row, number * PAGE, (number + 1) * PAGE)
+                page = Page(FORMAT, id_, number, x.tobytes(), y.tobytes())
+                yield Change(key[0], Key("page", number % self._pages, key[1]).encode(), encode(page))
+            self._written[key] = pushed, labelled
+            x, y = self._events(row, pushed - pushed % PAGE, pushed)
+            head = Head(FORMAT, id_, data.tobytes(), x.tobytes(), y.tobytes(), detectors.dump(row))
+            yield Change(key[0], Key("task", 0, key[1]).encode(), encode(head))
+
+    def _full_pages(self, key: TaskKey, pushed: int, labelled: int) -> range:
+        """The pages that the changelog does not have yet, of those that the window reaches into."""
+        before, labelled_before = self._written.get(key, (0, 0))
+        if pushed - before != labelled - labelled_before:  # the window began anew in between
+            before = 0
+        first = max(before // PAGE, (pushed - self._parts.window) // PAGE, 0)
+        return range(first, pushed // PAGE)
+
+    def _events(self, row: int, begin: int, end: int) -> tuple[Floats, Floats]:
+        """Labelled events of a task by number, as its window has them; what it has no more are its newer ones."""
+        columns = self._parts.tasks.columns
+        at = np.arange(begin, end) % self._parts.window
+        return columns["window_x"][row, at, : len(self._parts.features)], columns["window_y"][row, at]
+
+    # -- taking --------------------------------------------------------------------------------------------------------
+
+    def _meanings(self, schemas: Mapping[str, bytes], at: str) -> dict[bytes, "_Meaning"]:
+        """Read the schemas, and learn the features and classes that are new here."""
+        found = []
+        for tag, value in schemas.items():
+            schema = decode(Schema, value, f"{at}, schema {tag}")
+            id_ = schema_id(value)
+            if id_.hex() != tag:
+                raise SnapshotError(
+                    f"{at}: schema {tag[:50]} holds another one ({id_.hex()}); wanted what its key says"
+                )
+            check_fingerprint(schema.settings, self._parts.fingerprint)
+            found.append((len(schema.slots) + len(schema.classes), id_, schema))
+        meanings = {}
+        for _, id_, schema in sorted(found, key=lambda one: one[:2]):
+            slots = self._parts.features.merge(schema.slots, schema.width)
+            meanings[id_] = _Meaning(schema, np.array(slots, np.int64), self._classes(schema, at))
+        self._parts.widen()
+        return meanings
+
+    def _classes(self, schema: Schema, at: str) -> npt.NDArray[np.int64]:
+        numbers = self._parts.labels.merge(schema.classes)
+        if -1 in numbers:
+            raise SnapshotError(f"{at}: holds {len(numbers)} classes; raise [memory] max_classes so that all have room")
+        return np.array(numbers, np.int64)
+
+    def _take_heads(
+        self, partition: int, meaning: "_Meaning", heads: Sequence[tuple[str, Head]], pages: "_Pages"
+    ) -> None:
+        parts = self._parts
+        found = unpack_rows(meaning.schema, [head.row for _, head in heads], pages.at)
+        self._check_rows(found, pages.at)
+        keys = [(partition, tag) for tag, _ in heads]
+        rows = np.array(parts.tasks.place(keys), np.int64)
+        columns = parts.tasks.columns
+        for name, values in found.items():
+            place: tuple[Any, ...] = (rows, *(slice(n) for n in values.shape[1:]))
+            columns[name][place] = values
+        for row, (tag, head) in zip(rows.tolist(), heads, strict=True):
+            self._take_window(row, tag, head, meaning, pages)
+            parts.detectors.load(row, head.detector)
+            if columns["pushed"][row]:
+                parts.recent.add(row)
+        if not meaning.same:
+            columns["version"][rows], columns["rest"][rows] = -1, 0
+            if "last.label" in columns:
+                last = columns["last.label"][rows]
+                columns["last.label"][rows] = np.where(last < 0, -1, meaning.classes[last])
+        for key, pushed, labelled in zip(keys, found["pushed"].tolist(), found["labelled"].tolist(), strict=True):
+            self._written[key] = pushed, labelled
+
+    def _check_rows(self, found: Mapping[str, npt.NDArray[Any]], at: str) -> None:
+        """Refuse rows that this engine has no place for, and numbers that no row has."""
+        columns = self._parts.tasks.columns
+        wanted = {name: column.shape[1:] for name, column in columns.items() if name not in _WINDOW}
+        for name, shape in wanted.items():
+            came = found[name].shape[1:] if name in found else None
+            fits = (
+                came is not None and len(came) == len(shape) and all(a <= b for a, b in zip(came, shape, strict=True))
+            )
+            if not fits or found[name].dtype != columns[name].dtype or len(found) != len(wanted):
+                raise SnapshotError(f"{at}: rows with {name} of shape {came}, wanted {shape}: other settings?")
+        for name in _COUNTERS:
+            if not ((found[name] >= 0) & (found[name] <= _MOST)).all():
+                raise SnapshotError(f"{at}: a row with {name} of {found[name].min()}, wanted a count: it is damaged")
+        if (np.maximum(found["pushed"], found["since"]) > found["labelled"]).any():
+            raise SnapshotError(f"{at}: a row that remembers more labelled events than it saw: it is damaged")
+        if (found["kept"] > found["since"]).any():
+            raise SnapshotError(f"{at}: a row that kept more events of before a drift than it counts: it is damaged")
+
+    def _take_window(self, row: int, tag: str, head: Head, meaning: "_Meaning", pages: "_Pages") -> None:
+        columns, window = self._parts.tasks.columns, self._parts.window
+        pushed = int(columns["pushed"][row])
+        for number in range(max((pushed - window) // PAGE, 0), pushed // PAGE):
+            page, of = pages.get(tag, number, number % self._pages)
+            self._put(row, number * PAGE, PAGE, page.x, page.y, of, pages.at)
+        self._put(row, pushed - pushed % PAGE, pushed % PAGE, head.open_x, head.open_y, meaning, pages.at)
+
+    def _put(self, row: int, begin: int, count: int, x: bytes, y: bytes, meaning: "_Meaning", at: str) -> None:
+        """Put labelled events ``begin`` to ``begin + count`` into a task's window."""
+        columns, width = self._parts.tasks.columns, len(meaning.slots)
+        if len(y) != 4 * count or len(x) != 4 * count * width:
+            raise SnapshotError(
+                f"{at}: a page of {len(x)} and {len(y)} bytes, wanted {count} events of {width} features"
+            )
+        if not count:
+            return
+        where = np.arange(begin, begin + count) % self._parts.window
+        xs, ys = np.frombuffer(x, np.float32).reshape(count, width), np.frombuffer(y, np.float32)
+        kept = meaning.slots >= 0
+        columns["window_x"][row, where[:, None], meaning.slots[kept]] = xs[:, kept]
+        columns["window_y"][row, where] = meaning.labels(ys, at, classify=self._parts.labels.classify)
+
+    def _take_waits(
+        self, partition: int, key: Key, page: WaitPage, meanings: Mapping[bytes, "_Meaning"], at: str
+    ) -> None:
+        meaning = _meaning(meanings, page.schema, at)
+        for event in page.events:
+            values = np.frombuffer(event.values[: len(event.values) // 4 * 4], np.float32)
+            if (
+                len(event.values) % 4
+                or len(values) != len(event.slots)
+                or max(event.slots, default=0) >= max(len(meaning.slots), 1)
+            ):
+                raise SnapshotError(f"{at}: {key.encode()!r:.100} holds an event whose values do not fit its slots")
+            slots = meaning.slots[event.slots]
+            mean = None if event.mean is None else meaning.mean(event.mean, at, classify=self._parts.labels.classify)
+            waiting = Waiting(
+                (partition, key.tag),
+                tuple(slots[slots >= 0].tolist()),
+                values[slots >= 0],
+                mean,
+                event.variance,
+                event.theta_version,
+                key.number,
+                self._said(event, meaning, at),
+            )
+            self._parts.waiting.place(event.id, waiting)
+
+    def _said(self, event: Wait, meaning: "_Meaning", at: str) -> npt.NDArray[np.float64] | None:
+        """What experts said of an event that waits; None where classes have other numbers: they are asked again."""
+        evidence = self._parts.tasks.columns.get("experts.evidence")
+        if event.parts is None or evidence is None or not meaning.same:
+            return None
+        row = 8 * evidence.shape[1]
+        if not event.parts or len(event.parts) % row or len(event.parts) > row * max(len(meaning.classes), 2):
+            raise SnapshotError(f"{at}: {len(event.parts)} bytes of what experts said, wanted a multiple of {row}")
+        return np.frombuffer(event.parts, np.float64).reshape(evidence.shape[1], -1).copy()
+
+
+@dataclass(frozen=True, slots=True)
+class _Meaning:
+    """A schema, with the numbers that its slots and classes have here."""
+
+    schema: Schema
+    slots: npt.NDArray[np.int64]  # -1: no room
+    classes: npt.NDArray[np.int64]
+    same: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        same = all((numbers == np.arange(len(numbers))).all() for numbers in (self.slots, self.classes))
+        object.__setattr__(self, "same", same)
+
+    def labels(self, ys: Floats, at: str, *, classify: bool) -> Floats:
+        """Labels as this engine numbers them."""
+        known = (ys >= 0) & (ys < len(self.classes)) & (ys == np.floor(ys)) if classify else np.isfinite(ys)
+        if not known.all():
+            raise SnapshotError(f"{at}: a window with label {ys[~known][0]}, which its schema does not have")
+        return self.classes[ys.astype(np.int64)].astype(np.float32) if classify else ys
+
+    def mean(self, data: bytes, at: str, *, classify: bool) -> Floats:
+        """A prediction, in this engine's order of classes."""
+        most = len(self.classes) if classify else 1
+        if len(data) % 4 or len(data) > 4 * most:
+            raise SnapshotError(f"{at}: a prediction of {len(data)} bytes, wanted at most {most} numbers")
+        found = np.frombuffer(data, np.float32)
+        if not classify or self.same:
+            return found
+        mean = np.zeros(int(self.classes[: len(found)].max(initial=-1)) + 1, np.float32)
+        mean[self.classes[: len(found)]] = found
+        return mean
+
+
+class _Pages(NamedTuple):
+    """The full pages of a partition's windows."""
+
+    records: Mapping[tuple[str, int], bytes]
+    meanings: Mapping[bytes, _Meaning]
+    at: str
+
+    def get(self, tag: str, number: int, key: int) -> tuple[Page, _Meaning]:
+        data = self.records.get((tag, key))
+        at = f"{self.at}, page {key} of task {tag[:100]!r}"
+        if data is None:
+            raise SnapshotError(f"{at}: is not there; was the topic cleaned by hand? It must be compacted, not deleted")
+        page = decode(Page, data, at)
+        if page.number != number:
+            raise SnapshotError(f"{at}: holds events from {page.number * PAGE} on, wanted from {number * PAGE} on")
+        return page, _meaning(self.meanings, page.schema, at)
+
+
+def _meaning(meanings: Mapping[bytes, _Meaning], id_: bytes, at: str) -> _Meaning:
+    found = meanings.get(id_)
+    if found is None:
+        raise SnapshotError(f"{at}: schema {id_.hex()} is not there; was the topic cleaned by hand?")
+    return found
+
+
+def _wait(id_: str, w: Waiting) -> Wait:
+    mean = None if w.mean is None else w.mean.tobytes()
+    parts = None if w.parts is None else w.parts.tobytes()
+    return Wait(id_, list(w.slots), w.values.tobytes(), mean, float(w.variance), int(w.theta_version), parts)
+
+
+def _chunks(items: Sequence[_T]) -> Iterator[Sequence[_T]]:
+    for begin in range(0, len(items), _CHUNK):
+        yield items[begin : begin + _CHUNK]

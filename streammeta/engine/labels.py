@@ -1,0 +1,206 @@
+"""Labels: which classes there are, and the events that wait for a label that comes late."""
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from streammeta.engine.features import Filled
+from streammeta.engine.tasks import TaskKey
+from streammeta.errors import EventError
+from streammeta.event import Label, LabelValue, Origin
+from streammeta.meta.base import Floats, Kind
+
+__all__ = ["LabelSpace", "Waiting", "WaitingRoom"]
+
+_LARGEST = 3.0e38  # as float32 holds it
+
+
+class LabelSpace:
+    """Labels as numbers: a class's index in the order of first appearance, or a target as it is.
+
+    >>> space = LabelSpace("classification", max_classes=8)
+    >>> space.is_new("cat"), space.learn("cat"), space.is_new("cat")
+    (True, 0, False)
+    """
+
+    def __init__(self, kind: Kind, max_classes: int) -> None:
+        self.classify = kind == "classification"
+        self._max_classes = max_classes
+        self.classes: list[LabelValue] = []
+        self._index: dict[LabelValue, int] = {}
+
+    @property
+    def outputs(self) -> int:
+        """What a learner predicts for each event: a probability a class, or one mean."""
+        return len(self.classes) if self.classify else 1
+
+    def is_new(self, y: LabelValue | None) -> bool:
+        """Whether this label would be a class not seen before."""
+        return self.classify and y is not None and y not in self._index
+
+    def check(self, y: LabelValue, at: Origin) -> None:
+        """Raise EventError when this label cannot be learned."""
+        if not self.classify:
+            if isinstance(y, str) or not -_LARGEST < y < _LARGEST:
+                raise EventError(f"{at}: `y` is {str(y)[:100]!r}, wanted a finite number: this is a regression")
+        elif isinstance(y, float):
+            raise EventError(
+                f"{at}: `y` is {y}, wanted a class (whole number or string); for targets set app.kind = 'regression'"
+            )
+        elif y not in self._index and len(self.classes) >= self._max_classes:
+            raise EventError(
+                f"{at}: `y` is {str(y)[:100]!r}, class {self._max_classes + 1}; wanted at most {self._max_classes}: "
+                "raise [memory] max_classes if they are real"
+            )
+
+    def learn(self, y: LabelValue) -> int:
+        """The index of a class, which may be new."""
+        found = self._index.get(y)
+        if found is None:
+            found = self._index[y] = len(self.classes)
+            self.classes.append(y)
+        return found
+
+    def number(self, y: LabelValue) -> float:
+        """What a learner learns: the index of a known class, or the target."""
+        return float(self._index[y] if self.classify else y)
+
+    def merge(self, classes: Sequence[LabelValue]) -> list[int]:
+        """Know these classes too, and say which number each has here; -1 where there was no room."""
+        for y in classes:
+            if y not in self._index and len(self.classes) < self._max_classes:
+                self.learn(y)
+        return [self._index.get(y, -1) for y in classes]
+
+    def load(self, classes: Sequence[LabelValue]) -> None:
+        """Know these classes, in this order."""
+        self.classes = list(classes)
+        self._index = {y: i for i, y in enumerate(classes)}
+
+
+_PAGE = 16  # events that wait together in one record of the changelog
+
+
+@dataclass(slots=True)
+class Waiting:
+    """An event whose label has not come yet, and what was predicted for it."""
+
+    key: TaskKey
+    slots: tuple[int, ...]  # the feature slots it fills
+    values: Floats  # with these raw values
+    mean: Floats | None = None  # class probabilities [C as of then], or mean [1]; None: not predicted yet
+    variance: float = 0.0
+    theta_version: int = 0
+    page: int = -1  # with which others of its task it is saved; the room says
+    parts: npt.NDArray[np.float64] | None = None  # what was mixed into ``mean``; None: the learner alone
+
+    @property
+    def filled(self) -> Filled:
+        """Feature slots and values, as ``FeatureSpace`` gives them."""
+        return Filled(self.slots, self.values.tolist())
+
+    def predict(self, mean: Sequence[float], variance: float, theta_version: int) -> None:
+        """Keep what was predicted, to be judged by the label."""
+        self.mean, self.variance, self.theta_version = np.array(mean, np.float32), variance, theta_version
+
+
+class WaitingRoom:
+    """Events by partition and id until their label comes; when it is full, the oldest leave.
+
+    Those of one task are kept in pages, so that a change of a few need not save them all again.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._events: OrderedDict[tuple[int, str], Waiting] = OrderedDict()
+        self._pages: dict[TaskKey, dict[int, dict[str, Waiting]]] = {}
+        self._changed: set[tuple[TaskKey, int]] = set()
+        self.expired = 0  # left without a label
+
+    def __len__(self) -> int:
+        return len(self._events)
+
+    def enter(self, id_: str, waiting: Waiting) -> None:
+        """Keep an event; an earlier one of the same id and partition is replaced."""
+        self._remove(waiting.key[0], id_)
+        pages = self._pages.setdefault(waiting.key, {})
+        waiting.page = next(reversed(pages), 0)
+        if len(pages.get(waiting.page, ())) >= _PAGE:
+            waiting.page += 1
+        self._keep(id_, waiting)
+        self._changed.add((waiting.key, waiting.page))
+        if len(self._events) > self._size:
+            self._remove(*next(iter(self._events)))
+            self.expired += 1
+
+    def leave(self, label: Label) -> Waiting:
+        """The event this label is for, which waits no more; raises EventError when there is none."""
+        found = self._remove(label.origin.partition, label.id)
+        if found is None:
+            raise EventError(
+                f"{label.origin}: a label for id {label.id[:100]!r}, but no event of that id waits in its partition: "
+                "it was never seen, had its label already, or waited too long ([memory] max_waiting)"
+            )
+        return found
+
+    def take_changed(self) -> dict[tuple[TaskKey, int], Mapping[str, Waiting]]:
+        """The pages changed since this was last asked, with who waits in them now."""
+        changed, self._changed = self._changed, set()
+        return {(key, page): self._pages.get(key, {}).get(page, {}) for key, page in changed}
+
+    def place(self, id_: str, waiting: Waiting) -> None:
+        """Keep an event that comes from elsewhere, in the page it names."""
+        self._remove(waiting.key[0], id_)
+        self._keep(id_, waiting)
+
+    def forget(self, partition: int) -> None:
+        """Drop every event of a partition: another process has it now."""
+        for key in [key for key in self._events if key[0] == partition]:
+            self._remove(*key)
+        self._changed = {one for one in self._changed if one[0][0] != partition}
+
+    def dump(self) -> dict[str, Any]:
+        """Plain values from which ``load`` makes the same room."""
+        events = [
+            [
+                *(id_, *w.key, w.slots, w.values.tobytes(), _bytes(w.mean), w.variance, w.theta_version, w.page),
+                None if w.parts is None else (len(w.parts), w.parts.tobytes()),
+            ]
+            for (_, id_), w in self._events.items()
+        ]
+        return {"events": events, "expired": self.expired}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Become the room that ``dump`` described."""
+        self._events.clear()
+        for id_, partition, tag, slots, values, mean, variance, version, page, parts in state["events"]:
+            filled = tuple(slots), np.frombuffer(values, np.float32)
+            predicted = None if mean is None else np.frombuffer(mean, np.float32)
+            mixed = None if parts is None else np.frombuffer(parts[1], np.float64).reshape(parts[0], -1).copy()
+            self._keep(id_, Waiting((partition, tag), *filled, predicted, variance, version, page, mixed))
+        self.expired = state["expired"]
+
+    def _keep(self, id_: str, waiting: Waiting) -> None:
+        self._events[waiting.key[0], id_] = waiting
+        self._pages.setdefault(waiting.key, {}).setdefault(waiting.page, {})[id_] = waiting
+
+    def _remove(self, partition: int, id_: str) -> Waiting | None:
+        found = self._events.pop((partition, id_), None)
+        if found is None:
+            return None
+        pages = self._pages[found.key]
+        del pages[found.page][id_]
+        self._changed.add((found.key, found.page))
+        if not pages[found.page]:
+            del pages[found.page]
+        if not pages:
+            del self._pages[found.key]
+        return found
+
+
+def _bytes(array: Floats | None) -> bytes | None:
+    return None if array is None else array.tobytes()

@@ -1,0 +1,246 @@
+"""A run: events predicted, judged and learned in their order, while nothing that tasks share changes.
+
+The learner takes a whole run in one call, each event predicted before its label is learned. Judging comes after, event
+by event in the same order, and what it finds is put right at once: a task that drifted begins again after the event
+that told so, and what of it still lies ahead in the run is predicted anew.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from streammeta.engine.buffer import push, windows
+from streammeta.engine.drift import Detectors, DriftSettings
+from streammeta.engine.experts import Blend, Case, Mixture
+from streammeta.engine.features import Filled
+from streammeta.engine.judge import read, score
+from streammeta.engine.labels import LabelSpace, Waiting
+from streammeta.engine.outcome import Outcome, Signal
+from streammeta.engine.tasks import TaskTable
+from streammeta.event import Event, Label
+from streammeta.meta.base import Floats, Ints, Method, Response
+
+__all__ = ["Counts", "Item", "Runs"]
+
+_ERROR_EVENTS = 50  # what a task's running error looks back on
+
+
+@dataclass(slots=True)
+class Item:
+    """One event or label on its way through a step."""
+
+    at: int  # its place in the batch
+    source: Event | Label
+    row: int
+    task: str
+    filled: Filled
+    waits: Waiting | None  # the event whose label this is, or this event while it has none
+    is_new_task: bool
+
+
+@dataclass(slots=False)
+class Counts:
+    """What has happened since the engine began."""
+
+    seen: int = 0  # events and labels taken in: the clock of all that is shared
+    events: int = 0
+    labelled: int = 0
+    drifts: int = 0
+    refused: int = 0
+    refused_updates: int = 0  # meta-updates whose numbers were not finite
+    next_look: int = 0  # seen, when what tasks share is next looked at
+    meta_begun: int = 0  # seen, when the last meta-update began
+
+
+class Runs:
+    """Takes events through predict, judge, detect, adapt, remember.
+
+    Args:
+        method: the learner; its φ is columns of ``tasks``.
+        drift: what a drift makes a task forget.
+        mixture: blends the learner's predictions with those of experts; None: there are none.
+        counts: kept up to date here.
+    """
+
+    def __init__(
+        self,
+        method: Method,
+        tasks: TaskTable,
+        labels: LabelSpace,
+        detectors: Detectors,
+        mixture: Mixture | None,
+        drift: DriftSettings,
+        counts: Counts,
+    ) -> None:
+        self._method, self._tasks, self._labels, self._detectors = method, tasks, labels, detectors
+        self._mixture, self._counts = mixture, counts
+        self._response, self._keep_events = drift.response, drift.keep_events
+        self._phi = tuple(method.phi_layout(1, 1))
+
+    def go(self, weights: Any, version: int, items: Sequence[Item], xs: Floats, outcomes: list[Outcome | None]) -> None:  # noqa: ANN401
+        """Fill the outcomes of these items, whose raw features are xs [N, D], under θ of this version.
+
+        A label of a class not seen before comes alone, and is judged here but not learned: see ``learn``.
+        """
+        run = _Run(weights, items, xs, self._numbers(items))
+        for row, places in run.places.items():
+            if len(places) > 1:
+                run.saved[row] = (self._state(row), 0)
+        self._predict(run, np.arange(len(items)))
+        for i, item in enumerate(items):
+            if not run.finite[i]:
+                outcomes[item.at] = self._refuse(item)
+                run.ys[i] = math.nan
+                self._begin_again(run, i, "reset")
+                continue
+            mean, variance = run.means[i], run.variances[i]
+            if self._mixture:
+                blend = run.blends[i] = self._blend(self._mixture, run, i)
+                mean, variance = blend.mean, blend.variance
+            outcome = outcomes[item.at] = self._judge(item, mean, variance, version)
+            if math.isnan(run.ys[i]):
+                continue
+            run.unkept.append(i)
+            if self._mixture:
+                self._tell(self._mixture, run, i)
+            if outcome.signal is Signal.DRIFT:
+                self._begin_again(run, i, self._response)
+        self._remember(run)
+
+    def learn(self, weights: Any, item: Item, xs: Floats) -> None:  # noqa: ANN401
+        """Learn one item, with features xs [1, D], that ``go`` has judged while its class was not known yet."""
+        run = _Run(weights, [item], xs, self._numbers([item]))
+        self._predict(run, np.arange(1))
+        run.unkept.append(0)
+        if self._mixture:
+            run.blends[0] = self._blend(self._mixture, run, 0)
+            self._tell(self._mixture, run, 0)
+        self._remember(run)
+
+    def _blend(self, mixture: Mixture, run: "_Run", i: int) -> Blend:
+        """The learner's prediction of event i with those of the experts; of a late label what was predicted before."""
+        waits = run.items[i].waits
+        if waits is not None and waits.mean is not None and waits.parts is not None:
+            return Blend(waits.mean.tolist(), waits.variance, waits.parts)
+        blend = mixture.blend(self._tasks.columns, run.case(i), run.means[i], run.variances[i])
+        if waits is not None:
+            waits.parts = blend.parts
+        return blend
+
+    def _tell(self, mixture: Mixture, run: "_Run", i: int) -> None:
+        """Let the experts learn event i, which is in its task's window by then."""
+        self._remember(run)
+        mixture.learn(self._tasks.columns, run.case(i), run.blends[i].parts, float(run.ys[i]))
+
+    def _numbers(self, items: Sequence[Item]) -> Floats:
+        """Labels [N] as the learner wants them; NaN where there is none yet, or none that it knows."""
+        labels = (item.source.y for item in items)
+        return np.array(
+            [math.nan if y is None or self._labels.is_new(y) else self._labels.number(y) for y in labels], np.float32
+        )
+
+    def _predict(self, run: "_Run", which: Ints) -> None:
+        """Predict these events of a run and learn their labels, in this order."""
+        columns, rows = self._tasks.columns, run.rows[which]
+        found = self._method.run(run.weights, columns, rows, run.xs[which], run.ys[which], self._labels.outputs)
+        finite = np.isfinite(found.mean).all(axis=1) & np.isfinite(found.variance)
+        means, variances = found.mean.tolist(), found.variance.tolist()
+        for i, mean, variance, is_finite in zip(which.tolist(), means, variances, finite.tolist(), strict=True):
+            run.means[i], run.variances[i], run.finite[i] = mean, variance, is_finite
+
+    def _begin_again(self, run: "_Run", i: int, response: Response) -> None:
+        """The law of event i's task changed: forget as the settings say, and predict its later events anew."""
+        self._remember(run)
+        columns, row = self._tasks.columns, run.items[i].row
+        places = run.places[row]
+        later = [j for j in places if j > i]
+        if later and response != "reset":
+            state, start = run.saved[row]
+            for name, value in state.items():
+                columns[name][row] = value
+            again = np.array([j for j in places if start <= j <= i])
+            self._method.run(run.weights, columns, run.rows[again], run.xs[again], run.ys[again], self._labels.outputs)
+        self._method.restart(run.weights, columns, run.rows[i : i + 1], response)
+        columns["since"][row] = columns["kept"][row] = 0
+        if response == "reset":
+            columns["pushed"][row] = 0
+        elif self._keep_events:
+            columns["since"][row] = columns["kept"][row] = min(self._keep_events, int(columns["pushed"][row]))
+            self._method.rebuild(run.weights, columns, run.rows[i : i + 1], windows(columns), self._labels.outputs)
+        self._detectors.reset(row)
+        if later:
+            run.saved[row] = (self._state(row), i + 1)
+            self._predict(run, np.array(later))
+
+    def _state(self, row: int) -> dict[str, npt.NDArray[Any]]:
+        """A copy of one task's φ."""
+        return {name: self._tasks.columns[name][row].copy() for name in self._phi}
+
+    def _remember(self, run: "_Run") -> None:
+        """Put what was learned into the windows of the tasks."""
+        if run.unkept:
+            push(self._tasks.columns, run.rows[run.unkept], run.xs[run.unkept], run.ys[run.unkept])
+            self._counts.labelled += len(run.unkept)
+            run.unkept = []
+
+    def _refuse(self, item: Item) -> Outcome:
+        """A prediction that is not a number: its task begins anew, so that one bad state does not last."""
+        self._counts.refused += 1
+        at = item.source.origin
+        return Outcome(item.source, rejected=f"{at}: the prediction is not a finite number; its task starts anew")
+
+    def _judge(self, item: Item, mean: list[float], variance: float, version: int) -> Outcome:
+        """The outcome of an item, its task's counters, and whether its law has drifted."""
+        event, columns, row = item.source, self._tasks.columns, item.row
+        if isinstance(event, Event):
+            columns["events"][row] += 1
+            if event.ts is not None:
+                columns["seen_at"][row] = event.ts
+            if item.waits is not None:
+                item.waits.predict(mean, variance, version)
+        elif item.waits is not None and item.waits.mean is not None:
+            mean, variance, version = item.waits.mean.tolist(), item.waits.variance, item.waits.theta_version
+        age = int(columns["labelled"][row])
+        since = int(columns["since"][row] - columns["kept"][row]) if columns["drifts"][row] else None
+        signal = Signal.NEW_TASK if item.is_new_task else Signal.STEADY
+        prediction, probabilities = read(mean, self._labels)
+        spread = None if self._labels.classify else variance
+        loss = error = None
+        if event.y is not None:
+            loss, error = score(event.y, prediction, mean, variance, self._labels)
+            columns["labelled"][row] = age + 1
+            columns["since"][row] += 1
+            columns["error"][row] += (error - columns["error"][row]) / min(age + 1, _ERROR_EVENTS)
+            if self._detectors.update(row, loss, error, spread):
+                signal = Signal.DRIFT
+                self._counts.drifts += 1
+                columns["drifts"][row] += 1
+                columns["drift_at"][row] = columns["seen_at"][row]
+        return Outcome(event, prediction, probabilities, spread, signal, version, loss, error, age, since)
+
+
+class _Run:
+    """What is known of a run's events while it goes on."""
+
+    def __init__(self, weights: Any, items: Sequence[Item], xs: Floats, ys: Floats) -> None:  # noqa: ANN401
+        size = len(items)
+        self.weights, self.items, self.xs, self.ys = weights, items, xs, ys
+        self.rows = np.array([item.row for item in items], np.int64)
+        self.places: dict[int, list[int]] = {}  # of each task's events in the run
+        for i, item in enumerate(items):
+            self.places.setdefault(item.row, []).append(i)
+        self.saved: dict[int, tuple[dict[str, npt.NDArray[Any]], int]] = {}  # φ as it was before this event of the run
+        self.means: list[list[float]] = [[]] * size
+        self.variances: list[float] = [0.0] * size
+        self.finite: list[bool] = [True] * size
+        self.unkept: list[int] = []  # learned, but not yet in their task's window
+        self.blends: dict[int, Blend] = {}  # where there are experts
+
+    def case(self, i: int) -> Case:
+        """Event i as experts see it."""
+        item = self.items[i]
+        return Case(item.row, item.task, self.xs[i])

@@ -1,0 +1,57 @@
+"""What is kept of each task: the learner's fast state φ, its window of labelled events, and its counters."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from streammeta.engine.outcome import TaskSummary
+from streammeta.engine.tasks import Column, TaskKey
+from streammeta.meta import Method
+
+__all__ = ["SUMMARY_COLUMNS", "summarize", "task_columns"]
+
+SUMMARY_COLUMNS = ("events", "labelled", "error", "drifts", "drift_at", "seen_at")
+
+
+def task_columns(method: Method, features: int, outputs: int, window: int) -> dict[str, Column]:
+    """The columns of the task table for so many features and outputs; widths grow by doubling, so they grow seldom."""
+    width = _roomy(features)
+    phi = {name: Column(shape, dtype) for name, (shape, dtype) in method.phi_layout(width, _roomy(outputs)).items()}
+    return phi | {
+        "window_x": Column((window, width), np.float32, math.nan),
+        "window_y": Column((window,), np.float32),
+        "pushed": Column((), np.int64),  # labelled events that went into the window, ever
+        "version": Column((), np.int64, -1),  # of θ, when φ was last derived from the window
+        "rest": Column((), np.int64),  # events until φ may be derived again
+        "events": Column((), np.int64),
+        "labelled": Column((), np.int64),
+        "since": Column((), np.int64),  # labelled events that are of the law since the last drift, as far as one knows
+        "kept": Column((), np.int64),  # how many of them came before that drift was told
+        "error": Column((), np.float64),
+        "drifts": Column((), np.int64),
+        "drift_at": Column((), np.float64, math.nan),
+        "seen_at": Column((), np.float64, math.nan),
+    }
+
+
+def summarize(key: TaskKey, values: Mapping[str, Any]) -> TaskSummary:
+    """One task from its ``SUMMARY_COLUMNS``."""
+    labelled = int(values["labelled"])
+    drift_at, seen_at = float(values["drift_at"]), float(values["seen_at"])
+    return TaskSummary(
+        task=key[1],
+        partition=key[0],
+        events=int(values["events"]),
+        labelled=labelled,
+        error=float(values["error"]) if labelled else math.nan,
+        drifts=int(values["drifts"]),
+        last_drift_at=None if math.isnan(drift_at) else drift_at,
+        last_seen_at=None if math.isnan(seen_at) else seen_at,
+    )
+
+
+def _roomy(n: int) -> int:
+    """The next power of two."""
+    return 1 << max(n - 1, 0).bit_length()

@@ -1,0 +1,139 @@
+"""Meta-updates in one thread of their own, so that a slow one never stops polling.
+
+While records are waiting, a loop that only ran ahead would leave meta-learning behind: a thousand events a batch, one
+meta-update. So between two batches of records at hand the loop waits for the meta-update under way, within a budget
+that grows with the time it spends on records: `patience` seconds of waiting a second of work, and never over a second.
+"""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from typing import TypeAlias
+
+import structlog
+
+from streammeta.engine import Engine, MetaResult
+from streammeta.service.metrics import Metrics
+
+__all__ = ["Done", "MetaUpdates", "MetaWorker"]
+
+_log = structlog.get_logger(__name__)
+_MOST_PATIENCE_SECONDS = 1.0
+_LAST_SECONDS = 5.0  # how long an end waits for the meta-update under way
+_Job: TypeAlias = Callable[[], MetaResult]
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A meta-update that ended: with a result, or with a fault."""
+
+    result: MetaResult | None
+    fault: Exception | None
+    seconds: float
+
+
+class MetaWorker:
+    """At most one meta-update at a time. The thread starts with the first, and does not outlive the process.
+
+    Args:
+        clock: monotonic seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._ended: SimpleQueue[Done] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self.busy = False
+
+    def start(self, job: _Job) -> None:
+        """Begin a meta-update; only when not ``busy``."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name="meta-update", daemon=True)
+            self._thread.start()
+        self.busy = True
+        self._jobs.put(job)
+
+    def collect(self, timeout_seconds: float = 0.0) -> Done | None:
+        """The meta-update that ended, once; None while there is none."""
+        if not self.busy:
+            return None
+        try:
+            done = self._ended.get(block=timeout_seconds > 0, timeout=timeout_seconds)
+        except Empty:
+            return None
+        self.busy = False
+        return done
+
+    def close(self, timeout_seconds: float) -> None:
+        """End the thread after the meta-update it is at; give it up if that takes longer. May be called twice."""
+        if self._thread is not None:
+            self._jobs.put(None)
+            self._thread.join(timeout_seconds)
+            self._thread = None
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            begun = self._clock()
+            result, fault = None, None
+            try:
+                result = job()
+            except Exception as err:  # handed to the loop, which logs and counts it; serving goes on with the old theta
+                fault = err
+            self._ended.put(Done(result, fault, self._clock() - begun))
+
+
+class MetaUpdates:
+    """An engine's meta-updates in the background: begun, waited for within a budget, and taken in between two batches.
+
+    Args:
+        engine: whose θ learns.
+        metrics: counts them.
+        patience: seconds of waiting for meta-updates a second of work on records, while more records are at hand.
+        clock: monotonic seconds.
+    """
+
+    def __init__(self, engine: Engine, metrics: Metrics, *, patience: float, clock: Callable[[], float]) -> None:
+        self._engine, self._metrics, self._patience, self._clock = engine, metrics, patience, clock
+        self._worker = MetaWorker(clock)
+        self._budget = 0.0
+
+    def between(self, *, worked_seconds: float = 0.0, more: bool = False) -> bool:
+        """Take in the meta-update that ended, begin the next that is due; whether θ changed.
+
+        Args:
+            worked_seconds: what the last batch took.
+            more: whether another batch is at hand.
+        """
+        self._budget = min(self._budget + self._patience * worked_seconds, _MOST_PATIENCE_SECONDS)
+        begun = self._clock()
+        changed = self._adopt(self._worker.collect(self._budget if more and self._engine.meta_due else 0.0))
+        if more:
+            self._budget = max(0.0, self._budget - (self._clock() - begun))
+        if not self._worker.busy and self._engine.meta_due:
+            job = self._engine.begin_meta_update()
+            if job is not None:
+                self._worker.start(job)
+        return changed
+
+    def end(self) -> bool:
+        """Take in the last meta-update, unless it takes too long, and end the thread; whether θ changed."""
+        changed = self._adopt(self._worker.collect(_LAST_SECONDS))
+        self.close()
+        return changed
+
+    def close(self) -> None:
+        """End the thread; may be called twice."""
+        self._worker.close(_LAST_SECONDS)
+
+    def _adopt(self, done: Done | None) -> bool:
+        if done is None:
+            return False
+        if done.result is None:
+            self._metrics.meta_update("failed", done.seconds)
+            _log.error("meta-update failed; serving goes on with the weights as they were", exc_info=done.fault)
+            return False
+        self._engine.finish_meta_update(done.result)
+        self._metrics.meta_update("accepted" if done.result.accepted else "refused", done.seconds, done.result.loss)
+        return True

@@ -1,0 +1,397 @@
+"""The loop on Kafka, exactly once: results, task states, θ and offsets go together, in one transaction an interval.
+
+    poll → step → produce predictions, signals, dead letters → produce changed task states → add offsets → commit
+
+Whoever gets a partition brings its tasks back from the changelog first, paused but polling; whoever has to give one
+away commits what is done, then lets go. When a transaction fails, or nobody knows how it ended, nothing of it counts:
+the engine is dropped, a new one is restored from what is committed, and the work goes on from there.
+
+One member at a time changes what all tasks share: the owner of partition 0 publishes θ with its own transactions, and
+the others adopt it between two polls.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+
+import structlog
+
+from streammeta.engine import Engine
+from streammeta.engine.handover import Handover
+from streammeta.engine.weights import Weights, decode_weights, encode_weights
+from streammeta.errors import TransactionError, TransportError
+from streammeta.event import Decoder, Record
+from streammeta.service.background import MetaUpdates
+from streammeta.service.http import Health
+from streammeta.service.loop import Options, Summary
+from streammeta.service.metrics import Metrics
+from streammeta.service.restoration import Restoration
+from streammeta.service.result import STATE, WEIGHTS
+from streammeta.service.turn import Turn
+from streammeta.service.watchdog import Watchdog
+from streammeta.transport.base import GroupSource, Ledger, Message, Partition, Tables
+
+__all__ = ["ExactlyOnce"]
+
+_log = structlog.get_logger(__name__)
+_LOOK_EVERY_SECONDS = 1.0
+_WATCH_EVERY_SECONDS = 20.0
+_RESTORE_SECONDS = 0.2  # of work on restoring, then a poll
+_RESTORE_POLL_SECONDS = 0.02
+_THETA = b"theta"
+_LEADING = 0  # whoever owns this partition learns θ
+_LONGEST_PAUSE = 10.0  # between two attempts to begin anew
+
+
+class ExactlyOnce:
+    """Runs engines between a group's source and a ledger.
+
+    Args:
+        make_engine: a fresh engine; called again after a failed transaction.
+        ledger: where everything goes.
+        tables: where task states and weights are read back.
+        decoder: reads records.
+        options: how the loop runs.
+        metrics: counts what happens.
+        health: is told of every turn.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        make_engine: Callable[[], Engine],
+        ledger: Ledger,
+        tables: Tables,
+        *,
+        decoder: Decoder,
+        options: Options,
+        metrics: Metrics,
+        health: Health,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._make_engine, self._ledger, self._tables = make_engine, ledger, tables
+        self._decoder, self._options, self._metrics, self._health = decoder, options, metrics, health
+        self._name, self._clock = options.name, clock
+        self._source: GroupSource  # while running
+        self._positions: dict[Partition, int] = {}  # ours, and what the engine's state includes: next offsets
+        self._arriving: dict[Partition, Restoration | None] = {}  # ours, not restored yet; None: not begun
+        self._weights: Weights | None = None  # as published last
+        self._behind = False  # the engine has not adopted them
+        self._leads = False  # we change what all tasks share
+        self._changed = False  # since the last commit
+        self._failures = 0  # transactions in a row that did not commit
+        self._done = Summary(0, 0, 0.0)  # by engines before this one
+        self._save_at = self._look_at = self._log_at = clock()
+        self._logged = 0
+        self._watchdog, self._watch_at = Watchdog(), clock()
+        self._begin()
+
+    # -- the loop ------------------------------------------------------------------------------------------------------
+
+    def run(self, source: GroupSource, stop: threading.Event) -> Summary:
+        """Go on from what is committed until ``stop`` is set or nothing will ever come again; then commit, and return.
+
+        Raises:
+            TransportError: the broker refuses us for good.
+            SnapshotError: saved state cannot be read; it is not guessed at.
+        """
+        begun, self._source = self._clock(), source
+        self._tables.begin(WEIGHTS, 0)
+        try:
+            while not (stop.is_set() or source.exhausted):
+                try:
+                    self._go_round()
+                except TransactionError as err:
+                    self._recover(stop, err)
+            self._health.stopping()
+            self._finish()
+        finally:
+            if self._turn.meta is not None:
+                self._turn.meta.close()
+            self._turn.engine.close()
+        records, rejected = self._counts()
+        return Summary(records, rejected, self._clock() - begun)
+
+    def revoked(self, partitions: Iterable[Partition]) -> None:
+        """Commit what is done before others go on with these partitions, then let go. Called while polling."""
+        partitions = tuple(partitions)
+        try:
+            if any(partition in self._positions for partition in partitions):
+                self._commit()
+        finally:
+            for partition in partitions:
+                self._let_go(partition)
+            self._metrics.rebalances.labels("revoked").inc()
+            _log.info("partitions revoked", partitions=sorted(number for _, number in partitions))
+
+    def lost(self, partitions: Iterable[Partition]) -> None:
+        """Others had these partitions before we knew: nothing since the last commit may count. Called while polling."""
+        partitions = tuple(partitions)
+        for partition in partitions:
+            self._let_go(partition)
+        self._metrics.rebalances.labels("lost").inc()
+        numbers = sorted(number for _, number in partitions)
+        raise TransactionError(f"partitions {numbers} were taken from us while we were silent; others go on with them")
+
+    def assigned(self, partitions: Iterable[Partition]) -> None:
+        """Partitions are ours from now on; nothing of them may come before they are restored. Called while polling."""
+        partitions = tuple(partitions)
+        self._arriving |= dict.fromkeys(partitions)
+        self._source.pause(partitions)
+        self._metrics.rebalances.labels("assigned").inc()
+        _log.info("partitions assigned", partitions=sorted(number for _, number in partitions))
+
+    def _go_round(self) -> None:
+        """One turn of the loop."""
+        self._follow()
+        self._restore()
+        wait = 0.0 if self._arriving else self._options.poll_seconds
+        wait = min(wait, max(0.0, self._save_at - self._clock())) if self._changed else wait
+        self._take(self._source.poll(self._options.poll_records, wait))
+        self._health.turned()
+        if self._clock() >= self._save_at and self._source.settled:
+            self._commit()
+        self._look()
+
+    def _take(self, records: Sequence[Record]) -> None:
+        """Predict, learn, and hand the results to the ledger. They count with the next commit."""
+        out = self._turn.take(records)
+        if out:
+            self._ledger.send(out)
+        for record in records:
+            self._positions[record.origin.topic, record.origin.partition] = record.origin.offset + 1
+        self._changed |= bool(records) or (self._leads and self._turn.learned_to_learn)
+        self._turn.learned_to_learn = False
+
+    def _commit(self) -> None:
+        """Everything since the last commit counts from now on, or nothing of it."""
+        begun = self._clock()
+        self._save_at = begun + self._options.save_every_seconds
+        if not self._changed:
+            return
+        changes = self._handover.changes()
+        self._ledger.send([Message(STATE, value, key, partition=number) for number, key, value in changes])
+        if self._leads:
+            weights = self._turn.engine.shared_weights()
+            self._ledger.send([Message(WEIGHTS, encode_weights(weights), _THETA, partition=0)])
+        self._ledger.commit(self._positions, self._source.member())
+        self._changed = False
+        self._failures = 0
+        seconds = self._clock() - begun
+        self._metrics.transactions.labels("committed").inc()
+        self._metrics.commit_seconds.observe(seconds)
+        self._metrics.last_commit.set_to_current_time()
+
+    def _finish(self) -> None:
+        if self._turn.meta is not None and self._turn.meta.end():
+            self._changed = self._changed or bool(self._positions)
+        try:
+            self._commit()
+        except TransactionError as err:
+            _log.error("the last results were not committed; whoever goes on makes them again", reason=str(err))
+        self._look(now_or_never=True)
+
+    # -- what is shared ------------------------------------------------------------------------------------------------
+
+    def _follow(self) -> None:
+        """Read what was published, and adopt it between two polls; a leader goes on with its own."""
+        for row in self._tables.poll(_RESTORE_POLL_SECONDS if self._arriving else 0.0):
+            if row.channel == WEIGHTS and row.value is not None:
+                weights = decode_weights(row.value, f"{self._name}-{WEIGHTS}/0")
+                if self._weights is None or weights.version != self._weights.version:
+                    self._behind = True
+                self._weights = weights
+            elif row.channel == STATE:
+                for arriving in self._arriving.values():
+                    if arriving is not None and arriving.partition == row.partition:
+                        arriving.read(row)
+        if self._behind and not self._leads and not self._tables.missing(WEIGHTS, 0):
+            self._adopt()
+
+    def _adopt(self, *, lead: bool = False) -> bool:
+        """Go on with the published θ; False where only a fresh engine can, which then has to be restored."""
+        self._behind = False
+        if self._turn.engine.follow(self._weights, lead=lead):
+            self._leads = lead
+            return True
+        _log.info("the leader numbers features or classes otherwise; restoring under its numbers")
+        self._commit()
+        self._restart_partitions()
+        self._begin()
+        return False
+
+    # -- coming and going ----------------------------------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        """A fresh engine, which follows until partition 0 is restored."""
+        engine, options = self._make_engine(), self._options
+        engine.follow(self._weights, lead=False)
+        meta = None
+        if options.background_patience is not None:
+            meta = MetaUpdates(engine, self._metrics, patience=options.background_patience, clock=self._clock)
+        self._handover: Handover = engine.handover()
+        if hasattr(self, "_turn"):
+            self._drop_engine()
+        self._turn = Turn(
+            engine,
+            decoder=self._decoder,
+            metrics=self._metrics,
+            batch_events=options.batch_events,
+            meta=meta,
+            observers=(),
+            clock=self._clock,
+        )
+        self._behind = False
+
+    def _drop_engine(self) -> None:
+        turn = self._turn
+        self._done = Summary(self._done.records + turn.records, self._done.rejected + turn.rejected, 0.0)
+        if turn.meta is not None:
+            turn.meta.close()
+        turn.engine.close()
+
+    def _restore(self) -> None:
+        """Bring arriving partitions back, for a moment; when all are there, read on in all of them together."""
+        if not self._arriving:
+            return
+        if None in self._arriving.values():
+            self._ledger.evict()
+            self._tables.begin(WEIGHTS, 0)
+            for partition, restoration in self._arriving.items():
+                if restoration is None:
+                    self._arriving[partition] = Restoration(self._tables, self._name, partition[1])
+            self._restoring_since = self._clock()
+        if self._tables.missing(WEIGHTS, 0):
+            return
+        if self._behind and not self._leads and not self._adopt():
+            return
+        until = self._clock() + _RESTORE_SECONDS
+        for restoration in self._arriving.values():
+            if restoration is not None and not restoration.take(self._handover, until, self._clock):
+                return
+        self._arrive()
+
+    def _arrive(self) -> None:
+        """All that was assigned is restored: read on in it."""
+        leader = any(number == _LEADING for _, number in self._arriving) and (
+            not self._options.frozen or self._weights is None
+        )
+        if leader and not self._adopt(lead=True):
+            return
+        restorations = [one for one in self._arriving.values() if one is not None]
+        arrived, self._arriving = tuple(self._arriving), {}
+        at = self._source.assigned()
+        self._positions |= {partition: at[partition] for partition in arrived if partition in at}
+        seconds, tasks = self._clock() - self._restoring_since, sum(one.tasks for one in restorations)
+        self._metrics.restored(sum(one.rows for one in restorations), seconds)
+        self._health.restored()
+        self._health.reading(len(self._positions))  # whoever asks now must not hear what was true a second ago
+        self._source.resume(arrived)
+        numbers = sorted(number for _, number in arrived)
+        _log.info("partitions restored", partitions=numbers, tasks=tasks, seconds=round(seconds, 2), leads=self._leads)
+        unsaved = self._turn.engine.unsaved_experts
+        if tasks and unsaved:
+            _log.warning("models of River are in no changelog: these experts begin anew", experts=", ".join(unsaved))
+
+    def _let_go(self, partition: Partition) -> None:
+        self._positions.pop(partition, None)
+        self._health.reading(len(self._positions))
+        restoration = self._arriving.pop(partition, None)
+        if restoration is not None:
+            restoration.close()
+        self._handover.forget(partition[1])
+        if partition[1] == _LEADING:
+            self._leads = False
+            self._turn.engine.follow(None, lead=False)
+
+    def _restart_partitions(self) -> None:
+        """All that is ours has to be restored again."""
+        for restoration in self._arriving.values():
+            if restoration is not None:
+                restoration.close()
+        ours = (*self._positions, *self._arriving)
+        self._positions, self._arriving, self._leads = {}, dict.fromkeys(ours), False
+        self._source.pause(ours)
+
+    def _recover(self, stop: threading.Event, err: TransactionError) -> None:
+        """Nothing since the last commit counts: drop the engine, and go on from what is committed."""
+        self._changed = False
+        self._metrics.transactions.labels("failed").inc()
+        _log.error("transaction failed; going on from the last one", reason=str(err), failures=self._failures + 1)
+        self._restart_partitions()
+        while not stop.is_set():
+            self._failures += 1
+            try:
+                self._ledger.reset()
+                self._source.rewind()
+                break
+            except TransactionError as again:
+                pause = min(0.1 * 2 ** min(self._failures, 10), _LONGEST_PAUSE)
+                _log.error("no transaction can begin; trying again", reason=str(again), seconds=pause)
+                self._health.turned()
+                stop.wait(pause)
+                self._keep_membership()
+        self._begin()
+        self._tables.end(WEIGHTS, 0)  # what was read when it failed may be lost: from the start
+        self._tables.begin(WEIGHTS, 0)
+
+    def _keep_membership(self) -> None:
+        """Poll, with everything paused, so that the group does not take us for dead."""
+        try:
+            self._source.poll(1, 0.0)
+        except TransactionError as err:
+            _log.error("partitions went while no transaction could begin", reason=str(err))
+
+    def _watch(self, now: float) -> None:
+        """Records that wait and do not come: tell, and in the end give up, so that a restart can help."""
+        most = self._options.stuck_seconds
+        if now < self._watch_at:
+            return
+        self._watch_at = now + min(_WATCH_EVERY_SECONDS, most / 4)
+        at = {partition: at for partition, at in self._source.assigned().items() if partition in self._positions}
+        stuck = self._watchdog.stuck(at, self._source.ends(), now) if at else {}
+        self._metrics.stuck_partitions.set(len(stuck))
+        for (topic, number), seconds in stuck.items():
+            where = (
+                f"{topic}/{number}: records wait from offset {at[topic, number]} on, but none came for {seconds:.0f} s"
+            )
+            if seconds > most:
+                raise TransportError(f"{where}; ended, so that a restart can help (see [kafka] stuck_seconds)")
+            _log.error("partition does not advance", where=where)
+
+    # -- looking -------------------------------------------------------------------------------------------------------
+
+    def _counts(self) -> tuple[int, int]:
+        return self._done.records + self._turn.records, self._done.rejected + self._turn.rejected
+
+    def _look(self, *, now_or_never: bool = False) -> None:
+        """Show how things stand: in the metrics each second, in the log now and then."""
+        now = self._clock()
+        if now < self._look_at and not now_or_never:
+            return
+        self._look_at = now + _LOOK_EVERY_SECONDS
+        stats, lag = self._turn.engine.stats(), sum(self._source.lag().values())
+        self._health.reading(len(self._positions))
+        self._metrics.source(len(self._positions), lag)
+        self._metrics.engine(stats)
+        missing = sum(one.missing for one in self._arriving.values() if one is not None)
+        self._metrics.restore_missing.set(missing)
+        self._watch(now)
+        if now < self._log_at + self._options.log_every_seconds and not now_or_never:
+            return
+        records, rejected = self._counts()
+        fresh, seconds = records - self._logged, now - self._log_at
+        self._log_at, self._logged = now, records
+        _log.info(
+            "progress",
+            records=records,
+            records_per_second=round(fresh / seconds) if seconds > 0 else None,
+            rejected=rejected,
+            lag=lag,
+            error=self._metrics.error,
+            tasks=stats.tasks,
+            drifts=stats.drifts,
+            theta_version=stats.theta_version,
+            restoring=len(self._arriving),
+            restore_missing=missing,
+        )

@@ -1,0 +1,101 @@
+"""One turn of the loop, whatever is behind it: records in, predictions, signals and dead letters out."""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from streammeta.engine import Engine, Outcome
+from streammeta.errors import EventError
+from streammeta.event import Decoder, Event, Label, Record
+from streammeta.service.background import MetaUpdates
+from streammeta.service.metrics import Metrics
+from streammeta.service.result import dead_letter, messages
+from streammeta.transport.base import Message
+
+__all__ = ["Observe", "Turn"]
+
+
+class Observe(Protocol):
+    """Whoever watches a run."""
+
+    def __call__(self, outcomes: Sequence[Outcome], rejected: int) -> None:
+        """Look at one step's accepted outcomes, and at how many records were set aside; must be quick."""
+
+
+class Turn:
+    """Takes records through an engine, and counts what became of them.
+
+    Args:
+        engine: predicts and learns; nobody else may use it meanwhile.
+        decoder: reads records.
+        metrics: counts what happens.
+        batch_events: the engine gets a poll's events in batches of so many; None: all at once.
+        meta: meta-updates beside the loop; None: the engine makes them in its own step.
+        observers: are shown every step's outcomes.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        decoder: Decoder,
+        metrics: Metrics,
+        batch_events: int | None,
+        meta: MetaUpdates | None,
+        observers: Sequence[Observe],
+        clock: Callable[[], float],
+    ) -> None:
+        self.engine, self.meta = engine, meta
+        self._decoder, self._metrics, self._batch, self._clock = decoder, metrics, batch_events, clock
+        self._observers = observers
+        self.learned_to_learn = False  # θ changed since somebody last set this to False
+        self.records = self.rejected = 0
+
+    def take(self, records: Sequence[Record], *, answer: bool = True) -> list[Message]:
+        """Predict and learn; returns what is to be published, nothing if no ``answer`` is wanted."""
+        self._metrics.poll_records.observe(len(records))
+        read, dead = self._decode(records)
+        outcomes = self._step([event for _, event in read])
+        accepted = [outcome for outcome in outcomes if outcome.rejected is None]
+        self._count(accepted, len(records))
+        if not answer:
+            return []
+        out = dead
+        for (record, _), outcome in zip(read, outcomes, strict=True):
+            out += messages(outcome) if outcome.rejected is None else [dead_letter(record, outcome.rejected)]
+        return out
+
+    def _step(self, events: Sequence[Event | Label]) -> list[Outcome]:
+        """The engine's outcomes, batch by batch; a meta-update made beside the loop comes in between two of them."""
+        outcomes: list[Outcome] = []
+        size = self._batch or len(events)
+        while len(outcomes) < len(events):
+            begun = self._clock()
+            outcomes += self.engine.step(events[len(outcomes) : len(outcomes) + size])
+            seconds = self._clock() - begun
+            self._metrics.step_seconds.observe(seconds)
+            if self.meta is not None:
+                more = len(outcomes) < len(events)
+                self.learned_to_learn |= self.meta.between(worked_seconds=seconds, more=more)
+        if not events and self.meta is not None:
+            self.learned_to_learn |= self.meta.between()
+        return outcomes
+
+    def _decode(self, records: Sequence[Record]) -> tuple[list[tuple[Record, Event | Label]], list[Message]]:
+        """The records that can be used, each with what it says, and dead letters for the others."""
+        read: list[tuple[Record, Event | Label]] = []
+        dead: list[Message] = []
+        for record in records:
+            try:
+                read.append((record, self._decoder.decode(record)))
+            except EventError as err:
+                dead.append(dead_letter(record, str(err)))
+        return read, dead
+
+    def _count(self, accepted: Sequence[Outcome], records: int) -> None:
+        rejected = records - len(accepted)
+        self.records += records
+        self.rejected += rejected
+        self._metrics.step(accepted, rejected)
+        for observe in self._observers:
+            observe(accepted, rejected)

@@ -1,0 +1,120 @@
+"""How the learner and its experts are blended."""
+
+import math
+
+import numpy as np
+import pytest
+
+from streammeta.engine.experts import Case, Mixture
+from streammeta.engine.experts.base import Columns, Doubles
+
+CASE = Case(0, "t", np.zeros(1, np.float32))
+
+
+class Stubborn:
+    """An expert that always says the same."""
+
+    name, is_saved, columns = "stubborn", True, {}
+
+    def __init__(self, said: list[float] | None, doubt: float = 0.0) -> None:
+        self.said, self.doubt = said, doubt
+
+    def predict(self, columns: Columns, case: Case, outputs: int) -> Doubles | None:  # noqa: ARG002  it is stubborn
+        return None if self.said is None else np.array(self.said)
+
+    def learn(self, columns: Columns, case: Case, y: float) -> None:
+        """It does not."""
+
+    def settle(self) -> None:
+        """Nothing."""
+
+    def dump(self) -> dict[str, np.ndarray]:
+        return {}
+
+    def load(self, arrays: Columns) -> None:
+        """Nothing."""
+
+
+def blank(mixture: Mixture) -> dict[str, np.ndarray]:
+    return {name: np.full((1, *c.shape), c.blank, c.dtype) for name, c in mixture.columns.items()}
+
+
+def test_before_there_is_evidence_the_learner_counts_five_times() -> None:
+    """By hand: (5 p + q + pq/Σpq) / 7, with p = (.8, .2) and q = (.5, .5), whose product with p is p."""
+    mixture = Mixture([Stubborn([0.5, 0.5])], "classification")
+
+    blend = mixture.blend(blank(mixture), CASE, [0.8, 0.2], 0.0)
+
+    assert blend.mean == pytest.approx([(6 * 0.8 + 0.5) / 7, (6 * 0.2 + 0.5) / 7], abs=1e-5)
+    assert sum(blend.mean) == pytest.approx(1.0)
+
+
+def test_evidence_is_the_recent_log_likelihood_of_each_part() -> None:
+    """By hand, over two labels: what was said of them, the first counting 0.95."""
+    mixture = Mixture([Stubborn([0.9, 0.1])], "classification")
+    columns = blank(mixture)
+
+    for y in (0, 1):
+        parts = mixture.blend(columns, CASE, [0.5, 0.5], 0.0).parts
+        mixture.learn(columns, CASE, parts, y)
+
+    q = 0.95 * math.log(0.9) + math.log(0.1)
+    np.testing.assert_allclose(columns["experts.evidence"][0], [1.95 * math.log(0.5), q, q], atol=1e-5)
+
+
+def test_an_expert_that_is_right_wins_the_learner_over_and_one_that_is_wrong_is_not_heard() -> None:
+    """What a mixture is for; and what it costs to have a fool in it."""
+    wise, fool = Stubborn([0.95, 0.05]), Stubborn([0.01, 0.99])
+    for expert, low, high in ((wise, 0.85, 1.0), (fool, 0.45, 0.55)):
+        mixture = Mixture([expert], "classification")
+        columns = blank(mixture)
+        for _ in range(40):
+            parts = mixture.blend(columns, CASE, [0.5, 0.5], 0.0).parts
+            mixture.learn(columns, CASE, parts, 0)
+
+        assert low < mixture.blend(columns, CASE, [0.5, 0.5], 0.0).mean[0] < high
+
+
+@pytest.mark.parametrize("said", [None, [0.0, 0.0]])
+def test_without_an_opinion_the_learner_is_alone(said: list[float] | None) -> None:
+    """An expert that begins anew after a restore must not blur what the learner knows."""
+    mixture = Mixture([Stubborn(said, doubt=0.15)], "classification")
+
+    blend = mixture.blend(blank(mixture), CASE, [0.9, 0.1], 0.0)
+
+    np.testing.assert_allclose(blend.parts[1], [0.9, 0.1], atol=1e-5)
+
+
+def test_an_expert_cannot_rule_a_class_out() -> None:
+    """A forest says 0 easily; once wrong, its product with the learner would be wrong beyond repair."""
+    mixture = Mixture([Stubborn([1.0, 0.0], doubt=0.15)], "classification")
+
+    parts = mixture.blend(blank(mixture), CASE, [0.5, 0.5], 0.0).parts
+
+    assert parts[1, 1] == pytest.approx(0.075, abs=1e-4)
+
+
+def test_for_targets_an_expert_is_as_sure_as_its_own_errors_allow() -> None:
+    """By hand: always wrong by 2, so its variance goes to 4, from four times the learner's."""
+    mixture = Mixture([Stubborn([3.0])], "regression")
+    columns = blank(mixture)
+
+    first = mixture.blend(columns, CASE, [1.0], 0.5)
+    for _ in range(400):
+        mixture.learn(columns, CASE, mixture.blend(columns, CASE, [1.0], 0.5).parts, 1.0)
+    last = mixture.blend(columns, CASE, [1.0], 0.5)
+
+    assert first.parts[1] == pytest.approx([3.0, 2.0])
+    assert first.parts[2] == pytest.approx([(1.0 / 0.5 + 3.0 / 2.0) / 2.5, 2 / 2.5])
+    assert last.parts[1, 1] == pytest.approx(4.0, rel=0.05)
+    assert last.mean[0] == pytest.approx(1.0, abs=0.1)
+
+
+def test_a_label_of_a_class_that_nobody_knew_counts_against_all_alike() -> None:
+    """The prediction has two classes, the label is the third: no index error, no winner."""
+    mixture = Mixture([Stubborn([0.9, 0.1])], "classification")
+    columns = blank(mixture)
+
+    mixture.learn(columns, CASE, mixture.blend(columns, CASE, [0.5, 0.5], 0.0).parts, 2)
+
+    np.testing.assert_allclose(columns["experts.evidence"][0], math.log(1e-6))

@@ -1,0 +1,100 @@
+"""Windows, and the drawing of episodes."""
+
+import numpy as np
+import torch
+
+from streammeta.engine.buffer import RecentRows, SegmentSettings, draw_episodes, normalize, push, window
+from streammeta.meta.base import Scaling
+
+SCALING = Scaling(np.zeros(2, np.float32), np.ones(2, np.float32), 0.0, 1.0)
+
+
+def columns(rows: int, size: int = 4) -> dict[str, np.ndarray]:
+    return {
+        "window_x": np.full((rows, size, 2), np.nan, np.float32),
+        "window_y": np.zeros((rows, size), np.float32),
+        "pushed": np.zeros(rows, np.int64),
+    }
+
+
+def fill(table: dict[str, np.ndarray], row: int, n: int) -> None:
+    for t in range(n):
+        push(table, np.array([row]), np.array([[t, -t]], np.float32), np.array([t % 2], np.float32))
+
+
+def test_a_window_holds_the_last_events_oldest_first() -> None:
+    """Rebuilding φ in another order would weigh the past as the present."""
+    table = columns(2)
+    fill(table, 1, 6)
+
+    xs, ys = window(table, 1, 2)
+
+    assert xs[:, 0].tolist() == [2.0, 3.0, 4.0, 5.0]
+    assert ys.tolist() == [0.0, 1.0, 0.0, 1.0]
+    assert window(table, 1, 2, last=2)[0][:, 0].tolist() == [4.0, 5.0]
+    assert len(window(table, 0, 2)[0]) == 0
+
+
+def test_recent_rows_forget_what_is_old_and_what_is_dropped() -> None:
+    """Meta-updates must not draw from rows that now hold another task."""
+    recent = RecentRows(3)
+    for row in (5, 6, 5, 7):
+        recent.add(row)
+    assert sorted(recent.rows()) == [5, 6, 7]
+
+    recent.add(8)
+    recent.drop(7)
+
+    assert sorted(recent.rows()) == [5, 8]
+
+
+def test_recent_rows_restore_with_their_order() -> None:
+    """The order decides what a seeded draw picks."""
+    recent = RecentRows(4)
+    for row in (3, 1, 3, 2, 3):
+        recent.add(row)
+    again = RecentRows(4)
+
+    again.load(recent.dump({1: 0, 2: 1, 3: 2}), [10, 20, 30])
+
+    assert again.rows() == [{1: 10, 2: 20, 3: 30}[row] for row in recent.rows()]
+
+
+def test_episodes_are_consecutive_events_of_one_task() -> None:
+    """A segment that mixed tasks would teach the average, not how to adapt."""
+    table, recent = columns(3, size=32), RecentRows(100)
+    for row in (0, 2):
+        fill(table, row, 20)
+        table["window_x"][row, :, 1] = row
+        recent.add(row)
+    settings = SegmentSettings(tasks=8, length=6, burn_in_share=0.5)
+
+    episodes = draw_episodes(table, recent, SCALING, settings, "classification", 2, np.random.default_rng(0))
+
+    assert episodes is not None
+    assert episodes.x.shape == (2, 8, 6, 2)
+    assert episodes.y.dtype == torch.int64
+    for e, b in np.ndindex(2, 8):
+        rows = normalize(np.arange(20, dtype=np.float32), SCALING._replace(shift=np.zeros(1), gain=np.ones(1)))
+        steps = episodes.x[e, b, :, 0].tolist()
+        assert steps == sorted(steps)
+        assert set(steps) <= set(rows.tolist())
+        assert len(set(episodes.x[e, b, :, 1].tolist())) == 1
+    assert episodes.scored.sum(2).tolist() == [[6.0] * 4 + [3.0] * 4] * 2
+
+
+def test_no_task_old_enough_means_no_episode() -> None:
+    """A meta-update on two events would be noise."""
+    table, recent = columns(1), RecentRows(10)
+    fill(table, 0, 3)
+    recent.add(0)
+
+    assert draw_episodes(table, recent, SCALING, SegmentSettings(), "regression", 1, np.random.default_rng(0)) is None
+
+
+def test_normalization_cuts_and_fills() -> None:
+    """Torch must see what the event path sees: cut at six deviations, missing as the mean, nothing infinite."""
+    xs = np.array([[np.nan, 3e38], [1.0, -3e38]], np.float32)
+    scaling = Scaling(np.array([0.0, -3e38], np.float32), np.array([2.0, 1.0], np.float32), 0.0, 1.0)
+
+    assert normalize(xs, scaling).tolist() == [[0.0, 6.0], [2.0, 0.0]]

@@ -1,0 +1,158 @@
+"""Names to slots, numbers to scale."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streammeta.engine.features import FeatureSpace, RunningScaling
+from streammeta.errors import EventError
+from streammeta.event import Origin
+
+NUMBERS = st.floats(-1e6, 1e6, width=32)
+
+
+def test_names_keep_their_slots_whatever_the_order() -> None:
+    """River's checks, and real producers, shuffle, drop and add features."""
+    space = FeatureSpace(10)
+
+    space.read({"a": 1.0, "b": 2.0}, "here")
+    shuffled = space.read({"c": 3.0, "b": 2.0, "a": 1.0}, "here")
+
+    assert dict(zip(*shuffled, strict=True)) == {0: 1.0, 1: 2.0, 2: 3.0}
+
+
+def test_features_that_come_together_get_the_same_slots_in_any_order() -> None:
+    """An encoder's first weights go by slot: the order of a producer's keys must not be a reason for another result."""
+    one, other = FeatureSpace(10), FeatureSpace(10)
+
+    forth = one.read({"a": 1.0, "b": 2.0, "colour": "red"}, "here")
+    back = other.read({"colour": "red", "b": 2.0, "a": 1.0}, "here")
+
+    assert dict(zip(*forth, strict=True)) == dict(zip(*back, strict=True))
+    assert one.table([forth]).tolist() == other.table([back]).tolist()
+
+
+def test_a_fork_learns_names_that_its_origin_does_not_see() -> None:
+    """A prediction may look at new features, but must not leave them behind."""
+    space = FeatureSpace(10)
+    space.read({"a": 1.0}, "here")
+    before = space.dump()
+
+    filled = space.fork().read({"b": 2.0, "a": 1.0}, "here")
+
+    assert filled == ((1, 0), [2.0, 1.0])
+    assert space.dump() == before
+
+
+def test_every_value_of_a_category_has_a_slot_apart_from_the_number_of_that_name() -> None:
+    """A field that is sometimes text must not be read as a number."""
+    space = FeatureSpace(10)
+
+    filled = [space.read({"size": value}, "here") for value in ("L", 3.0, "M", "L", True)]
+
+    assert filled == [((0,), [1.0]), ((1,), [3.0]), ((2,), [1.0]), ((0,), [1.0]), ((1,), [1.0])]
+    assert space.categories.tolist() == [True, False, True]
+
+
+def test_names_beyond_the_limit_are_left_out_and_counted() -> None:
+    """A producer that puts ids into names must not fill the memory."""
+    space = FeatureSpace(2)
+
+    filled = space.read({"a": 1.0, "b": 2.0, "c": 3.0, "d": 4.0}, "here")
+
+    assert filled == ((0, 1), [1.0, 2.0])
+    assert space.ignored == 2
+
+
+def test_the_fan_in_of_a_slot_is_what_its_event_brought() -> None:
+    """Weights are scaled by it, so it may not depend on how events were grouped."""
+    space = FeatureSpace(10)
+
+    space.read({"a": 1.0, "b": 2.0}, "here")
+    space.read({"c": 1.0}, "here")
+
+    assert space.fan_in == [2, 2, 3]
+
+
+def test_dump_and_load_make_the_same_space() -> None:
+    """After a restart, a slot that meant something else would be silent nonsense."""
+    space = FeatureSpace(10)
+    space.read({"a": 1.0, "colour": "red"}, "here")
+    space.read([1.0, 2.0], "here")
+
+    again = FeatureSpace(10)
+    again.load(space.dump())
+
+    assert again.read({"colour": "red", "a": 2.0}, "here") == ((1, 0), [1.0, 2.0])
+    assert again.fan_in == space.fan_in
+    with pytest.raises(EventError, match="has 3 numbers, wanted 2"):
+        again.read([1.0, 2.0, 3.0], "here")
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), 1e39, 10**400])
+def test_numbers_that_float32_cannot_hold_are_refused(bad: float) -> None:
+    """One of them would turn every sum it enters into inf."""
+    with pytest.raises(EventError, match="topic/1/2: a feature is"):
+        FeatureSpace(10).read({"a": bad}, Origin("topic", 1, 2))
+
+
+@given(st.lists(st.lists(NUMBERS, min_size=2, max_size=2), min_size=20, max_size=60), st.integers(1, 19))
+def test_running_moments_are_those_of_numpy_in_any_grouping(rows: list[list[float]], cut: int) -> None:
+    """Normalization must not depend on polls either, and must be right (but for outliers, cut on purpose)."""
+    xs = np.array(rows, np.float32)
+    whole, parts = RunningScaling(), RunningScaling()
+    whole.observe(xs)
+    parts.observe(xs[:cut])
+    parts.observe(xs[cut:])
+
+    np.testing.assert_array_equal(whole.moments, parts.moments)
+    inlying = np.abs(xs[16:] - xs[:16].mean(0)) < 5 * xs[:16].std(0)
+    if inlying.all():
+        np.testing.assert_allclose(whole.moments[1], xs.astype(float).mean(0), rtol=1e-6, atol=1e-3)
+
+
+def test_scaling_leaves_categories_and_constants_alone() -> None:
+    """A constant has no spread to divide by; 0 and 1 of a category are a scale already."""
+    running = RunningScaling()
+    xs = np.array([[5.0, np.nan, 2.0], [5.0, 1.0, 4.0], [5.0, 1.0, 6.0]], np.float32)
+
+    running.observe(xs)
+    scaling = running.read(np.array([False, True, False]))
+
+    assert scaling.gain.tolist()[:2] == [1.0, 1.0]
+    assert scaling.shift.tolist() == [5.0, 0.0, 4.0]
+    assert scaling.gain[2] == pytest.approx(1 / np.std([2, 4, 6]))
+
+
+def test_an_outlier_moves_the_moments_little() -> None:
+    """One absurd reading must not flatten a feature for the next twenty thousand events."""
+    running = RunningScaling()
+    running.observe(np.random.default_rng(0).normal(size=(100, 1)).astype(np.float32))
+
+    running.observe(np.array([[1e30]], np.float32))
+
+    assert running.read(np.array([False])).gain[0] > 0.5
+
+
+def test_missing_numbers_do_not_count() -> None:
+    """A feature seen seldom has its own count."""
+    running = RunningScaling()
+
+    running.observe(np.array([[1.0], [np.nan], [3.0]], np.float32))
+
+    assert running.moments[0].tolist() == [2.0]
+    assert running.moments[1].tolist() == [2.0]
+
+
+def test_a_table_has_missing_numbers_where_nothing_came() -> None:
+    """Events with all features and events with some stand in one table."""
+    space = FeatureSpace(10)
+    events = [
+        space.read(x, "here") for x in ({"a": 1.0, "b": 2.0}, {"b": 3.0}, {"b": 4.0, "a": 5.0}, {"a": 6.0, "b": 7.0})
+    ]
+
+    table = space.table(events)
+
+    np.testing.assert_array_equal(table, [[1, 2], [np.nan, 3], [5, 4], [6, 7]])
+    np.testing.assert_array_equal(space.table(events[3:]), [[6, 7]])

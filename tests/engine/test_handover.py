@@ -1,0 +1,228 @@
+"""Tasks move between engines as records: what they do afterwards must not tell that they moved."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import pytest
+
+from streammeta.engine import Engine, EngineSettings, MetaSettings, Outcome
+from streammeta.engine.handover import Handover
+from streammeta.engine.tasks import MemorySettings
+from streammeta.errors import SnapshotError
+from streammeta.event import Event, Label, Origin
+from streammeta.meta import LearnerSettings
+
+Stream = Callable[..., list[Event]]
+SMALL = EngineSettings(
+    learner=LearnerSettings(hidden=8, encoded=4, memories=(20.0,), members=2),
+    meta=MetaSettings(mode="off"),
+    memory=MemorySettings(window=40),
+)
+Log = dict[int, dict[bytes, bytes]]
+
+
+def write(log: Log, handover: Handover) -> int:
+    """Append what changed to a compacted log; returns how many records that took."""
+    count = 0
+    for partition, key, value in handover.changes():
+        count += 1
+        if value is None:
+            log.setdefault(partition, {}).pop(key, None)
+        else:
+            log.setdefault(partition, {})[key] = value
+    return count
+
+
+def take(handover: Handover, log: Log, *partitions: int) -> None:
+    for partition in partitions:
+        for _ in handover.take(partition, log.get(partition, {}), f"state/{partition}"):
+            pass
+
+
+def moved(engine: Engine, log: Log, settings: EngineSettings = SMALL, partitions: Sequence[int] = (0,)) -> Engine:
+    """A fresh engine that goes on where this one was."""
+    fresh = Engine(settings)
+    assert fresh.follow(engine.shared_weights(), lead=True)
+    take(fresh.handover(), log, *partitions)
+    return fresh
+
+
+def same(one: Outcome, other: Outcome) -> bool:
+    return repr(one) == repr(other)  # to the bit, NaN included
+
+
+@pytest.mark.parametrize("kind", ["classification", "regression"])
+@pytest.mark.parametrize("detector", ["adwin", "none"])
+def test_moved_tasks_go_on_to_the_bit(linear_tasks: Stream, kind: str, detector: str) -> None:
+    """The promise of exactly once: whoever has a partition now predicts what the one before would have."""
+    settings = EngineSettings.model_validate(
+        SMALL.model_dump()
+        | {"kind": kind, "drift": {"detector": detector}, "meta": {"mode": "sync", "every_events": 64}}
+    )
+    events = linear_tasks(900, tasks=5, kind=kind, switch_at=300)
+    stays, log = Engine(settings), Log()
+    handover = stays.handover()
+    for begin in range(0, 600, 50):
+        stays.step(events[begin : begin + 50])
+        write(log, handover)
+
+    goes = moved(stays, log, settings)
+
+    stays.settings = goes.settings = settings.model_copy(update={"meta": SMALL.meta})
+    after = zip(stays.step(events[600:]), goes.step(events[600:]), strict=True)
+    assert all(same(one, other) for one, other in after)
+    assert goes.stats().tasks == 5
+
+
+def test_a_reset_task_is_saved_with_its_new_window(linear_tasks: Stream) -> None:
+    """A page of the old law under a new head would poison every later rebuild of φ."""
+    settings = SMALL.model_copy(update={"drift": SMALL.drift.model_copy(update={"response": "reset"})})
+    events = linear_tasks(600, tasks=1, switch_at=300)
+    stays, log = Engine(settings), Log()
+    handover = stays.handover()
+    stays.step(events[:300])
+    write(log, handover)
+    stays.step(events[300:370])  # the reset, and more than a page after it, between two commits
+    write(log, handover)
+    ((_, row),) = stays._tasks.rows()
+    assert 16 <= stays._tasks.columns["pushed"][row] < 70
+
+    goes = moved(stays, log, settings)
+
+    assert all(same(a, b) for a, b in zip(stays.step(events[370:]), goes.step(events[370:]), strict=True))
+
+
+def test_only_what_changed_is_written(linear_tasks: Stream) -> None:
+    """The cost of a commit must follow its events, not the number of tasks or the length of windows."""
+    engine, log = Engine(SMALL), Log()
+    handover = engine.handover()
+    engine.step(linear_tasks(200, tasks=20))
+    write(log, handover)
+    assert write(log, handover) == 0
+
+    engine.step([Event({"a": 1.0, "b": 2.0, "c": 0.5}, "task-3", Origin("test", 0, 999), y=1)])
+
+    assert write(log, handover) <= 2  # the task, and perhaps a page that became full
+
+
+def test_spilled_tasks_are_written_and_taken_too(linear_tasks: Stream) -> None:
+    """A task may leave memory between its event and the commit."""
+    settings = SMALL.model_copy(update={"memory": MemorySettings(window=40, max_tasks=4)})
+    events = linear_tasks(3_000, tasks=30)
+    stays, log = Engine(settings), Log()
+    handover = stays.handover()
+    stays.step(events[:2_500])
+    write(log, handover)
+
+    goes = moved(stays, log, settings)
+
+    assert goes.stats().tasks == 30
+    assert goes.stats().tasks_in_memory <= 4
+    assert all(same(a, b) for a, b in zip(stays.step(events[2_500:]), goes.step(events[2_500:]), strict=True))
+
+
+def test_events_that_wait_move_with_their_task(linear_tasks: Stream) -> None:
+    """A label that comes after a restart must find its event, with the prediction that was published for it."""
+    events = linear_tasks(300, tasks=3)
+    stays, log = Engine(SMALL), Log()
+    handover = stays.handover()
+    stays.step(events[:200])
+    stays.step([replace(event, y=None) for event in events[200:300]])
+    write(log, handover)
+    labels = [
+        Label(str(e.id), e.y, e.task, Origin("test", 0, 1000 + i))
+        for i, e in enumerate(events[200:300])
+        if e.y is not None
+    ]
+    stays.step(labels[:70])
+    write(log, handover)
+
+    goes = moved(stays, log)
+
+    assert goes.stats().pending_labels == 30
+    assert all(same(a, b) for a, b in zip(stays.step(labels[60:]), goes.step(labels[60:]), strict=True))
+    write(log, handover)
+    assert not any(key.startswith(b"wait:") for key in log[0])
+
+
+def otherwise(events: list[Event]) -> list[Event]:
+    """Events whose first one lacks all but the last feature, which so gets the first slot."""
+    last = list(events[0].x.items())[-1:]  # type: ignore[union-attr]
+    return [replace(events[0], x=dict(last)), *events[1:]]
+
+
+def test_features_and_classes_numbered_otherwise_are_translated(linear_tasks: Stream) -> None:
+    """Two processes see names in different orders; a task must not take one feature for another when it moves."""
+    events = [replace(e, y="yes" if e.y else "no") for e in linear_tasks(600, tasks=2)]
+    turned = [
+        replace(e, y={"yes": "no", "no": "yes"}[str(e.y)], task="own", origin=Origin("test", 1, i))
+        for i, e in enumerate(otherwise(events[:40]))
+    ]
+    gives, log = Engine(SMALL), Log()
+    gives.step(events[:500])
+    write(log, gives.handover())
+
+    takes = Engine(SMALL)
+    takes.step(turned)
+    takes.follow(None, lead=False)
+    takes._shared.version = gives._shared.version  # by chance: then φ does not look out of date
+    take(takes.handover(), log, 0)
+
+    outcomes = takes.step(events[500:])
+    expected = gives.step(events[500:])
+    assert [o.age for o in outcomes] == [o.age for o in expected]
+    assert sum(o.error or 0.0 for o in outcomes[:30]) < 9  # half of them where one class is taken for the other
+
+
+def test_a_forgotten_partition_is_gone_and_the_others_stay(linear_tasks: Stream) -> None:
+    """State that stays behind would be written again by two processes."""
+    events = [replace(e, origin=Origin("test", i % 2, i)) for i, e in enumerate(linear_tasks(200, tasks=4))]
+    engine, log = Engine(SMALL), Log()
+    handover = engine.handover()
+    engine.step(events[:100])
+    engine.step([replace(events[100], y=None)])
+
+    handover.forget(0)
+
+    assert write(log, handover) > 0
+    assert set(log) == {1}
+    assert {task.partition for task in engine.tasks()} == {1}
+    assert engine.stats().pending_labels == 0
+
+
+def test_state_of_other_settings_is_refused(linear_tasks: Stream) -> None:
+    """A changed setting must not silently make other rows of the same bytes."""
+    engine, log = Engine(SMALL), Log()
+    engine.step(linear_tasks(50))
+    write(log, engine.handover())
+    other = Engine(SMALL.model_copy(update={"memory": MemorySettings(window=64)}))
+
+    with pytest.raises(SnapshotError, match=r"memory.window = 40.*64"):
+        take(other.handover(), log, 0)
+
+
+def test_weights_of_a_follower_that_numbers_otherwise_want_a_fresh_engine(linear_tasks: Stream) -> None:
+    """Taken as they are, they would multiply one feature with the weights of another."""
+    events = linear_tasks(50)
+    leads, other = Engine(SMALL), Engine(SMALL)
+    leads.step(events)
+    other.step(otherwise(events))
+
+    assert not other.follow(leads.shared_weights(), lead=False)
+    assert Engine(SMALL).follow(leads.shared_weights(), lead=False)
+
+
+def test_a_follower_changes_nothing_that_tasks_share(linear_tasks: Stream) -> None:
+    """Two processes that both moved θ would predict differently for the same task."""
+    settings = SMALL.model_copy(update={"meta": MetaSettings(every_events=16)})
+    events = linear_tasks(600)
+    leads, follows = Engine(settings), Engine(settings)
+    leads.step(events[:200])
+    follows.follow(leads.shared_weights(), lead=False)
+    version = follows.stats().theta_version
+
+    follows.step(events[200:400])
+    assert follows.stats().theta_version == version
+    follows.follow(follows.shared_weights(), lead=True)
+    follows.step(events[400:])
+    assert follows.stats().theta_version > version
