@@ -98,7 +98,7 @@ RUNS: Mapping[str, Run] = {
         evaluations=(0,), judged=_reptile(50),
     ),
 }  # fmt: skip
-SEQUENCE = Run(_gemcl, _falling(3e-3), 2_000, ways=60, tasks=1, support=4, query=1)
+SEQUENCE = Run(_gemcl, _falling(3e-3), 600, ways=200, tasks=1, support=2, query=1)
 
 
 def fit(run: Run, family: Family, share: float) -> tuple[OuterState, dict[str, float]]:
