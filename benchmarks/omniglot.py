@@ -98,7 +98,7 @@ RUNS: Mapping[str, Run] = {
         evaluations=(0,), judged=_reptile(50),
     ),
 }  # fmt: skip
-SEQUENCE = Run(_gemcl, _falling(3e-3), 450, ways=200, tasks=1, support=2, query=1)
+SEQUENCE = Run(_gemcl, _falling(3e-3), 303, ways=200, tasks=1, support=2, query=1)
 
 
 def fit(run: Run, family: Family, share: float) -> tuple[OuterState, dict[str, float]]:
