@@ -5,7 +5,8 @@
 Second-order MAML, one inner step, Adam outside. Sinusoids: 25 tasks, 10 + 10 examples, 1-40-40-1 ReLU. Omniglot: 4
 tasks, 5-way, 1 + 1 images a class of 28x28, Conv-4 of 64 channels with batch statistics (random images: only speed is
 looked at). The two take turns, so that a machine that others use as well is unfair to neither. torchopt is no
-dependency: install it beside (`uv pip install torchopt`). learn2learn was not tried.
+dependency: install it beside (`uv pip install torchopt`). learn2learn 0.2.0 does not build on Python 3.11: its C
+sources want a header that Python no longer has (longintrepr.h).
 """
 
 import argparse

@@ -3,9 +3,11 @@
     python -m benchmarks.omniglot FILE [--minutes 40] [--json OUT] [--only protonet r2d2 ...] [--threads N]
 
 FILE is omniglot28.npz. 1,200 random characters (4,800 with rotations) train, the other 423 are held out; each method
-gets its share of the minutes and then is judged on 600 tasks of 5 queries a class. Normalization is by layer, over one
-image (an answer never depends on which questions are asked together), but for rows named "transductive": those have
-batch statistics over a task's queries, as the published MAML and Reptile figures do.
+makes its meta-updates and then is judged on 600 tasks of 5 queries a class. Updates are counted, not timed, so that a
+busy machine gives the same figures, later; all of them fit 40 minutes on two idle cores, fewer minutes are that share
+of them, and the core-minutes that they took are told. Normalization is by layer, over one image (an answer never
+depends on which questions are asked together), but for rows named "transductive": those have batch statistics over a
+task's queries, as the published MAML and Reptile figures do.
 
 600 classes in sequence (GeMCL's protocol): the background alphabets' 964 characters train; then 600 unseen characters
 come one after the other, 15 drawings each, in one pass; judged on 5 held-out drawings of each.
@@ -27,7 +29,7 @@ from streammeta.episode.image import few_shot, omniglot_pools
 from streammeta.meta.learner import Learner, OuterState, Theta, cross_entropy, examples, served
 from streammeta.meta.methods import averaged, gaussian, maml, prototypes, reptile, ridge
 from streammeta.meta.objective import Outer
-from streammeta.meta.optimizer import adam, sgd
+from streammeta.meta.optimizer import Rate, adam, cosine, linear, sgd
 from streammeta.model import conv4
 from streammeta.offline.evaluation import evaluate
 from streammeta.offline.training import Schedule, train
@@ -35,69 +37,84 @@ from streammeta.offline.training import Schedule, train
 _EVALUATIONS = (("5-way 1-shot", 5, 1), ("5-way 5-shot", 5, 5), ("20-way 1-shot", 20, 1))
 _TASKS, _QUERIES, _CHUNK = 600, 5, 4
 _CLASSES, _SEEN = 600, 15
+_MINUTES = 40.0
 
 
 class Run(NamedTuple):
     """One method's training."""
 
-    make: Callable[[int], Learner]  # for so many ways
+    make: Callable[[int, Rate], Learner]  # for so many ways, with that rate of the outer loop
+    rate: Callable[[int], Rate]  # of the outer loop, for so many updates in all
+    updates: int
     ways: int  # classes of a training task
     tasks: int  # a meta-update
     support: int  # images of a class
     query: int
-    share: float  # of the minutes
-    evaluations: tuple[int, ...]  # which of _EVALUATIONS
-    judged: Callable[[int], Learner] | None = None  # where testing takes other steps than training
+    evaluations: tuple[int, ...] = (0, 1, 2)  # which of _EVALUATIONS
+    judged: Callable[[int, Rate], Learner] | None = None  # where testing takes other steps than training
 
 
-def _falling(made: int) -> float:
-    """Adam's rate for embeddings: halved every 500 updates, not below a twentieth."""
-    return 1e-3 * max(0.5 ** (made // 500), 0.05)
+def _protonet(ways: int, rate: Rate) -> Learner:
+    return averaged(prototypes(conv4(None), classes=ways, outer=Outer(adam(rate))), decay=0.98)
 
 
-def _maml(ways: int, steps: int) -> Learner:
-    return maml(conv4(ways, norm="batch"), cross_entropy, inner=sgd(0.4), inner_steps=steps)
+def _r2d2(ways: int, rate: Rate) -> Learner:
+    head = ridge(conv4(None), cross_entropy, outputs=ways, strength=50.0, scale=30.0, outer=Outer(adam(rate)))
+    return averaged(head, decay=0.98)
 
 
-def _ridge(ways: int) -> Learner:
-    return ridge(conv4(None), cross_entropy, outputs=ways, scale=10.0, outer=Outer(adam(_falling)))
+def _gemcl(ways: int, rate: Rate) -> Learner:
+    return averaged(gaussian(conv4(None), classes=ways, outer=Outer(adam(rate))), decay=0.98)
 
 
-def _reptile(ways: int, steps: int) -> Learner:
-    inner = adam(1e-3, decay=0.0)
-    return reptile(conv4(ways, norm="batch"), cross_entropy, inner=inner, inner_steps=steps, meta_rate=0.5)
+def _maml(steps: int) -> Callable[[int, Rate], Learner]:
+    def make(ways: int, rate: Rate) -> Learner:
+        model, inner = conv4(ways, norm="batch"), sgd(0.4)
+        return maml(model, cross_entropy, inner=inner, inner_steps=steps, outer=Outer(adam(rate)))
+
+    return make
+
+
+def _reptile(steps: int) -> Callable[[int, Rate], Learner]:
+    def make(ways: int, rate: Rate) -> Learner:
+        inner = adam(1e-3, decay=0.0)
+        return reptile(conv4(ways, norm="batch"), cross_entropy, inner=inner, inner_steps=steps, meta_rate=rate)
+
+    return make
+
+
+def _falling(first: float) -> Callable[[int], Rate]:
+    return lambda updates: cosine(first, first / 50, updates)
 
 
 RUNS: Mapping[str, Run] = {
-    "protonet": Run(
-        lambda ways: averaged(prototypes(conv4(None), classes=ways, outer=Outer(adam(_falling))), decay=0.99),
-        30, 1, 1, 5, 0.3, (0, 1, 2),
-    ),
-    "r2d2": Run(
-        lambda ways: averaged(_ridge(ways), decay=0.99),
-        20, 1, 1, 5, 0.2, (0, 1, 2),
-    ),
+    "protonet": Run(_protonet, _falling(2e-3), 2_000, ways=60, tasks=1, support=1, query=2),
+    "r2d2": Run(_r2d2, _falling(3e-3), 2_000, ways=60, tasks=1, support=1, query=2),
     "maml (transductive)": Run(
-        lambda ways: _maml(ways, 1), 5, 4, 1, 5, 0.15, (0,), lambda ways: _maml(ways, 3)
+        _maml(1), _falling(2e-3), 1_000, ways=5, tasks=4, support=1, query=3, evaluations=(0,), judged=_maml(3)
     ),
     "reptile (transductive)": Run(
-        lambda ways: _reptile(ways, 5), 5, 5, 1, 4, 0.15, (0,), lambda ways: _reptile(ways, 50)
+        _reptile(5), lambda updates: linear(1.0, 0.0, updates), 300, ways=5, tasks=5, support=1, query=2,
+        evaluations=(0,), judged=_reptile(50),
     ),
 }  # fmt: skip
+SEQUENCE = Run(_gemcl, _falling(3e-3), 303, ways=200, tasks=1, support=2, query=1)
 
 
-def fit(learner: Learner, family: Family, run: Run, minutes: float) -> tuple[OuterState, float]:
-    """Train for a time; the state reached, and the seconds it took."""
-    begun = time.perf_counter()
+def fit(run: Run, family: Family, share: float) -> tuple[OuterState, dict[str, float]]:
+    """Train for a share of the run's updates; the state reached, and what it took."""
+    updates = max(int(run.updates * share), 1)
+    begun, processor = time.perf_counter(), time.process_time()
 
-    def enough(state: OuterState) -> bool:
-        spent = time.perf_counter() - begun
-        if state.updates % 200 == 0:
-            print(f"  {state.updates} updates, {spent:.0f} s, loss {state.loss:.3f}", flush=True)
-        return spent > 60 * minutes
+    def told(state: OuterState) -> bool:
+        if state.updates % 100 == 0:
+            print(f"  {state.updates} updates, {time.perf_counter() - begun:.0f} s, loss {state.loss:.3f}", flush=True)
+        return False
 
-    schedule = Schedule(updates=10**9, tasks=run.tasks, support=run.support, query=run.query)
-    return train(learner, family, schedule, watch=enough), time.perf_counter() - begun
+    schedule = Schedule(updates=updates, tasks=run.tasks, support=run.support, query=run.query)
+    state = train(run.make(run.ways, run.rate(updates)), family, schedule, watch=told)
+    minutes = (time.process_time() - processor) / 60
+    return state, {"updates": updates, "seconds": time.perf_counter() - begun, "core_minutes": minutes}
 
 
 def accuracy(learner: Learner, theta: Theta, family: Family, shots: int) -> tuple[float, float]:
@@ -111,15 +128,15 @@ def accuracy(learner: Learner, theta: Theta, family: Family, shots: int) -> tupl
     return 100 * float(means.mean()), 100 * 1.959964 * float(np.hypot(within.mean(), between) / _TASKS**0.5)
 
 
-def few_shot_rows(name: str, pools: Sequence[torch.Tensor], minutes: float) -> dict[str, Any]:
+def few_shot_rows(name: str, pools: Sequence[torch.Tensor], share: float) -> dict[str, Any]:
     """Train one method and judge it by every number of ways and shots that it can."""
     run = RUNS[name]
-    print(f"{name}: {run.share * minutes:.1f} minutes", flush=True)
-    family = few_shot("omniglot", *pools, ways=run.ways)
-    state, seconds = fit(run.make(run.ways), family, run, run.share * minutes)
-    row: dict[str, Any] = {"updates": state.updates, "seconds": seconds, "accuracy": {}}
+    print(name, flush=True)
+    state, took = fit(run, few_shot("omniglot", *pools, ways=run.ways), share)
+    print(f"  {took['updates']} meta-updates in {took['core_minutes']:.1f} core-minutes", flush=True)
+    row: dict[str, Any] = took | {"accuracy": {}}
     for title, ways, shots in (_EVALUATIONS[i] for i in run.evaluations):
-        judged = (run.judged or run.make)(ways)
+        judged = (run.judged or run.make)(ways, 1.0)
         mean, width = accuracy(judged, _for_ways(served(state), ways), few_shot("omniglot", *pools, ways=ways), shots)
         row["accuracy"][title] = [mean, width]
         print(f"  {title}: {mean:.2f} ± {width:.2f} %", flush=True)
@@ -131,16 +148,13 @@ def _for_ways(theta: Theta, ways: int) -> Theta:
     return theta | {"bias": theta["bias"].mean().expand(ways).clone()} if "bias" in theta else theta
 
 
-def in_sequence(pools: Sequence[torch.Tensor], minutes: float, share: float = 0.2) -> dict[str, Any]:
+def in_sequence(pools: Sequence[torch.Tensor], share: float) -> dict[str, Any]:
     """GeMCL's Gaussian head over 600 unseen classes, class after class, one image at a time."""
-    print(f"600 classes in sequence: {share * minutes:.1f} minutes", flush=True)
+    print("600 classes in sequence", flush=True)
     background, evaluation = pools
-    run = Run(
-        lambda ways: averaged(gaussian(conv4(None), classes=ways, outer=Outer(adam(_falling))), decay=0.99),
-        20, 1, 5, 5, share, (),
-    )  # fmt: skip
-    state, seconds = fit(run.make(20), few_shot("omniglot", background, evaluation, ways=20), run, share * minutes)
-    theta, learner = served(state), run.make(_CLASSES)
+    state, took = fit(SEQUENCE, few_shot("omniglot", background, evaluation, ways=SEQUENCE.ways), share)
+    print(f"  {took['updates']} meta-updates in {took['core_minutes']:.1f} core-minutes", flush=True)
+    theta, learner = served(state), SEQUENCE.make(_CLASSES, 1.0)
     images = evaluation[:_CLASSES].float().div(255).unsqueeze(2)  # [600, 20, 1, 28, 28]
     right = 0
     with torch.no_grad():
@@ -154,23 +168,23 @@ def in_sequence(pools: Sequence[torch.Tensor], minutes: float, share: float = 0.
             right += int((said == torch.arange(k, k + 10).unsqueeze(1)).sum())
     percent = 100 * right / (_CLASSES * (20 - _SEEN))
     print(f"  {percent:.2f} %", flush=True)
-    return {"updates": state.updates, "seconds": seconds, "accuracy": percent}
+    return took | {"accuracy": percent}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmark; exit 0 when every method was measured."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("file", type=Path, help="omniglot28.npz")
-    parser.add_argument("--minutes", type=float, default=40.0, help="of training in all")
+    parser.add_argument("--minutes", type=float, default=_MINUTES, help="fewer than 40: that share of the meta-updates")
     parser.add_argument("--only", nargs="*", default=[*RUNS, "sequence"])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json", type=Path, help="write the figures there")
     options = parser.parse_args(argv)
     torch.set_num_threads(options.threads)
-    pools = omniglot_pools(options.file)
-    rows = {name: few_shot_rows(name, pools, options.minutes) for name in RUNS if name in options.only}
+    pools, share = omniglot_pools(options.file), options.minutes / _MINUTES
+    rows = {name: few_shot_rows(name, pools, share) for name in RUNS if name in options.only}
     if "sequence" in options.only:
-        rows["sequence"] = in_sequence(_by_alphabet(options.file), options.minutes)
+        rows["sequence"] = in_sequence(_by_alphabet(options.file), share)
     if options.json is not None:
         options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps({"minutes": options.minutes, "rows": rows}, indent=2) + "\n")

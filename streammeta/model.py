@@ -117,13 +117,14 @@ def conv4(
         h = x.transpose(0, 1).flatten(1, 2) if own else x.flatten(0, 1)
         for i in range(blocks):
             weight, bias = weights[f"conv{i}.weight"], weights[f"conv{i}.bias"]
-            weight = weight.flatten(0, 1) if own else weight
+            # one network for all: channels last, in which the convolution of a CPU is half as fast again
+            weight = weight.flatten(0, 1) if own else weight.contiguous(memory_format=torch.channels_last)
             h = functional.conv2d(h, weight, bias.flatten(), padding=1, groups=tasks if own else 1)
             if norm != "none":
                 gain, shift = weights[f"norm{i}.gain"].flatten(), weights[f"norm{i}.shift"].flatten()
                 h = _by_image(h, gain, shift, tasks if own else 1) if norm == "layer" else _by_task(h, gain, shift, n)
             h = torch.relu(functional.max_pool2d(h, 2))
-        z = h.reshape(n, tasks, features).transpose(0, 1) if own else h.view(tasks, n, features)
+        z = h.reshape(n, tasks, features).transpose(0, 1) if own else h.reshape(tasks, n, features)
         return z if outputs is None else _linear(z, weights["layer.weight"], weights["layer.bias"])
 
     return Model(init, apply, features if outputs is None else outputs, ("layer.weight", "layer.bias"))

@@ -52,6 +52,7 @@ class Tuning(NamedTuple):
     inner_rate: float | None = None
     inner_steps: int | None = None
     outer: Outer | None = None
+    task_loss: TaskLoss | None = None  # by default squared error, or cross-entropy
 
 
 _Builder: TypeAlias = Callable[[Problem, Tuning], Learner]
@@ -89,14 +90,14 @@ def _encoder(problem: Problem) -> Model:
     return mlp(problem.inputs, (64, 64), 32, activation="tanh", activate_output=True)
 
 
-def _loss(problem: Problem) -> TaskLoss:
-    return squared_error if problem.kind == "regression" else cross_entropy
+def _loss(problem: Problem, tuning: Tuning) -> TaskLoss:
+    return tuning.task_loss or (squared_error if problem.kind == "regression" else cross_entropy)
 
 
 def _maml(problem: Problem, tuning: Tuning, *, first_order: bool = False) -> Learner:
     return maml(
         _network(problem),
-        _loss(problem),
+        _loss(problem, tuning),
         inner=sgd(tuning.inner_rate or 0.01),
         inner_steps=tuning.inner_steps or 1,
         first_order=first_order,
@@ -107,7 +108,7 @@ def _maml(problem: Problem, tuning: Tuning, *, first_order: bool = False) -> Lea
 def _maml_plus_plus(problem: Problem, tuning: Tuning) -> Learner:
     return maml_plus_plus(
         _network(problem),
-        _loss(problem),
+        _loss(problem, tuning),
         inner_rate=tuning.inner_rate or 0.01,
         inner_steps=tuning.inner_steps or 5,
         outer=tuning.outer,
@@ -117,7 +118,7 @@ def _maml_plus_plus(problem: Problem, tuning: Tuning) -> Learner:
 def _reptile(problem: Problem, tuning: Tuning) -> Learner:
     return reptile(
         _network(problem),
-        _loss(problem),
+        _loss(problem, tuning),
         inner=sgd(tuning.inner_rate or 0.02),
         inner_steps=tuning.inner_steps or 8,
         meta_rate=0.1,
@@ -126,39 +127,39 @@ def _reptile(problem: Problem, tuning: Tuning) -> Learner:
 
 def _meta_sgd(problem: Problem, tuning: Tuning) -> Learner:
     rate, steps = tuning.inner_rate or 0.01, tuning.inner_steps or 1
-    return meta_sgd(_network(problem), _loss(problem), inner_rate=rate, inner_steps=steps, outer=tuning.outer)
+    return meta_sgd(_network(problem), _loss(problem, tuning), inner_rate=rate, inner_steps=steps, outer=tuning.outer)
 
 
 def _anil(problem: Problem, tuning: Tuning) -> Learner:
     inner, steps = sgd(tuning.inner_rate or 0.01), tuning.inner_steps or 5
-    return anil(_network(problem), _loss(problem), inner=inner, inner_steps=steps, outer=tuning.outer)
+    return anil(_network(problem), _loss(problem, tuning), inner=inner, inner_steps=steps, outer=tuning.outer)
 
 
 def _cavia(problem: Problem, tuning: Tuning) -> Learner:
     rate, steps = tuning.inner_rate or 1.0, tuning.inner_steps or 1
     network = _network(problem, extra_inputs=5)
-    return cavia(network, _loss(problem), context=5, inner_rate=rate, inner_steps=steps, outer=tuning.outer)
+    return cavia(network, _loss(problem, tuning), context=5, inner_rate=rate, inner_steps=steps, outer=tuning.outer)
 
 
 def _imaml(problem: Problem, tuning: Tuning) -> Learner:
     rate, steps = tuning.inner_rate or 0.01, tuning.inner_steps or 16
     return imaml(
-        _network(problem), _loss(problem), strength=0.5, inner_rate=rate, inner_steps=steps, outer=tuning.outer
+        _network(problem), _loss(problem, tuning), strength=0.5, inner_rate=rate, inner_steps=steps, outer=tuning.outer
     )
 
 
 def _ridge(problem: Problem, tuning: Tuning) -> Learner:
     scale = 10.0 if problem.kind == "classification" else 1.0
-    return ridge(_encoder(problem), _loss(problem), outputs=problem.outputs, scale=scale, outer=tuning.outer)
+    return ridge(_encoder(problem), _loss(problem, tuning), outputs=problem.outputs, scale=scale, outer=tuning.outer)
 
 
 def _recurrent(problem: Problem, tuning: Tuning, *, cell: Literal["lstm", "gru"] = "lstm") -> Learner:
-    return recurrent(_encoder(problem), _loss(problem), outputs=problem.outputs, cell=cell, outer=tuning.outer)
+    return recurrent(_encoder(problem), _loss(problem, tuning), outputs=problem.outputs, cell=cell, outer=tuning.outer)
 
 
 def _learned_optimizer(problem: Problem, tuning: Tuning) -> Learner:
     return learned_optimizer(
-        _network(problem), _loss(problem), steps=tuning.inner_steps or 5, width=10, outer=tuning.outer
+        _network(problem), _loss(problem, tuning), steps=tuning.inner_steps or 5, width=10, outer=tuning.outer
     )
 
 

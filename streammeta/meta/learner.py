@@ -31,6 +31,7 @@ __all__ = [
     "cross_entropy",
     "examples",
     "expand",
+    "huber",
     "joined",
     "moved",
     "named",
@@ -147,6 +148,12 @@ def targets(y: torch.Tensor, outputs: int, dtype: torch.dtype) -> torch.Tensor:
 def squared_error(outputs: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     """(output − y)², summed over the outputs of a regression: [T, N]."""
     return (outputs - y).square().sum(-1)
+
+
+def huber(outputs: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """(output − y)², beyond a distance of 1 in a straight line 2|output − y| − 1, summed over the outputs: [T, N]."""
+    gap = (outputs - y).abs()
+    return torch.where(gap > 1, 2 * gap - 1, gap.square()).sum(-1)
 
 
 def cross_entropy(outputs: torch.Tensor, y: torch.Tensor) -> torch.Tensor:

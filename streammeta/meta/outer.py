@@ -1,5 +1,7 @@
 """The outer step: Adam on a method's meta-objective, refused when a number is not finite.
 
+A part of θ named ``average.NAME`` is not learned: after each step it follows NAME, θ̄ ← 0.99 θ̄ + 0.01 θ.
+
 Source: Kingma & Ba (2015), arXiv:1412.6980, Algorithm 1; gradient clipping by global norm, Pascanu et al. (2013).
 """
 
@@ -19,6 +21,7 @@ Gradient: TypeAlias = Callable[[Theta, Episodes], tuple[torch.Tensor, Theta]]
 
 _BETA1, _BETA2, _EPSILON = 0.9, 0.99, 1e-8
 _LARGEST_NORM = 1.0
+_AVERAGE, _AVERAGE_SHARE = "average.", 0.01
 
 
 class MetaStep(NamedTuple):
@@ -107,7 +110,14 @@ def outer_step(
     if not (math.isfinite(found) and math.isfinite(size)):
         return MetaStep(state, found, size, accepted=False)
     parts = [torch.as_tensor(part).cpu() for part in moved]
-    return MetaStep(MetaState(_like(parts[0], state.theta), parts[1], parts[2], step), found, size, accepted=True)
+    after = _averaged(_like(parts[0], state.theta))
+    return MetaStep(MetaState(after, parts[1], parts[2], step), found, size, accepted=True)
+
+
+def _averaged(theta: Theta) -> Theta:
+    """θ whose moving averages have come one step nearer to it."""
+    followed = {at: theta[at.removeprefix(_AVERAGE)] for at in theta if at.startswith(_AVERAGE)}
+    return theta | {at: torch.lerp(theta[at], p, _AVERAGE_SHARE) for at, p in followed.items()}
 
 
 def _adam(vectors: Sequence[Any], step: int, rate: float) -> tuple[Any, Any, Any, Any]:

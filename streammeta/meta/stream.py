@@ -9,16 +9,23 @@ learner's do not at all).
 
 A meta-update cuts every segment at several places: up to S events before a cut are the support, the next ones the
 query. On drift, "mix" keeps the newest quarter of the S events, "reset" none.
+
+**What keeps gradient steps from running away.** The slope of cross-entropy at the outputs is bounded, that of a squared
+error is not: where a step is too long the error grows, with it the slope, and ten steps reach 10¹⁵. So in a stream
+* targets are in units of their spread, of the support's own until that of the stream is known, and cut like features;
+* the loss of a regression is Huber's, whose slope is bounded, in the inner loop and in the outer one;
+* an adapting that leaves the support's own loss larger than it was, or not finite, is not used: θ answers, unadapted;
+* answers are cut like the targets that they were learned from.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from streammeta.errors import ConfigError
 from streammeta.meta.base import (
     Episodes,
     Floats,
@@ -33,26 +40,34 @@ from streammeta.meta.base import (
     Windows,
 )
 from streammeta.meta.catalogue import Problem, Tuning, build
-from streammeta.meta.learner import Examples, Learner, TaskBatch
+from streammeta.meta.growth import fitted, own, served_weights, sizes
+from streammeta.meta.learner import (
+    Examples,
+    Learner,
+    Predictive,
+    TaskBatch,
+    TaskLoss,
+    cross_entropy,
+    huber,
+    task_mean,
+)
 from streammeta.meta.outer import cpu_threads
 
-__all__ = ["in_stream", "sized"]
+__all__ = ["in_stream"]
 
 _TOGETHER = 256  # events adapted to in one batch
 _CUTS = (0, 1, 3, 7, 15, 31, 63)  # events before the query, in the episodes of a meta-update
 _QUERY = 8  # events of a query
-_CLIP = 6.0  # as the features of a meta-update's episodes are cut
+_CLIP = 6.0  # as the features of a meta-update's episodes are cut; also targets and answers, in units of their spread
 _FORGET = 0.97  # of the residuals that a regression's variance is made of
 _DOUBT = 4.0  # residuals that the prior of that variance, 1 in normalized units, counts for
-_SEED_STRIDE = 1_000_003
-_FIRST_LAYER = "layer0.weight"  # has a row a feature, after those of what else the network is told
-_SIZES = ("features", "outputs")  # tensors of zeros in θ, which tell by their length what θ has grown to
+_FLAT = 1e-6  # spreads of so much of the mean, or less, are rounding
 
 
 class _Weights(NamedTuple):
     """θ as the event path reads it."""
 
-    theta: Theta  # without the sizes
+    theta: Theta
     scaling: Scaling
     features: int
     outputs: int
@@ -80,24 +95,16 @@ def in_stream(  # noqa: C901  a factory of closures, each of them short
     Raises:
         ConfigError: there is no such method, or none for this kind of prediction.
     """
-    if name == "maml-ema":
-        raise ConfigError(f"[learner] method: {name!r} averages over an outer loop of its own; wanted 'maml'")
     least = 2 if kind == "classification" else 1
-    made: dict[int, Learner] = {}
-
-    def learner(outputs: int) -> Learner:
-        if outputs not in made:
-            made[outputs] = build(name, Problem(kind, 1, outputs), tuning)
-        return made[outputs]
-
+    judged: TaskLoss = cross_entropy if kind == "classification" else huber
+    tuning = (tuning or Tuning())._replace(task_loss=judged)
+    learner = cache(lambda outputs: build(name, Problem(kind, 1, outputs), tuning))
     learner(least)  # a wrong name is found here
 
     def grow(old: Theta, fan_in: Sequence[int], outputs: int) -> Theta:
-        sizes = [0 if size not in old else old[size].numel() for size in _SIZES]
-        features, outputs = max(len(fan_in), sizes[0]), max(outputs, least, sizes[1])
-        if [features, outputs] == sizes:
-            return old
-        return sized(_grown(old, learner(outputs), fan_in, features, seed), features, outputs)
+        features, classes = sizes(old)
+        wanted = max(len(fan_in), features), max(outputs, least, classes)
+        return old if wanted == (features, classes) else fitted(old, learner(wanted[1]), fan_in, wanted, seed)
 
     def phi_layout(features: int, _outputs: int) -> Mapping[str, tuple[tuple[int, ...], type[np.generic]]]:
         kept: dict[str, tuple[tuple[int, ...], type[np.generic]]] = {
@@ -108,16 +115,19 @@ def in_stream(  # noqa: C901  a factory of closures, each of them short
         return kept if kind == "classification" else kept | {"residual": ((2,), np.float64)}
 
     def run(weights: _Weights, phi: Phi, rows: Ints, x: Floats, y: Floats, outputs: int) -> Predictions:
-        supports = _supports(phi, rows, x, y)
+        support_x, support_y, width = _supports(phi, rows, x, y)
+        units = None if kind == "classification" else _units(weights.scaling, support_y, width > 0)
+        targets = support_y if units is None else units.normalized(support_y)
+        of = learner(weights.outputs)
         found = [
-            _answered(learner(weights.outputs), weights, kind, [part[i : i + _TOGETHER] for part in (*supports, x)])
+            _answered(of, weights, judged, [part[i : i + _TOGETHER] for part in (support_x, targets, width, x)])
             for i in range(0, rows.size, _TOGETHER)
         ]
         output, variance = (np.concatenate(parts) for parts in zip(*found, strict=True))
-        if kind == "classification":
+        if units is None:
             chances = np.exp(output[:, :outputs] - output[:, :outputs].max(1, keepdims=True, initial=-np.inf))
             return Predictions(chances / chances.sum(1, keepdims=True), np.zeros(rows.size, np.float32))
-        return _in_units(weights.scaling, phi, rows, y, output[:, 0], variance)
+        return _in_units(units, phi, rows, y, output[:, 0], variance)
 
     def restart(_weights: _Weights, phi: Phi, rows: Ints, response: Response) -> None:
         kept = support // 4 if response == "mix" else 0
@@ -135,71 +145,38 @@ def in_stream(  # noqa: C901  a factory of closures, each of them short
             phi["support_y"][row, support - n :] = windows.y[row, at]
             phi["support_width"][row] = np.where(np.arange(support) < support - n, 0, features)
 
-    def tasks_of(old: Theta, episodes: Episodes) -> tuple[Learner, Theta, TaskBatch]:
-        own = {at: p for at, p in old.items() if at not in _SIZES}
-        return learner(old["outputs"].numel()), own, _cut(episodes, support, old["features"].numel(), kind)
+    def tasks_of(old: Theta, episodes: Episodes) -> tuple[Learner, TaskBatch]:
+        features, outputs = sizes(old)
+        return learner(outputs), _cut(episodes, support, features, kind)
 
     def loss(old: Theta, episodes: Episodes) -> torch.Tensor:
-        of, own, tasks = tasks_of(old, episodes)
-        return of.loss(own, tasks)
+        of, tasks = tasks_of(old, episodes)
+        return of.loss(own(old), tasks)
 
     def gradient(old: Theta, episodes: Episodes) -> tuple[torch.Tensor, Theta]:
-        of, own, tasks = tasks_of(old, episodes)
+        (of, tasks), learned = tasks_of(old, episodes), own(old)
+        nothing = {at: torch.zeros_like(p) for at, p in old.items()}  # the slope of what is not learned
         with cpu_threads(1):
             if name == "reptile":  # which has no loss that it descends: its pull, backwards, is the slope
-                after = of.update(of.begin(own), tasks)
-                return after.loss, old | {at: own[at] - p for at, p in after.theta.items()}
-            leaves = {at: p.detach().requires_grad_() for at, p in own.items()}
+                after = of.update(of.begin(learned), tasks)
+                return after.loss, nothing | {at: learned[at] - p for at, p in after.theta.items()}
+            leaves = {at: p.detach().requires_grad_() for at, p in learned.items()}
             value = of.loss(leaves, tasks)
             slopes = torch.autograd.grad(value, list(leaves.values()), allow_unused=True, materialize_grads=True)
-        return value.detach(), old | dict(zip(leaves, slopes, strict=True))  # the sizes are zeros, as their slopes
+        return value.detach(), nothing | dict(zip(leaves, slopes, strict=True))
 
     return Method(
         members=1,
         init=lambda: grow(theta or {}, [], 0),
         grow=grow,
         phi_layout=phi_layout,
-        compile=_compiled,
+        compile=lambda old, scaling: _Weights(served_weights(old), scaling, *sizes(old)),
         run=run,
         restart=restart,
         rebuild=rebuild,
         loss=loss,
         gradient=gradient,
     )
-
-
-def sized(theta: Theta, features: int, outputs: int) -> Theta:
-    """θ that tells what it is for: D features and C outputs."""
-    return theta | {"features": torch.zeros(features), "outputs": torch.zeros(outputs)}
-
-
-def _grown(old: Theta, learner: Learner, fan_in: Sequence[int], features: int, seed: int) -> Theta:
-    """θ for more features and outputs; what was there is unchanged, new features' weights depend on seed and slot."""
-    theta = {}
-    for name, p in learner.init(torch.Generator().manual_seed(seed)).items():  # for one feature
-        grown = _with_rows(p, fan_in, features, seed) if name.endswith(_FIRST_LAYER) else p
-        if name in old:
-            corner = tuple(slice(n) for n in old[name].shape)
-            grown = grown.clone()
-            grown[corner] = old[name]
-        theta[name] = grown
-    return theta
-
-
-def _with_rows(p: torch.Tensor, fan_in: Sequence[int], features: int, seed: int) -> torch.Tensor:
-    """The first layer for so many features instead of one, which is its last row."""
-    first, model = p[:-1], p[-1]
-    rows = [model] * features
-    if p.std() > 0:  # weights, not rates, which all begin alike
-        for slot in range(len(fan_in)):
-            generator = torch.Generator().manual_seed(seed * _SEED_STRIDE + slot + 1)
-            rows[slot] = (2 * torch.rand(model.shape, generator=generator) - 1) * fan_in[slot] ** -0.5
-    return torch.cat([first, torch.stack(rows)]) if rows else first
-
-
-def _compiled(theta: Theta, scaling: Scaling) -> _Weights:
-    own = {name: p for name, p in theta.items() if name not in _SIZES}
-    return _Weights(own, scaling, theta["features"].numel(), theta["outputs"].numel())
 
 
 def _supports(phi: Phi, rows: Ints, x: Floats, y: Floats) -> tuple[Floats, Floats, Ints]:
@@ -218,21 +195,59 @@ def _supports(phi: Phi, rows: Ints, x: Floats, y: Floats) -> tuple[Floats, Float
     return found[0][:, :, :features], found[1], found[2]
 
 
-def _answered(learner: Learner, weights: _Weights, kind: Kind, parts: Sequence[npt.NDArray[Any]]) -> Sequence[Floats]:
+class _Units(NamedTuple):
+    """Of the targets of N events: value = shift + spread · normalized."""
+
+    shift: npt.NDArray[np.float64]  # [N, 1]
+    spread: npt.NDArray[np.float64]  # [N, 1]
+
+    def normalized(self, y: npt.NDArray[Any]) -> Floats:
+        """Targets [N, S], cut."""
+        return ((y - self.shift) / self.spread).clip(-_CLIP, _CLIP).astype(np.float32)
+
+
+def _units(scaling: Scaling, support_y: Floats, there: npt.NDArray[np.bool_]) -> _Units:
+    """The stream's, or before it has any each support's own mean and spread; a spread of nothing is one unit."""
+    n = len(support_y)
+    if (scaling.y_shift, scaling.y_spread) != (0.0, 1.0):
+        return _Units(np.full((n, 1), scaling.y_shift), np.full((n, 1), scaling.y_spread))
+    y, count = support_y.astype(np.float64), there.sum(1, keepdims=True).clip(1)
+    shift = np.where(there, y, 0).sum(1, keepdims=True) / count
+    spread = (np.where(there, y - shift, 0) ** 2 / count).sum(1, keepdims=True) ** 0.5
+    return _Units(shift, np.where(spread > _FLAT * np.abs(shift), spread, 1))
+
+
+def _answered(
+    learner: Learner, weights: _Weights, task_loss: TaskLoss, parts: Sequence[npt.NDArray[Any]]
+) -> Sequence[Floats]:
     """Outputs [N, C] and variances [N], in normalized units, of N events with their supports; NaN: no variance."""
     support_x, support_y, width, x = parts
     known = np.arange(support_x.shape[2]) < width[:, :, None]
     seen = _normalized(np.where(known, support_x, np.nan), weights)
-    scaling = weights.scaling
     y = torch.from_numpy(support_y)
-    y = y.long() if kind == "classification" else ((y - scaling.y_shift) / scaling.y_spread).unsqueeze(-1)
+    y = y.long() if task_loss is cross_entropy else y.unsqueeze(-1)
     support = Examples(seen, y, torch.from_numpy((width > 0).astype(np.float32)))
     with cpu_threads(1), torch.no_grad():
-        phi = learner.adapt(weights.theta, learner.start(weights.theta, len(x)), support)
-        answer = learner.predict(weights.theta, phi, _normalized(x[:, None], weights))
+        answer = _adapted(learner, weights.theta, support, _normalized(x[:, None], weights), task_loss)
     n = len(x)
     variance = torch.full((n,), torch.nan) if answer.variance is None else answer.variance[:, 0, 0]
     return answer.output[:, 0].numpy(), variance.numpy()
+
+
+def _adapted(learner: Learner, theta: Theta, support: Examples, x: torch.Tensor, task_loss: TaskLoss) -> Predictive:
+    """What is said of x [N, 1, D] after adapting, or where adapting did harm on its own support what θ says."""
+    fresh = learner.start(theta, len(x))
+    said = [
+        learner.predict(theta, phi, torch.cat([support.x, x], 1))
+        for phi in (learner.adapt(theta, fresh, support), fresh)
+    ]
+    after, before = (task_mean(task_loss(answer.output[:, :-1], support.y), support.mask) for answer in said)
+    good = (after <= before).view(-1, 1, 1)  # never true of NaN
+    new, old = said
+    output = torch.where(good, new.output, old.output)[:, -1:]
+    if new.variance is None or old.variance is None:
+        return Predictive(output)
+    return Predictive(output, torch.where(good, new.variance, old.variance)[:, -1:])
 
 
 def _normalized(x: Floats, weights: _Weights) -> torch.Tensor:
@@ -243,25 +258,27 @@ def _normalized(x: Floats, weights: _Weights) -> torch.Tensor:
     return torch.nn.functional.pad(torch.from_numpy(scaled), (0, weights.features - x.shape[-1]))
 
 
-def _in_units(scaling: Scaling, phi: Phi, rows: Ints, y: Floats, output: Floats, variance: Floats) -> Predictions:
+def _in_units(units: _Units, phi: Phi, rows: Ints, y: Floats, output: Floats, variance: Floats) -> Predictions:
     """A regression's answers in the target's units; a method without a variance gets the task's recent residuals'."""
-    spread = variance.astype(np.float64)
+    shift, spread = units.shift[:, 0], units.spread[:, 0]
+    answer, squared, seen = output.clip(-_CLIP, _CLIP), variance.astype(np.float64), units.normalized(y[:, None])[:, 0]
     for i, row in enumerate(rows.tolist()):
         squares, count = phi["residual"][row]
-        if np.isnan(spread[i]):
-            spread[i] = (_DOUBT + squares) / (_DOUBT + count)
-        if not np.isnan(y[i]):
-            residual = (y[i] - scaling.y_shift) / scaling.y_spread - output[i]
+        if np.isnan(squared[i]):
+            squared[i] = (_DOUBT + squares) / (_DOUBT + count)
+        if not np.isnan(seen[i]):
+            residual = float(seen[i] - answer[i])
             phi["residual"][row] = _FORGET * squares + residual * residual, _FORGET * count + 1
-    mean = output * np.float32(scaling.y_spread) + np.float32(scaling.y_shift)
-    return Predictions(mean[:, None].astype(np.float32), (spread * scaling.y_spread**2).astype(np.float32))
+    mean = answer * spread + shift
+    most = float(np.finfo(np.float32).max)
+    return Predictions(mean[:, None].astype(np.float32), (squared * spread**2).clip(max=most).astype(np.float32))
 
 
 def _cut(episodes: Episodes, support: int, features: int, kind: Kind) -> TaskBatch:
     """Segments [1, B, L] as episodes of T tasks: each segment at each cut that leaves something to ask for."""
     x, y, valid, scored = (tensor[0] for tensor in episodes)
     x = torch.nn.functional.pad(x, (0, features - x.shape[-1]))
-    y = y if kind == "classification" else y.unsqueeze(-1)
+    y = y if kind == "classification" else y.clamp(-_CLIP, _CLIP).unsqueeze(-1)
     length = y.shape[1]
     halves: list[tuple[Examples, Examples]] = []
     for cut in (at for at in _CUTS if at < length):

@@ -15,10 +15,11 @@ from streammeta.episode.table import folds, read_table
 from streammeta.errors import ConfigError, SnapshotError
 from streammeta.meta.base import Kind, Method
 from streammeta.meta.catalogue import Tuning, build
+from streammeta.meta.growth import sized
 from streammeta.meta.learner import Learner, OuterState, served
 from streammeta.meta.objective import Outer, Penalty
 from streammeta.meta.optimizer import adam
-from streammeta.meta.stream import in_stream, sized
+from streammeta.meta.stream import in_stream
 from streammeta.offline.curve import Curve
 from streammeta.offline.evaluation import Evaluation, evaluate
 from streammeta.offline.store import Trained, load, store

@@ -1,24 +1,26 @@
 """Every method of the catalogue as the learner of a stream, in the real engine."""
 
 from contextlib import closing
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
 import pytest
+import torch
+from river import datasets
 
 from simulators import simulate
 from streammeta.engine import Engine, EngineSettings
 from streammeta.engine.outcome import Signal
 from streammeta.errors import ConfigError
 from streammeta.event import Event, Origin
-from streammeta.meta.base import Windows
+from streammeta.meta.base import Episodes, Scaling, Windows
 from streammeta.meta.catalogue import methods_for
+from streammeta.meta.outer import outer_step, start_outer
 from streammeta.meta.stream import in_stream
 
 META = {"every_events": 16, "tasks": 2, "length": 40, "shortest": 8, "stretch": 1}
-STREAMED = [
-    (kind, name) for kind in ("regression", "classification") for name in methods_for(kind) if name != "maml-ema"
-]
+STREAMED = [(kind, name) for kind in ("regression", "classification") for name in methods_for(kind)]
 
 
 def _sinusoids(n: int, kind: str = "regression", seed: int = 1) -> list[Event]:
@@ -144,5 +146,93 @@ def test_names_that_cannot_serve_are_refused_with_those_that_can():
         _engine("mamml")
     with pytest.raises(ConfigError, match="does not do regression; these do: maml"):
         _engine("protonet")
-    with pytest.raises(ConfigError, match="wanted 'maml'"):
-        _engine("maml-ema")
+
+
+def _far_away(n: int) -> list[Event]:
+    """Three tasks whose features and targets are far from 0, in large units, as money and pressures are."""
+    random = np.random.default_rng(0)
+    laws, found = random.normal(size=(3, 3)), []
+    for i in range(n):
+        task, x = int(random.integers(3)), random.normal(size=3)
+        y = 1e6 + 1e4 * (np.tanh(x @ laws[task]) + 0.3 * task)
+        found.append(Event((5_000 + 100 * x).tolist(), str(task), Origin("far", 0, i), y=float(y)))
+    return found
+
+
+def _running_mean(ys: np.ndarray) -> np.ndarray:
+    """What the mean of all labels so far would have said."""
+    return np.concatenate([[0.0], np.cumsum(ys)[:-1] / np.arange(1, ys.size)])
+
+
+@pytest.mark.parametrize("name", methods_for("regression"))
+def test_targets_far_from_zero_are_learned_by_every_method(name: str):
+    """Gradient steps on raw targets ran away to errors of 10¹³; to do worse than the mean is to do nothing."""
+    events = _far_away(240)
+    ys = np.array([e.y for e in events])
+    with closing(_engine(name)) as engine:
+        errors = np.abs(_predictions(engine.step(events)).astype(float) - ys)
+
+    of_the_mean = np.abs(_running_mean(ys) - ys)
+    assert errors[8:].mean() < 1.1 * of_the_mean[8:].mean()  # the engine knows no unit before its eighth event
+    assert errors[8:].max() < 2 * np.ptp(ys)
+
+
+@pytest.mark.parametrize("name", ["maml", "reptile"])
+def test_approval_ratings_are_followed_from_the_second_event(name: str):
+    """River's TrumpApproval, where the mean absolute error was 10¹³: features and targets in units of their own."""
+    found = [(x, y) for x, y in islice(datasets.TrumpApproval(), 300)]
+    events = [Event(x, "", Origin("approval", 0, i), y=y) for i, (x, y) in enumerate(found)]
+    ys = np.array([y for _, y in found])
+    with closing(_engine(name)) as engine:
+        errors = np.abs(_predictions(engine.step(events)).astype(float) - ys)
+
+    assert errors[1:].mean() < 0.7 * np.abs(_running_mean(ys) - ys)[1:].mean()
+    assert errors[1:].max() < 20  # percentage points
+
+
+@pytest.mark.parametrize("name", ["maml", "meta-sgd", "cavia", "imaml", "reptile"])
+def test_steps_far_too_long_leave_theta_to_answer(name: str):
+    """With an inner rate of a thousand every adapting does harm, which its own support tells; nothing runs away."""
+    events = _far_away(160)
+    ys = np.array([e.y for e in events])
+    wild = {"method": name, "support": 12, "inner_rate": 1e3}
+    with closing(_engine(name, learner=wild)) as engine:
+        errors = np.abs(_predictions(engine.step(events)).astype(float) - ys)
+
+    assert errors[8:].mean() < 2 * np.abs(_running_mean(ys) - ys)[8:].mean()
+
+
+@pytest.mark.parametrize("name", ["maml", "alpaca", "lstm"])
+def test_one_absurd_label_does_not_reach_the_answers_after_it(name: str):
+    """A sensor that says 10³⁰ once is in the support for S events, and in the windows that θ is learned from."""
+    events = _far_away(240)
+    events[120] = replace(events[120], y=1e30)
+    ys = np.array([e.y for e in events])
+    with closing(_engine(name)) as engine:
+        errors = np.abs(_predictions(engine.step(events)).astype(float) - ys)
+        updates = engine.stats().meta_updates
+
+    assert updates >= 10
+    assert errors[121:].max() < 100 * np.ptp(np.delete(ys, 120))
+
+
+def test_what_serves_is_the_moving_average_where_the_method_keeps_one():
+    """maml-ema learns as MAML does, and answers by θ̄, which lags behind θ: were they one, nothing would be averaged."""
+    method = in_stream("maml-ema", "regression", seed=5)
+    theta = method.grow(method.init(), [1, 2], 1)
+    step = outer_step(method.gradient, start_outer(theta), _episodes(), rate=0.01, device=torch.device("cpu"))
+
+    after, scaling = step.state.theta, Scaling(np.zeros(2), np.ones(2), 0.0, 1.0)
+    name = "layer1.weight"
+    assert not torch.equal(after[name], theta[name])
+    torch.testing.assert_close(after[f"average.{name}"], 0.99 * theta[name] + 0.01 * after[name])
+    assert torch.equal(method.compile(after, scaling).theta[name], after[f"average.{name}"])
+    grown = method.grow(after, [1, 2, 3], 1)
+    assert torch.equal(grown["average.layer0.weight"][:2], after["average.layer0.weight"])
+    assert torch.equal(grown["average.layer0.weight"][2], grown["layer0.weight"][2])
+
+
+def _episodes() -> Episodes:
+    """Two segments of a line."""
+    x = torch.randn(1, 2, 30, 2, generator=torch.Generator().manual_seed(0))
+    return Episodes(x, x[..., 0] - x[..., 1], torch.ones(1, 2, 30), torch.ones(1, 2, 30))
