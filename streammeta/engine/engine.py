@@ -15,6 +15,7 @@ from pydantic import BaseModel, Field
 
 from streammeta.engine.buffer import RecentRows, SegmentSettings, draw_episodes, windows
 from streammeta.engine.checkpoint import check_fingerprint, random_from, random_state
+from streammeta.engine.concepts import concept_columns
 from streammeta.engine.drift import Detectors, DriftSettings
 from streammeta.engine.experts import Case, Mixture, choose
 from streammeta.engine.features import FeatureSpace
@@ -22,17 +23,19 @@ from streammeta.engine.handover import Handover, TaskParts
 from streammeta.engine.judge import read
 from streammeta.engine.labels import LabelSpace, Waiting, WaitingRoom
 from streammeta.engine.outcome import EngineStats, MetaResult, Outcome, Signal, TaskSummary
+from streammeta.engine.recall import Recall
 from streammeta.engine.rhythm import Rhythm
 from streammeta.engine.runs import Counts, Item, Runs
+from streammeta.engine.sampling import Sampling, draw_rows
 from streammeta.engine.shared import Shared, device
 from streammeta.engine.snapshot import Snapshot
 from streammeta.engine.taskrow import SUMMARY_COLUMNS, summarize, task_columns
 from streammeta.engine.tasks import Column, MemorySettings, TaskKey, TaskTable
 from streammeta.engine.weights import Weights
-from streammeta.errors import EventError, SnapshotError
+from streammeta.errors import ConfigError, EventError, SnapshotError
 from streammeta.event import Event, Label
 from streammeta.meta import LearnerSettings, Method, exact_heads, in_stream, outer_step
-from streammeta.meta.base import Floats, Kind
+from streammeta.meta.base import Episodes, Floats, Ints, Kind, Phi
 from streammeta.meta.catalogue import Tuning
 
 __all__ = [
@@ -64,6 +67,11 @@ class MetaSettings(SegmentSettings, frozen=True, extra="forbid"):
         4, ge=1, le=1024, description="How many times longer that may become while the loss is steady; 1: not at all."
     )
     rate: float = Field(5e-3, gt=0, le=1, description="Step size of the outer Adam.")
+    sampling: Sampling = Field(
+        "uniform",
+        description='Which tasks it learns from, of those alive: all alike ("uniform"), who spoke most and last '
+        '("recency"), who errs most ("loss"), or who looks like a task whose law is young ("nearest").',
+    )
 
 
 class EngineSettings(BaseModel, frozen=True, extra="forbid"):
@@ -101,6 +109,7 @@ class Engine:
         self._labels = LabelSpace(settings.kind, memory.max_classes)
         self._waiting = WaitingRoom(memory.max_waiting)
         self._mixture = self._make_mixture()
+        self._recall = _recall(self._method, settings)
         self._detectors = Detectors(settings.drift)
         self._recent = RecentRows(settings.meta.recent_events)
         self._tasks = TaskTable(
@@ -132,6 +141,7 @@ class Engine:
             self._mixture,
             self.settings.drift,
             counts,
+            self._recall,
         )
 
     # -- the cycle ---------------------------------------------------------------------------------------------------
@@ -174,7 +184,7 @@ class Engine:
         wider = None if weights is shared.weights else self._columns(len(fan_in))
         columns, (known,) = self._tasks.copy([(event.origin.partition, event.task)], wider)
         if columns["rest"][0] < 1 and columns["version"][0] != shared.version and columns["pushed"][0] > 0:
-            self._method.rebuild(weights, columns, row, windows(columns), outputs)
+            self._derive(weights, columns, row, outputs)
         found = self._method.run(weights, columns, row, xs, np.full(1, np.nan, np.float32), outputs)
         mean, variance = found.mean[0].tolist(), float(found.variance[0])
         if not np.isfinite([*mean, variance]).all():
@@ -250,8 +260,15 @@ class Engine:
         rows = np.array(stale, np.int64)
         rows = rows[columns["pushed"][rows] > 0]
         if rows.size:
-            self._method.rebuild(self._shared.weights, columns, rows, windows(columns), self._labels.outputs)
+            self._derive(self._shared.weights, columns, rows, self._labels.outputs)
         self._runs.go(self._shared.weights, self._shared.version, items, xs, outcomes)
+
+    def _derive(self, weights: Any, columns: Phi, rows: Ints, outputs: int) -> None:  # noqa: ANN401
+        """φ of these rows from what is remembered of them."""
+        if self._recall:
+            self._recall.derive(weights, columns, rows, outputs)
+        else:
+            self._method.rebuild(weights, columns, rows, windows(columns), outputs)
 
     def _admit(self, at: int, event: Event | Label) -> Item:
         """Find the event's task and slots; raises EventError when it cannot be used."""
@@ -302,6 +319,9 @@ class Engine:
     def _columns(self, features: int) -> dict[str, Column]:
         memory = self.settings.memory
         kept = task_columns(self._method, features, self._labels.outputs, memory.window)
+        if self._recall:
+            drift = self.settings.drift
+            kept |= concept_columns(drift.concepts, drift.concept_events, kept["window_x"].shape[1])
         return kept | self._mixture.columns if self._mixture else kept
 
     def _is_stale(self, row: int) -> bool:
@@ -356,20 +376,28 @@ class Engine:
         The work reads nothing that the engine changes. Hand its result to ``finish_meta_update`` between two steps.
         """
         self._counts.meta_begun = self._counts.seen
-        scaling, settings = self._shared.scaling, self.settings
-        episodes = draw_episodes(
-            self._tasks.columns,
-            self._recent,
-            scaling,
-            settings.meta,
-            settings.kind,
-            self._method.members,
-            self._random,
-        )
+        settings = self.settings
+        episodes = self._draw()
         if episodes is None:
             return None
         state, gradient, rate, where = self._shared.state, self._method.gradient, settings.meta.rate, self._device
         return lambda: MetaResult(outer_step(gradient, state, episodes, rate=rate, device=where))
+
+    def _draw(self) -> Episodes | None:
+        """Segments of tasks for a meta-update, as the settings sample them."""
+        meta, kind, columns, random = self.settings.meta, self.settings.kind, self._tasks.columns, self._random
+        scaling, members = self._shared.scaling, self._method.members
+        rows = draw_rows(
+            meta.sampling,
+            columns,
+            self._recent,
+            members * meta.tasks,
+            shortest=meta.shortest,
+            scaling=scaling,
+            kind=kind,
+            random=random,
+        )
+        return draw_episodes(columns, rows, scaling, meta, kind, members, random)
 
     def finish_meta_update(self, result: MetaResult) -> None:
         """Adopt the new θ, unless its numbers were not finite; φ of each task follows when it is next touched."""
@@ -552,6 +580,18 @@ class Engine:
         self._detectors.reset(row)
 
 
+def _recall(method: Method, settings: EngineSettings) -> Recall | None:
+    """What keeps earlier laws, where the settings want it; raises ConfigError for a learner that cannot."""
+    if settings.drift.response != "recall":
+        return None
+    if not {"A", "B"} <= set(method.phi_layout(1, 1)):
+        raise ConfigError(
+            f'[drift] response: "recall" mixes the sums of exact heads, and [learner] method is '
+            f'{settings.learner.method!r}; wanted method = "exact-heads", or response = "mix"'
+        )
+    return Recall(method, classify=settings.kind == "classification")
+
+
 def _method(settings: EngineSettings) -> Method:
     """The learner that the settings name."""
     learner = settings.learner
@@ -563,7 +603,9 @@ def _method(settings: EngineSettings) -> Method:
 
 def _fingerprint(settings: EngineSettings) -> dict[str, Any]:
     """The settings that saved state depends on."""
-    return {
+    drift = settings.drift
+    recall = {"drift.concepts": drift.concepts, "drift.concept_events": drift.concept_events}
+    return (recall if drift.response == "recall" else {}) | {
         "app.kind": settings.kind,
         "learner.method": settings.learner.method,
         "learner.support": settings.learner.support,
