@@ -29,6 +29,7 @@ from streammeta.engine.runs import Counts, Item, Runs
 from streammeta.engine.sampling import Sampling, draw_rows
 from streammeta.engine.shared import Shared, device
 from streammeta.engine.snapshot import Snapshot
+from streammeta.engine.staleness import refresh
 from streammeta.engine.taskrow import SUMMARY_COLUMNS, summarize, task_columns
 from streammeta.engine.tasks import Column, MemorySettings, TaskKey, TaskTable
 from streammeta.engine.weights import Weights
@@ -53,7 +54,6 @@ __all__ = [
 _LOOK_TASKS = 256  # how many tasks speak for all
 _HOUSEKEEPING_EVENTS = 1024  # how often the spill is looked after where meta-updates do not set the rhythm
 _SHARED_COUNTS = ("seen", "next_look", "meta_begun")  # by which θ's next change is due
-_REBUILD_SHARE = 16  # a window of n events is rebuilt at most once in n / 16 events of its task
 
 
 class MetaSettings(SegmentSettings, frozen=True, extra="forbid"):
@@ -238,27 +238,21 @@ class Engine:
             return
         self._grow()
         xs = self._features.table([item.filled for item in items])
-        begin, touched, stale = 0, set[int](), list[int]()
-        for at, item in enumerate(items):
-            if self._is_stale(item.row):
-                if item.row in touched:  # what it learned in this stretch must be in its window first
-                    self._go(items[begin:at], xs[begin:at], stale, outcomes)
-                    begin, touched, stale = at, set(), []
-                self._refresh(item.row)
-                stale.append(item.row)
-            touched.add(item.row)
-        self._go(items[begin:], xs[begin:], stale, outcomes)
+        rows, begin = np.array([item.row for item in items], np.int64), 0
+        while begin < len(items):
+            end, stale = refresh(self._tasks.columns, rows, begin, self._shared.version)
+            self._go(items[begin:end], xs[begin:end], stale, outcomes)
+            begin = end
         if self._labels.is_new(items[0].source.y):  # then it came alone, and learning it is what makes it known
             self._labels.learn(items[0].source.y)  # type: ignore[arg-type]  # is_new says that it is there
             self._grow()
             self._runs.learn(self._shared.weights, items[0], xs)
         self._observe(items, xs)
 
-    def _go(self, items: list[Item], xs: Floats, stale: list[int], outcomes: list[Outcome | None]) -> None:
+    def _go(self, items: list[Item], xs: Floats, stale: Ints, outcomes: list[Outcome | None]) -> None:
         """Derive φ of the stale rows again, then take the items through the cycle."""
         columns = self._tasks.columns
-        rows = np.array(stale, np.int64)
-        rows = rows[columns["pushed"][rows] > 0]
+        rows = stale[columns["pushed"][stale] > 0]
         if rows.size:
             self._derive(self._shared.weights, columns, rows, self._labels.outputs)
         self._runs.go(self._shared.weights, self._shared.version, items, xs, outcomes)
@@ -323,18 +317,6 @@ class Engine:
             drift = self.settings.drift
             kept |= concept_columns(drift.concepts, drift.concept_events, kept["window_x"].shape[1])
         return kept | self._mixture.columns if self._mixture else kept
-
-    def _is_stale(self, row: int) -> bool:
-        """Count an event of this row; is it time to derive φ again, because θ has changed?"""
-        columns = self._tasks.columns
-        columns["rest"][row] -= 1
-        return bool(columns["rest"][row] < 0 and columns["version"][row] != self._shared.version)
-
-    def _refresh(self, row: int) -> None:
-        """φ of this row will be of the present θ; the next time is soon in young tasks, later in others."""
-        columns = self._tasks.columns
-        columns["version"][row] = self._shared.version
-        columns["rest"][row] = min(int(columns["pushed"][row]), self.settings.memory.window) // _REBUILD_SHARE
 
     def _between(self) -> None:
         """Between two parts: normalization, meta-update and spill, each at its own count of events."""

@@ -324,7 +324,8 @@ class _Spill:
                 if self._directory is not None:
                     self._directory.mkdir(parents=True, exist_ok=True)
                 home = tempfile.mkdtemp(prefix="streammeta-spill-", dir=self._directory)
-                self._base = sqlite3.connect(Path(home) / "tasks.sqlite", isolation_level=None)
+                # one thread at a time has the engine, but any of them may collect it as garbage, and so close this
+                self._base = sqlite3.connect(Path(home) / "tasks.sqlite", isolation_level=None, check_same_thread=False)
             except (OSError, sqlite3.Error) as err:
                 where = self._directory or tempfile.gettempdir()
                 raise ConfigError(f"[memory] spill_directory: {where} cannot be used ({err}); name another") from err

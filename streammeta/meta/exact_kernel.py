@@ -23,6 +23,7 @@ from streammeta.meta.lanes_kernel import (
     decay_rows,
     exp_rows,
     invert_root_row,
+    multiply_into_rows,
     multiply_row,
     tanh_rows,
 )
@@ -37,6 +38,7 @@ _LEAST_LOG = np.float32(-14)
 _HALF_LOG_TAU = np.float32(0.5 * math.log(2 * math.pi))
 _PRIOR_COUNT = np.float32(1.0)  # how many residuals the meta-learned noise is worth
 _NOISE_DECAY = np.float32(0.99)
+_ENCODED_TOGETHER = 64  # events of tasks whose φ is derived again; the encoder is faster with several
 
 
 class Weights(NamedTuple):
@@ -361,24 +363,52 @@ def rebuild_rows(w, A, B, windows, rows, C, classify):
     (window_x, window_y, pushed, since), (_, G, P, _), (m, wide) = windows, A.shape, B.shape[2:4]
     W, D = window_y.shape[1], w.shift.size
     to_z, to_s = np.empty((G * m, LANES), np.float32), np.empty((G * C, LANES), np.float32)
-    for row in rows:
-        own_A, own_B = A[row].reshape(-1, LANES), B[row].reshape(-1, LANES)
-        own_A[:], own_B[:] = 0, 0
-        n = min(pushed[row], W)
-        xs = np.empty((n, D), np.float32)
-        for t in range(n):
-            xs[t] = window_x[row, (pushed[row] - n + t) % W, :D]
+    begin = 0
+    while begin < rows.size:
+        end, total = begin + 1, min(pushed[rows[begin]], W)
+        while end < rows.size and total + min(pushed[rows[end]], W) <= _ENCODED_TOGETHER:
+            total += min(pushed[rows[end]], W)
+            end += 1
+        xs, first = np.empty((total, D), np.float32), 0
+        for row in rows[begin:end]:
+            n = min(pushed[row], W)
+            for t in range(n):
+                xs[first + t] = window_x[row, (pushed[row] - n + t) % W, :D]
+            first += n
         z, s = _encode(w, xs, C)
-        for t in range(n):
-            if t == n - since[row]:
+        first = 0
+        for row in rows[begin:end]:
+            own_A, own_B, n = A[row].reshape(-1, LANES), B[row].reshape(-1, LANES), min(pushed[row], W)
+            own_B[:] = 0
+            if n == 0:
+                own_A[:] = 0
+            for t in range(n):
+                if t == n - since[row] and t > 0:
+                    _forget_slowest(w, own_A, own_B)
+                y = window_y[row, (pushed[row] - n + t) % W]
+                _into_lanes(w, z, s, first + t, to_z, to_s)
+                _residual(to_s, G, (y - w.y_affine[0]) / w.y_affine[1], int(y) if classify else -1)
+                for g in range(G):
+                    a, b = g * P, g * m * wide
+                    if t == 0:
+                        _begin(own_A, a, own_B, b, wide, g, G, to_z, to_s)
+                    else:
+                        _accumulate(own_A, a, own_B, b, wide, w.memory, g, to_z, to_s)
+            if since[row] <= 0 and n > 0:
                 _forget_slowest(w, own_A, own_B)
-            y = window_y[row, (pushed[row] - n + t) % W]
-            _into_lanes(w, z, s, t, to_z, to_s)
-            _residual(to_s, G, (y - w.y_affine[0]) / w.y_affine[1], int(y) if classify else -1)
-            for g in range(G):
-                _accumulate(own_A, g * P, own_B, g * m * wide, wide, w.memory, g, to_z, to_s)
-        if since[row] <= 0:
-            _forget_slowest(w, own_A, own_B)
+            first += n
+        begin = end
+
+
+@_compiled
+def _begin(A, a, B, b, wide, g, blocks, z, s):
+    """A = z zᵀ and B = z rᵀ in all lanes of block g: what ``_accumulate`` makes of zeros, without reading them."""
+    m, C = z.shape[0] // blocks, s.shape[0] // blocks
+    for i in range(m):
+        multiply_into_rows(A, a, i + 1, z, g * m + i, z, g * m)
+        multiply_into_rows(B, b, C, z, g * m + i, s, g * C)
+        a += i + 1
+        b += wide
 
 
 @_compiled

@@ -1,6 +1,7 @@
 """The task table and its spill."""
 
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -135,3 +136,18 @@ def test_an_unusable_spill_directory_is_named(tmp_path: Path) -> None:
 
     with pytest.raises(ConfigError, match="spill_directory"):
         tasks.shrink()
+
+
+def test_any_thread_may_let_go_of_the_spill(tmp_path: Path) -> None:
+    """Garbage is collected by whatever thread comes along; the spill's file must go then, and nothing may be raised."""
+    tasks, _ = table(1, tmp_path)
+    for tag in ("a", "b"):
+        tasks.touch((0, tag))
+    tasks.shrink()
+    assert list(tmp_path.iterdir())
+
+    other = Thread(target=tasks.close)  # what a garbage collection does
+    other.start()
+    other.join(10)
+
+    assert not list(tmp_path.iterdir())

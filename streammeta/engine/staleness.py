@@ -1,0 +1,60 @@
+"""When a task's φ is derived again from its window, because θ has changed since.
+
+Young tasks follow θ at once; a window of n events is rebuilt at most once in n / 16 events of its task, so that many
+tasks and frequent meta-updates do not multiply. The columns ``rest`` (events until it may be rebuilt) and ``version``
+(of θ, when it last was) are kept here.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from streammeta.meta.base import Ints
+
+__all__ = ["refresh"]
+
+_REBUILD_SHARE = 16
+
+
+def refresh(columns: Mapping[str, npt.NDArray[Any]], rows: Ints, begin: int, version: int) -> tuple[int, Ints]:
+    """Count events of these rows, in order from ``begin`` on, and say whose φ is to be derived under θ ``version``.
+
+    Returns:
+        Where to stop, and the rows [n] that are stale before that, each once. It stops at an event whose row becomes
+        stale only now, after other events in this stretch: what those learn must be in its window first.
+    """
+    stale = np.empty(rows.size - begin, np.int64)
+    size = columns["window_y"].shape[1]
+    end, found = _refresh(rows, begin, columns["rest"], columns["version"], columns["pushed"], size, version, stale)
+    return end, stale[:found]
+
+
+@njit(cache=True)  # type: ignore[untyped-decorator]
+def _refresh(
+    rows: Any,  # noqa: ANN401
+    begin: int,
+    rest: Any,  # noqa: ANN401
+    version: Any,  # noqa: ANN401
+    pushed: Any,  # noqa: ANN401
+    size: int,
+    now: int,
+    stale: Any,  # noqa: ANN401
+) -> tuple[int, int]:
+    found = 0
+    for i in range(begin, rows.size):
+        row = rows[i]
+        rest[row] -= 1
+        if rest[row] >= 0 or version[row] == now:
+            continue
+        for j in range(begin, i):
+            if rows[j] == row:
+                rest[row] += 1  # it will be counted when the next stretch begins with it
+                return i, found
+        version[row] = now
+        rest[row] = min(pushed[row], size) // _REBUILD_SHARE
+        stale[found] = row
+        found += 1
+    return rows.size, found
