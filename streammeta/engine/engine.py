@@ -128,8 +128,11 @@ class Engine:
     def _make_mixture(self) -> Mixture | None:
         settings = self.settings
         chosen = settings.learner.experts
+        above = 0
+        if not chosen and _many(settings):
+            chosen, above = ("gaussian",), settings.learner.many_classes
         experts = choose(chosen, settings.kind, settings.seed, self._features, lambda: self._shared.scaling)
-        return Mixture(experts, settings.kind) if experts else None
+        return Mixture(experts, settings.kind, above=above) if experts else None
 
     def _begin(self, counts: Counts) -> None:
         self._counts = counts
@@ -189,7 +192,7 @@ class Engine:
         mean, variance = found.mean[0].tolist(), float(found.variance[0])
         if not np.isfinite([*mean, variance]).all():
             return Outcome(event, rejected=f"{event.origin}: the prediction is not a finite number")
-        if self._mixture:
+        if self._mixture and self._mixture.is_awake(outputs):
             case = Case(0, event.task, xs[0], features.slots)
             mean, variance, _ = self._mixture.blend(columns, case, mean, variance)
         prediction, probabilities = read(mean, self._labels)
@@ -316,7 +319,9 @@ class Engine:
         if self._recall:
             drift = self.settings.drift
             kept |= concept_columns(drift.concepts, drift.concept_events, kept["window_x"].shape[1])
-        return kept | self._mixture.columns if self._mixture else kept
+        if self._mixture:
+            kept |= self._mixture.layout(kept["window_x"].shape[1], self._labels.outputs)
+        return kept
 
     def _between(self) -> None:
         """Between two parts: normalization, meta-update and spill, each at its own count of events."""
@@ -562,6 +567,14 @@ class Engine:
         self._detectors.reset(row)
 
 
+def _many(settings: EngineSettings) -> int:
+    """Classes above which each gets a Gaussian of its own, though no expert was named; 0: never."""
+    learner = settings.learner
+    if settings.kind != "classification" or learner.method != "exact-heads" or learner.experts:
+        return 0
+    return learner.many_classes
+
+
 def _recall(method: Method, settings: EngineSettings) -> Recall | None:
     """What keeps earlier laws, where the settings want it; raises ConfigError for a learner that cannot."""
     if settings.drift.response != "recall":
@@ -592,6 +605,7 @@ def _fingerprint(settings: EngineSettings) -> dict[str, Any]:
         "learner.method": settings.learner.method,
         "learner.support": settings.learner.support,
         "learner.experts": ", ".join(one if isinstance(one, str) else one.name for one in settings.learner.experts),
+        "learner.many_classes": _many(settings),
         "learner.members": settings.learner.members,
         "learner.hidden": settings.learner.hidden,
         "learner.encoded": settings.learner.encoded,

@@ -43,6 +43,7 @@ _Phi: TypeAlias = dict[str, npt.NDArray[Any]]
 
 _WEIGHED_AT = frozenset((8, 12, 16, 24, 32))  # labels since the drift at which concepts are weighed again
 _SHARE = 0.02  # α
+_STAYED = 9.0  # odds that the law stayed, where nobody noticed a drift
 _SHORTEST_LAW = 16  # labels under a law that make it worth keeping
 _LEAST_SHARE = 0.01  # a concept less likely than that has no part in the heads
 _LIKELY, _CERTAIN = 0.5, 0.95  # shares of a concept that is the law
@@ -179,12 +180,16 @@ class Recall:
             return 0
         phi, new = self._of_pages(task, known, 0), self._before(task, since)
         phi = {name: np.concatenate([new[name], phi[name]]) for name in phi}
-        shares = np.full(1 + known.size, 1 / (1 + known.size))
+        law = columns["past.law"][row]
+        shares = np.full(1 + known.size, 1.0)
+        shares[0] = 1.0 if law[TOLD] else _STAYED * known.size
+        shares /= shares.sum()
         for log_p in self._foretold(task, phi, *task.last(since)).T:
             shares *= np.exp(log_p - log_p.max())
             shares = (1 - _SHARE) * shares / shares.sum() + _SHARE / shares.size
-        columns["past.share"][row, known] = shares[1:]
-        best, law = int(known[shares[1:].argmax()]), columns["past.law"][row]
+        if shares[0] < _LIKELY or law[TOLD]:
+            columns["past.share"][row, known] = shares[1:]
+        best = int(known[shares[1:].argmax()])
         if shares[1:].max() > _LIKELY:
             columns["past.used"][row, best] = columns["labelled"][row]
         if not law[TOLD] and (shares[0] > _LIKELY or best == law[BEFORE]):

@@ -89,7 +89,7 @@ class Runs:
 
         A label of a class not seen before comes alone, and is judged here but not learned: see ``learn``.
         """
-        run = _Run(weights, items, xs, self._numbers(items))
+        run, mixture = _Run(weights, items, xs, self._numbers(items)), self._awake()
         for row, places in run.places.items():
             if len(places) > 1:
                 run.saved[row] = (self._state(row), 0)
@@ -101,15 +101,15 @@ class Runs:
                 self._begin_again(run, i, "reset", 0)
                 continue
             mean, variance = run.means[i], run.variances[i]
-            if self._mixture:
-                blend = run.blends[i] = self._blend(self._mixture, run, i)
+            if mixture:
+                blend = run.blends[i] = self._blend(mixture, run, i)
                 mean, variance = blend.mean, blend.variance
             outcome = outcomes[item.at] = self._judge(item, mean, variance, version)
             if math.isnan(run.ys[i]):
                 continue
             run.unkept.append(i)
-            if self._mixture:
-                self._tell(self._mixture, run, i)
+            if mixture:
+                self._tell(mixture, run, i)
             if self._recall:
                 outcomes[item.at] = self._look_back(self._recall, run, i, outcome)
             elif outcome.signal is Signal.DRIFT:
@@ -118,13 +118,17 @@ class Runs:
 
     def learn(self, weights: Any, item: Item, xs: Floats) -> None:  # noqa: ANN401
         """Learn one item, with features xs [1, D], that ``go`` has judged while its class was not known yet."""
-        run = _Run(weights, [item], xs, self._numbers([item]))
+        run, mixture = _Run(weights, [item], xs, self._numbers([item])), self._awake()
         self._predict(run, np.arange(1))
         run.unkept.append(0)
-        if self._mixture:
-            run.blends[0] = self._blend(self._mixture, run, 0)
-            self._tell(self._mixture, run, 0)
+        if mixture:
+            run.blends[0] = self._blend(mixture, run, 0)
+            self._tell(mixture, run, 0)
         self._remember(run)
+
+    def _awake(self) -> Mixture | None:
+        """The mixture, where it takes part."""
+        return self._mixture if self._mixture and self._mixture.is_awake(self._labels.outputs) else None
 
     def _blend(self, mixture: Mixture, run: "_Run", i: int) -> Blend:
         """The learner's prediction of event i with those of the experts; of a late label what was predicted before."""
