@@ -11,12 +11,14 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from pydantic import BaseModel, Field
 
-from streammeta.engine.buffer import RecentRows, SegmentSettings, draw_episodes, windows
+from streammeta.engine.buffer import RecentRows, SegmentSettings, draw_episodes, normalize, window, windows
 from streammeta.engine.checkpoint import check_fingerprint, random_from, random_state
 from streammeta.engine.concepts import concept_columns
 from streammeta.engine.drift import Detectors, DriftSettings
+from streammeta.engine.escalation import Escalation
 from streammeta.engine.experts import Case, Mixture, choose
 from streammeta.engine.features import FeatureSpace
 from streammeta.engine.handover import Handover, TaskParts
@@ -38,6 +40,7 @@ from streammeta.event import Event, Label
 from streammeta.meta import LearnerSettings, Method, exact_heads, in_stream, outer_step
 from streammeta.meta.base import Episodes, Floats, Ints, Kind, Phi
 from streammeta.meta.catalogue import Tuning
+from streammeta.meta.plasticity import norm, renew_least, saturated_share, towards_start
 
 __all__ = [
     "Engine",
@@ -52,6 +55,7 @@ __all__ = [
 ]
 
 _LOOK_TASKS = 256  # how many tasks speak for all
+_LOOK_AT_TASKS, _LOOK_AT_EVENTS = 8, 32  # of each, to see how units answer
 _HOUSEKEEPING_EVENTS = 1024  # how often the spill is looked after where meta-updates do not set the rhythm
 _SHARED_COUNTS = ("seen", "next_look", "meta_begun")  # by which θ's next change is due
 
@@ -67,6 +71,24 @@ class MetaSettings(SegmentSettings, frozen=True, extra="forbid"):
         4, ge=1, le=1024, description="How many times longer that may become while the loss is steady; 1: not at all."
     )
     rate: float = Field(5e-3, gt=0, le=1, description="Step size of the outer Adam.")
+    pull: float = Field(
+        0.0,
+        ge=0,
+        le=10,
+        description="How strongly the encoder is pulled to its start (L2), against stuck units; 0: not.",
+    )
+    renew_every: int = Field(
+        0,
+        ge=0,
+        description="Meta-updates after which each encoder's least useful hidden unit is made anew, for the same; "
+        "0: never.",
+    )
+    escalate_events: int = Field(
+        0,
+        ge=0,
+        description="Labels after which a task that errs far more than others of its age gets more, and more frequent, "
+        "meta-updates; 0: never.",
+    )
     sampling: Sampling = Field(
         "uniform",
         description='Which tasks it learns from, of those alive: all alike ("uniform"), who spoke most and last '
@@ -123,6 +145,8 @@ class Engine:
         self._random = np.random.default_rng(settings.seed)
         self._device = device(settings.learner.device)
         self._rhythm = Rhythm(settings.meta.every_events, settings.meta.stretch)
+        self._escalation = Escalation(settings.meta.escalate_events) if settings.meta.escalate_events else None
+        self._hurries = False  # some task was left behind at the last meta-update
         self._begin(Counts(next_look=self._look_every))
 
     def _make_mixture(self) -> Mixture | None:
@@ -251,6 +275,10 @@ class Engine:
             self._grow()
             self._runs.learn(self._shared.weights, items[0], xs)
         self._observe(items, xs)
+        if self._escalation:
+            for outcome in (outcomes[item.at] for item in items):
+                if outcome is not None and outcome.error is not None and outcome.age is not None:
+                    self._escalation.tell(outcome.age, outcome.error)
 
     def _go(self, items: list[Item], xs: Floats, stale: Ints, outcomes: list[Outcome | None]) -> None:
         """Derive φ of the stale rows again, then take the items through the cycle."""
@@ -343,7 +371,12 @@ class Engine:
     @property
     def _look_every(self) -> int:
         """Events between two looks at what tasks share."""
-        return self._rhythm.interval if self.settings.meta.mode == "sync" else _HOUSEKEEPING_EVENTS
+        return self._interval if self.settings.meta.mode == "sync" else _HOUSEKEEPING_EVENTS
+
+    @property
+    def _interval(self) -> int:
+        """Events between two meta-updates."""
+        return max(self._rhythm.interval // 2, 1) if self._hurries else self._rhythm.interval
 
     # -- meta-updates --------------------------------------------------------------------------------------------------
 
@@ -351,11 +384,7 @@ class Engine:
     def meta_due(self) -> bool:
         """Whether it is time to begin a meta-update in the background."""
         counts, leads = self._counts, not self._shared.follows
-        return (
-            leads
-            and self.settings.meta.mode == "background"
-            and counts.seen - counts.meta_begun >= self._rhythm.interval
-        )
+        return leads and self.settings.meta.mode == "background" and counts.seen - counts.meta_begun >= self._interval
 
     def begin_meta_update(self) -> Callable[[], MetaResult] | None:
         """Draw episodes, and return the work to be done, which may run in another thread; None when there is nothing.
@@ -363,12 +392,22 @@ class Engine:
         The work reads nothing that the engine changes. Hand its result to ``finish_meta_update`` between two steps.
         """
         self._counts.meta_begun = self._counts.seen
-        settings = self.settings
         episodes = self._draw()
         if episodes is None:
             return None
-        state, gradient, rate, where = self._shared.state, self._method.gradient, settings.meta.rate, self._device
-        return lambda: MetaResult(outer_step(gradient, state, episodes, rate=rate, device=where))
+        state, gradient, meta, where = self._shared.state, self._method.gradient, self.settings.meta, self._device
+        start = self._shared.start() if meta.pull or meta.renew_every else None
+
+        def work() -> MetaResult:
+            step = outer_step(gradient, state, episodes, rate=meta.rate, device=where)
+            if start is None or not step.accepted:
+                return MetaResult(step)
+            kept = towards_start(step.state, start, min(meta.rate * meta.pull, 1.0))
+            if meta.renew_every and kept.updates % meta.renew_every == 0:
+                kept = renew_least(kept, start, episodes.x)
+            return MetaResult(step._replace(state=kept))
+
+        return work
 
     def _draw(self) -> Episodes | None:
         """Segments of tasks for a meta-update, as the settings sample them."""
@@ -384,6 +423,11 @@ class Engine:
             kind=kind,
             random=random,
         )
+        if self._escalation and rows.size:
+            behind = self._escalation.left_behind(columns, np.array(self._recent.rows(), np.int64))
+            behind = behind[columns["pushed"][behind] >= meta.shortest]
+            self._hurries = behind.size > 0
+            rows = self._escalation.prefer(rows, behind, random) if self._hurries else rows
         return draw_episodes(columns, rows, scaling, meta, kind, members, random)
 
     def finish_meta_update(self, result: MetaResult) -> None:
@@ -413,7 +457,15 @@ class Engine:
             refused=counts.refused,
             classes=len(self._labels.classes),
             features=len(self._features),
+            theta_norm=norm(self._shared.state.theta),
+            saturated=saturated_share(self._shared.state.theta, torch.from_numpy(self._some_events())),
         )
+
+    def _some_events(self) -> Floats:
+        """Some of the last labelled events [N, D], normalized."""
+        scaling, rows = self._shared.scaling, self._recent.rows()[-_LOOK_AT_TASKS:]
+        raw = [window(self._tasks.columns, row, scaling.shift.size, _LOOK_AT_EVENTS)[0] for row in rows]
+        return normalize(np.concatenate([np.zeros((0, scaling.shift.size), np.float32), *raw]), scaling)
 
     def look(self) -> Mapping[str, list[float]]:
         """What the learner tells of itself, over the tasks that learned a label lately: for reports, by name."""
@@ -549,12 +601,14 @@ class Engine:
 
     def _common(self) -> dict[str, npt.NDArray[Any]]:
         """What tasks share beside θ and the normalization."""
-        return self._rhythm.dump() | (self._mixture.dump() if self._mixture else {})
+        parts = (self._mixture, self._escalation)
+        return self._rhythm.dump() | {name: array for part in parts if part for name, array in part.dump().items()}
 
     def _load_common(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
         self._rhythm.load(arrays)
-        if self._mixture:
-            self._mixture.load(arrays)
+        for part in (self._mixture, self._escalation):
+            if part:
+                part.load(arrays)
 
     def _load_detector(self, row: int, state: bytes) -> None:
         if state:

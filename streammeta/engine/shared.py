@@ -10,7 +10,7 @@ import torch
 from streammeta.engine.features import RunningScaling
 from streammeta.errors import ConfigError, SnapshotError
 from streammeta.meta import MetaState, Method, grow_outer, start_outer
-from streammeta.meta.base import Floats, Scaling
+from streammeta.meta.base import Floats, Scaling, Theta
 
 __all__ = ["Shared", "device"]
 
@@ -36,6 +36,10 @@ class Shared:
         self.scaling = self._running.read(np.zeros(0, np.bool_))
         self.weights: Any = None
         self._compile()
+
+    def start(self) -> Theta:
+        """θ as it would be without any meta-update."""
+        return self._method.grow(self._method.init(), self._fan_in, self._outputs)
 
     def grow(self, fan_in: Sequence[int], outputs: int) -> bool:
         """Make room for features and outputs seen for the first time, and say whether that was needed.

@@ -1,0 +1,65 @@
+"""What keeps units able to learn, and what tells how they are."""
+
+import torch
+
+from streammeta.meta import LearnerSettings, MetaState, Theta, exact_heads, start_outer
+from streammeta.meta.outer import join, split
+from streammeta.meta.plasticity import norm, renew_least, saturated_share, towards_start
+
+
+def theta(hidden: int = 4) -> Theta:
+    """Exact heads that have learned something: every weight differs from its start."""
+    method = exact_heads(LearnerSettings(hidden=hidden, encoded=3, members=2), "classification")
+    start = method.grow(method.init(), [2, 2], 2)
+    return {name: p + 0.5 for name, p in start.items()}
+
+
+def state(now: Theta, updates: int = 7) -> MetaState:
+    return start_outer(now)._replace(
+        first=torch.ones_like(join(now)), second=torch.ones_like(join(now)), updates=updates
+    )
+
+
+def test_the_pull_moves_the_network_and_nothing_else() -> None:
+    """Memories and scales are learned for good; pulling them back would unlearn what tasks have in common."""
+    now = theta()
+    start = {name: p - 0.5 for name, p in now.items()}
+
+    after = towards_start(state(now), start, 0.1).theta
+
+    for name, p in after.items():
+        wanted = now[name] - 0.05 if name in ("w1", "b1", "w2", "b2") else now[name]
+        torch.testing.assert_close(p, wanted)
+
+
+def test_the_unit_that_adds_least_is_made_anew_and_no_prediction_jumps() -> None:
+    """A fresh unit must not be heard before it has learned, and the optimizer must not push it where the old one went."""
+    now = theta()
+    now["w2"][0, 2], now["u"][0, 2] = 1e-4, 0
+    now["w1"][1, :, 3], now["b1"][1, 3] = 0, 5  # always the same: adds nothing, whatever its weights
+    x = torch.randn(2, 3, 5, 2, generator=torch.Generator().manual_seed(0))
+
+    after = renew_least(state(now), theta(), x)
+
+    first = split(after.first, after.theta)
+    for member, unit in [(0, 2), (1, 3)]:
+        assert not torch.equal(after.theta["w1"][member, :, unit], now["w1"][member, :, unit])
+        assert after.theta["w2"][member, unit].abs().max() == after.theta["u"][member, unit].abs().max() == 0
+        assert first["w1"][member, :, unit].abs().max() == first["w2"][member, unit].abs().max() == 0
+        others = [other for other in range(4) if other != unit]
+        torch.testing.assert_close(after.theta["w1"][member][:, others], now["w1"][member][:, others])
+        assert first["w1"][member][:, others].min() == 1
+    assert now["w2"][0, 2, 0] == 1e-4  # nothing given is changed
+    assert torch.equal(renew_least(state(now), theta(), x).theta["w1"], after.theta["w1"])  # and a seed repeats
+
+
+def test_saturation_and_norm_are_what_they_say() -> None:
+    """By hand: two members of four units, one of which is at its bound for every event."""
+    now = theta()
+    now["w1"][:], now["b1"][:] = 0, 0
+    now["b1"][0, 1] = 3
+
+    assert saturated_share(now, torch.zeros(6, 2)) == 1 / 8
+    assert saturated_share(now, torch.zeros(0, 2)) == 0
+    assert saturated_share({"w": torch.ones(2)}, torch.zeros(6, 2)) == 0
+    assert norm({"a": torch.tensor([3.0]), "b": torch.tensor([[4.0]])}) == 5
