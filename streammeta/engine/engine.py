@@ -11,7 +11,6 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from pydantic import BaseModel, Field
 
 from streammeta.engine.buffer import RecentRows, SegmentSettings, draw_episodes, normalize, window, windows
@@ -458,7 +457,7 @@ class Engine:
             classes=len(self._labels.classes),
             features=len(self._features),
             theta_norm=norm(self._shared.state.theta),
-            saturated=saturated_share(self._shared.state.theta, torch.from_numpy(self._some_events())),
+            saturated=saturated_share(self._shared.state.theta, self._some_events()),
         )
 
     def _some_events(self) -> Floats:

@@ -11,15 +11,18 @@ Two remedies, both off unless asked for, and what tells whether they are needed:
 * ``saturated_share``: of the hidden units' outputs, those at their bounds; and the ``norm`` of θ.
 """
 
+import math
+
+import numpy as np
 import torch
 
-from streammeta.meta.base import MetaState, Theta
+from streammeta.meta.base import Floats, MetaState, Theta
 from streammeta.meta.outer import join, split
 
 __all__ = ["norm", "renew_least", "saturated_share", "towards_start"]
 
 _NETWORK = ("w1", "b1", "w2", "b2")
-_BOUND = 0.98  # of an output, which lies in ±1: beyond, hardly any gradient passes
+_BOUND = math.atanh(0.98)  # of what goes into a tanh: beyond, hardly any gradient passes
 _SEEDS = 1_000_003
 
 
@@ -27,7 +30,7 @@ def towards_start(state: MetaState, start: Theta, share: float) -> MetaState:
     """θ after a pull by this share of the way to ``start``; heads, memories and scales are left alone."""
     theta = dict(state.theta)
     for name in [name for name in theta if name in _NETWORK or "w1" not in theta]:
-        theta[name] = theta[name] + share * (start[name] - theta[name])
+        theta[name] = torch.lerp(theta[name], start[name], share)
     return state._replace(theta=theta)
 
 
@@ -56,16 +59,17 @@ def renew_least(state: MetaState, start: Theta, x: torch.Tensor) -> MetaState:
     return MetaState(theta, join(moments[0]), join(moments[1]), state.updates)
 
 
-def saturated_share(theta: Theta, x: torch.Tensor) -> float:
-    """Of the hidden units' outputs at normalized events [N, D], those at their bounds; 0 without any."""
-    if "w1" not in theta or not x.numel():
+def saturated_share(theta: Theta, x: Floats) -> float:
+    """Of the hidden units' outputs at normalized events x [N, D], those at their bounds; 0 without any."""
+    if "w1" not in theta or not x.size:
         return 0.0
-    return float((_hidden(theta, x.expand(theta["w1"].shape[0], *x.shape)).abs() > _BOUND).float().mean())
+    before = x @ theta["w1"].numpy() + theta["b1"].numpy()[:, None]  # [E, N, H]; numpy wakes no threads for it
+    return float((np.abs(before) > _BOUND).mean())
 
 
 def norm(theta: Theta) -> float:
     """The Euclidean norm of all of θ."""
-    return float(join(theta).double().norm())
+    return math.sqrt(sum(float(np.square(p.numpy(), dtype=np.float64).sum()) for p in theta.values()))
 
 
 def _hidden(theta: Theta, x: torch.Tensor) -> torch.Tensor:

@@ -1,5 +1,6 @@
 """What keeps units able to learn, and what tells how they are."""
 
+import numpy as np
 import torch
 
 from streammeta.meta import LearnerSettings, MetaState, Theta, exact_heads, start_outer
@@ -59,7 +60,7 @@ def test_saturation_and_norm_are_what_they_say() -> None:
     now["w1"][:], now["b1"][:] = 0, 0
     now["b1"][0, 1] = 3
 
-    assert saturated_share(now, torch.zeros(6, 2)) == 1 / 8
-    assert saturated_share(now, torch.zeros(0, 2)) == 0
-    assert saturated_share({"w": torch.ones(2)}, torch.zeros(6, 2)) == 0
+    assert saturated_share(now, np.zeros((6, 2), np.float32)) == 1 / 8
+    assert saturated_share(now, np.zeros((0, 2), np.float32)) == 0
+    assert saturated_share({"w": torch.ones(2)}, np.zeros((6, 2), np.float32)) == 0
     assert norm({"a": torch.tensor([3.0]), "b": torch.tensor([[4.0]])}) == 5
