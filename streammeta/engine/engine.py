@@ -39,7 +39,7 @@ from streammeta.event import Event, Label
 from streammeta.meta import LearnerSettings, Method, exact_heads, in_stream, outer_step
 from streammeta.meta.base import Episodes, Floats, Ints, Kind, Phi
 from streammeta.meta.catalogue import Tuning
-from streammeta.meta.plasticity import norm, renew_least, saturated_share, towards_start
+from streammeta.meta.plasticity import has_encoder, norm, renew_least, saturated_share, towards_start
 
 __all__ = [
     "Engine",
@@ -71,7 +71,7 @@ class MetaSettings(SegmentSettings, frozen=True, extra="forbid"):
     )
     rate: float = Field(5e-3, gt=0, le=1, description="Step size of the outer Adam.")
     pull: float = Field(
-        0.0,
+        0.1,
         ge=0,
         le=10,
         description="How strongly the encoder is pulled to its start (L2), against stuck units; 0: not.",
@@ -395,13 +395,13 @@ class Engine:
         if episodes is None:
             return None
         state, gradient, meta, where = self._shared.state, self._method.gradient, self.settings.meta, self._device
-        start = self._shared.start() if meta.pull or meta.renew_every else None
+        start = self._shared.start() if (meta.pull or meta.renew_every) and has_encoder(state.theta) else None
 
         def work() -> MetaResult:
             step = outer_step(gradient, state, episodes, rate=meta.rate, device=where)
             if start is None or not step.accepted:
                 return MetaResult(step)
-            kept = towards_start(step.state, start, min(meta.rate * meta.pull, 1.0))
+            kept = towards_start(step.state, start, episodes.x, min(meta.rate * meta.pull, 1.0))
             if meta.renew_every and kept.updates % meta.renew_every == 0:
                 kept = renew_least(kept, start, episodes.x)
             return MetaResult(step._replace(state=kept))

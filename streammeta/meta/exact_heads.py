@@ -93,7 +93,7 @@ class LearnerSettings(BaseModel, frozen=True, extra="forbid"):
         "parameters = {...}}. Models of River cannot be saved: after a restore they begin anew.",
     )
     many_classes: int = Field(
-        24, ge=0, description='With more classes than this, and no expert named, "gaussian" is one; 0: never.'
+        8, ge=0, description='With more classes than this, and no expert named, "gaussian" is one; 0: never.'
     )
     device: str = Field("auto", description='Where meta-updates run: "auto" (a GPU when there is one), "cpu", "cuda".')
 

@@ -2,8 +2,9 @@
 
 Two remedies, both off unless asked for, and what tells whether they are needed:
 
-* ``towards_start`` pulls the network's weights a little to where they began, θ ← θ − share · (θ − θ₀), so that no unit
-  can run away into saturation. Source: Kumar et al. (2023), arXiv:2308.11958 (L2 Init, here decoupled from Adam).
+* ``towards_start`` pulls the weights into a unit, hidden or encoded, to where they began, w ← w − share · (w − w₀), by
+  as much as events saturate it, so that none can run away; others are left alone. Source: Kumar et al. (2023),
+  arXiv:2308.11958 (L2 Init; here decoupled from Adam, and only where it is needed).
 * ``renew_least`` gives each member's least useful hidden unit fresh input weights, and none to what comes after it, so
   that no prediction changes at once. How useful: what it adds to the next layer, E|h − E h| · Σ|w|. Source: Dohare et
   al. (2024), Loss of plasticity in deep continual learning, Nature 632 (continual backprop; here one unit at a time,
@@ -19,18 +20,35 @@ import torch
 from streammeta.meta.base import Floats, MetaState, Theta
 from streammeta.meta.outer import join, split
 
-__all__ = ["norm", "renew_least", "saturated_share", "towards_start"]
+__all__ = ["has_encoder", "norm", "renew_least", "saturated_share", "towards_start"]
 
-_NETWORK = ("w1", "b1", "w2", "b2")
 _BOUND = math.atanh(0.98)  # of what goes into a tanh: beyond, hardly any gradient passes
+_EACH = 4  # of how many events one is looked at
 _SEEDS = 1_000_003
 
 
-def towards_start(state: MetaState, start: Theta, share: float) -> MetaState:
-    """θ after a pull by this share of the way to ``start``; heads, memories and scales are left alone."""
+def has_encoder(theta: Theta) -> bool:
+    """Whether θ is of exact heads; other learners are as their papers have them."""
+    return "log_precision" in theta
+
+
+def towards_start(state: MetaState, start: Theta, x: torch.Tensor, strength: float) -> MetaState:
+    """θ after the weights into each unit were pulled to their start, by the share of events that saturate it.
+
+    Args:
+        state: θ of exact heads; not changed.
+        start: θ before all learning.
+        x: normalized events [E, B, L, D]; some of them judge the units.
+        strength: the part of the way that a unit goes that every event saturates.
+    """
     theta = dict(state.theta)
-    for name in [name for name in theta if name in _NETWORK or "w1" not in theta]:
-        theta[name] = torch.lerp(theta[name], start[name], share)
+    hidden = _before(theta, x[:, :, ::_EACH].numpy())
+    encoded = np.tanh(hidden) @ theta["w2"].numpy() + theta["b2"].numpy()[:, None]
+    for layer, before in (("1", hidden), ("2", encoded)):
+        share = (np.abs(before) > _BOUND).mean(1, keepdims=True) * strength  # [E, 1, units]
+        pull = torch.from_numpy(share.astype(np.float32))
+        theta["w" + layer] = torch.lerp(theta["w" + layer], start["w" + layer], pull)
+        theta["b" + layer] = torch.lerp(theta["b" + layer], start["b" + layer], pull[:, 0])
     return state._replace(theta=theta)
 
 
@@ -44,7 +62,7 @@ def renew_least(state: MetaState, start: Theta, x: torch.Tensor) -> MetaState:
     """
     theta = {name: p.clone() for name, p in state.theta.items()}
     moments = [{name: p.clone() for name, p in split(one, state.theta).items()} for one in (state.first, state.second)]
-    hidden = _hidden(theta, x)
+    hidden = torch.from_numpy(np.tanh(_before(theta, x.numpy())))
     spread = (hidden - hidden.mean(1, keepdim=True)).abs().mean(1)  # [E, H]
     least = (spread * (theta["w2"].abs().sum(2) + theta["u"].abs().sum(2))).argmin(1).tolist()
     for member, unit in enumerate(least):
@@ -60,11 +78,12 @@ def renew_least(state: MetaState, start: Theta, x: torch.Tensor) -> MetaState:
 
 
 def saturated_share(theta: Theta, x: Floats) -> float:
-    """Of the hidden units' outputs at normalized events x [N, D], those at their bounds; 0 without any."""
-    if "w1" not in theta or not x.size:
+    """Of the hidden and encoded units' outputs at normalized events x [N, D], those at their bounds; 0 without any."""
+    if not has_encoder(theta) or not x.size:
         return 0.0
-    before = x @ theta["w1"].numpy() + theta["b1"].numpy()[:, None]  # [E, N, H]; numpy wakes no threads for it
-    return float((np.abs(before) > _BOUND).mean())
+    hidden = _before(theta, x[None])
+    encoded = np.tanh(hidden) @ theta["w2"].numpy() + theta["b2"].numpy()[:, None]
+    return float((np.abs(np.concatenate([hidden, encoded], 2)) > _BOUND).mean())
 
 
 def norm(theta: Theta) -> float:
@@ -72,6 +91,7 @@ def norm(theta: Theta) -> float:
     return math.sqrt(sum(float(np.square(p.numpy(), dtype=np.float64).sum()) for p in theta.values()))
 
 
-def _hidden(theta: Theta, x: torch.Tensor) -> torch.Tensor:
-    """Hidden units [E, N, H] at x [E, ..., D]."""
-    return torch.tanh(x.reshape(x.shape[0], -1, x.shape[-1]) @ theta["w1"] + theta["b1"][:, None])
+def _before(theta: Theta, x: Floats) -> Floats:
+    """What goes into the hidden units [E, N, H] at x [E, ..., D]; by numpy, which wakes no threads for so little."""
+    before: Floats = x.reshape(x.shape[0], -1, x.shape[-1]) @ theta["w1"].numpy() + theta["b1"].numpy()[:, None]
+    return before

@@ -1,6 +1,7 @@
 """What keeps units able to learn, and what tells how they are."""
 
 import numpy as np
+import pytest
 import torch
 
 from streammeta.meta import LearnerSettings, MetaState, Theta, exact_heads, start_outer
@@ -21,16 +22,22 @@ def state(now: Theta, updates: int = 7) -> MetaState:
     )
 
 
-def test_the_pull_moves_the_network_and_nothing_else() -> None:
-    """Memories and scales are learned for good; pulling them back would unlearn what tasks have in common."""
-    now = theta()
-    start = {name: p - 0.5 for name, p in now.items()}
+def test_the_pull_moves_what_is_saturated_and_nothing_else() -> None:
+    """Pulling all weights would unlearn what tasks have in common: it cost tasks that switch their laws points."""
+    now = {name: torch.zeros_like(p) for name, p in theta().items()}
+    now["w1"][:] = 0.1
+    now["w1"][1, 0, 2] = 100.0  # a hidden unit that three of the four events below saturate
+    now["b2"][0, 1] = -10.0  # an encoded one that all do
+    start = {name: torch.zeros_like(p) for name, p in now.items()}
+    four = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.5, 0.0], [0.0, 1.0]])
+    x = four.repeat_interleave(4, 0).expand(2, 1, 16, 2)  # one in four is looked at
 
-    after = towards_start(state(now), start, 0.1).theta
+    after = towards_start(state(now), start, x, 0.4).theta
 
-    for name, p in after.items():
-        wanted = now[name] - 0.05 if name in ("w1", "b1", "w2", "b2") else now[name]
-        torch.testing.assert_close(p, wanted)
+    assert after["w1"][1, :, 2].tolist() == pytest.approx([70.0, 0.07])
+    assert after["b2"][0].tolist() == pytest.approx([0.0, -6.0, 0.0])
+    after["w1"][1, :, 2], after["b2"][0, 1] = now["w1"][1, :, 2], -10.0
+    assert all(torch.equal(p, now[name]) for name, p in after.items())
 
 
 def test_the_unit_that_adds_least_is_made_anew_and_no_prediction_jumps() -> None:
@@ -55,12 +62,11 @@ def test_the_unit_that_adds_least_is_made_anew_and_no_prediction_jumps() -> None
 
 
 def test_saturation_and_norm_are_what_they_say() -> None:
-    """By hand: two members of four units, one of which is at its bound for every event."""
-    now = theta()
-    now["w1"][:], now["b1"][:] = 0, 0
+    """By hand: two members of four hidden and three encoded units, one of which is at its bound for every event."""
+    now = {name: torch.zeros_like(p) for name, p in theta().items()}
     now["b1"][0, 1] = 3
 
-    assert saturated_share(now, np.zeros((6, 2), np.float32)) == 1 / 8
+    assert saturated_share(now, np.zeros((6, 2), np.float32)) == pytest.approx(1 / 14)
     assert saturated_share(now, np.zeros((0, 2), np.float32)) == 0
     assert saturated_share({"w": torch.ones(2)}, np.zeros((6, 2), np.float32)) == 0
     assert norm({"a": torch.tensor([3.0]), "b": torch.tensor([[4.0]])}) == 5
