@@ -71,7 +71,7 @@ class MetaSettings(SegmentSettings, frozen=True, extra="forbid"):
     )
     rate: float = Field(5e-3, gt=0, le=1, description="Step size of the outer Adam.")
     pull: float = Field(
-        0.1,
+        2.0,
         ge=0,
         le=10,
         description="How strongly the encoder is pulled to its start (L2), against stuck units; 0: not.",

@@ -1,9 +1,9 @@
 """Against loss of plasticity: months of gradient steps can leave units that say the same to every event.
 
-Two remedies, both off unless asked for, and what tells whether they are needed:
+Two remedies (the first is on by default), and what tells how units are; figures are in benchmarks/README.md:
 
-* ``towards_start`` pulls the weights into a unit, hidden or encoded, to where they began, w ← w − share · (w − w₀), by
-  as much as events saturate it, so that none can run away; others are left alone. Source: Kumar et al. (2023),
+* ``towards_start`` pulls the input weights of a hidden unit to where they began, w ← w − share · (w − w₀), by as much
+  as events saturate it, so that none can run away; others are left alone. Source: Kumar et al. (2023),
   arXiv:2308.11958 (L2 Init; here decoupled from Adam, and only where it is needed).
 * ``renew_least`` gives each member's least useful hidden unit fresh input weights, and none to what comes after it, so
   that no prediction changes at once. How useful: what it adds to the next layer, E|h − E h| · Σ|w|. Source: Dohare et
@@ -23,7 +23,6 @@ from streammeta.meta.outer import join, split
 __all__ = ["has_encoder", "norm", "renew_least", "saturated_share", "towards_start"]
 
 _BOUND = math.atanh(0.98)  # of what goes into a tanh: beyond, hardly any gradient passes
-_EACH = 4  # of how many events one is looked at
 _SEEDS = 1_000_003
 
 
@@ -33,22 +32,19 @@ def has_encoder(theta: Theta) -> bool:
 
 
 def towards_start(state: MetaState, start: Theta, x: torch.Tensor, strength: float) -> MetaState:
-    """θ after the weights into each unit were pulled to their start, by the share of events that saturate it.
+    """θ after each hidden unit's input weights were pulled to their start, by the share of events that saturate it.
 
     Args:
         state: θ of exact heads; not changed.
         start: θ before all learning.
-        x: normalized events [E, B, L, D]; some of them judge the units.
+        x: normalized events [E, B, L, D], on which units are judged.
         strength: the part of the way that a unit goes that every event saturates.
     """
+    share = (np.abs(_before(state.theta, x.numpy())) > _BOUND).mean(1, keepdims=True) * strength  # [E, 1, H]
+    pull = torch.from_numpy(share.astype(np.float32))
     theta = dict(state.theta)
-    hidden = _before(theta, x[:, :, ::_EACH].numpy())
-    encoded = np.tanh(hidden) @ theta["w2"].numpy() + theta["b2"].numpy()[:, None]
-    for layer, before in (("1", hidden), ("2", encoded)):
-        share = (np.abs(before) > _BOUND).mean(1, keepdims=True) * strength  # [E, 1, units]
-        pull = torch.from_numpy(share.astype(np.float32))
-        theta["w" + layer] = torch.lerp(theta["w" + layer], start["w" + layer], pull)
-        theta["b" + layer] = torch.lerp(theta["b" + layer], start["b" + layer], pull[:, 0])
+    theta["w1"] = torch.lerp(theta["w1"], start["w1"], pull)
+    theta["b1"] = torch.lerp(theta["b1"], start["b1"], pull[:, 0])
     return state._replace(theta=theta)
 
 
@@ -78,12 +74,10 @@ def renew_least(state: MetaState, start: Theta, x: torch.Tensor) -> MetaState:
 
 
 def saturated_share(theta: Theta, x: Floats) -> float:
-    """Of the hidden and encoded units' outputs at normalized events x [N, D], those at their bounds; 0 without any."""
+    """Of the hidden units' outputs at normalized events x [N, D], those at their bounds; 0 without any."""
     if not has_encoder(theta) or not x.size:
         return 0.0
-    hidden = _before(theta, x[None])
-    encoded = np.tanh(hidden) @ theta["w2"].numpy() + theta["b2"].numpy()[:, None]
-    return float((np.abs(np.concatenate([hidden, encoded], 2)) > _BOUND).mean())
+    return float((np.abs(_before(theta, x[None])) > _BOUND).mean())
 
 
 def norm(theta: Theta) -> float:

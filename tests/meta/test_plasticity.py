@@ -27,16 +27,15 @@ def test_the_pull_moves_what_is_saturated_and_nothing_else() -> None:
     now = {name: torch.zeros_like(p) for name, p in theta().items()}
     now["w1"][:] = 0.1
     now["w1"][1, 0, 2] = 100.0  # a hidden unit that three of the four events below saturate
-    now["b2"][0, 1] = -10.0  # an encoded one that all do
+    now["b2"][0, 1] = -10.0  # an encoded unit at its bound is a feature that was learned
     start = {name: torch.zeros_like(p) for name, p in now.items()}
     four = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.5, 0.0], [0.0, 1.0]])
-    x = four.repeat_interleave(4, 0).expand(2, 1, 16, 2)  # one in four is looked at
+    x = four.expand(2, 1, 4, 2)
 
     after = towards_start(state(now), start, x, 0.4).theta
 
     assert after["w1"][1, :, 2].tolist() == pytest.approx([70.0, 0.07])
-    assert after["b2"][0].tolist() == pytest.approx([0.0, -6.0, 0.0])
-    after["w1"][1, :, 2], after["b2"][0, 1] = now["w1"][1, :, 2], -10.0
+    after["w1"][1, :, 2] = now["w1"][1, :, 2]
     assert all(torch.equal(p, now[name]) for name, p in after.items())
 
 
@@ -62,11 +61,11 @@ def test_the_unit_that_adds_least_is_made_anew_and_no_prediction_jumps() -> None
 
 
 def test_saturation_and_norm_are_what_they_say() -> None:
-    """By hand: two members of four hidden and three encoded units, one of which is at its bound for every event."""
+    """By hand: two members of four hidden units, one of which is at its bound for every event."""
     now = {name: torch.zeros_like(p) for name, p in theta().items()}
     now["b1"][0, 1] = 3
 
-    assert saturated_share(now, np.zeros((6, 2), np.float32)) == pytest.approx(1 / 14)
+    assert saturated_share(now, np.zeros((6, 2), np.float32)) == 1 / 8
     assert saturated_share(now, np.zeros((0, 2), np.float32)) == 0
     assert saturated_share({"w": torch.ones(2)}, np.zeros((6, 2), np.float32)) == 0
     assert norm({"a": torch.tensor([3.0]), "b": torch.tensor([[4.0]])}) == 5
