@@ -130,7 +130,7 @@ def renumber_gaussian(columns: Columns, rows: Ints, found: Columns, slots: Ints,
         slots: the slot here of each written one; -1: no room.
         classes: the number here of each written class.
     """
-    if "gaussian.count" not in columns:
+    if "gaussian.count" not in columns or not found["gaussian.count"].size:  # it slept where they were written
         return
     kept = np.flatnonzero(slots >= 0)
     for name in ("gaussian.count", *_STATE):

@@ -102,6 +102,9 @@ def test_rows_from_another_process_get_the_numbers_of_this_one() -> None:
     assert here["gaussian.square"][1, 2, 3] == found["gaussian.square"][0, 0, 0]
     assert here["gaussian.mean"][1, 0, 3] == found["gaussian.mean"][0, 1, 0]
     assert np.isnan(here["gaussian.mean"][1, 1]).all()
+    asleep = {name: array[:, :0] for name, array in found.items()}
+    renumber_gaussian(here, np.array([2]), asleep, np.array([3, -1]), np.array([2, 0]))
+    assert not here["gaussian.count"][2].any()
     check_gaussian(found, "state/0")
     with pytest.raises(SnapshotError, match=r"state/0: a row with gaussian\.square"):
         check_gaussian(found | {"gaussian.square": -found["gaussian.square"]}, "state/0")
