@@ -16,13 +16,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from streammeta.engine import Engine, EngineSettings
-from streammeta.engine.buffer import draw_episodes
 from streammeta.event import Event, Origin
 from streammeta.meta import outer_step
 
@@ -94,13 +92,7 @@ def meta_update(repeats: int) -> dict[str, float]:
     with closing(engine("off", 1000)) as one:
         for _ in range(2):
             one.step(stream(40_000, 1000))
-        settings, shared = one.settings, one._shared
-        random = np.random.default_rng(0)
-
-        def draw() -> Any:  # noqa: ANN401
-            own = one._tasks.columns, one._recent, shared.scaling
-            return draw_episodes(*own, settings.meta, settings.kind, settings.learner.members, random)
-
+        shared, draw = one._shared, one._draw
         episodes = draw()
         gradient = one._method.gradient(shared.state.theta, episodes)
         device = torch.device("cpu")

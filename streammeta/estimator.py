@@ -7,14 +7,14 @@ nothing; `learn_one` is one engine step with the label there, drift detection an
 import math
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from numbers import Real
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from pydantic import ValidationError
 from river import base
 from river.utils import dataframe
 
 from streammeta.engine import Engine, EngineSettings, Kind, Outcome, Signal
-from streammeta.engine.drift import DetectorName, settings_like
+from streammeta.engine.drift import DetectorName, DriftResponse, settings_like
 from streammeta.errors import ConfigError, EventError
 from streammeta.event import Event, Feature, LabelValue, Origin
 from streammeta.meta import Method
@@ -43,7 +43,7 @@ class _MetaLearner(base.Base):  # type: ignore[misc]  # mypy does not look into 
         *,
         method: str | Method | None = None,
         detector: DetectorName | base.DriftDetector | base.BinaryDriftDetector | None = None,
-        response: Literal["mix", "reset"] | None = None,
+        response: DriftResponse | None = None,
         settings: EngineSettings | Mapping[str, Any] | None = None,
         seed: int = 0,
     ) -> None:
@@ -121,7 +121,8 @@ class MetaClassifier(_MetaLearner, base.MiniBatchClassifier):  # type: ignore[mi
             encoder.
         detector: watches the loss of every task: a name, or one of River's detectors (its parameters are taken over,
             each task has one of its own); None: ADWIN with parameters made for fast learners.
-        response: on drift, "mix" lets the mixture decide between old and new, "reset" starts the task anew.
+        response: on drift, "mix" lets the mixture decide between old and new, "reset" starts the task anew, "recall"
+            knows laws that return.
         settings: everything else, as `EngineSettings` or as a mapping: `{"meta": {"every_events": 64}}`.
         seed: fixes every random choice.
 
@@ -154,7 +155,7 @@ class MetaClassifier(_MetaLearner, base.MiniBatchClassifier):  # type: ignore[mi
         *,
         method: str | Method | None = None,
         detector: DetectorName | base.DriftDetector | base.BinaryDriftDetector | None = None,
-        response: Literal["mix", "reset"] | None = None,
+        response: DriftResponse | None = None,
         settings: EngineSettings | Mapping[str, Any] | None = None,
         seed: int = 0,
     ) -> None:
@@ -220,7 +221,7 @@ class MetaRegressor(_MetaLearner, base.MiniBatchRegressor):  # type: ignore[misc
         task: the feature that names an event's task; it is not used as a feature.
         method: the meta-learner, by name or as an object; None: exact heads on a meta-learned encoder.
         detector: watches the loss of every task: a name, or one of River's detectors; None: ADWIN.
-        response: on drift, "mix" or "reset".
+        response: on drift, "mix", "reset" or "recall".
         settings: everything else, as `EngineSettings` or as a mapping.
         seed: fixes every random choice.
 

@@ -21,6 +21,7 @@ _ABRUPT: Mapping[str, Any] = {"concepts": None, "concept_events": 5000, "schedul
 _RECURRING: Mapping[str, Any] = {"concepts": 3, "concept_events": 2500, "schedule": "fixed", "drift": "abrupt"}
 _TURNING: Mapping[str, Any] = {"concept_events": 5000, "drift_width": 5000}
 _SWITCH: Mapping[str, Any] = {"tasks": 300, "concept_events": 100}
+_RETURN: Mapping[str, Any] = {"tasks": 60, "concept_events": 100}
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,9 @@ _GENERATED: Mapping[str, File] = {
 # them, 2 % wrong. After 75 to 125 of its events a task gets another law, drawn anew. Learners are told the task and not
 # the switch. Scored: how many of a task's 11th to 20th labels after each switch were predicted rightly.
 _SWITCHING: Mapping[str, File] = {
-    "switch": File("classification", 60_000, scenario="shared-representation", settings=_SWITCH)
+    "switch": File("classification", 60_000, scenario="shared-representation", settings=_SWITCH),
+    # The same, but 60 tasks switch among four laws that come back.
+    "recurring": File("classification", 60_000, scenario="recurring-concepts", settings=_RETURN),
 }
 FILES: Mapping[str, File] = {**_RECORDED, **_GENERATED, **_SWITCHING}
 GROUPS: Mapping[str, Sequence[str]] = {

@@ -99,6 +99,18 @@ class RecentRows:
         """The rows alive, each once."""
         return list(self._alive)
 
+    @property
+    def size(self) -> int:
+        """How many labelled events it looks back on."""
+        return self._size
+
+    def weights(self, memory: float) -> dict[int, float]:
+        """Of each row alive, its labels among the last ones, forgotten by exp(−age / memory)."""
+        ages = np.arange(len(self._ring))[::-1]
+        rows = np.fromiter(self._ring, np.int64, len(self._ring))
+        found, place = np.unique(rows, return_inverse=True)
+        return dict(zip(found.tolist(), np.bincount(place, np.exp(-ages / memory)).tolist(), strict=True))
+
     def draw(self, count: int, pushed: Ints, shortest: int, random: np.random.Generator) -> Ints:
         """So many rows, uniformly from those alive with at least ``shortest`` events; none where there is none."""
         if not self._alive:
@@ -142,19 +154,18 @@ def normalize(xs: Floats, scaling: Scaling) -> Floats:
 
 def draw_episodes(
     columns: _Columns,
-    recent: RecentRows,
+    rows: Ints,
     scaling: Scaling,
     settings: SegmentSettings,
     kind: Kind,
     members: int,
     random: np.random.Generator,
 ) -> Episodes | None:
-    """Segments of tasks drawn uniformly from those alive, so many for each member; None while no task is old enough.
+    """A segment of each of these tasks, ``settings.tasks`` for each member in turn; None where there is none.
 
     Half of each member's segments (``burn_in_share``) are scored only in their second half, the others from their first
     event on, as a new task would be.
     """
-    rows = recent.draw(members * settings.tasks, columns["pushed"], settings.shortest, random)
     if not rows.size:
         return None
     length = settings.length

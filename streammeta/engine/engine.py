@@ -13,28 +13,33 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, Field
 
-from streammeta.engine.buffer import RecentRows, SegmentSettings, draw_episodes, windows
+from streammeta.engine.buffer import RecentRows, SegmentSettings, draw_episodes, normalize, window, windows
 from streammeta.engine.checkpoint import check_fingerprint, random_from, random_state
+from streammeta.engine.concepts import concept_columns
 from streammeta.engine.drift import Detectors, DriftSettings
+from streammeta.engine.escalation import Escalation
 from streammeta.engine.experts import Case, Mixture, choose
 from streammeta.engine.features import FeatureSpace
 from streammeta.engine.handover import Handover, TaskParts
 from streammeta.engine.judge import read
 from streammeta.engine.labels import LabelSpace, Waiting, WaitingRoom
 from streammeta.engine.outcome import EngineStats, MetaResult, Outcome, Signal, TaskSummary
+from streammeta.engine.recall import Recall
 from streammeta.engine.rhythm import Rhythm
 from streammeta.engine.runs import Counts, Item, Runs
+from streammeta.engine.sampling import Sampling, draw_rows
 from streammeta.engine.shared import Shared, device
 from streammeta.engine.snapshot import Snapshot
 from streammeta.engine.staleness import refresh
 from streammeta.engine.taskrow import SUMMARY_COLUMNS, summarize, task_columns
 from streammeta.engine.tasks import Column, MemorySettings, TaskKey, TaskTable
 from streammeta.engine.weights import Weights
-from streammeta.errors import EventError, SnapshotError
+from streammeta.errors import ConfigError, EventError, SnapshotError
 from streammeta.event import Event, Label
 from streammeta.meta import LearnerSettings, Method, exact_heads, in_stream, outer_step
-from streammeta.meta.base import Floats, Ints, Kind
+from streammeta.meta.base import Episodes, Floats, Ints, Kind, Phi
 from streammeta.meta.catalogue import Tuning
+from streammeta.meta.plasticity import has_encoder, norm, renew_least, saturated_share, towards_start
 
 __all__ = [
     "Engine",
@@ -49,6 +54,7 @@ __all__ = [
 ]
 
 _LOOK_TASKS = 256  # how many tasks speak for all
+_LOOK_AT_TASKS, _LOOK_AT_EVENTS = 8, 32  # of each, to see how units answer
 _HOUSEKEEPING_EVENTS = 1024  # how often the spill is looked after where meta-updates do not set the rhythm
 _SHARED_COUNTS = ("seen", "next_look", "meta_begun")  # by which θ's next change is due
 
@@ -64,6 +70,29 @@ class MetaSettings(SegmentSettings, frozen=True, extra="forbid"):
         4, ge=1, le=1024, description="How many times longer that may become while the loss is steady; 1: not at all."
     )
     rate: float = Field(5e-3, gt=0, le=1, description="Step size of the outer Adam.")
+    pull: float = Field(
+        2.0,
+        ge=0,
+        le=10,
+        description="How strongly the encoder is pulled to its start (L2), against stuck units; 0: not.",
+    )
+    renew_every: int = Field(
+        0,
+        ge=0,
+        description="Meta-updates after which each encoder's least useful hidden unit is made anew, for the same; "
+        "0: never.",
+    )
+    escalate_events: int = Field(
+        0,
+        ge=0,
+        description="Labels after which a task that errs far more than others of its age gets more, and more frequent, "
+        "meta-updates; 0: never.",
+    )
+    sampling: Sampling = Field(
+        "uniform",
+        description='Which tasks it learns from, of those alive: all alike ("uniform"), who spoke most and last '
+        '("recency"), who errs most ("loss"), or who looks like a task whose law is young ("nearest").',
+    )
 
 
 class EngineSettings(BaseModel, frozen=True, extra="forbid"):
@@ -101,6 +130,7 @@ class Engine:
         self._labels = LabelSpace(settings.kind, memory.max_classes)
         self._waiting = WaitingRoom(memory.max_waiting)
         self._mixture = self._make_mixture()
+        self._recall = _recall(self._method, settings)
         self._detectors = Detectors(settings.drift)
         self._recent = RecentRows(settings.meta.recent_events)
         self._tasks = TaskTable(
@@ -114,13 +144,18 @@ class Engine:
         self._random = np.random.default_rng(settings.seed)
         self._device = device(settings.learner.device)
         self._rhythm = Rhythm(settings.meta.every_events, settings.meta.stretch)
+        self._escalation = Escalation(settings.meta.escalate_events) if settings.meta.escalate_events else None
+        self._hurries = False  # some task was left behind at the last meta-update
         self._begin(Counts(next_look=self._look_every))
 
     def _make_mixture(self) -> Mixture | None:
         settings = self.settings
         chosen = settings.learner.experts
+        above = 0
+        if not chosen and _many(settings):
+            chosen, above = ("gaussian",), settings.learner.many_classes
         experts = choose(chosen, settings.kind, settings.seed, self._features, lambda: self._shared.scaling)
-        return Mixture(experts, settings.kind) if experts else None
+        return Mixture(experts, settings.kind, above=above) if experts else None
 
     def _begin(self, counts: Counts) -> None:
         self._counts = counts
@@ -132,6 +167,7 @@ class Engine:
             self._mixture,
             self.settings.drift,
             counts,
+            self._recall,
         )
 
     # -- the cycle ---------------------------------------------------------------------------------------------------
@@ -174,12 +210,12 @@ class Engine:
         wider = None if weights is shared.weights else self._columns(len(fan_in))
         columns, (known,) = self._tasks.copy([(event.origin.partition, event.task)], wider)
         if columns["rest"][0] < 1 and columns["version"][0] != shared.version and columns["pushed"][0] > 0:
-            self._method.rebuild(weights, columns, row, windows(columns), outputs)
+            self._derive(weights, columns, row, outputs)
         found = self._method.run(weights, columns, row, xs, np.full(1, np.nan, np.float32), outputs)
         mean, variance = found.mean[0].tolist(), float(found.variance[0])
         if not np.isfinite([*mean, variance]).all():
             return Outcome(event, rejected=f"{event.origin}: the prediction is not a finite number")
-        if self._mixture:
+        if self._mixture and self._mixture.is_awake(outputs):
             case = Case(0, event.task, xs[0], features.slots)
             mean, variance, _ = self._mixture.blend(columns, case, mean, variance)
         prediction, probabilities = read(mean, self._labels)
@@ -238,14 +274,25 @@ class Engine:
             self._grow()
             self._runs.learn(self._shared.weights, items[0], xs)
         self._observe(items, xs)
+        if self._escalation:
+            for outcome in (outcomes[item.at] for item in items):
+                if outcome is not None and outcome.error is not None and outcome.age is not None:
+                    self._escalation.tell(outcome.age, outcome.error)
 
     def _go(self, items: list[Item], xs: Floats, stale: Ints, outcomes: list[Outcome | None]) -> None:
         """Derive φ of the stale rows again, then take the items through the cycle."""
         columns = self._tasks.columns
         rows = stale[columns["pushed"][stale] > 0]
         if rows.size:
-            self._method.rebuild(self._shared.weights, columns, rows, windows(columns), self._labels.outputs)
+            self._derive(self._shared.weights, columns, rows, self._labels.outputs)
         self._runs.go(self._shared.weights, self._shared.version, items, xs, outcomes)
+
+    def _derive(self, weights: Any, columns: Phi, rows: Ints, outputs: int) -> None:  # noqa: ANN401
+        """φ of these rows from what is remembered of them."""
+        if self._recall:
+            self._recall.derive(weights, columns, rows, outputs)
+        else:
+            self._method.rebuild(weights, columns, rows, windows(columns), outputs)
 
     def _admit(self, at: int, event: Event | Label) -> Item:
         """Find the event's task and slots; raises EventError when it cannot be used."""
@@ -296,7 +343,12 @@ class Engine:
     def _columns(self, features: int) -> dict[str, Column]:
         memory = self.settings.memory
         kept = task_columns(self._method, features, self._labels.outputs, memory.window)
-        return kept | self._mixture.columns if self._mixture else kept
+        if self._recall:
+            drift = self.settings.drift
+            kept |= concept_columns(drift.concepts, drift.concept_events, kept["window_x"].shape[1])
+        if self._mixture:
+            kept |= self._mixture.layout(kept["window_x"].shape[1], self._labels.outputs)
+        return kept
 
     def _between(self) -> None:
         """Between two parts: normalization, meta-update and spill, each at its own count of events."""
@@ -318,7 +370,12 @@ class Engine:
     @property
     def _look_every(self) -> int:
         """Events between two looks at what tasks share."""
-        return self._rhythm.interval if self.settings.meta.mode == "sync" else _HOUSEKEEPING_EVENTS
+        return self._interval if self.settings.meta.mode == "sync" else _HOUSEKEEPING_EVENTS
+
+    @property
+    def _interval(self) -> int:
+        """Events between two meta-updates."""
+        return max(self._rhythm.interval // 2, 1) if self._hurries else self._rhythm.interval
 
     # -- meta-updates --------------------------------------------------------------------------------------------------
 
@@ -326,11 +383,7 @@ class Engine:
     def meta_due(self) -> bool:
         """Whether it is time to begin a meta-update in the background."""
         counts, leads = self._counts, not self._shared.follows
-        return (
-            leads
-            and self.settings.meta.mode == "background"
-            and counts.seen - counts.meta_begun >= self._rhythm.interval
-        )
+        return leads and self.settings.meta.mode == "background" and counts.seen - counts.meta_begun >= self._interval
 
     def begin_meta_update(self) -> Callable[[], MetaResult] | None:
         """Draw episodes, and return the work to be done, which may run in another thread; None when there is nothing.
@@ -338,20 +391,43 @@ class Engine:
         The work reads nothing that the engine changes. Hand its result to ``finish_meta_update`` between two steps.
         """
         self._counts.meta_begun = self._counts.seen
-        scaling, settings = self._shared.scaling, self.settings
-        episodes = draw_episodes(
-            self._tasks.columns,
-            self._recent,
-            scaling,
-            settings.meta,
-            settings.kind,
-            self._method.members,
-            self._random,
-        )
+        episodes = self._draw()
         if episodes is None:
             return None
-        state, gradient, rate, where = self._shared.state, self._method.gradient, settings.meta.rate, self._device
-        return lambda: MetaResult(outer_step(gradient, state, episodes, rate=rate, device=where))
+        state, gradient, meta, where = self._shared.state, self._method.gradient, self.settings.meta, self._device
+        start = self._shared.start() if (meta.pull or meta.renew_every) and has_encoder(state.theta) else None
+
+        def work() -> MetaResult:
+            step = outer_step(gradient, state, episodes, rate=meta.rate, device=where)
+            if start is None or not step.accepted:
+                return MetaResult(step)
+            kept = towards_start(step.state, start, episodes.x, min(meta.rate * meta.pull, 1.0))
+            if meta.renew_every and kept.updates % meta.renew_every == 0:
+                kept = renew_least(kept, start, episodes.x)
+            return MetaResult(step._replace(state=kept))
+
+        return work
+
+    def _draw(self) -> Episodes | None:
+        """Segments of tasks for a meta-update, as the settings sample them."""
+        meta, kind, columns, random = self.settings.meta, self.settings.kind, self._tasks.columns, self._random
+        scaling, members = self._shared.scaling, self._method.members
+        rows = draw_rows(
+            meta.sampling,
+            columns,
+            self._recent,
+            members * meta.tasks,
+            shortest=meta.shortest,
+            scaling=scaling,
+            kind=kind,
+            random=random,
+        )
+        if self._escalation and rows.size:
+            behind = self._escalation.left_behind(columns, np.array(self._recent.rows(), np.int64))
+            behind = behind[columns["pushed"][behind] >= meta.shortest]
+            self._hurries = behind.size > 0
+            rows = self._escalation.prefer(rows, behind, random) if self._hurries else rows
+        return draw_episodes(columns, rows, scaling, meta, kind, members, random)
 
     def finish_meta_update(self, result: MetaResult) -> None:
         """Adopt the new θ, unless its numbers were not finite; φ of each task follows when it is next touched."""
@@ -380,7 +456,15 @@ class Engine:
             refused=counts.refused,
             classes=len(self._labels.classes),
             features=len(self._features),
+            theta_norm=norm(self._shared.state.theta),
+            saturated=saturated_share(self._shared.state.theta, self._some_events()),
         )
+
+    def _some_events(self) -> Floats:
+        """Some of the last labelled events [N, D], normalized."""
+        scaling, rows = self._shared.scaling, self._recent.rows()[-_LOOK_AT_TASKS:]
+        raw = [window(self._tasks.columns, row, scaling.shift.size, _LOOK_AT_EVENTS)[0] for row in rows]
+        return normalize(np.concatenate([np.zeros((0, scaling.shift.size), np.float32), *raw]), scaling)
 
     def look(self) -> Mapping[str, list[float]]:
         """What the learner tells of itself, over the tasks that learned a label lately: for reports, by name."""
@@ -516,12 +600,14 @@ class Engine:
 
     def _common(self) -> dict[str, npt.NDArray[Any]]:
         """What tasks share beside θ and the normalization."""
-        return self._rhythm.dump() | (self._mixture.dump() if self._mixture else {})
+        parts = (self._mixture, self._escalation)
+        return self._rhythm.dump() | {name: array for part in parts if part for name, array in part.dump().items()}
 
     def _load_common(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
         self._rhythm.load(arrays)
-        if self._mixture:
-            self._mixture.load(arrays)
+        for part in (self._mixture, self._escalation):
+            if part:
+                part.load(arrays)
 
     def _load_detector(self, row: int, state: bytes) -> None:
         if state:
@@ -532,6 +618,26 @@ class Engine:
     def _release(self, row: int) -> None:
         self._recent.drop(row)
         self._detectors.reset(row)
+
+
+def _many(settings: EngineSettings) -> int:
+    """Classes above which each gets a Gaussian of its own, though no expert was named; 0: never."""
+    learner = settings.learner
+    if settings.kind != "classification" or learner.method != "exact-heads" or learner.experts:
+        return 0
+    return learner.many_classes
+
+
+def _recall(method: Method, settings: EngineSettings) -> Recall | None:
+    """What keeps earlier laws, where the settings want it; raises ConfigError for a learner that cannot."""
+    if settings.drift.response != "recall":
+        return None
+    if not {"A", "B"} <= set(method.phi_layout(1, 1)):
+        raise ConfigError(
+            f'[drift] response: "recall" mixes the sums of exact heads, and [learner] method is '
+            f'{settings.learner.method!r}; wanted method = "exact-heads", or response = "mix"'
+        )
+    return Recall(method, classify=settings.kind == "classification")
 
 
 def _method(settings: EngineSettings) -> Method:
@@ -545,11 +651,14 @@ def _method(settings: EngineSettings) -> Method:
 
 def _fingerprint(settings: EngineSettings) -> dict[str, Any]:
     """The settings that saved state depends on."""
-    return {
+    drift = settings.drift
+    recall = {"drift.concepts": drift.concepts, "drift.concept_events": drift.concept_events}
+    return (recall if drift.response == "recall" else {}) | {
         "app.kind": settings.kind,
         "learner.method": settings.learner.method,
         "learner.support": settings.learner.support,
         "learner.experts": ", ".join(one if isinstance(one, str) else one.name for one in settings.learner.experts),
+        "learner.many_classes": _many(settings),
         "learner.members": settings.learner.members,
         "learner.hidden": settings.learner.hidden,
         "learner.encoded": settings.learner.encoded,

@@ -13,7 +13,9 @@ import numpy.typing as npt
 
 from streammeta.engine.buffer import RecentRows
 from streammeta.engine.checkpoint import check_fingerprint
+from streammeta.engine.concepts import check_concepts, renumber_concepts
 from streammeta.engine.drift import Detectors
+from streammeta.engine.experts.gaussian import check_gaussian, renumber_gaussian
 from streammeta.engine.features import FeatureSpace
 from streammeta.engine.labels import LabelSpace, Waiting, WaitingRoom
 from streammeta.engine.taskrecord import (
@@ -231,6 +233,9 @@ class Handover:
             if columns["pushed"][row]:
                 parts.recent.add(row)
         if not meaning.same:
+            classes = meaning.classes if parts.labels.classify else None
+            renumber_concepts(columns, rows, found, meaning.slots, classes)
+            renumber_gaussian(columns, rows, found, meaning.slots, meaning.classes)
             columns["version"][rows], columns["rest"][rows] = -1, 0
             if "last.label" in columns:
                 last = columns["last.label"][rows]
@@ -256,6 +261,8 @@ class Handover:
             raise SnapshotError(f"{at}: a row that remembers more labelled events than it saw: it is damaged")
         if (found["kept"] > found["since"]).any():
             raise SnapshotError(f"{at}: a row that kept more events of before a drift than it counts: it is damaged")
+        check_concepts(found, at)
+        check_gaussian(found, at)
 
     def _take_window(self, row: int, tag: str, head: Head, meaning: "_Meaning", pages: "_Pages") -> None:
         columns, window = self._parts.tasks.columns, self._parts.window

@@ -63,6 +63,8 @@ class EngineStats:
     refused: int
     classes: int
     features: int
+    theta_norm: float  # Euclidean
+    saturated: float  # share of the hidden units' outputs, at recent events, where hardly any gradient passes
 
 
 @dataclass(frozen=True, slots=True)

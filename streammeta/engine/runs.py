@@ -6,23 +6,24 @@ that told so, and what of it still lies ahead in the run is predicted anew.
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from streammeta.engine.buffer import push, windows
-from streammeta.engine.drift import Detectors, DriftSettings
+from streammeta.engine.drift import Detectors, DriftResponse, DriftSettings
 from streammeta.engine.experts import Blend, Case, Mixture
 from streammeta.engine.features import Filled
 from streammeta.engine.judge import read, score
 from streammeta.engine.labels import LabelSpace, Waiting
 from streammeta.engine.outcome import Outcome, Signal
+from streammeta.engine.recall import Recall
 from streammeta.engine.tasks import TaskTable
 from streammeta.event import Event, Label
-from streammeta.meta.base import Floats, Ints, Method, Response
+from streammeta.meta.base import Floats, Ints, Method
 
 __all__ = ["Counts", "Item", "Runs"]
 
@@ -75,7 +76,9 @@ class Runs:
         mixture: Mixture | None,
         drift: DriftSettings,
         counts: Counts,
+        recall: Recall | None = None,
     ) -> None:
+        self._recall = recall
         self._method, self._tasks, self._labels, self._detectors = method, tasks, labels, detectors
         self._mixture, self._counts = mixture, counts
         self._response, self._keep_events = drift.response, drift.keep_events
@@ -86,7 +89,7 @@ class Runs:
 
         A label of a class not seen before comes alone, and is judged here but not learned: see ``learn``.
         """
-        run = _Run(weights, items, xs, self._numbers(items))
+        run, mixture = _Run(weights, items, xs, self._numbers(items)), self._awake()
         for row, places in run.places.items():
             if len(places) > 1:
                 run.saved[row] = (self._state(row), 0)
@@ -95,31 +98,37 @@ class Runs:
             if not run.finite[i]:
                 outcomes[item.at] = self._refuse(item)
                 run.ys[i] = math.nan
-                self._begin_again(run, i, "reset")
+                self._begin_again(run, i, "reset", 0)
                 continue
             mean, variance = run.means[i], run.variances[i]
-            if self._mixture:
-                blend = run.blends[i] = self._blend(self._mixture, run, i)
+            if mixture:
+                blend = run.blends[i] = self._blend(mixture, run, i)
                 mean, variance = blend.mean, blend.variance
             outcome = outcomes[item.at] = self._judge(item, mean, variance, version)
             if math.isnan(run.ys[i]):
                 continue
             run.unkept.append(i)
-            if self._mixture:
-                self._tell(self._mixture, run, i)
-            if outcome.signal is Signal.DRIFT:
-                self._begin_again(run, i, self._response)
+            if mixture:
+                self._tell(mixture, run, i)
+            if self._recall:
+                outcomes[item.at] = self._look_back(self._recall, run, i, outcome)
+            elif outcome.signal is Signal.DRIFT:
+                self._begin_again(run, i, self._response, self._keep_events)
         self._remember(run)
 
     def learn(self, weights: Any, item: Item, xs: Floats) -> None:  # noqa: ANN401
         """Learn one item, with features xs [1, D], that ``go`` has judged while its class was not known yet."""
-        run = _Run(weights, [item], xs, self._numbers([item]))
+        run, mixture = _Run(weights, [item], xs, self._numbers([item])), self._awake()
         self._predict(run, np.arange(1))
         run.unkept.append(0)
-        if self._mixture:
-            run.blends[0] = self._blend(self._mixture, run, 0)
-            self._tell(self._mixture, run, 0)
+        if mixture:
+            run.blends[0] = self._blend(mixture, run, 0)
+            self._tell(mixture, run, 0)
         self._remember(run)
+
+    def _awake(self) -> Mixture | None:
+        """The mixture, where it takes part."""
+        return self._mixture if self._mixture and self._mixture.is_awake(self._labels.outputs) else None
 
     def _blend(self, mixture: Mixture, run: "_Run", i: int) -> Blend:
         """The learner's prediction of event i with those of the experts; of a late label what was predicted before."""
@@ -152,29 +161,65 @@ class Runs:
         for i, mean, variance, is_finite in zip(which.tolist(), means, variances, finite.tolist(), strict=True):
             run.means[i], run.variances[i], run.finite[i] = mean, variance, is_finite
 
-    def _begin_again(self, run: "_Run", i: int, response: Response) -> None:
-        """The law of event i's task changed: forget as the settings say, and predict its later events anew."""
+    def _look_back(self, recall: Recall, run: "_Run", i: int, outcome: Outcome) -> Outcome:
+        """What the earlier laws of event i's task say to its label, and what follows of it."""
         self._remember(run)
+        columns, row, outputs = self._tasks.columns, run.items[i].row, self._labels.outputs
+        if outcome.signal is Signal.DRIFT:
+            self._begin_again(run, i, "recall", self._keep_events)
+            return outcome
+        back = recall.returned(run.weights, columns, row, outputs)
+        if back:
+            recall.suspect(run.weights, columns, row, back, outputs)
+        elif recall.page_is_full(columns, row):
+            recall.file(run.weights, columns, row, 0, outputs)
+        if not (back or recall.is_due(columns, row)):
+            return outcome
+        since = recall.weigh(run.weights, columns, row, outputs)
+        if since:
+            columns["since"][row] = columns["kept"][row] = since
+            self._detectors.reset(row)
+            self._count_drift(row)
+            outcome = replace(outcome, signal=Signal.DRIFT)
+        self._anew(run, i, lambda: recall.derive(run.weights, columns, run.rows[i : i + 1], outputs))
+        return outcome
+
+    def _begin_again(self, run: "_Run", i: int, response: DriftResponse, keep: int) -> None:
+        """The law of event i's task changed: forget as the settings say, but for the last ``keep`` labels."""
+        self._remember(run)
+        columns, rows, outputs = self._tasks.columns, run.rows[i : i + 1], self._labels.outputs
+        row = int(rows[0])
+        if self._recall:
+            keep = self._recall.end(run.weights, columns, row, keep, outputs)
+        if response == "reset":
+            columns["pushed"][row] = keep = 0
+        columns["since"][row] = columns["kept"][row] = min(keep, int(columns["pushed"][row]))
+
+        def forget() -> None:
+            self._method.restart(run.weights, columns, rows, "reset" if response == "reset" else "mix")
+            if self._recall:
+                self._recall.weigh(run.weights, columns, row, outputs)
+                self._recall.derive(run.weights, columns, rows, outputs)
+            elif keep:
+                self._method.rebuild(run.weights, columns, rows, windows(columns), outputs)
+
+        self._anew(run, i, forget)
+        self._detectors.reset(row)
+
+    def _anew(self, run: "_Run", i: int, change: Callable[[], None]) -> None:
+        """Change φ of event i's task as it was after that event, and predict the later ones anew."""
         columns, row = self._tasks.columns, run.items[i].row
-        places = run.places[row]
-        later = [j for j in places if j > i]
-        if later and response != "reset":
+        later = np.array([j for j in run.places[row] if j > i])
+        if later.size:
             state, start = run.saved[row]
             for name, value in state.items():
                 columns[name][row] = value
-            again = np.array([j for j in places if start <= j <= i])
+            again = np.array([j for j in run.places[row] if start <= j <= i])
             self._method.run(run.weights, columns, run.rows[again], run.xs[again], run.ys[again], self._labels.outputs)
-        self._method.restart(run.weights, columns, run.rows[i : i + 1], response)
-        columns["since"][row] = columns["kept"][row] = 0
-        if response == "reset":
-            columns["pushed"][row] = 0
-        elif self._keep_events:
-            columns["since"][row] = columns["kept"][row] = min(self._keep_events, int(columns["pushed"][row]))
-            self._method.rebuild(run.weights, columns, run.rows[i : i + 1], windows(columns), self._labels.outputs)
-        self._detectors.reset(row)
-        if later:
+        change()
+        if later.size:
             run.saved[row] = (self._state(row), i + 1)
-            self._predict(run, np.array(later))
+            self._predict(run, later)
 
     def _state(self, row: int) -> dict[str, npt.NDArray[Any]]:
         """A copy of one task's φ."""
@@ -215,12 +260,18 @@ class Runs:
             columns["labelled"][row] = age + 1
             columns["since"][row] += 1
             columns["error"][row] += (error - columns["error"][row]) / min(age + 1, _ERROR_EVENTS)
+            if self._recall:
+                self._recall.tell(columns, row, loss, spread)
             if self._detectors.update(row, loss, error, spread):
                 signal = Signal.DRIFT
-                self._counts.drifts += 1
-                columns["drifts"][row] += 1
-                columns["drift_at"][row] = columns["seen_at"][row]
+                self._count_drift(row)
         return Outcome(event, prediction, probabilities, spread, signal, version, loss, error, age, since)
+
+    def _count_drift(self, row: int) -> None:
+        columns = self._tasks.columns
+        self._counts.drifts += 1
+        columns["drifts"][row] += 1
+        columns["drift_at"][row] = columns["seen_at"][row]
 
 
 class _Run:

@@ -10,7 +10,7 @@ import torch
 from streammeta.engine.features import RunningScaling
 from streammeta.errors import ConfigError, SnapshotError
 from streammeta.meta import MetaState, Method, grow_outer, start_outer
-from streammeta.meta.base import Floats, Scaling
+from streammeta.meta.base import Floats, Scaling, Theta
 
 __all__ = ["Shared", "device"]
 
@@ -28,6 +28,7 @@ class Shared:
         self._running = RunningScaling()
         self._fan_in: list[int] = []
         self._outputs = 0
+        self._start: Theta | None = None  # as ``start`` returns it
         self.version = 0  # changes of θ or of the normalization so far
         self.next_scaling = _FIRST_SCALING  # at this many events
         self._scaling_due = _FIRST_SCALING  # while following: when it would be, if we led
@@ -37,6 +38,12 @@ class Shared:
         self.weights: Any = None
         self._compile()
 
+    def start(self) -> Theta:
+        """θ as it would be without any meta-update."""
+        if self._start is None:
+            self._start = self._method.grow(self._method.init(), self._fan_in, self._outputs)
+        return self._start
+
     def grow(self, fan_in: Sequence[int], outputs: int) -> bool:
         """Make room for features and outputs seen for the first time, and say whether that was needed.
 
@@ -44,7 +51,7 @@ class Shared:
         """
         if (len(fan_in), outputs) == (len(self._fan_in), self._outputs):
             return False
-        self._fan_in, self._outputs = list(fan_in), outputs
+        self._fan_in, self._outputs, self._start = list(fan_in), outputs, None
         self.state = self._grown(self.state)
         self.scaling = _wider(self.scaling, len(fan_in))
         self._compile()
@@ -123,7 +130,7 @@ class Shared:
         theta = {name: torch.from_numpy(arrays[f"theta.{name}"].copy()) for name in self.state.theta}
         moments = [torch.from_numpy(arrays[name].copy()) for name in ("outer.first", "outer.second")]
         self.state = MetaState(theta, moments[0], moments[1], header["updates"])
-        self._fan_in, self._outputs = header["fan_in"], header["outputs"]
+        self._fan_in, self._outputs, self._start = header["fan_in"], header["outputs"], None
         self.version, self._scaling_due = header["version"], header["next_scaling"]
         self.next_scaling = _NEVER if self.follows else self._scaling_due
         self._running.moments, self._running.target = arrays["scaling.moments"].copy(), arrays["scaling.target"].copy()

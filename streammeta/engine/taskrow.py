@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from streammeta.engine.outcome import TaskSummary
-from streammeta.engine.tasks import Column, TaskKey
+from streammeta.engine.tasks import Column, TaskKey, roomy
 from streammeta.meta import Method
 
 __all__ = ["SUMMARY_COLUMNS", "summarize", "task_columns"]
@@ -17,8 +17,8 @@ SUMMARY_COLUMNS = ("events", "labelled", "error", "drifts", "drift_at", "seen_at
 
 def task_columns(method: Method, features: int, outputs: int, window: int) -> dict[str, Column]:
     """The columns of the task table for so many features and outputs; widths grow by doubling, so they grow seldom."""
-    width = _roomy(features)
-    phi = {name: Column(shape, dtype) for name, (shape, dtype) in method.phi_layout(width, _roomy(outputs)).items()}
+    width = roomy(features)
+    phi = {name: Column(shape, dtype) for name, (shape, dtype) in method.phi_layout(width, roomy(outputs)).items()}
     return phi | {
         "window_x": Column((window, width), np.float32, math.nan),
         "window_y": Column((window,), np.float32),
@@ -50,8 +50,3 @@ def summarize(key: TaskKey, values: Mapping[str, Any]) -> TaskSummary:
         last_drift_at=None if math.isnan(drift_at) else drift_at,
         last_seen_at=None if math.isnan(seen_at) else seen_at,
     )
-
-
-def _roomy(n: int) -> int:
-    """The next power of two."""
-    return 1 << max(n - 1, 0).bit_length()

@@ -19,7 +19,7 @@ from pydantic import BaseModel, Field
 
 from streammeta.errors import ConfigError, SnapshotError
 
-__all__ = ["Column", "MemorySettings", "TaskKey", "TaskTable"]
+__all__ = ["Column", "MemorySettings", "TaskKey", "TaskTable", "roomy"]
 
 TaskKey: TypeAlias = tuple[int, str]  # partition, tag: a tag seen in two partitions is two tasks
 
@@ -41,6 +41,11 @@ class Column(NamedTuple):
     shape: tuple[int, ...]
     dtype: type[np.generic]
     blank: float = 0.0
+
+
+def roomy(n: int) -> int:
+    """The next power of two: columns that grow by doubling grow seldom."""
+    return 1 << max(n - 1, 0).bit_length()
 
 
 class _StoredRow(msgspec.Struct):

@@ -91,9 +91,12 @@ class LearnerSettings(BaseModel, frozen=True, extra="forbid"):
     experts: tuple[str | ExpertSettings, ...] = Field(
         (),
         max_length=16,
-        description='Mixed in by recent evidence: "neighbours" (nearest events of the task), "persistence" (the same '
-        'class as last time), "river:MODULE.CLASS", or {name = "river:MODULE.CLASS", parameters = {...}}. Models of '
-        "River cannot be saved: after a restore they begin anew.",
+        description='Mixed in by recent evidence: "neighbours" (nearest events of the task), "gaussian" (a Gaussian a '
+        'class), "persistence" (the same class as last time), "river:MODULE.CLASS", or {name = "river:MODULE.CLASS", '
+        "parameters = {...}}. Models of River cannot be saved: after a restore they begin anew.",
+    )
+    many_classes: int = Field(
+        8, ge=0, description='With more classes than this, and no expert named, "gaussian" is one; 0: never.'
     )
     device: str = Field("auto", description='Where meta-updates run: "auto" (a GPU when there is one), "cpu", "cuda".')
 

@@ -15,7 +15,17 @@ import torch
 
 from streammeta.meta.base import Episodes, MetaState, Theta
 
-__all__ = ["Gradient", "MetaStep", "by_autograd", "cpu_threads", "grow_outer", "outer_step", "start_outer"]
+__all__ = [
+    "Gradient",
+    "MetaStep",
+    "by_autograd",
+    "cpu_threads",
+    "grow_outer",
+    "join",
+    "outer_step",
+    "split",
+    "start_outer",
+]
 
 Gradient: TypeAlias = Callable[[Theta, Episodes], tuple[torch.Tensor, Theta]]
 
@@ -35,7 +45,7 @@ class MetaStep(NamedTuple):
 
 def start_outer(theta: Theta) -> MetaState:
     """θ with an optimizer that has seen nothing."""
-    zeros = torch.zeros_like(_flat(theta))
+    zeros = torch.zeros_like(join(theta))
     return MetaState(theta, zeros, zeros, 0)
 
 
@@ -46,9 +56,9 @@ def grow_outer(state: MetaState, theta: Theta) -> MetaState:
     moments = []
     for moment in (state.first, state.second):
         padded = {name: torch.zeros_like(p) for name, p in theta.items()}
-        for name, old in _like(moment, state.theta).items():
+        for name, old in split(moment, state.theta).items():
             padded[name][tuple(slice(n) for n in old.shape)] = old
-        moments.append(_flat(padded))
+        moments.append(join(padded))
     return MetaState(theta, moments[0], moments[1], state.updates)
 
 
@@ -97,8 +107,8 @@ def outer_step(
     """
     theta = {name: p.to(device) for name, p in state.theta.items()}
     value, slopes = gradient(theta, Episodes(*(tensor.to(device) for tensor in episodes)))
-    g = _flat({name: slopes[name] for name in theta})  # in the order of θ, whatever the gradient's
-    vectors = [part.to(device) for part in (_flat(theta), state.first, state.second, g)]
+    g = join({name: slopes[name] for name in theta})  # in the order of θ, whatever the gradient's
+    vectors = [part.to(device) for part in (join(theta), state.first, state.second, g)]
     step = state.updates + 1
     if device.type == "cpu":
         with np.errstate(all="ignore"):  # what is not finite shows in the norm
@@ -110,7 +120,7 @@ def outer_step(
     if not (math.isfinite(found) and math.isfinite(size)):
         return MetaStep(state, found, size, accepted=False)
     parts = [torch.as_tensor(part).cpu() for part in moved]
-    after = _averaged(_like(parts[0], state.theta))
+    after = _averaged(split(parts[0], state.theta))
     return MetaStep(MetaState(after, parts[1], parts[2], step), found, size, accepted=True)
 
 
@@ -134,11 +144,12 @@ def _adam(vectors: Sequence[Any], step: int, rate: float) -> tuple[Any, Any, Any
     return theta - first / scale * (rate / (1 - _BETA1**step)), first, second, norm
 
 
-def _flat(parts: Theta) -> torch.Tensor:
+def join(parts: Theta) -> torch.Tensor:
+    """All tensors as one vector, one after the other."""
     return torch.cat([part.reshape(-1) for part in parts.values()])
 
 
-def _like(vector: torch.Tensor, theta: Theta) -> Theta:
+def split(vector: torch.Tensor, theta: Theta) -> Theta:
     """The vector cut into the shapes of θ."""
     pieces = torch.split(vector, [p.numel() for p in theta.values()])
     return {name: piece.view(p.shape) for (name, p), piece in zip(theta.items(), pieces, strict=True)}

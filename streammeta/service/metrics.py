@@ -145,6 +145,12 @@ class Metrics:
             "streammeta_pending_labels", "Events that wait for a late label.", registry=registry
         )
         self.theta_version = Gauge("streammeta_theta_version", "Version of the shared weights.", registry=registry)
+        self.theta_norm = Gauge("streammeta_theta_norm", "Euclidean norm of the shared weights.", registry=registry)
+        self.saturated = Gauge(
+            "streammeta_saturated_units_ratio",
+            "Share of the encoders' hidden outputs, at recent events, so near their bounds that they hardly learn.",
+            registry=registry,
+        )
 
     def step(self, outcomes: Sequence[Outcome], rejected: int) -> None:
         """Count one step: its accepted outcomes, and how many records were set aside."""
@@ -207,3 +213,5 @@ class Metrics:
         self.features.set(stats.features)
         self.pending_labels.set(stats.pending_labels)
         self.theta_version.set(stats.theta_version)
+        self.theta_norm.set(stats.theta_norm)
+        self.saturated.set(stats.saturated)

@@ -240,20 +240,20 @@ def test_a_file_is_read_and_its_kind_told_by_its_labels(small_data):
     assert described("tiny").kind == "classification"
 
 
-@pytest.mark.parametrize("name", chosen(["generated", "switch"]))
+@pytest.mark.parametrize("name", chosen(["generated", "switch", "recurring"]))
 def test_a_simulated_stream_is_written_as_learners_read_it_and_its_truth_is_kept_from_them(name, tmp_path):
     """A column that told the law, or the switch, would be the best feature of all."""
     path, rows = laid_out(name, FILES[name], 2_000, tmp_path)
 
     header = path.read_text().splitlines()[0].split(",")
-    assert header == [*rows.names, *(["task"] if name == "switch" else []), "y"]
+    assert header == [*rows.names, *(["task"] if name in ("switch", "recurring") else []), "y"]
     assert not {"concept", "drifted"} & set(header)
     assert len(rows) == 2_000
     assert (len(set(rows.tasks)) > 200) == (name == "switch")
     np.testing.assert_array_equal(rows.xs, read_rows(path).xs)
 
 
-@pytest.mark.parametrize("name", chosen(["generated", "switch"]))
+@pytest.mark.parametrize("name", chosen(["generated", "switch", "recurring"]))
 def test_the_command_that_a_table_shows_makes_the_very_stream(name, tmp_path):
     """Whoever doubts a figure must be able to make the same rows."""
     _, rows = laid_out(name, FILES[name], 300, tmp_path)

@@ -69,7 +69,9 @@ def test_episodes_are_consecutive_events_of_one_task() -> None:
         recent.add(row)
     settings = SegmentSettings(tasks=8, length=6, burn_in_share=0.5)
 
-    episodes = draw_episodes(table, recent, SCALING, settings, "classification", 2, np.random.default_rng(0))
+    random = np.random.default_rng(0)
+    drawn = recent.draw(16, table["pushed"], settings.shortest, random)
+    episodes = draw_episodes(table, drawn, SCALING, settings, "classification", 2, random)
 
     assert episodes is not None
     assert episodes.x.shape == (2, 8, 6, 2)
@@ -89,7 +91,10 @@ def test_no_task_old_enough_means_no_episode() -> None:
     fill(table, 0, 3)
     recent.add(0)
 
-    assert draw_episodes(table, recent, SCALING, SegmentSettings(), "regression", 1, np.random.default_rng(0)) is None
+    random = np.random.default_rng(0)
+    drawn = recent.draw(2, table["pushed"], SegmentSettings().shortest, random)
+
+    assert draw_episodes(table, drawn, SCALING, SegmentSettings(), "regression", 1, random) is None
 
 
 def test_normalization_cuts_and_fills() -> None:

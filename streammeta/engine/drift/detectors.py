@@ -50,11 +50,12 @@ from streammeta.engine.drift.changepoint import ChangePoint
 from streammeta.engine.drift.detector_state import STATES, DetectorState, adwin_layout_is_known
 from streammeta.errors import ConfigError, SnapshotError
 
-__all__ = ["DetectorName", "Detectors", "DriftSettings", "settings_like"]
+__all__ = ["DetectorName", "Detectors", "DriftResponse", "DriftSettings", "settings_like"]
 
 DetectorName: TypeAlias = Literal[
     "adwin", "change-point", "page-hinkley", "kswin", "ddm", "eddm", "hddm-a", "hddm-w", "none"
 ]
+DriftResponse: TypeAlias = Literal["mix", "reset", "recall"]
 _Detector: TypeAlias = Any  # River has no types: an instance of one of the classes in _KINDS
 
 _OUTSIDE = 1.6449**2  # z² of a target outside the central 90 % of a Gaussian
@@ -71,9 +72,13 @@ class DriftSettings(BaseModel, frozen=True, extra="forbid"):
         default_factory=dict,
         description="Settings of that detector by their names there; the others keep our defaults.",
     )
-    response: Literal["mix", "reset"] = Field(
-        default="mix", description="On drift: let the mixture decide between old and new (mix), or start anew (reset)."
+    response: DriftResponse = Field(
+        default="mix",
+        description="On drift: let the mixture decide between old and new (mix), start anew (reset), or as mix but "
+        "with earlier laws of the task that fit what came since (recall).",
     )
+    concepts: int = Field(default=6, ge=1, le=64, description="Of recall: earlier laws kept of each task.")
+    concept_events: int = Field(default=32, ge=8, le=1024, description="Of recall: labelled events kept of each law.")
     keep_events: int = Field(
         default=5,
         ge=0,

@@ -41,12 +41,11 @@ class Expert(Protocol):
         """The share of the learner's own prediction in the expert's, where it may say 0 of what then happens."""
 
     @property
-    def columns(self) -> Mapping[str, Column]:
-        """What it keeps of each task."""
-
-    @property
     def is_saved(self) -> bool:
         """Whether a snapshot holds all that it knows; if not, it begins anew after a restore."""
+
+    def layout(self, width: int, outputs: int) -> Mapping[str, Column]:
+        """What it keeps of each task, where there is room for so many features and outputs."""
 
     def predict(self, columns: Columns, case: Case, outputs: int) -> Doubles | None:
         """Class probabilities [C] or the target's mean [1]; None where it has no opinion. May sum to less than 1."""

@@ -10,6 +10,7 @@ from typing import Any
 from river import base
 
 from streammeta.engine.experts.base import Case, Expert
+from streammeta.engine.experts.gaussian import Gaussian
 from streammeta.engine.experts.neighbours import Neighbours
 from streammeta.engine.experts.persistence import Persistence
 from streammeta.engine.experts.river_model import RiverModel
@@ -21,7 +22,8 @@ from streammeta.meta.base import Kind, Scaling
 __all__ = ["choose"]
 
 _RIVER = "river:"
-_NATIVE = ("persistence", "neighbours")
+_NATIVE = ("persistence", "neighbours", "gaussian")
+_OF_CLASSES = ("persistence", "gaussian")
 _MODULE = re.compile(r"[a-z][a-z0-9_]*")
 _TRIAL = ({"a": 0.5, "b": -1.0}, {"a": 1.5, "b": 2.0}, {"a": -0.5, "b": 0.0}, {"a": 2.0, "b": 1.0})
 
@@ -60,10 +62,16 @@ def choose(
             raise ConfigError(f"{where}: no such expert{hint}; wanted {', '.join(_NATIVE)} or {_RIVER}MODULE.CLASS")
         if wanted.parameters:
             raise ConfigError(f"{where} takes no parameters, got {', '.join(wanted.parameters)}; leave them out")
-        if wanted.name == "persistence" and kind != "classification":
+        if wanted.name in _OF_CLASSES and kind != "classification":
             raise ConfigError(f'{where} is about classes, but app.kind = "{kind}"; leave it out')
-        experts.append(Neighbours(kind, scaling) if wanted.name == "neighbours" else Persistence())
+        experts.append(_native(wanted.name, kind, scaling))
     return experts
+
+
+def _native(name: str, kind: Kind, scaling: Callable[[], Scaling]) -> Expert:
+    if name == "neighbours":
+        return Neighbours(kind, scaling)
+    return Gaussian(scaling) if name == "gaussian" else Persistence()
 
 
 def _river(where: str, wanted: ExpertSettings, kind: Kind, seed: int) -> Any:  # noqa: ANN401  River is not typed

@@ -43,23 +43,35 @@ class Blend(NamedTuple):
 
 
 class Mixture:
-    """The learner's predictions blended with those of at least one expert."""
+    """The learner's predictions blended with those of at least one expert.
 
-    def __init__(self, experts: Sequence[Expert], kind: Kind) -> None:
+    Args:
+        experts: who is asked.
+        kind: of the stream.
+        above: it sleeps, and keeps nothing, while there are no more outputs than this.
+    """
+
+    def __init__(self, experts: Sequence[Expert], kind: Kind, *, above: int = 0) -> None:
         self.experts = tuple(experts)
+        self._above = above
         self._classify = kind == "classification"
         self._doubt = np.array([expert.doubt for expert in experts])
 
-    @property
-    def columns(self) -> dict[str, Column]:
-        """What it and its experts keep of each task."""
+    def layout(self, width: int, outputs: int) -> dict[str, Column]:
+        """What it and its experts keep of each task, where there is room for so many features and outputs."""
         count = len(self.experts)
         own = {_EVIDENCE: Column((1 + 2 * count,), np.float64)}
         if not self._classify:
             own[_NOISE] = Column((count, 2), np.float64)
         for expert in self.experts:
-            own |= expert.columns
-        return own
+            own |= expert.layout(width, outputs)
+        if self.is_awake(outputs):
+            return own
+        return {name: kind._replace(shape=(0, *kind.shape[1:])) if kind.shape else kind for name, kind in own.items()}
+
+    def is_awake(self, outputs: int) -> bool:
+        """Whether it takes part, with so many outputs."""
+        return outputs > self._above
 
     def blend(self, columns: Columns, case: Case, mean: Sequence[float], variance: float) -> Blend:
         """Mix the learner's prediction of an event, class probabilities [C] or a mean [1], with the experts'."""

@@ -37,10 +37,13 @@ class Neighbours:
     name = "neighbours"
     doubt = 0.15
     is_saved = True
-    columns: Mapping[str, Column] = {}
 
     def __init__(self, kind: Kind, scaling: Callable[[], Scaling]) -> None:
         self._classify, self._scaling = kind == "classification", scaling
+
+    def layout(self, width: int, outputs: int) -> Mapping[str, Column]:  # noqa: ARG002
+        """Nothing of a task that is not there anyway."""
+        return {}
 
     def predict(self, columns: Columns, case: Case, outputs: int) -> Doubles | None:
         """Class probabilities [C] or the mean [1]; None while the window holds too few."""

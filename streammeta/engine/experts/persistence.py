@@ -32,16 +32,16 @@ class Persistence:
     name = "persistence"
     doubt = 0.0  # it counts, and so says 0 of nothing
     is_saved = True
-    columns: Mapping[str, Column] = {
-        "last.label": Column((), np.int64, -1),
-        "last.run": Column((), np.int64),
-    }
 
     def __init__(self) -> None:
         self._rate = np.array([1.0, 2.0])  # stayed, seen; forgetting
         self._runs = np.zeros((_LONGEST_RUN + 1, 2))  # stayed, seen, by run length
         self._moves = np.zeros((0, 0))  # from, to
         self._kept: list[tuple[int, int, int]] = []  # learned, not yet counted
+
+    def layout(self, width: int, outputs: int) -> Mapping[str, Column]:  # noqa: ARG002
+        """The last label, and how often it has come in a row."""
+        return {"last.label": Column((), np.int64, -1), "last.run": Column((), np.int64)}
 
     def predict(self, columns: Columns, case: Case, outputs: int) -> Doubles | None:
         """Probabilities [C] for the label after the task's last ones; None before the first."""

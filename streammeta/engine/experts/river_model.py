@@ -40,7 +40,6 @@ class RiverModel:
 
     doubt = 0.15
     is_saved = False
-    columns: Mapping[str, Column] = {}
 
     def __init__(self, name: str, model: Any, kind: Kind, slots: Callable[[], Slots]) -> None:  # noqa: ANN401
         self.name = name
@@ -56,6 +55,10 @@ class RiverModel:
         self._names: list[tuple[str, bool]] = []  # of each slot, and whether it is a number
         self._tags: dict[str, float] = {}
         self._failed = False
+
+    def layout(self, width: int, outputs: int) -> Mapping[str, Column]:  # noqa: ARG002
+        """Nothing of a task that is not there anyway."""
+        return {}
 
     def predict(self, columns: Columns, case: Case, outputs: int) -> Doubles | None:  # noqa: ARG002  it keeps no columns
         """Class probabilities [C] or the mean [1]; None before the first label, and once the model has failed."""

@@ -7,6 +7,7 @@ import pytest
 
 from streammeta.engine.experts import Case, Mixture
 from streammeta.engine.experts.base import Columns, Doubles
+from streammeta.engine.tasks import Column
 
 CASE = Case(0, "t", np.zeros(1, np.float32))
 
@@ -14,10 +15,13 @@ CASE = Case(0, "t", np.zeros(1, np.float32))
 class Stubborn:
     """An expert that always says the same."""
 
-    name, is_saved, columns = "stubborn", True, {}
+    name, is_saved = "stubborn", True
 
     def __init__(self, said: list[float] | None, doubt: float = 0.0) -> None:
         self.said, self.doubt = said, doubt
+
+    def layout(self, width: int, outputs: int) -> dict[str, Column]:  # noqa: ARG002
+        return {}
 
     def predict(self, columns: Columns, case: Case, outputs: int) -> Doubles | None:  # noqa: ARG002  it is stubborn
         return None if self.said is None else np.array(self.said)
@@ -36,7 +40,7 @@ class Stubborn:
 
 
 def blank(mixture: Mixture) -> dict[str, np.ndarray]:
-    return {name: np.full((1, *c.shape), c.blank, c.dtype) for name, c in mixture.columns.items()}
+    return {name: np.full((1, *c.shape), c.blank, c.dtype) for name, c in mixture.layout(4, 4).items()}
 
 
 def test_before_there_is_evidence_the_learner_counts_five_times() -> None:

@@ -49,7 +49,7 @@ def test_it_does_little_harm_where_labels_are_random() -> None:
 def test_what_it_expects_follows_the_counts() -> None:
     """By hand: after runs of two that always end, staying is unlikely at run 2 and certain at run 1."""
     expert = Persistence()
-    columns = {name: np.full((1, *c.shape), c.blank, c.dtype) for name, c in expert.columns.items()}
+    columns = {name: np.full((1, *c.shape), c.blank, c.dtype) for name, c in expert.layout(4, 4).items()}
     case = Case(0, "t", np.zeros(0, np.float32))
     for t in range(200):
         expert.learn(columns, case, t // 2 % 3)

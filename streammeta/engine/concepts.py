@@ -1,0 +1,76 @@
+"""What ``recall`` keeps of each task, as columns of the task table: its concepts, and how labels were foretold."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from streammeta.engine.tasks import Column
+from streammeta.errors import SnapshotError
+from streammeta.meta.base import Ints
+
+__all__ = ["BEFORE", "BEGUN", "LOOKED_AT", "PRESENT", "TOLD", "check_concepts", "concept_columns", "renumber_concepts"]
+
+_Columns = Mapping[str, npt.NDArray[Any]]
+
+LOOKED_AT = 8  # labels that may tell that a law has returned
+PRESENT, BEFORE, TOLD, BEGUN = range(4)  # of ``past.law``
+
+
+def concept_columns(concepts: int, page: int, width: int) -> dict[str, Column]:
+    """What is kept of each task: so many concepts of so many events."""
+    return {
+        "past.x": Column((concepts, page, width), np.float32, math.nan),
+        "past.y": Column((concepts, page), np.float32),
+        "past.count": Column((concepts,), np.int64),  # events of each concept; 0: none
+        "past.used": Column((concepts,), np.int64),  # labels its task had learned when it was last the law
+        "past.share": Column((concepts,), np.float64),  # w(k) of each, in the present law
+        # concepts of the present law and of the last one (-1: none); 0 while it is uncertain whether the law changed;
+        # labels learned before it did, or may have
+        "past.law": Column((4,), np.int64, -1),
+        "past.given": Column((LOOKED_AT, 2), np.float64),  # of the last labels: log p as foretold, and p / max p
+        "past.usual": Column((2,), np.float64),  # how well labels are foretold: a sum with forgetting, and how many
+    }
+
+
+def check_concepts(found: _Columns, at: str) -> None:
+    """Refuse rows [N, ...] from elsewhere whose concepts cannot be; raises SnapshotError."""
+    if "past.count" not in found:
+        return
+    concepts, page = found["past.y"].shape[1:]
+    law, share = found["past.law"], found["past.share"]
+    fits = {
+        "past.count": (found["past.count"] >= 0) & (found["past.count"] <= page),
+        "past.used": (found["past.used"] >= 0) & (found["past.used"] <= found["labelled"][:, None]),
+        "past.share": (share >= 0) & (share.sum(1, keepdims=True) <= 1 + 1e-6),
+        "past.law": (law >= -1) & (law <= np.stack([[concepts - 1]] * 2 + [[1]] + [[2**53]], 1)),
+        "past.begun": law[:, BEGUN] <= found["labelled"],
+        "past.given": np.isfinite(found["past.given"]),
+        "past.usual": np.isfinite(found["past.usual"]) & (found["past.usual"] >= 0),
+        "past.y": np.isfinite(found["past.y"]),
+    }
+    wrong = [name for name, fit in fits.items() if not fit.all()]
+    if wrong:
+        raise SnapshotError(f"{at}: a row with {wrong[0]} that no task has: it is damaged")
+
+
+def renumber_concepts(columns: _Columns, rows: Ints, found: _Columns, slots: Ints, classes: Ints | None) -> None:
+    """Concepts of rows that were written where features and classes had other numbers: theirs here.
+
+    Args:
+        columns: of the task table; these rows are changed.
+        rows: [N]
+        found: the columns as they were written [N, ...].
+        slots: the slot here of each written one; -1: no room.
+        classes: the number here of each written class; None: labels are numbers.
+    """
+    if "past.x" not in columns:
+        return
+    kept = np.flatnonzero(slots >= 0)
+    x = np.full((len(rows), *columns["past.x"].shape[1:]), math.nan, np.float32)
+    x[..., slots[kept]] = found["past.x"][..., kept]
+    columns["past.x"][rows] = x
+    if classes is not None and classes.size:
+        columns["past.y"][rows] = classes[np.clip(found["past.y"].astype(np.int64), 0, classes.size - 1)]

@@ -1,0 +1,75 @@
+"""Tasks that are left behind: their heads stay bad although they have seen enough, so θ itself must learn them.
+
+What tasks usually err at an age is counted over all tasks. A task is left behind when, after so many labels, its
+running error lies above that by more than chance explains (three standard errors of a mean over its last labels). Half
+of the segments of the next meta-updates are then of such tasks, and the updates come twice as often, so the encoder and
+all else in θ takes gradient steps for them; the exact heads follow by themselves.
+
+Source: Collins, Mokhtari & Shakkottai (2020), Task-robust model-agnostic meta-learning, arXiv:2002.04766 (meta-updates
+that weigh the worst tasks); the uniform half keeps what all others need.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from streammeta.meta.base import Ints
+
+__all__ = ["Escalation"]
+
+_AGES = 24  # powers of two
+_KEPT = 0.999  # of what is known of an age, per label of that age
+_FEWEST = 50.0  # labels of that age, to compare with
+_ERROR_EVENTS = 50  # what a task's running error looks back on
+_CHANCE = 3.0  # standard errors
+_SHARE = 0.5  # of the segments
+
+
+class Escalation:
+    """How tasks err at each age, and who errs more.
+
+    Args:
+        after: labels of a task before it can be left behind.
+    """
+
+    def __init__(self, after: int) -> None:
+        self._after = after
+        self._ages = np.zeros((_AGES, 3))  # labels, errors, squared errors, with forgetting
+
+    def tell(self, age: int, error: float) -> None:
+        """A label of a task that had learned ``age`` before it was predicted with this error."""
+        own = self._ages[_bucket(age)]
+        own *= _KEPT
+        own += 1.0, error, error * error
+
+    def left_behind(self, columns: Mapping[str, npt.NDArray[Any]], rows: Ints) -> Ints:
+        """Those of these rows whose tasks are."""
+        labelled = columns["labelled"][rows]
+        age = np.array([_bucket(n) for n in labelled.tolist()], np.int64)
+        count, total, square = self._ages[age].T
+        mean = total / np.maximum(count, 1.0)
+        variance = np.maximum(square / np.maximum(count, 1.0) - mean * mean, 0.0)
+        least = mean + _CHANCE * np.sqrt(variance / np.minimum(np.maximum(labelled, 1), _ERROR_EVENTS))
+        behind = (labelled >= self._after) & (count >= _FEWEST) & (columns["error"][rows] > least)
+        found: Ints = rows[behind]
+        return found
+
+    def prefer(self, drawn: Ints, behind: Ints, random: np.random.Generator) -> Ints:
+        """The rows drawn for a meta-update, half of them replaced by tasks that are left behind."""
+        rows: Ints = np.where(random.random(drawn.size) < _SHARE, random.choice(behind, drawn.size), drawn)
+        return rows
+
+    def dump(self) -> dict[str, npt.NDArray[np.float64]]:
+        """Arrays from which ``load`` makes the same."""
+        return {"escalation.ages": self._ages}
+
+    def load(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Become what ``dump`` described; nothing where it was off."""
+        if "escalation.ages" in arrays:
+            self._ages = arrays["escalation.ages"].copy()
+
+
+def _bucket(age: int) -> int:
+    return min(age.bit_length(), _AGES - 1)

@@ -1,0 +1,141 @@
+"""An expert for many classes: a Gaussian with a diagonal covariance for each class of a task, by counting.
+
+    mean_c, S_c ← of the features of class c's labels, each forgotten by 0.98 per label of that class
+    log q(c) = log n_c + Σ_d log t_{n_c + ν}(x_d; m_cd, v_cd (1 + 1 / (n_c + κ_d)))        v = (S + ν w) / (n_c + ν)
+
+w is the variance within classes over all tasks, κ = w over the variance of all events: both priors are thus learned
+across tasks, and a class is known from one label on. Least squares on one-hot labels, as the learner's heads are, has
+too few directions for more classes than the encoder has features; here a class costs D numbers and masks no other.
+How sure to be is found out in each task: a mixture of q, √q and ⁴√q, normalized, by recent evidence.
+
+Sources: Banayeeanzade et al. (2021), GeMCL (Gaussian heads with Normal-Gamma posteriors, prior learned across
+episodes); Harrison et al. (2020), MOCA's PCOC; Murphy (2007), Conjugate Bayesian analysis of the Gaussian (the t).
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from streammeta.engine.experts.base import Case, Columns, Doubles
+from streammeta.engine.experts.gaussian_kernel import HEATS, add_to_class, ask_gaussian, weigh_heats
+from streammeta.engine.tasks import Column, roomy
+from streammeta.errors import SnapshotError
+from streammeta.meta.base import Ints, Scaling
+
+__all__ = ["Gaussian", "check_gaussian", "renumber_gaussian"]
+
+_DECAY = 0.999  # of what is known about the variance within classes, per label
+_FEWEST = 5.0  # labels of known classes, in all tasks, before it says anything
+_STATE = ("gaussian.mean", "gaussian.square")
+
+
+class Gaussian:
+    """What is known of all tasks; what is known of one task's classes lies in its row.
+
+    Args:
+        scaling: the normalization in force.
+    """
+
+    name = "gaussian"
+    doubt = 0.05
+    is_saved = True
+
+    def __init__(self, scaling: Callable[[], Scaling]) -> None:
+        self._scaling = scaling
+        self._within = np.zeros((2, 0))  # sum of squares within classes, and how many; raw features [D]
+        self._kept: list[Doubles] = []  # squares [D] of labels learned, not yet counted
+
+    def layout(self, width: int, outputs: int) -> Mapping[str, Column]:
+        """Counts, means and sums of squares of each class."""
+        room = roomy(outputs)
+        return {
+            "gaussian.count": Column((room,), np.float64),
+            "gaussian.mean": Column((room, width), np.float64, math.nan),
+            "gaussian.square": Column((room, width), np.float64),
+            "gaussian.heat": Column((HEATS,), np.float64),
+        }
+
+    def predict(self, columns: Columns, case: Case, outputs: int) -> Doubles | None:
+        """Class probabilities [C]; None before the first labels."""
+        row, D = case.row, min(case.x.size, self._within.shape[1])
+        if outputs < 2 or not D or self._within[1, :D].max() < _FEWEST or not columns["gaussian.count"][row].any():
+            return None
+        said = np.empty((HEATS, outputs))
+        ask_gaussian(*self._of(columns, case, D), said)
+        found: Doubles = weigh_heats(columns["gaussian.heat"][row]) @ said
+        return found
+
+    def learn(self, columns: Columns, case: Case, y: float) -> None:
+        """Learn a task's label; what it says of all tasks counts from the next ``settle`` on."""
+        row, label, D = case.row, int(y), min(case.x.size, self._within.shape[1])
+        if D and columns["gaussian.count"][row, label] > 0:
+            said = np.empty((HEATS, columns["gaussian.count"].shape[1]))
+            ask_gaussian(*self._of(columns, case, D), said)
+            columns["gaussian.heat"][row] = 0.95 * columns["gaussian.heat"][row] + np.log(said[:, label] + 1e-6)
+        squares = np.full(case.x.size, np.nan)
+        add_to_class(*(columns[name][row] for name in ("gaussian.count", *_STATE)), label, case.x, squares)
+        self._kept.append(squares)
+
+    def settle(self) -> None:
+        """Count what was put by."""
+        for squares in self._kept:
+            missing = squares.size - self._within.shape[1]
+            if missing > 0:
+                self._within = np.pad(self._within, ((0, 0), (0, missing)))
+            known = np.flatnonzero(np.isfinite(squares))
+            self._within[:, known] *= _DECAY
+            self._within[0, known] += squares[known]
+            self._within[1, known] += 1.0
+        self._kept = []
+
+    def dump(self) -> dict[str, npt.NDArray[Any]]:
+        """Arrays from which ``load`` makes the same."""
+        width = max((one.size for one in self._kept), default=0)
+        kept = np.full((len(self._kept), width), np.nan)
+        for i, squares in enumerate(self._kept):
+            kept[i, : squares.size] = squares
+        return {"gaussian.within": self._within, "gaussian.kept": kept}
+
+    def load(self, arrays: Columns) -> None:
+        """Become what ``dump`` described."""
+        self._within = arrays["gaussian.within"].copy()
+        self._kept = list(arrays["gaussian.kept"].copy())
+
+    def _of(self, columns: Columns, case: Case, features: int) -> tuple[Any, ...]:
+        scaling, row = self._scaling(), case.row
+        D = min(features, scaling.shift.size)
+        state = (columns[name][row] for name in ("gaussian.count", *_STATE))
+        total, count = self._within[:, :D]
+        within = total / np.maximum(count, 1.0)
+        return *state, case.x[:D], within, scaling.shift[:D], scaling.gain[:D]
+
+
+def check_gaussian(found: Columns, at: str) -> None:
+    """Refuse rows [N, ...] from elsewhere whose counts cannot be; raises SnapshotError."""
+    for name in ("gaussian.count", "gaussian.square"):
+        if name in found and not ((found[name] >= 0) & np.isfinite(found[name])).all():
+            raise SnapshotError(f"{at}: a row with {name} that no task has: it is damaged")
+
+
+def renumber_gaussian(columns: Columns, rows: Ints, found: Columns, slots: Ints, classes: Ints) -> None:
+    """Rows [N] that were written where features and classes had other numbers: theirs here.
+
+    Args:
+        columns: of the task table; these rows are changed.
+        rows: [N]
+        found: the columns as they were written [N, ...].
+        slots: the slot here of each written one; -1: no room.
+        classes: the number here of each written class.
+    """
+    if "gaussian.count" not in columns or not found["gaussian.count"].size:  # it slept where they were written
+        return
+    kept = np.flatnonzero(slots >= 0)
+    for name in ("gaussian.count", *_STATE):
+        columns[name][rows] = math.nan if name == "gaussian.mean" else 0
+    columns["gaussian.count"][rows[:, None], classes] = found["gaussian.count"][:, : classes.size]
+    for name in _STATE:
+        place = (rows[:, None, None], classes[:, None], slots[kept])
+        columns[name][place] = found[name][:, : classes.size][:, :, kept]

@@ -1,0 +1,108 @@
+"""Which tasks a meta-update learns from: strategies by name, each a draw of rows from those alive.
+
+All are functions of the task table and of the ring of recent rows, both of which a snapshot holds, and are called where
+θ changes, at counts of events: so a draw repeats with a seed, goes on after a restore, and knows nothing of polls.
+
+* ``uniform``: every task alive counts the same (Finn et al. 2019, FTML).
+* ``recency``: a task counts with its labels among the last ones, each forgotten by exp(−age / τ), τ an eighth of
+  ``recent_events``: who speaks most and last is learned from most.
+* ``loss``: half of the draws are uniform, half go by the tasks' running error (Schaul et al. 2016, prioritized
+  replay; the uniform half bounds what any task can take, Hesterberg 1995).
+* ``nearest``: half of the draws are uniform, half are tasks that look like one whose law is young, a new task or one
+  that just drifted. A task looks like the correlations of its last features with its labels: for each class c and
+  feature d the mean of [y = c] x_d over its window's end (for targets of y x_d), which is what its law makes of the
+  features, as far as a line can tell (task embeddings: Achille et al. 2019; nearest tasks: Fifty et al. 2021).
+"""
+
+from collections.abc import Mapping
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from streammeta.engine.buffer import RecentRows, normalize
+from streammeta.meta.base import Floats, Ints, Kind, Scaling
+
+__all__ = ["Sampling", "draw_rows"]
+
+Sampling: TypeAlias = Literal["uniform", "recency", "loss", "nearest"]
+_Columns: TypeAlias = Mapping[str, npt.NDArray[Any]]
+_Weights: TypeAlias = npt.NDArray[np.float64]
+
+_PREFERRED = 0.5  # share of the draws that a preference gets; the rest is uniform
+_RECENT_SHARE = 8  # of `recent_events`: how fast a label is forgotten
+_YOUNG = 32  # labels under a law while it is young
+_LOOKED_AT = 32  # of a window, to see what a task looks like
+_NEAREST = 8  # tasks that count as near
+_MOST_COMPARED = 256  # tasks looked at in one draw
+
+
+def draw_rows(
+    sampling: Sampling,
+    columns: _Columns,
+    recent: RecentRows,
+    count: int,
+    *,
+    shortest: int,
+    scaling: Scaling,
+    kind: Kind,
+    random: np.random.Generator,
+) -> Ints:
+    """So many rows of tasks with at least ``shortest`` events, by this strategy; none where there is no such task."""
+    if sampling == "uniform":
+        return recent.draw(count, columns["pushed"], shortest, random)
+    alive = np.array(recent.rows(), np.int64)
+    alive = alive[columns["pushed"][alive] >= shortest] if alive.size else alive
+    if alive.size < 2:
+        return np.repeat(alive, count)
+    if sampling == "recency":
+        weights = recent.weights(recent.size / _RECENT_SHARE)
+        return random.choice(alive, count, p=_shares(np.array([weights[row] for row in alive.tolist()])))
+    preferred = _lossy(columns, alive) if sampling == "loss" else _near(columns, alive, scaling, kind, random)
+    shares = (1 - _PREFERRED) / alive.size + _PREFERRED * _shares(preferred)
+    return random.choice(alive, count, p=shares / shares.sum())
+
+
+def _shares(weights: _Weights) -> _Weights:
+    """Weights made to sum to 1; all alike where there are none."""
+    total = weights.sum()
+    return weights / total if total > 0 else np.full(weights.size, 1.0 / weights.size)
+
+
+def _lossy(columns: _Columns, alive: Ints) -> _Weights:
+    errors: _Weights = columns["error"][alive]
+    return np.nan_to_num(errors, nan=0.0, posinf=0.0)
+
+
+def _near(columns: _Columns, alive: Ints, scaling: Scaling, kind: Kind, random: np.random.Generator) -> _Weights:
+    """1 for the tasks that look most like one whose law is young, itself among them; 0 for all when there is none."""
+    young = alive[columns["since"][alive] <= _YOUNG]
+    if not young.size:
+        return np.zeros(alive.size)
+    anchor = random.choice(young)
+    places = np.arange(alive.size)
+    if alive.size > _MOST_COMPARED:
+        places = np.sort(random.choice(alive.size, _MOST_COMPARED, replace=False))
+    looks = _looks(columns, np.append(alive[places], anchor), scaling, kind)
+    distances = ((looks[:-1] - looks[-1]) ** 2).sum((1, 2))
+    near = np.zeros(alive.size)
+    near[places[np.argsort(distances, kind="stable")[:_NEAREST]]] = 1.0
+    return near
+
+
+def _looks(columns: _Columns, rows: Ints, scaling: Scaling, kind: Kind) -> Floats:
+    """What tasks' last events look like [N, C, D] ([N, 1, D] for targets): means of [y = c] x."""
+    size, D = columns["window_y"].shape[1], scaling.shift.size
+    counts = np.minimum(np.clip(columns["since"][rows], 1, _LOOKED_AT), np.minimum(columns["pushed"][rows], size))
+    back = np.arange(_LOOKED_AT)
+    at = (columns["pushed"][rows, None] - 1 - back) % size
+    valid = (back < counts[:, None]).astype(np.float32)
+    x = normalize(columns["window_x"][rows[:, None], at, :D], scaling)
+    y = columns["window_y"][rows[:, None], at] * valid
+    if kind == "regression":
+        of_class = (((y - np.float32(scaling.y_shift)) / np.float32(scaling.y_spread)) * valid)[:, None, :]
+    else:
+        classes = np.arange(int(y.max(initial=0)) + 1)
+        of_class = (y[:, None, :] == classes[:, None]) * valid[:, None, :]
+    looks: Floats = (of_class @ x / counts[:, None, None]).astype(np.float32)
+    return looks

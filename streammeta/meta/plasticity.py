@@ -1,0 +1,91 @@
+"""Against loss of plasticity: months of gradient steps can leave units that say the same to every event.
+
+Two remedies (the first is on by default), and what tells how units are; figures are in benchmarks/README.md:
+
+* ``towards_start`` pulls the input weights of a hidden unit to where they began, w ← w − share · (w − w₀), by as much
+  as events saturate it, so that none can run away; others are left alone. Source: Kumar et al. (2023),
+  arXiv:2308.11958 (L2 Init; here decoupled from Adam, and only where it is needed).
+* ``renew_least`` gives each member's least useful hidden unit fresh input weights, and none to what comes after it, so
+  that no prediction changes at once. How useful: what it adds to the next layer, E|h − E h| · Σ|w|. Source: Dohare et
+  al. (2024), Loss of plasticity in deep continual learning, Nature 632 (continual backprop; here one unit at a time,
+  seldom enough that a fresh one has grown up by the next).
+* ``saturated_share``: of the hidden units' outputs, those at their bounds; and the ``norm`` of θ.
+"""
+
+import math
+
+import numpy as np
+import torch
+
+from streammeta.meta.base import Floats, MetaState, Theta
+from streammeta.meta.outer import join, split
+
+__all__ = ["has_encoder", "norm", "renew_least", "saturated_share", "towards_start"]
+
+_BOUND = math.atanh(0.98)  # of what goes into a tanh: beyond, hardly any gradient passes
+_SEEDS = 1_000_003
+
+
+def has_encoder(theta: Theta) -> bool:
+    """Whether θ is of exact heads; other learners are as their papers have them."""
+    return "log_precision" in theta
+
+
+def towards_start(state: MetaState, start: Theta, x: torch.Tensor, strength: float) -> MetaState:
+    """θ after each hidden unit's input weights were pulled to their start, by the share of events that saturate it.
+
+    Args:
+        state: θ of exact heads; not changed.
+        start: θ before all learning.
+        x: normalized events [E, B, L, D], on which units are judged.
+        strength: the part of the way that a unit goes that every event saturates.
+    """
+    share = (np.abs(_before(state.theta, x.numpy())) > _BOUND).mean(1, keepdims=True) * strength  # [E, 1, H]
+    pull = torch.from_numpy(share.astype(np.float32))
+    theta = dict(state.theta)
+    theta["w1"] = torch.lerp(theta["w1"], start["w1"], pull)
+    theta["b1"] = torch.lerp(theta["b1"], start["b1"], pull[:, 0])
+    return state._replace(theta=theta)
+
+
+def renew_least(state: MetaState, start: Theta, x: torch.Tensor) -> MetaState:
+    """θ with each member's least useful hidden unit made anew; the optimizer forgets it.
+
+    Args:
+        state: θ of exact heads; not changed.
+        start: θ before all learning: how large fresh weights are.
+        x: normalized events [E, ..., D], on which units are judged.
+    """
+    theta = {name: p.clone() for name, p in state.theta.items()}
+    moments = [{name: p.clone() for name, p in split(one, state.theta).items()} for one in (state.first, state.second)]
+    hidden = torch.from_numpy(np.tanh(_before(theta, x.numpy())))
+    spread = (hidden - hidden.mean(1, keepdim=True)).abs().mean(1)  # [E, H]
+    least = (spread * (theta["w2"].abs().sum(2) + theta["u"].abs().sum(2))).argmin(1).tolist()
+    for member, unit in enumerate(least):
+        random = torch.Generator().manual_seed(_SEEDS * state.updates + member)
+        size = start["w1"][member].std(1, correction=0)
+        theta["w1"][member, :, unit] = torch.randn(size.shape, generator=random) * size
+        theta["b1"][member, unit] = 0
+        for part in (theta, *moments):
+            part["w2"][member, unit], part["u"][member, unit] = 0, 0
+        for part in moments:
+            part["w1"][member, :, unit], part["b1"][member, unit] = 0, 0
+    return MetaState(theta, join(moments[0]), join(moments[1]), state.updates)
+
+
+def saturated_share(theta: Theta, x: Floats) -> float:
+    """Of the hidden units' outputs at normalized events x [N, D], those at their bounds; 0 without any."""
+    if not has_encoder(theta) or not x.size:
+        return 0.0
+    return float((np.abs(_before(theta, x[None])) > _BOUND).mean())
+
+
+def norm(theta: Theta) -> float:
+    """The Euclidean norm of all of θ."""
+    return math.sqrt(sum(float(np.square(p.numpy(), dtype=np.float64).sum()) for p in theta.values()))
+
+
+def _before(theta: Theta, x: Floats) -> Floats:
+    """What goes into the hidden units [E, N, H] at x [E, ..., D]; by numpy, which wakes no threads for so little."""
+    before: Floats = x.reshape(x.shape[0], -1, x.shape[-1]) @ theta["w1"].numpy() + theta["b1"].numpy()[:, None]
+    return before

@@ -1,0 +1,102 @@
+"""Which tasks a meta-update learns from."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from streammeta.engine import Engine, EngineSettings
+from streammeta.engine.buffer import RecentRows, push
+from streammeta.engine.sampling import Sampling, draw_rows
+from streammeta.event import Event
+from streammeta.meta.base import Scaling
+
+SCALING = Scaling(np.zeros(2, np.float32), np.ones(2, np.float32), 0.0, 1.0)
+TASKS = 12
+
+
+def table() -> tuple[dict[str, np.ndarray], RecentRows]:
+    """Twelve tasks, whose label is the sign of the first feature in the first six, of the second in the others."""
+    random = np.random.default_rng(0)
+    columns = {
+        "window_x": np.full((TASKS, 32, 2), np.nan, np.float32),
+        "window_y": np.zeros((TASKS, 32), np.float32),
+        "pushed": np.zeros(TASKS, np.int64),
+        "since": np.full(TASKS, 1000),
+        "error": np.full(TASKS, 0.1),
+    }
+    recent = RecentRows(TASKS * 40)
+    for row in np.repeat(np.arange(TASKS), 40):
+        x = random.normal(size=(1, 2)).astype(np.float32)
+        push(columns, np.array([row]), x, (x[:, row // 6] > 0).astype(np.float32))
+        recent.add(int(row))
+    return columns, recent
+
+
+def drawn(sampling: Sampling, columns: dict[str, np.ndarray], recent: RecentRows, draws: int = 400) -> np.ndarray:
+    """How often each task was drawn, in many draws of five."""
+    random = np.random.default_rng(1)
+    rows = [
+        draw_rows(sampling, columns, recent, 5, shortest=8, scaling=SCALING, kind="classification", random=random)
+        for _ in range(draws)
+    ]
+    return np.bincount(np.concatenate(rows), minlength=TASKS) / (5 * draws)
+
+
+def test_uniform_draws_all_alike() -> None:
+    """The other strategies are compared with this one."""
+    assert np.ptp(drawn("uniform", *table())) < 0.05
+
+
+def test_recency_prefers_who_spoke_last() -> None:
+    """Otherwise its name would be a lie: here the tasks spoke one after the other."""
+    shares = drawn("recency", *table())
+
+    assert shares[-1] > 3 * shares[-4] > 0
+    assert shares[-1] > 0.4
+
+
+def test_loss_prefers_who_errs_most_and_forgets_nobody() -> None:
+    """A task that can never be learned must not take all meta-updates."""
+    columns, recent = table()
+    columns["error"][3], columns["error"][5] = 0.9, np.nan
+
+    shares = drawn("loss", columns, recent)
+
+    assert 0.2 < shares[3] < 0.3  # half of 0.9 / 1.9, and half of a twelfth
+    assert 0.02 < shares[5] < 0.07  # what is not a number is no reason to prefer a task
+
+
+@pytest.mark.parametrize(("young", "near"), [(1, slice(0, 6)), (8, slice(6, 12))])
+def test_nearest_prefers_tasks_that_look_like_the_one_that_just_drifted(young: int, near: slice) -> None:
+    """Meta-updates then teach what the drifted task needs."""
+    columns, recent = table()
+    columns["since"][young] = 20
+
+    shares = drawn("nearest", columns, recent)
+
+    assert shares[near].sum() > 0.6
+    assert shares.min() > 0.02
+
+
+@pytest.mark.parametrize("sampling", ["recency", "loss", "nearest"])
+@pytest.mark.parametrize("kind", ["classification", "regression"])
+def test_what_is_drawn_does_not_depend_on_polls_or_restarts(
+    linear_tasks: Callable[..., list[Event]], sampling: str, kind: str
+) -> None:
+    """θ must be the same in a replay, in a slow consumer, and after a restart. To the bit."""
+    events = linear_tasks(240, tasks=4, switch_at=120, kind=kind)
+    chosen = EngineSettings.model_validate(
+        {
+            "kind": kind,
+            "learner": {"hidden": 8, "encoded": 4, "members": 2},
+            "meta": {"sampling": sampling, "every_events": 10, "length": 16},
+        }
+    )
+    whole, engine, cut = Engine(chosen), Engine(chosen), []
+
+    for at in range(0, 240, 48):
+        cut += [one for i in range(at, at + 48, 6) for one in engine.step(events[i : i + 6])]
+        engine = Engine.restore(chosen, engine.snapshot())
+
+    assert cut == whole.step(events)
