@@ -3,15 +3,27 @@
 The service owns the loop; a transport only answers. Every wait is bounded by the caller.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from streammeta.event import Record
 
-__all__ = ["GroupSource", "Ledger", "Message", "Partition", "Positions", "Row", "Sink", "Source", "Tables"]
+__all__ = [
+    "GroupSource",
+    "Ledger",
+    "Message",
+    "OnPartitions",
+    "Partition",
+    "Positions",
+    "Row",
+    "Sink",
+    "Source",
+    "Tables",
+]
 
 Partition: TypeAlias = tuple[str, int]  # topic, partition number
+OnPartitions: TypeAlias = Callable[[Collection[Partition]], None]  # told of partitions that come or go
 Positions: TypeAlias = Mapping[Partition, int]  # the next offset to read, by partition
 
 

@@ -8,15 +8,13 @@ partitions and have to give them back before others have them; a producer whose 
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import Literal
 
 from streammeta.errors import TransactionError
 from streammeta.event import Origin, Record
-from streammeta.transport.base import Message, Partition, Positions, Row
+from streammeta.transport.base import Message, OnPartitions, Partition, Positions, Row
 
-__all__ = ["MemoryLedger", "MemoryLog", "MemoryMember", "MemoryTables", "OnPartitions"]
-
-OnPartitions: TypeAlias = Callable[[Collection[Partition]], None]
+__all__ = ["MemoryLedger", "MemoryLog", "MemoryMember", "MemoryTables"]
 
 
 @dataclass(slots=True)

@@ -10,12 +10,14 @@ import pytest
 from streammeta.errors import TransactionError
 from streammeta.event import Record
 from streammeta.transport.base import GroupSource, Ledger, Message, Partition, Tables
-from streammeta.transport.kafka import KafkaSettings, KafkaSink, KafkaSource, ensure_topics
-from streammeta.transport.kafka_client import create_topics
+from streammeta.transport.confluent_ledger import ConfluentLedger
+from streammeta.transport.kafka_choice import adapters
 from streammeta.transport.kafka_ledger import KafkaLedger
-from streammeta.transport.kafka_tables import KafkaTables
+from streammeta.transport.kafka_settings import KafkaSettings
+from streammeta.transport.kafka_sink import KafkaSink
+from streammeta.transport.kafka_topics import create_topics, ensure_topics
 from streammeta.transport.memory_log import MemoryLedger, MemoryLog, MemoryMember, MemoryTables
-from tests.broker.running import broker, create_topic, kafka, read_all, topic
+from tests.broker.running import CLIENTS, broker, create_topic, kafka, read_all, topic
 
 __all__ = ["broker", "create_topic", "kafka", "read_all", "topic"]  # fixtures
 WAIT_SECONDS = 30.0
@@ -112,7 +114,7 @@ class KafkaWorld(World):
 
     def source(self, name: str, heard: Heard | None = None) -> GroupSource:
         told = heard or Heard()
-        source = KafkaSource(
+        source = adapters(self._settings).source(
             self._settings,
             self.topic,
             self.topic,
@@ -124,7 +126,7 @@ class KafkaWorld(World):
         return self._opened.enter_context(closing(source))
 
     def ledger(self, name: str) -> Ledger:
-        ledger = KafkaLedger(
+        ledger = adapters(self._settings).ledger(
             self._settings,
             self._topics,
             partitions=self.partitions,
@@ -136,20 +138,21 @@ class KafkaWorld(World):
         return self._opened.enter_context(closing(ledger))
 
     def tables(self) -> Tables:
-        return self._opened.enter_context(closing(KafkaTables(self._settings, self._topics)))
+        return self._opened.enter_context(closing(adapters(self._settings).tables(self._settings, self._topics)))
 
     def kill(self, source: GroupSource) -> None:
         source.close()  # leaves at once what a kill leaves after the session timeout
 
 
-@pytest.fixture(params=["memory", pytest.param("kafka", marks=pytest.mark.broker)])
+@pytest.fixture(params=["memory", *(pytest.param(client, marks=pytest.mark.broker) for client in CLIENTS)])
 def make_world(request: pytest.FixtureRequest) -> Iterator[Callable[[int], World]]:
     with ExitStack() as opened:
 
         def make(partitions: int = 1) -> World:
             if request.param == "memory":
                 return MemoryWorld(partitions)
-            return KafkaWorld(request.getfixturevalue("kafka"), request.getfixturevalue("topic"), partitions, opened)
+            settings = request.getfixturevalue("kafka").model_copy(update={"client": request.param})
+            return KafkaWorld(settings, request.getfixturevalue("topic"), partitions, opened)
 
         yield make
 
@@ -311,7 +314,7 @@ def test_evicting_leaves_members_alone(make_world: Callable[..., World]) -> None
 
 def flush(ledger: Ledger) -> None:
     """Have what was sent at the broker."""
-    if isinstance(ledger, KafkaLedger):
+    if isinstance(ledger, KafkaLedger | ConfluentLedger):
         ledger._producer.flush(WAIT_SECONDS)
 
 
