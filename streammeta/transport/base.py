@@ -4,8 +4,9 @@ The service owns the loop; a transport only answers. Every wait is bounded by th
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
+
+import msgspec
 
 from streammeta.event import Record
 
@@ -27,8 +28,7 @@ OnPartitions: TypeAlias = Callable[[Collection[Partition]], None]  # told of par
 Positions: TypeAlias = Mapping[Partition, int]  # the next offset to read, by partition
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(msgspec.Struct, frozen=True, gc=False):
     """One result to publish."""
 
     channel: str  # "predictions", "signals" or "dead-letters"; a transport maps it to a topic or a file

@@ -7,7 +7,6 @@ what the old one left, and then nothing of it can come through any more.
 """
 
 import time
-from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final
 
@@ -25,6 +24,7 @@ from kafka.structs import ConsumerGroupMetadata
 
 from streammeta.errors import TransactionError, TransportError
 from streammeta.transport.base import Message, Positions
+from streammeta.transport.kafka_batches import append_many, check_size
 from streammeta.transport.kafka_client import connect
 from streammeta.transport.kafka_eviction import BACKOFF_MS, end_producer, evict, transactional_id
 from streammeta.transport.kafka_settings import KafkaSettings
@@ -39,7 +39,6 @@ _FATAL: Final = (
     RecordListTooLargeError,
     UnsupportedVersionError,
 )
-_OVERHEAD: Final = 1024  # of a batch with one message
 
 
 class KafkaLedger:
@@ -118,17 +117,16 @@ class KafkaLedger:
             raise ValueError(f"topic {at.topic!r} has no partition {at.partition}")
         producer._transaction_manager.maybe_add_partition_to_transaction(at)
         accumulator, most = producer._accumulator, self._settings.max_message_bytes
-        rest = deque(messages)
-        while rest:
-            message = rest.popleft()  # beginning a batch, where the last one is full, is the client's business
-            accumulator.append(at, stamp, message.key, _within(message, most), list(message.headers), now=now)
+        done = 0
+        while done < len(messages):
+            message = messages[done]  # beginning a batch, where the last one is full, is the client's business
+            check_size(message, most)
+            accumulator.append(at, stamp, message.key, message.value, list(message.headers), now=now)
+            done += 1
             with accumulator._tp_lock(at):
                 batches = accumulator._batches[at]
-                while rest and batches:
-                    value, headers = _within(rest[0], most), list(rest[0].headers)
-                    if batches[-1].try_append(stamp, rest[0].key, value, headers, now=now) is None:
-                        break
-                    rest.popleft()
+                if batches:
+                    done += append_many(batches[-1], messages, done, stamp, now, most)
 
     def commit(self, positions: Positions, member: object) -> None:
         """End the transaction, with the offsets, and wait until it is known how.
@@ -236,10 +234,3 @@ class KafkaLedger:
         producer, self._producer, self._sent = self._producer, None, False
         if producer is not None:
             end_producer(producer)
-
-
-def _within(message: Message, most: int) -> bytes | None:
-    size = len(message.value or b"") + len(message.key or b"") + sum(len(told) for _, told in message.headers)
-    if size > most - _OVERHEAD:
-        raise MessageSizeTooLargeError(f"a message of {size} bytes; raise [kafka] max_message_bytes, now {most}")
-    return message.value
