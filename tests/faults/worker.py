@@ -3,6 +3,7 @@
 The point comes by the environment: CHAOS_POINT=before commit, CHAOS_PASSES=7. Without it the service just runs.
 """
 
+import faulthandler
 import os
 import random
 import signal
@@ -111,6 +112,7 @@ def tables_of(base: Any) -> Any:
 
 
 if __name__ == "__main__":
+    faulthandler.register(signal.SIGUSR1)  # kill -USR1: where it stands, into its log
     app.adapters = watched
     sys.argv = ["streammeta", "run"]
     sys.exit(main())
