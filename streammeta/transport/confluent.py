@@ -40,6 +40,7 @@ class ConfluentSource:
         on_revoked: told, inside ``poll``, which partitions go to another member. It may commit them.
         on_lost: told which partitions went already; nothing of them may be committed any more.
         on_assigned: told, inside ``poll``, which partitions came, before any of their records.
+        on_coming: told, inside ``poll``, which partitions come, before their committed offsets are read.
         on_lost_offset: what to do where the committed offset is not in the log any more.
         member: names this member to the broker instead of ``settings.client_id``.
 
@@ -47,7 +48,7 @@ class ConfluentSource:
         TransportError: no broker answers in time, or it refuses us.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (four of them are who is told)
         self,
         settings: KafkaSettings,
         topic: str,
@@ -56,11 +57,13 @@ class ConfluentSource:
         on_revoked: OnPartitions | None = None,
         on_assigned: OnPartitions | None = None,
         on_lost: OnPartitions | None = None,
+        on_coming: OnPartitions | None = None,
         on_lost_offset: OnLostOffset = "stop",
         member: str | None = None,
     ) -> None:
         self._settings = settings if member is None else settings.model_copy(update={"client_id": member})
         self._on_revoked, self._on_assigned, self._on_lost = on_revoked, on_assigned, on_lost or on_revoked
+        self._on_coming = on_coming
         group = settings.group_id or group_id
         self._where = f"kafka: topic {topic!r} on {settings.bootstrap_servers}, group {group!r}"
         self._seconds = settings.connect_timeout_seconds
@@ -276,6 +279,9 @@ class ConfluentSource:
     def _note_assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         came = [(at.topic, at.partition) for at in partitions]
         starts: dict[Partition, int | None] = dict.fromkeys(came)
+        coming = self._on_coming
+        if came and coming is not None and not self._closed:
+            self._guarded(lambda: coming(came))
         if not self._closed:
             self._guarded(lambda: starts.update(self._offsets.starts(came, self._kept)))
         ats = [TopicPartition(*one, OFFSET_BEGINNING if at is None else at) for one, at in starts.items()]

@@ -44,6 +44,8 @@ class KafkaSource:
             may be committed any more. Without it ``on_revoked`` is told, and :meth:`commit` raises.
         on_assigned: told, inside ``poll``, which partitions came, before any of their records. It may :meth:`seek`
             or :meth:`pause` them.
+        on_coming: told, inside ``poll``, which partitions come, before their committed offsets are read: it can end
+            what a dead member left open, for which the broker would have us wait.
         on_lost_offset: what to do where the committed offset is not in the log any more: "stop", or go on with the
             "earliest" record there is, or with those that come from now on ("latest").
         member: names this member to the broker instead of ``settings.client_id``.
@@ -52,7 +54,7 @@ class KafkaSource:
         TransportError: no broker answers in time, or it refuses us.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (four of them are who is told)
         self,
         settings: KafkaSettings,
         topic: str,
@@ -61,6 +63,7 @@ class KafkaSource:
         on_revoked: OnPartitions | None = None,
         on_assigned: OnPartitions | None = None,
         on_lost: OnPartitions | None = None,
+        on_coming: OnPartitions | None = None,
         on_lost_offset: OnLostOffset = "stop",
         member: str | None = None,
     ) -> None:
@@ -70,6 +73,7 @@ class KafkaSource:
         self._group = settings.group_id or group_id
         self._where = f"kafka: topic {topic!r} on {settings.bootstrap_servers}, group {self._group!r}"
         self._on_revoked, self._on_assigned, self._on_lost = on_revoked, on_assigned, on_lost or on_revoked
+        self._on_coming = on_coming
         self._timeout_ms = settings.milliseconds
         self._kept: dict[Partition, int] = {}  # sought, not assigned yet
         self._next: dict[Partition, int] = {}  # assigned, with what comes next
@@ -254,6 +258,8 @@ class KafkaSource:
             what, partitions = self._moves.popleft()
             if what == "assigned":
                 self._arriving |= partitions
+                if partitions and self._on_coming is not None:
+                    self._on_coming(partitions)
             else:
                 self._arriving -= partitions
                 self._let_go(partitions & self._next.keys(), self._on_lost if what == "lost" else self._on_revoked)

@@ -156,10 +156,12 @@ class MemoryMember:
         on_revoked: OnPartitions,
         on_assigned: OnPartitions,
         on_lost: OnPartitions,
+        on_coming: OnPartitions = lambda _: None,
         closed: bool = True,
     ) -> None:
         self._log, self._name, self._closed = log, name, closed
         self._on_revoked, self._on_assigned, self._on_lost = on_revoked, on_assigned, on_lost
+        self._on_coming = on_coming
         self._epoch = log.join(name)
         self._next: dict[Partition, int] = {}
         self._paused: set[Partition] = set()
@@ -252,6 +254,7 @@ class MemoryMember:
                 owned &= wanted
         come = {partition for partition in wanted - owned if self._log.free(partition)}
         if come:
+            self._on_coming(sorted(come))
             owned |= come
             self._next |= {partition: self._log.committed.get(partition, 0) for partition in sorted(come)}
             self._on_assigned(sorted(come))

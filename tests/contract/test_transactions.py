@@ -5,7 +5,9 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 
+import confluent_kafka
 import pytest
+from kafka import OffsetAndMetadata, TopicPartition
 
 from streammeta.errors import TransactionError
 from streammeta.event import Record
@@ -32,6 +34,7 @@ class Heard:
     lost: list[Partition] = field(default_factory=list)
     at_revoked: Callable[[], None] = lambda: None
     at_assigned: Callable[[Collection[Partition]], None] = lambda _: None
+    at_coming: Callable[[], None] = lambda: None
 
     def on_revoked(self, partitions: Collection[Partition]) -> None:
         self.at_revoked()
@@ -43,6 +46,9 @@ class Heard:
 
     def on_lost(self, partitions: Collection[Partition]) -> None:
         self.lost += partitions
+
+    def on_coming(self, _: Collection[Partition]) -> None:
+        self.at_coming()
 
 
 class World:
@@ -85,6 +91,7 @@ class MemoryWorld(World):
             on_revoked=told.on_revoked,
             on_assigned=told.on_assigned,
             on_lost=told.on_lost,
+            on_coming=told.on_coming,
             closed=False,
         )
 
@@ -121,6 +128,7 @@ class KafkaWorld(World):
             on_revoked=told.on_revoked,
             on_assigned=told.on_assigned,
             on_lost=told.on_lost,
+            on_coming=told.on_coming,
             member=name,
         )
         return self._opened.enter_context(closing(source))
@@ -310,6 +318,34 @@ def test_evicting_leaves_members_alone(make_world: Callable[..., World]) -> None
     ledger.commit(after(done), source.member())
 
     assert rows(world.tables(), "predictions") == [(b"", b"p")]
+
+
+def test_who_died_between_offsets_and_commit_holds_nobody_up(make_world: Callable[..., World]) -> None:
+    """A broker keeps such offsets from everybody until the transaction times out, a minute: that would be recovery."""
+    world = make_world()
+    world.fill(10)
+    source, dead = world.source("dead"), world.ledger("dead")
+    done = read(source, 4)
+    dead.send([Message("predictions", b"dead", partition=0)])
+    add_offsets(dead, after(done), source.member())
+    world.kill(source)
+
+    alive, heard = world.ledger("alive"), Heard()
+    heard.at_coming = alive.evict
+    heir = world.source("alive", heard)
+
+    assert [record.value for record in read(heir, 10)] == [b"%d" % i for i in range(10)]
+
+
+def add_offsets(ledger: Ledger, positions: dict[Partition, int], member: object) -> None:
+    """Have the offsets at the broker, and do not commit."""
+    if isinstance(ledger, KafkaLedger):
+        offsets = {TopicPartition(*at): OffsetAndMetadata(offset, "", -1) for at, offset in positions.items()}
+        manager = ledger._producer._transaction_manager
+        ledger._settle("offsets", lambda: manager.send_offsets_to_transaction(offsets, member))
+    elif isinstance(ledger, ConfluentLedger):
+        ats = [confluent_kafka.TopicPartition(*at, offset) for at, offset in positions.items()]
+        ledger._producer.send_offsets_to_transaction(ats, member)
 
 
 def flush(ledger: Ledger) -> None:

@@ -85,6 +85,7 @@ def service(kafka: KafkaSettings, topic: str, opened: ExitStack) -> tuple[Exactl
         topic,
         on_revoked=running.revoked,
         on_assigned=running.assigned,
+        on_coming=running.coming,
         on_lost=running.lost,
         member="one",
     )
