@@ -54,8 +54,9 @@ broker: setup  ## a real Apache Kafka on localhost:9092 until Ctrl-C, for trying
 browser:  ## a headless Chromium for the tests of the HTML report (Debian and its kin, as root)
 	@command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null; }
 
-chaos: setup  ## exactly once, the long form (20 minutes): 100,000 events, 30 SIGKILLs, members and broker come and go
-	$(BIN)/python -m tests.faults.chaos --events 100000 --rate 150 --kills 30
+chaos: setup  ## exactly once, the long form (half an hour): 100,000 events, 30 SIGKILLs, both clients, both rebalances
+	$(BIN)/python -m tests.faults.chaos --events 100000 --rate 200 --kills 30 --rebalance cooperative
+	$(BIN)/python -m tests.faults.chaos --events 100000 --rate 200 --kills 30 --rebalance eager
 
 fuzz: setup  ## a million mutated records on every decoder of what comes from a topic (about ten minutes)
 	$(BIN)/python -m tests.faults.mutations --records 1000000

@@ -36,9 +36,8 @@ from streammeta.service.restoration import Restoration
 from streammeta.service.result import CHANNELS, STATE, TABLES, WEIGHTS
 from streammeta.service.turn import Observe
 from streammeta.transport.base import Sink, Source
-from streammeta.transport.kafka import KafkaSource, ensure_topics
-from streammeta.transport.kafka_ledger import KafkaLedger
-from streammeta.transport.kafka_tables import KafkaTables
+from streammeta.transport.kafka_choice import adapters, client
+from streammeta.transport.kafka_topics import ensure_topics
 
 __all__ = [
     "ORDERS",
@@ -90,7 +89,7 @@ def serve(settings: Settings, stop: threading.Event) -> Summary:
         TransportError: the broker, a topic or the port cannot be used.
         SnapshotError: the saved state cannot be read.
     """
-    settings = _in_background(settings)
+    settings, chosen = _in_background(settings), adapters(settings.kafka)
     warm_up(settings.app.kind, settings.learner.experts)
     gc.collect()
     gc.freeze()  # a third of a million objects of the libraries, which each full collection would look at
@@ -106,7 +105,7 @@ def serve(settings: Settings, stop: threading.Event) -> Summary:
             stack.enter_context(_repartitioned(settings, topic, member, stop))
         outputs, tables = _topics(name, CHANNELS), _topics(name, TABLES)
         partitions = ensure_topics(kafka, topic, list(outputs.values()), {tables[STATE]: None, tables[WEIGHTS]: 1})
-        ledger = KafkaLedger(
+        ledger = chosen.ledger(
             kafka,
             outputs | tables,
             partitions=partitions,
@@ -120,24 +119,32 @@ def serve(settings: Settings, stop: threading.Event) -> Summary:
         service = ExactlyOnce(
             lambda: new_engine(settings),
             ledger,
-            stack.enter_context(closing(KafkaTables(kafka, tables))),
+            stack.enter_context(closing(chosen.tables(kafka, tables))),
             decoder=_decoder(settings),
             options=_options(settings),
             metrics=metrics,
             health=health,
         )
-        source = KafkaSource(
+        source = chosen.source(
             kafka,
             topic,
             name,
             on_revoked=service.revoked,
             on_assigned=service.assigned,
+            on_coming=service.coming,
             on_lost=service.lost,
             on_lost_offset=settings.input.on_lost_offset,
             member=member,
         )
         stack.enter_context(closing(source))
-        _log.info("started", topic=topic, group=kafka.group_id or name, member=member, kind=settings.app.kind)
+        _log.info(
+            "started",
+            client=client(kafka),
+            topic=topic,
+            group=kafka.group_id or name,
+            member=member,
+            kind=settings.app.kind,
+        )
         summary = service.run(source, stop)
     _log.info("stopped", records=summary.records, rejected=summary.rejected, seconds=round(summary.seconds, 1))
     return summary
@@ -148,19 +155,19 @@ def _repartitioned(settings: Settings, topic: str, member: str, stop: threading.
     """Send the input's records on to this topic, in a thread, until the end of the context."""
     kafka, name = settings.kafka, f"{settings.app.name}-{REPARTITION}"
     group = f"{kafka.group_id or settings.app.name}-{REPARTITION}"
-    partitions = ensure_topics(kafka, settings.input.topic, [topic])
+    partitions, chosen = ensure_topics(kafka, settings.input.topic, [topic]), adapters(kafka)
     with ExitStack() as stack:
-        ledger = KafkaLedger(
+        ledger = chosen.ledger(
             kafka, {REPARTITION: topic}, partitions=partitions, tables=(), name=name, member=member, group=group
         )
         stack.enter_context(closing(ledger))
         running = Repartition(ledger, decoder=_decoder(settings), commit_every_seconds=settings.state.every_seconds)
-        source = KafkaSource(
+        source = chosen.source(
             kafka.model_copy(update={"group_id": group}),
             settings.input.topic,
             group,
             on_revoked=running.revoked,
-            on_assigned=running.assigned,
+            on_coming=running.coming,
             on_lost=running.lost,
             on_lost_offset=settings.input.on_lost_offset,
             member=member,
@@ -282,7 +289,7 @@ def inspect_service(settings: Settings) -> list[TaskSummary]:
     name, kafka = settings.app.name, settings.kafka
     topic = f"{name}-{STATE}"
     found: list[TaskSummary] = []
-    with closing(KafkaTables(kafka, {STATE: topic})) as tables:
+    with closing(adapters(kafka).tables(kafka, {STATE: topic})) as tables:
         for partition in range(ensure_topics(kafka, topic, ())):
             with closing(Engine(settings.engine())) as engine:
                 restoration, handover = Restoration(tables, name, partition), engine.handover()

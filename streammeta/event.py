@@ -1,7 +1,9 @@
-"""What travels through streammeta: records from a transport, and the events and labels read from them."""
+"""What travels through streammeta: records from a transport, and the events and labels read from them.
+
+Values are structs of msgspec: as frozen dataclasses, and made at a tenth of the cost, several of them for each record.
+"""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal, TypeAlias
 
@@ -31,11 +33,11 @@ _LARGEST = 3.0e38  # features live as float32; its largest finite value is 3.4e3
 _EXACT = 2**53  # whole numbers above it have no exact float
 _LATEST = 1e11  # seconds since 1970: the year 5138; what is later are milliseconds
 _LONGEST = 1_000  # characters of a tag, an id, a name or a class
+_PLAIN = frozenset({float})
 _SHOWN = 200  # characters of a refused value that a message repeats
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(msgspec.Struct, frozen=True, gc=False):
     """Where a record came from; written ``topic/partition/offset`` in messages and predictions."""
 
     topic: str  # a topic's name, or a file's
@@ -46,8 +48,7 @@ class Origin:
         return f"{self.topic}/{self.partition}/{self.offset}"
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(msgspec.Struct, frozen=True, gc=False):
     """One message as a transport delivered it: bytes, not yet understood."""
 
     value: bytes | None
@@ -57,8 +58,7 @@ class Record:
     timestamp: float | None = None  # seconds since 1970, as the transport knows it
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(msgspec.Struct, frozen=True):
     """Something to predict, and to learn from when its label is there."""
 
     x: Mapping[str, Feature] | Sequence[float | None]  # by name, or by position
@@ -70,8 +70,7 @@ class Event:
     source: str | None = None  # where it came from first, if not from ``origin``
 
 
-@dataclass(frozen=True, slots=True)
-class Label:
+class Label(msgspec.Struct, frozen=True, gc=False):
     """The label of an earlier event, come late."""
 
     id: str
@@ -204,9 +203,12 @@ def _check_features(x: Mapping[str, Feature] | Sequence[float | None], at: Origi
 
 def _is_plain(x: Mapping[str, Feature] | Sequence[float | None]) -> bool:
     """Whether these are numbers by short names, none of them too large: most events are."""
-    if not isinstance(x, dict) or not {float}.issuperset(map(type, x.values())):
+    if not isinstance(x, dict):
         return False
-    return max(map(len, x)) <= _LONGEST and all(-_LARGEST < value < _LARGEST for value in x.values())
+    values = x.values()
+    if not _PLAIN.issuperset(map(type, values)):
+        return False
+    return max(map(len, x)) <= _LONGEST and min(values) > -_LARGEST and max(values) < _LARGEST  # JSON has no NaN
 
 
 def _seconds(ts: float | str | None, record: Record, at: Origin) -> float | None:

@@ -227,11 +227,13 @@ class Handover:
         for name, values in found.items():
             place: tuple[Any, ...] = (rows, *(slice(n) for n in values.shape[1:]))
             columns[name][place] = values
-        for row, (tag, head) in zip(rows.tolist(), heads, strict=True):
-            self._take_window(row, tag, head, meaning, pages)
+        pieces: list[_Piece] = []
+        for row, pushed, (tag, head) in zip(rows.tolist(), found["pushed"].tolist(), heads, strict=True):
+            pieces += self._window(row, pushed, tag, head, meaning, pages)
             parts.detectors.load(row, head.detector)
-            if columns["pushed"][row]:
+            if pushed:
                 parts.recent.add(row)
+        self._put(pieces, pages.at)
         if not meaning.same:
             classes = meaning.classes if parts.labels.classify else None
             renumber_concepts(columns, rows, found, meaning.slots, classes)
@@ -264,28 +266,36 @@ class Handover:
         check_concepts(found, at)
         check_gaussian(found, at)
 
-    def _take_window(self, row: int, tag: str, head: Head, meaning: "_Meaning", pages: "_Pages") -> None:
-        columns, window = self._parts.tasks.columns, self._parts.window
-        pushed = int(columns["pushed"][row])
-        for number in range(max((pushed - window) // PAGE, 0), pushed // PAGE):
+    def _window(
+        self, row: int, pushed: int, tag: str, head: Head, meaning: "_Meaning", pages: "_Pages"
+    ) -> Iterator["_Piece"]:
+        """The labelled events that a task remembers: its full pages, and the open one."""
+        for number in range(max((pushed - self._parts.window) // PAGE, 0), pushed // PAGE):
             page, of = pages.get(tag, number, number % self._pages)
-            self._put(row, number * PAGE, PAGE, page.x, page.y, of, pages.at)
-        self._put(row, pushed - pushed % PAGE, pushed % PAGE, head.open_x, head.open_y, meaning, pages.at)
+            yield _Piece(row, number * PAGE, PAGE, page.x, page.y, of)
+        if pushed % PAGE or head.open_x or head.open_y:
+            yield _Piece(row, pushed - pushed % PAGE, pushed % PAGE, head.open_x, head.open_y, meaning)
 
-    def _put(self, row: int, begin: int, count: int, x: bytes, y: bytes, meaning: "_Meaning", at: str) -> None:
-        """Put labelled events ``begin`` to ``begin + count`` into a task's window."""
-        columns, width = self._parts.tasks.columns, len(meaning.slots)
-        if len(y) != 4 * count or len(x) != 4 * count * width:
-            raise SnapshotError(
-                f"{at}: a page of {len(x)} and {len(y)} bytes, wanted {count} events of {width} features"
-            )
-        if not count:
-            return
-        where = np.arange(begin, begin + count) % self._parts.window
-        xs, ys = np.frombuffer(x, np.float32).reshape(count, width), np.frombuffer(y, np.float32)
-        kept = meaning.slots >= 0
-        columns["window_x"][row, where[:, None], meaning.slots[kept]] = xs[:, kept]
-        columns["window_y"][row, where] = meaning.labels(ys, at, classify=self._parts.labels.classify)
+    def _put(self, pieces: Sequence["_Piece"], at: str) -> None:
+        """Put labelled events into the windows of their tasks, all of one meaning at once."""
+        columns = self._parts.tasks.columns
+        for meaning in {id(piece.meaning): piece.meaning for piece in pieces}.values():
+            ours = [piece for piece in pieces if piece.meaning is meaning]
+            width = len(meaning.slots)
+            for piece in ours:
+                if len(piece.y) != 4 * piece.events or len(piece.x) != 4 * piece.events * width:
+                    raise SnapshotError(
+                        f"{at}: a page of {len(piece.x)} and {len(piece.y)} bytes, wanted {piece.events} events of "
+                        f"{width} features"
+                    )
+            rows = np.repeat([piece.row for piece in ours], [piece.events for piece in ours])
+            where = np.concatenate([np.arange(piece.begin, piece.begin + piece.events) for piece in ours])
+            where %= self._parts.window
+            xs = np.frombuffer(b"".join([piece.x for piece in ours]), np.float32).reshape(len(rows), width)
+            ys = np.frombuffer(b"".join([piece.y for piece in ours]), np.float32)
+            kept = meaning.slots >= 0
+            columns["window_x"][rows[:, None], where[:, None], meaning.slots[kept]] = xs[:, kept]
+            columns["window_y"][rows, where] = meaning.labels(ys, at, classify=self._parts.labels.classify)
 
     def _take_waits(
         self, partition: int, key: Key, page: WaitPage, meanings: Mapping[bytes, "_Meaning"], at: str
@@ -355,6 +365,17 @@ class _Meaning:
         mean = np.zeros(int(self.classes[: len(found)].max(initial=-1)) + 1, np.float32)
         mean[self.classes[: len(found)]] = found
         return mean
+
+
+class _Piece(NamedTuple):
+    """Labelled events ``begin`` to ``begin + events`` of a task."""
+
+    row: int
+    begin: int
+    events: int
+    x: bytes
+    y: bytes
+    meaning: _Meaning
 
 
 class _Pages(NamedTuple):

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+import msgspec
+
 from streammeta.event import Event, Label, LabelValue
 from streammeta.meta import MetaStep
 
@@ -17,8 +19,7 @@ class Signal(StrEnum):
     NEW_TASK = "new_task"
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True):
     """What became of one event or late label."""
 
     event: Event | Label

@@ -78,6 +78,7 @@ class TaskTable:
         self._dump_extra, self._load_extra, self._on_release = dump_extra, load_extra, on_release
         self._rows: OrderedDict[TaskKey, int] = OrderedDict()
         self._free: list[int] = []
+        self._used: set[int] = set()  # rows that held a task; the others are all zeros
         self._spill = _Spill(settings.spill_directory)
         self._touched: set[TaskKey] = set()
         self.columns = {name: np.zeros((0, *kind.shape), kind.dtype) for name, kind in self._kinds.items()}
@@ -163,8 +164,12 @@ class TaskTable:
     def place(self, keys: Sequence[TaskKey]) -> list[int]:
         """Blank rows for tasks that come from elsewhere; not touched, and most recently seen in this order."""
         rows = [self._free_row() for _ in keys]
+        used = [row for row in rows if row in self._used]
         for name, kind in self._kinds.items():
-            self.columns[name][rows] = kind.blank
+            not_blank = used if kind.blank == 0 else rows  # memory that was never written to costs nothing
+            if not_blank:
+                self.columns[name][not_blank] = kind.blank
+        self._used.update(rows)
         self._rows.update(zip(keys, rows, strict=True))
         return rows
 
@@ -223,8 +228,11 @@ class TaskTable:
 
     def _take_row(self) -> int:
         row = self._free_row()
+        used = row in self._used
         for name, kind in self._kinds.items():
-            self.columns[name][row] = kind.blank
+            if used or kind.blank != 0:
+                self.columns[name][row] = kind.blank
+        self._used.add(row)
         return row
 
     def _free_row(self) -> int:

@@ -79,6 +79,7 @@ class ExactlyOnce:
         self._behind = False  # the engine has not adopted them
         self._leads = False  # we change what all tasks share
         self._changed = False  # since the last commit
+        self._evicted = False  # lost members, since partitions came
         self._failures = 0  # transactions in a row that did not commit
         self._done = Summary(0, 0, 0.0)  # by engines before this one
         self._save_at = self._look_at = self._log_at = clock()
@@ -132,6 +133,11 @@ class ExactlyOnce:
         self._metrics.rebalances.labels("lost").inc()
         numbers = sorted(number for _, number in partitions)
         raise TransactionError(f"partitions {numbers} were taken from us while we were silent; others go on with them")
+
+    def coming(self, partitions: Iterable[Partition]) -> None:  # noqa: ARG002 the same whichever they are
+        """End what lost members left open: while it is, nobody can read their offsets. Called while polling."""
+        self._ledger.evict()
+        self._evicted = True
 
     def assigned(self, partitions: Iterable[Partition]) -> None:
         """Partitions are ours from now on; nothing of them may come before they are restored. Called while polling."""
@@ -255,7 +261,9 @@ class ExactlyOnce:
         if not self._arriving:
             return
         if None in self._arriving.values():
-            self._ledger.evict()
+            if not self._evicted:
+                self._ledger.evict()
+            self._evicted = False
             self._tables.begin(WEIGHTS, 0)
             for partition, restoration in self._arriving.items():
                 if restoration is None:

@@ -76,8 +76,8 @@ class Repartition:
         self._positions.clear()
         raise TransactionError(f"repartition: {sorted(partitions)} were taken from us while we were silent")
 
-    def assigned(self, partitions: Iterable[Partition]) -> None:  # noqa: ARG002 the same whatever comes
-        """End what lost members left open, so that it can be read past. Called while polling."""
+    def coming(self, partitions: Iterable[Partition]) -> None:  # noqa: ARG002 the same whatever comes
+        """End what lost members left open, so that their offsets can be read, and others read past it."""
         self._ledger.evict()
 
     def _go_round(self) -> None:

@@ -3,20 +3,32 @@
 The service owns the loop; a transport only answers. Every wait is bounded by the caller.
 """
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
+
+import msgspec
 
 from streammeta.event import Record
 
-__all__ = ["GroupSource", "Ledger", "Message", "Partition", "Positions", "Row", "Sink", "Source", "Tables"]
+__all__ = [
+    "GroupSource",
+    "Ledger",
+    "Message",
+    "OnPartitions",
+    "Partition",
+    "Positions",
+    "Row",
+    "Sink",
+    "Source",
+    "Tables",
+]
 
 Partition: TypeAlias = tuple[str, int]  # topic, partition number
+OnPartitions: TypeAlias = Callable[[Collection[Partition]], None]  # told of partitions that come or go
 Positions: TypeAlias = Mapping[Partition, int]  # the next offset to read, by partition
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(msgspec.Struct, frozen=True, gc=False):
     """One result to publish."""
 
     channel: str  # "predictions", "signals" or "dead-letters"; a transport maps it to a topic or a file

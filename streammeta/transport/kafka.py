@@ -1,4 +1,4 @@
-"""Kafka, by kafka-python: a source that is a member of a consumer group, and a sink with an idempotent producer.
+"""Kafka, by kafka-python: a source that is a member of a consumer group.
 
 Who moves partitions, and when: the client joins the group inside ``poll``, on a network thread of its own. What it
 learns there is only noted down; between two rounds of the same ``poll``, on the caller's thread, the source acts on it.
@@ -6,43 +6,25 @@ learns there is only noted down; between two rounds of the same ``poll``, on the
 else gets the partitions: so what is committed in ``on_revoked`` is what the next owner starts from.
 """
 
-import time
 from collections import deque
-from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, Final, Literal, TypeAlias
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Final
 
 import structlog
-from kafka import KafkaProducer, OffsetAndMetadata, TopicPartition
+from kafka import OffsetAndMetadata, TopicPartition
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.coordinator.assignors.range import RangePartitionAssignor
-from kafka.errors import FencedInstanceIdError, KafkaError, KafkaTimeoutError, UnknownError
+from kafka.errors import FencedInstanceIdError, KafkaError, KafkaTimeoutError
 from kafka.structs import MemberState
 
 from streammeta.errors import TransactionError, TransportError
 from streammeta.event import Origin, Record
-from streammeta.transport.base import Message, Partition, Positions
-from streammeta.transport.kafka_client import (
-    Consumer,
-    KafkaSettings,
-    Move,
-    RebalanceListener,
-    connect,
-    create_topics,
-    ensure_topics,
-)
+from streammeta.transport.base import OnPartitions, Partition, Positions
+from streammeta.transport.kafka_client import Consumer, Move, RebalanceListener, connect
+from streammeta.transport.kafka_settings import KafkaSettings, OnLostOffset
 
-__all__ = [
-    "KafkaSettings",
-    "KafkaSink",
-    "KafkaSource",
-    "OnLostOffset",
-    "OnPartitions",
-    "create_topics",
-    "ensure_topics",
-]
+__all__ = ["KafkaSource"]
 
-OnPartitions: TypeAlias = Callable[[Collection[Partition]], None]
-OnLostOffset: TypeAlias = Literal["stop", "earliest", "latest"]
 _log = structlog.get_logger(__name__)
 _CLOSE_SECONDS: Final = 5.0
 
@@ -62,6 +44,8 @@ class KafkaSource:
             may be committed any more. Without it ``on_revoked`` is told, and :meth:`commit` raises.
         on_assigned: told, inside ``poll``, which partitions came, before any of their records. It may :meth:`seek`
             or :meth:`pause` them.
+        on_coming: told, inside ``poll``, which partitions come, before their committed offsets are read: it can end
+            what a dead member left open, for which the broker would have us wait.
         on_lost_offset: what to do where the committed offset is not in the log any more: "stop", or go on with the
             "earliest" record there is, or with those that come from now on ("latest").
         member: names this member to the broker instead of ``settings.client_id``.
@@ -70,7 +54,7 @@ class KafkaSource:
         TransportError: no broker answers in time, or it refuses us.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (four of them are who is told)
         self,
         settings: KafkaSettings,
         topic: str,
@@ -79,6 +63,7 @@ class KafkaSource:
         on_revoked: OnPartitions | None = None,
         on_assigned: OnPartitions | None = None,
         on_lost: OnPartitions | None = None,
+        on_coming: OnPartitions | None = None,
         on_lost_offset: OnLostOffset = "stop",
         member: str | None = None,
     ) -> None:
@@ -88,7 +73,8 @@ class KafkaSource:
         self._group = settings.group_id or group_id
         self._where = f"kafka: topic {topic!r} on {settings.bootstrap_servers}, group {self._group!r}"
         self._on_revoked, self._on_assigned, self._on_lost = on_revoked, on_assigned, on_lost or on_revoked
-        self._timeout_ms = round(settings.connect_timeout_seconds * 1000)
+        self._on_coming = on_coming
+        self._timeout_ms = settings.milliseconds
         self._kept: dict[Partition, int] = {}  # sought, not assigned yet
         self._next: dict[Partition, int] = {}  # assigned, with what comes next
         self._moves: deque[tuple[Move, frozenset[Partition]]] = deque()  # told by the group, not acted on yet
@@ -272,6 +258,8 @@ class KafkaSource:
             what, partitions = self._moves.popleft()
             if what == "assigned":
                 self._arriving |= partitions
+                if partitions and self._on_coming is not None:
+                    self._on_coming(partitions)
             else:
                 self._arriving -= partitions
                 self._let_go(partitions & self._next.keys(), self._on_lost if what == "lost" else self._on_revoked)
@@ -350,103 +338,3 @@ def _record(fetched: Any) -> Record:  # noqa: ANN401 (kafka-python has no types)
         headers=tuple((name, value or b"") for name, value in fetched.headers),
         timestamp=None if fetched.timestamp is None or fetched.timestamp < 0 else fetched.timestamp / 1000,
     )
-
-
-class KafkaSink:
-    """Sends results to topics, each once and in order as long as this sink lives (idempotent producer, all replicas).
-
-    Args:
-        settings: how to reach Kafka.
-        topics: the topic of each channel; a message's key (the task) chooses the partition.
-
-    Raises:
-        TransportError: no broker answers in time, or it refuses us.
-    """
-
-    def __init__(self, settings: KafkaSettings, topics: Mapping[str, str]) -> None:
-        self._topics = dict(topics)
-        self._where = f"kafka: {settings.bootstrap_servers}"
-        self._failures: deque[tuple[str, Exception]] = deque(maxlen=1000)
-        self._note_failure = {topic: self._failure_of(topic) for topic in self._topics.values()}
-        self._producer: Any = connect(
-            KafkaProducer,
-            settings,
-            acks="all",
-            enable_idempotence=True,
-            linger_ms=round(settings.linger_seconds * 1000),
-            batch_size=128 * 1024,
-            retry_backoff_ms=20,
-            max_request_size=settings.max_message_bytes,
-            max_block_ms=round(settings.connect_timeout_seconds * 1000),
-            allow_auto_create_topics=False,
-        )
-
-    def send(self, messages: Sequence[Message]) -> None:
-        """Hand over results; waits, ``connect_timeout_seconds`` at most, when the broker does not keep up.
-
-        Raises:
-            TransportError: a channel has no topic, a topic does not exist, or a message is too long.
-        """
-        for message in messages:
-            topic = self._topics.get(message.channel)
-            if topic is None:
-                channels = ", ".join(self._topics)
-                raise TransportError(
-                    f"{self._where}: no topic for channel {message.channel!r}; wanted one of {channels}"
-                )
-            try:
-                sent = self._producer.send(topic, message.value, message.key, list(message.headers))
-            except KafkaTimeoutError as err:
-                hint = "is the topic there, and the broker up?"
-                raise TransportError(f"{self._where}: topic {topic!r} took no message in time; {hint} ({err})") from err
-            except KafkaError as err:
-                raise TransportError(f"{self._where}: topic {topic!r} does not take a message: {err}") from err
-            sent.add_errback(self._note_failure[topic])
-
-    def flush(self, timeout_seconds: float) -> None:
-        """Wait until the broker has all that was sent.
-
-        Raises:
-            TransportError: it has not, in time; or a message was refused. A refused message is lost, so that every
-                later flush fails too.
-        """
-        deadline = time.monotonic() + timeout_seconds
-        while not self._flushed(max(0.0, deadline - time.monotonic())):
-            if time.monotonic() >= deadline:
-                raise TransportError(f"{self._where}: results not acknowledged within {timeout_seconds:g} s")
-        self._raise_failures()
-
-    def _flushed(self, timeout_seconds: float) -> bool:
-        try:
-            self._producer.flush(timeout_seconds)
-        except (KafkaTimeoutError, UnknownError):  # the second: a batch too long for the topic is being sent in halves
-            return False
-        except KafkaError as err:
-            raise TransportError(f"{self._where}: results not acknowledged: {err}") from err
-        return True
-
-    def close(self) -> None:
-        """Flush, within a few seconds, and let go.
-
-        Raises:
-            TransportError: not all that was sent is safe.
-        """
-        if self._producer is None:
-            return
-        producer, self._producer = self._producer, None
-        try:
-            producer.close(timeout=_CLOSE_SECONDS)
-        except KafkaError as err:
-            producer._sender.force_close()  # close() leaves its thread when it cannot flush
-            raise TransportError(f"{self._where}: results not acknowledged within {_CLOSE_SECONDS:g} s") from err
-        self._raise_failures()
-
-    def _failure_of(self, topic: str) -> Callable[[Exception], None]:
-        return lambda err: self._failures.append((topic, err))
-
-    def _raise_failures(self) -> None:
-        if self._failures:
-            topic, err = self._failures[0]
-            raise TransportError(
-                f"{self._where}: {len(self._failures)} messages refused, the first by topic {topic!r}: {err}"
-            ) from err

@@ -6,15 +6,12 @@ tear a transaction whose end was asked for, lost and asked for again; a new prod
 what the old one left, and then nothing of it can come through any more.
 """
 
-import re
 import time
-from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import suppress
 from typing import Any, Final
 
 import structlog
-from kafka import KafkaAdminClient, KafkaProducer, OffsetAndMetadata, TopicPartition
+from kafka import KafkaProducer, OffsetAndMetadata, TopicPartition
 from kafka.errors import (
     AuthorizationError,
     InvalidTopicError,
@@ -27,9 +24,12 @@ from kafka.structs import ConsumerGroupMetadata
 
 from streammeta.errors import TransactionError, TransportError
 from streammeta.transport.base import Message, Positions
-from streammeta.transport.kafka_client import KafkaSettings, connect
+from streammeta.transport.kafka_batches import append_many, check_size
+from streammeta.transport.kafka_client import connect
+from streammeta.transport.kafka_eviction import BACKOFF_MS, end_producer, evict, transactional_id
+from streammeta.transport.kafka_settings import KafkaSettings
 
-__all__ = ["KafkaLedger", "transactional_id"]
+__all__ = ["KafkaLedger"]
 
 _log = structlog.get_logger(__name__)
 _FATAL: Final = (
@@ -39,15 +39,6 @@ _FATAL: Final = (
     RecordListTooLargeError,
     UnsupportedVersionError,
 )
-_BACKOFF_MS: Final = 10  # the default, 100 ms, is the tail of every transaction's latency
-_ONGOING: Final = "Ongoing"
-_CLOSE_SECONDS: Final = 1.0
-_OVERHEAD: Final = 1024  # of a batch with one message
-
-
-def transactional_id(name: str, member: str) -> str:
-    """Under which name a member's producer writes: a member that comes back fences what it left behind."""
-    return f"{name}-{member}"
 
 
 class KafkaLedger:
@@ -84,7 +75,7 @@ class KafkaLedger:
         self._by_key: set[str] = set()
         self._id = transactional_id(name, member)
         self._where = f"kafka: transactions of {self._id!r} on {settings.bootstrap_servers}"
-        self._wait_ms = round(settings.connect_timeout_seconds * 1000)
+        self._wait_ms = settings.milliseconds
         self._timeout_ms = round(timeout_seconds * 1000)
         self._sent = False  # a transaction is open
         self._producer: Any = None
@@ -126,17 +117,16 @@ class KafkaLedger:
             raise ValueError(f"topic {at.topic!r} has no partition {at.partition}")
         producer._transaction_manager.maybe_add_partition_to_transaction(at)
         accumulator, most = producer._accumulator, self._settings.max_message_bytes
-        rest = deque(messages)
-        while rest:
-            message = rest.popleft()  # beginning a batch, where the last one is full, is the client's business
-            accumulator.append(at, stamp, message.key, _within(message, most), list(message.headers), now=now)
+        done = 0
+        while done < len(messages):
+            message = messages[done]  # beginning a batch, where the last one is full, is the client's business
+            check_size(message, most)
+            accumulator.append(at, stamp, message.key, message.value, list(message.headers), now=now)
+            done += 1
             with accumulator._tp_lock(at):
                 batches = accumulator._batches[at]
-                while rest and batches:
-                    value, headers = _within(rest[0], most), list(rest[0].headers)
-                    if batches[-1].try_append(stamp, rest[0].key, value, headers, now=now) is None:
-                        break
-                    rest.popleft()
+                if batches:
+                    done += append_many(batches[-1], messages, done, stamp, now, most)
 
     def commit(self, positions: Positions, member: object) -> None:
         """End the transaction, with the offsets, and wait until it is known how.
@@ -173,7 +163,7 @@ class KafkaLedger:
                 transaction_timeout_ms=self._timeout_ms,
                 linger_ms=round(self._settings.linger_seconds * 1000),
                 batch_size=256 * 1024,
-                retry_backoff_ms=_BACKOFF_MS,
+                retry_backoff_ms=BACKOFF_MS,
                 max_request_size=self._settings.max_message_bytes,
                 max_block_ms=self._wait_ms,
                 allow_auto_create_topics=False,
@@ -191,12 +181,7 @@ class KafkaLedger:
 
         Without it, everybody would wait for the broker to do so, which takes a minute. Failing, it only costs that.
         """
-        try:
-            dead = self._dead()
-            for name in dead:
-                self._fence(name)
-        except (KafkaError, TransportError) as err:
-            _log.warning("transactions of lost members cannot be ended; they end by themselves", reason=str(err))
+        evict(self._settings, self._name, self._group, own=self._id, timeout_ms=self._timeout_ms)
 
     def close(self) -> None:
         """Abort what is open, within a few seconds, and let go; may be called twice."""
@@ -248,54 +233,4 @@ class KafkaLedger:
     def _drop(self) -> None:
         producer, self._producer, self._sent = self._producer, None, False
         if producer is not None:
-            _end(producer)
-
-    def _dead(self) -> list[str]:
-        admin = connect(KafkaAdminClient, self._settings, request_timeout_ms=self._wait_ms)
-        try:
-            listed = admin.list_transactions(state_filters=[_ONGOING])
-            prefix = re.escape(self._name) + "-"
-            ours = {
-                one.transactional_id
-                for listings in listed.values()
-                for one in listings
-                if re.match(prefix, one.transactional_id) and one.transactional_id != self._id
-            }
-            if not ours:
-                return []
-            group = admin.describe_groups([self._group])[self._group]
-            alive = [member["client_id"] for member in group["members"]]
-        finally:
-            admin.close()
-        return [one for one in ours if not any(one.endswith(f"-{name}") for name in alive)]
-
-    def _fence(self, name: str) -> None:
-        """Take a dead producer's name, which aborts what it left open."""
-        begun = time.monotonic()
-        producer = connect(
-            KafkaProducer,
-            self._settings,
-            transactional_id=name,
-            transaction_timeout_ms=self._timeout_ms,
-            retry_backoff_ms=_BACKOFF_MS,
-            max_block_ms=self._wait_ms,
-        )
-        try:
-            producer.init_transactions()
-        finally:
-            _end(producer)
-        _log.info("ended the transaction of a lost member", member=name, seconds=round(time.monotonic() - begun, 2))
-
-
-def _within(message: Message, most: int) -> bytes | None:
-    size = len(message.value or b"") + len(message.key or b"") + sum(len(told) for _, told in message.headers)
-    if size > most - _OVERHEAD:
-        raise MessageSizeTooLargeError(f"a message of {size} bytes; raise [kafka] max_message_bytes, now {most}")
-    return message.value
-
-
-def _end(producer: Any) -> None:  # noqa: ANN401 (kafka-python has no types)
-    """Close a producer without waiting for what it has not sent: that is not to count."""
-    producer._sender.force_close()
-    with suppress(KafkaError):
-        producer.close(timeout=_CLOSE_SECONDS)
+            end_producer(producer)

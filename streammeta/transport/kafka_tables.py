@@ -8,7 +8,8 @@ from kafka.errors import AuthorizationError, KafkaError
 
 from streammeta.errors import TransactionError, TransportError
 from streammeta.transport.base import Row
-from streammeta.transport.kafka_client import KafkaSettings, connect
+from streammeta.transport.kafka_client import connect
+from streammeta.transport.kafka_settings import KafkaSettings
 
 __all__ = ["KafkaTables"]
 
@@ -33,7 +34,7 @@ class KafkaTables:
         self._topics = dict(topics)
         self._channels = {topic: channel for channel, topic in topics.items()}
         self._where = f"kafka: tables on {settings.bootstrap_servers}"
-        self._wait_ms = round(settings.connect_timeout_seconds * 1000)
+        self._wait_ms = settings.milliseconds
         self._ends: dict[TopicPartition, int] = {}
         self._admin: Any = connect(KafkaAdminClient, settings, request_timeout_ms=self._wait_ms)
         self._consumer: Any = connect(

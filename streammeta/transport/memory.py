@@ -3,9 +3,10 @@
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from itertools import islice
 from zlib import crc32
+
+from msgspec.structs import replace
 
 from streammeta.errors import TransportError
 from streammeta.event import Origin, Record

@@ -8,15 +8,13 @@ partitions and have to give them back before others have them; a producer whose 
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import Literal
 
 from streammeta.errors import TransactionError
 from streammeta.event import Origin, Record
-from streammeta.transport.base import Message, Partition, Positions, Row
+from streammeta.transport.base import Message, OnPartitions, Partition, Positions, Row
 
-__all__ = ["MemoryLedger", "MemoryLog", "MemoryMember", "MemoryTables", "OnPartitions"]
-
-OnPartitions: TypeAlias = Callable[[Collection[Partition]], None]
+__all__ = ["MemoryLedger", "MemoryLog", "MemoryMember", "MemoryTables"]
 
 
 @dataclass(slots=True)
@@ -158,10 +156,12 @@ class MemoryMember:
         on_revoked: OnPartitions,
         on_assigned: OnPartitions,
         on_lost: OnPartitions,
+        on_coming: OnPartitions = lambda _: None,
         closed: bool = True,
     ) -> None:
         self._log, self._name, self._closed = log, name, closed
         self._on_revoked, self._on_assigned, self._on_lost = on_revoked, on_assigned, on_lost
+        self._on_coming = on_coming
         self._epoch = log.join(name)
         self._next: dict[Partition, int] = {}
         self._paused: set[Partition] = set()
@@ -254,6 +254,7 @@ class MemoryMember:
                 owned &= wanted
         come = {partition for partition in wanted - owned if self._log.free(partition)}
         if come:
+            self._on_coming(sorted(come))
             owned |= come
             self._next |= {partition: self._log.committed.get(partition, 0) for partition in sorted(come)}
             self._on_assigned(sorted(come))

@@ -7,11 +7,12 @@ the service, and whoever watches it, meets late labels exactly as on a topic.
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
+from msgspec.structs import replace
 
 from streammeta.errors import ConfigError, EventError
 from streammeta.event import Decoder, Event, Record

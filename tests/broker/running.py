@@ -18,15 +18,17 @@ from kafka import KafkaConsumer, TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord
 
 from deploy.broker import Broker, BrokerError
-from streammeta.transport.kafka import KafkaSettings, create_topics
+from streammeta.transport.kafka_settings import KafkaSettings
+from streammeta.transport.kafka_topics import create_topics
 
 try:
     from testcontainers.kafka import KafkaContainer
 except ImportError:
     KafkaContainer = None
 
-__all__ = ["RunningBroker", "broker", "create_topic", "kafka", "read_all", "topic"]
+__all__ = ["CLIENTS", "RunningBroker", "broker", "create_topic", "kafka", "read_all", "topic"]
 
+CLIENTS = ("kafka-python", "confluent")
 _READ_SECONDS = 30.0
 
 
@@ -70,7 +72,10 @@ def broker() -> RunningBroker:
 
 @pytest.fixture
 def kafka(broker: RunningBroker) -> KafkaSettings:
-    """Settings for the broker; members that vanish are noticed quickly."""
+    """Settings for the broker; members that vanish are noticed quickly.
+
+    A module that is about the clients themselves has its own, with each of CLIENTS.
+    """
     return KafkaSettings(bootstrap_servers=broker.bootstrap, session_timeout_seconds=6)
 
 

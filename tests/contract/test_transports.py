@@ -10,27 +10,34 @@ from pathlib import Path
 import pytest
 
 from streammeta.event import Record
-from streammeta.transport.base import Message, Sink, Source
+from streammeta.transport.base import GroupSource, Message, Sink, Source
 from streammeta.transport.file import FileSink, FileSource
-from streammeta.transport.kafka import KafkaSettings, KafkaSink, KafkaSource, create_topics
+from streammeta.transport.kafka_choice import adapters
+from streammeta.transport.kafka_settings import KafkaSettings
+from streammeta.transport.kafka_topics import create_topics
 from streammeta.transport.memory import MemorySink, MemorySource
-from tests.broker.running import broker, create_topic, kafka, read_all, topic
+from tests.broker.running import CLIENTS, broker, create_topic, kafka, read_all, topic
 
 __all__ = ["broker", "create_topic", "kafka", "read_all", "topic"]  # fixtures
 
 VALUES = [b'{"x": [%d], "y": 0}' % i for i in range(23)]
 WAIT_SECONDS = 30.0
-KINDS = ["memory", "memory of 3 partitions", "jsonl", "csv.gz", pytest.param("kafka", marks=pytest.mark.broker)]
+BY_KAFKA = [pytest.param(client, marks=pytest.mark.broker) for client in CLIENTS]
+KINDS = ["memory", "memory of 3 partitions", "jsonl", "csv.gz", *BY_KAFKA]
 
 Open = Callable[[], Source]
 Sent = Callable[[str], Sequence[bytes]]
 
 
 def in_kafka(request: pytest.FixtureRequest, values: Sequence[bytes]) -> tuple[KafkaSettings, str]:
-    settings: KafkaSettings = request.getfixturevalue("kafka")
+    settings: KafkaSettings = (
+        request.getfixturevalue("kafka")
+        .model_copy(update={"client": request.param})
+        .model_copy(update={"client": request.param})
+    )
     name: str = request.getfixturevalue("topic")
     create_topics(settings, {name: 2})
-    with closing(KafkaSink(settings, {"in": name})) as sink:
+    with closing(adapters(settings).sink(settings, {"in": name})) as sink:
         sink.send([Message("in", value, key=b"task-%d" % (i % 5)) for i, value in enumerate(values)])
         sink.flush(WAIT_SECONDS)
     return settings, name
@@ -45,13 +52,13 @@ def open_source(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open
         name.write_bytes(b"\n".join(VALUES))
     elif kind == "csv.gz":
         name.write_bytes(gzip.compress(b"a,y\n" + b"".join(b"%d,0\n" % i for i in range(len(VALUES)))))
-    kafka_topic = in_kafka(request, VALUES) if kind == "kafka" else None
+    kafka_topic = in_kafka(request, VALUES) if kind in CLIENTS else None
     with ExitStack() as opened:
 
         def open_() -> Source:
             source: Source
             if kafka_topic is not None:
-                source = KafkaSource(*kafka_topic, group_id=kafka_topic[1])
+                source = adapters(kafka_topic[0]).source(*kafka_topic, group_id=kafka_topic[1])
             elif kind.startswith("memory"):
                 source = MemorySource(VALUES, partitions=3 if kind.endswith("partitions") else 1)
             else:
@@ -160,7 +167,7 @@ def test_only_a_stream_that_ends_is_ever_exhausted(open_source: Open) -> None:
     read(source, 1)
     source.poll(1, 0.1)
 
-    assert source.exhausted == (not isinstance(source, KafkaSource))
+    assert source.exhausted == (not isinstance(source, GroupSource))
 
 
 def test_a_source_can_be_closed_twice(open_source: Open) -> None:
@@ -172,7 +179,7 @@ def test_a_source_can_be_closed_twice(open_source: Open) -> None:
     source.close()
 
 
-@pytest.fixture(params=["memory", "file", pytest.param("kafka", marks=pytest.mark.broker)])
+@pytest.fixture(params=["memory", "file", *BY_KAFKA])
 def sink_and_sent(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Sink, Sent]]:
     """A sink, and a way to see what is safe of a channel."""
     if request.param == "memory":
@@ -183,12 +190,12 @@ def sink_and_sent(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tu
         with closing(FileSink(tmp_path)) as file:
             yield file, lambda channel: (tmp_path / f"{channel}.jsonl").read_bytes().splitlines()
         return
-    settings: KafkaSettings = request.getfixturevalue("kafka")
+    settings: KafkaSettings = request.getfixturevalue("kafka").model_copy(update={"client": request.param})
     name: str = request.getfixturevalue("topic")
     read_topic = request.getfixturevalue("read_all")
     topics = {channel: f"{name}-{channel}" for channel in ("predictions", "signals")}
     create_topics(settings, dict.fromkeys(topics.values(), 1))
-    with closing(KafkaSink(settings, topics)) as sink:
+    with closing(adapters(settings).sink(settings, topics)) as sink:
         yield sink, lambda channel: [record.value for record in read_topic(topics[channel], 3)]
 
 

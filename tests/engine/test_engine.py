@@ -1,12 +1,13 @@
 """The engine's promises (DESIGN, section 4), each as a test."""
 
+import dataclasses
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from random import Random
 
 import pytest
+from msgspec.structs import replace
 
 from streammeta.engine import Engine, EngineSettings, Outcome, Signal
 from streammeta.engine.snapshot import Snapshot, read_snapshot, write_snapshot
@@ -339,7 +340,7 @@ def test_a_meta_update_with_bad_numbers_is_not_adopted(linear_tasks: LinearTasks
     result = job()
     version = engine.stats().theta_version
 
-    engine.finish_meta_update(replace(result, step=result.step._replace(accepted=False)))
+    engine.finish_meta_update(dataclasses.replace(result, step=result.step._replace(accepted=False)))
 
     assert engine.stats().theta_version == version
     assert engine.stats().meta_updates == 0

@@ -1,11 +1,11 @@
 """`Engine.predict`: what would be said of an event, without taking it in."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from streammeta.engine import Engine, EngineSettings, Signal
 from streammeta.event import Event, Origin

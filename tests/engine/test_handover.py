@@ -1,9 +1,9 @@
 """Tasks move between engines as records: what they do afterwards must not tell that they moved."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from streammeta.engine import Engine, EngineSettings, MetaSettings, Outcome
 from streammeta.engine.handover import Handover

@@ -28,7 +28,12 @@ def run_to_the_end(log: MemoryLog, settings: EngineSettings, *, frozen: bool = F
         health=Health(lambda: 0.0),
     )
     member = MemoryMember(
-        log, "reference", on_revoked=running.revoked, on_assigned=running.assigned, on_lost=running.lost
+        log,
+        "reference",
+        on_revoked=running.revoked,
+        on_assigned=running.assigned,
+        on_lost=running.lost,
+        on_coming=running.coming,
     )
     running.run(member, threading.Event())
     member.close()

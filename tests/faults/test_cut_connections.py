@@ -20,9 +20,12 @@ from streammeta.service.exactly_once import ExactlyOnce
 from streammeta.service.http import Health
 from streammeta.service.metrics import Metrics
 from streammeta.transport.base import Message
-from streammeta.transport.kafka import KafkaSettings, KafkaSink, KafkaSource, create_topics, ensure_topics
+from streammeta.transport.kafka import KafkaSource
 from streammeta.transport.kafka_ledger import KafkaLedger
+from streammeta.transport.kafka_settings import KafkaSettings
+from streammeta.transport.kafka_sink import KafkaSink
 from streammeta.transport.kafka_tables import KafkaTables
+from streammeta.transport.kafka_topics import create_topics, ensure_topics
 from streammeta.transport.memory_log import MemoryLog
 from tests.broker.running import broker, topic
 from tests.faults.chaos import PATIENCE, SETTINGS, free_port, read_topic, some_events
@@ -82,6 +85,7 @@ def service(kafka: KafkaSettings, topic: str, opened: ExitStack) -> tuple[Exactl
         topic,
         on_revoked=running.revoked,
         on_assigned=running.assigned,
+        on_coming=running.coming,
         on_lost=running.lost,
         member="one",
     )

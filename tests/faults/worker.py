@@ -3,9 +3,12 @@
 The point comes by the environment: CHAOS_POINT=before commit, CHAOS_PASSES=7. Without it the service just runs.
 """
 
+import faulthandler
 import os
+import random
 import signal
 import sys
+import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,10 +16,11 @@ from typing import Any
 from streammeta import app
 from streammeta.cli import main
 from streammeta.event import Record
+from streammeta.transport import kafka_choice
 from streammeta.transport.base import Message, Positions, Row
-from streammeta.transport.kafka import KafkaSource
+from streammeta.transport.kafka_choice import Adapters
 from streammeta.transport.kafka_ledger import KafkaLedger
-from streammeta.transport.kafka_tables import KafkaTables
+from streammeta.transport.kafka_settings import KafkaSettings
 
 _POINT = os.environ.get("CHAOS_POINT")
 _PASSES = int(os.environ.get("CHAOS_PASSES", "1"))
@@ -29,51 +33,86 @@ def passing(point: str) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-class Source(KafkaSource):
-    def poll(self, max_records: int, timeout_seconds: float) -> Sequence[Record]:
-        records = super().poll(max_records, timeout_seconds)
-        if records:
-            passing("after poll")
-        return records
+def watched(settings: KafkaSettings) -> Adapters:
+    """The adapters of the chosen client, with the points in them."""
+    made = kafka_choice.adapters(settings)
+    return made._replace(
+        source=source_of(made.source),
+        ledger=(python_ledger if made.ledger is KafkaLedger else confluent_ledger)(ledger_of(made.ledger)),
+        tables=tables_of(made.tables),
+    )
 
 
-class Ledger(KafkaLedger):
-    def send(self, messages: Sequence[Message]) -> None:
-        if messages and messages[0].channel == "predictions":
-            passing("before send")
-        if messages and messages[0].channel == "state":
-            passing("before state")
-        super().send(messages)
+def source_of(base: Any) -> Any:
+    class Source(base):
+        def poll(self, max_records: int, timeout_seconds: float) -> Sequence[Record]:
+            records = super().poll(max_records, timeout_seconds)
+            if records:
+                passing("after poll")
+            return records
 
-    def commit(self, positions: Positions, member: object) -> None:
-        passing("before commit")
-        super().commit(positions, member)
-        passing("after commit")
+    return Source
 
-    def _settle(self, what: str, request: Callable[[], Any]) -> None:
-        if what != "commit":
+
+def ledger_of(base: Any) -> Any:
+    class Ledger(base):
+        def send(self, messages: Sequence[Message]) -> None:
+            if messages and messages[0].channel == "predictions":
+                passing("before send")
+            if messages and messages[0].channel == "state":
+                passing("before state")
+            super().send(messages)
+
+        def commit(self, positions: Positions, member: object) -> None:
+            passing("before commit")
+            super().commit(positions, member)
+            passing("after commit")
+
+    return Ledger
+
+
+def python_ledger(base: Any) -> Any:
+    class Ledger(base):
+        def _settle(self, what: str, request: Callable[[], Any]) -> None:
+            if what != "commit":
+                super()._settle(what, request)
+                return
+
+            def asked() -> Any:
+                result = request()
+                self._producer._sender.wakeup()
+                result.wait(2)  # the end is asked for, and perhaps answered
+                passing("during commit")
+                return result
+
+            super()._settle(what, asked)
+
+    return Ledger
+
+
+def confluent_ledger(base: Any) -> Any:
+    class Ledger(base):
+        def _settle(self, what: str, request: Callable[[], Any]) -> None:
+            if what == "commit":  # dies while the client asks for the end, or waits for the answer
+                threading.Timer(random.uniform(0.0, 0.02), passing, ["during commit"]).start()
             super()._settle(what, request)
-            return
 
-        def asked() -> Any:
-            result = request()
-            self._producer._sender.wakeup()
-            result.wait(2)  # the end is asked for, and perhaps answered
-            passing("during commit")
-            return result
-
-        super()._settle(what, asked)
+    return Ledger
 
 
-class Tables(KafkaTables):
-    def poll(self, timeout_seconds: float) -> Sequence[Row]:
-        rows = super().poll(timeout_seconds)
-        if any(row.channel == "state" for row in rows):
-            passing("during restore")
-        return rows
+def tables_of(base: Any) -> Any:
+    class Tables(base):
+        def poll(self, timeout_seconds: float) -> Sequence[Row]:
+            rows = super().poll(timeout_seconds)
+            if any(row.channel == "state" for row in rows):
+                passing("during restore")
+            return rows
+
+    return Tables
 
 
 if __name__ == "__main__":
-    app.KafkaSource, app.KafkaLedger, app.KafkaTables = Source, Ledger, Tables  # type: ignore[misc]
+    faulthandler.register(signal.SIGUSR1)  # kill -USR1: where it stands, into its log
+    app.adapters = watched
     sys.argv = ["streammeta", "run"]
     sys.exit(main())

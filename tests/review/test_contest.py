@@ -2,9 +2,9 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from streammeta.engine import Outcome, Signal
 from streammeta.event import Event, Label, Origin

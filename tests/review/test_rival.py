@@ -1,9 +1,9 @@
 """Other learners on the same events."""
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 from river import datasets, forest, metrics
 from river.evaluate import progressive_val_score
 

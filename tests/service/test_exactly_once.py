@@ -53,11 +53,13 @@ class Faults:
 class Clock:
     """Each look at it takes a millisecond."""
 
+    step = 0.001
+
     def __init__(self) -> None:
         self.now = 0.0
 
     def __call__(self) -> float:
-        self.now += 0.001
+        self.now += self.step
         return self.now
 
 
@@ -80,7 +82,12 @@ class Worker:
         )
         running = self.service
         self.member = MemoryMember(
-            log, name, on_revoked=running.revoked, on_assigned=running.assigned, on_lost=running.lost
+            log,
+            name,
+            on_revoked=running.revoked,
+            on_assigned=running.assigned,
+            on_lost=running.lost,
+            on_coming=running.coming,
         )
 
     def run(self) -> None:
@@ -316,6 +323,24 @@ def test_the_next_leader_goes_on_from_the_published_theta() -> None:
     assert heir.service._leads
     assert after.theta_version > before.theta_version
     assert after.meta_updates > before.meta_updates > 0
+
+
+def test_polling_goes_on_while_very_many_tasks_are_restored() -> None:
+    """A restore that takes longer than `max_poll_interval_seconds` without a poll costs the partitions it is for."""
+    count, log = 20_000, MemoryLog("in")
+    many = SMALL.model_copy(update={"memory": MemorySettings(window=32, max_tasks=count)})
+    for i in range(count):
+        log.append(b'{"task": "t%d", "x": [%d, 1], "y": %d}' % (i, i % 7, i % 2), 0)
+    Worker(log, "first", many, poll_records=5_000).run()
+
+    heir, polled = Worker(log, "heir", many), list[str]()
+    log.at = lambda point: polled.append(point) if point == "after poll" else None
+    heir.service._clock.step = 0.1  # type: ignore[attr-defined]  # as if 256 tasks took so long
+    while not heir.service._positions and len(polled) < 1_000:
+        heir.rounds(1)
+
+    assert heir.engine.stats().tasks == count
+    assert len(polled) > count / 256 * 0.1 / 0.4  # a slice is 0.2 s, and the tasks that end it
 
 
 def test_state_that_cannot_be_read_stops_with_where_and_why() -> None:

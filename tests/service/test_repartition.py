@@ -17,7 +17,14 @@ class Killed(BaseException):
 
 def forward(log: MemoryLog, name: str) -> Repartition:
     running = Repartition(MemoryLedger(log, name), decoder=Decoder(), commit_every_seconds=0.0)
-    source = MemoryMember(log, name, on_revoked=running.revoked, on_assigned=running.assigned, on_lost=running.lost)
+    source = MemoryMember(
+        log,
+        name,
+        on_revoked=running.revoked,
+        on_assigned=lambda _: None,
+        on_lost=running.lost,
+        on_coming=running.coming,
+    )
     running.run(source, threading.Event())
     source.close()
     return running

@@ -1,11 +1,11 @@
 """River's models as experts."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import structlog
+from msgspec.structs import replace
 from river import base, forest, linear_model
 
 from streammeta.engine import Engine, EngineSettings, Outcome

@@ -1,0 +1,138 @@
+"""confluent-kafka (librdkafka) as we need it: the settings in its words, connections and waits in a bounded time."""
+
+import logging
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypeVar
+
+from confluent_kafka import KafkaError, KafkaException
+
+from streammeta.errors import TransactionError, TransportError
+from streammeta.transport.kafka_client import await_any_broker, suspicion
+from streammeta.transport.kafka_settings import KafkaSettings
+
+__all__ = ["bounded", "connect", "failure", "is_member"]
+
+_CLIENT_LOG = logging.getLogger("kafka.librdkafka")  # below kafka-python's, so that one level holds for both
+_MEMBERSHIP: Final = b"CGMDv2:"  # how librdkafka writes it: this, the generation as a native int32, then names
+_FATAL: Final = frozenset(
+    {
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.GROUP_AUTHORIZATION_FAILED,
+        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+        KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+        KafkaError.TOPIC_EXCEPTION,
+        KafkaError.MSG_SIZE_TOO_LARGE,
+        KafkaError.RECORD_LIST_TOO_LARGE,
+        KafkaError.UNSUPPORTED_VERSION,
+        KafkaError._UNSUPPORTED_FEATURE,
+    }
+)
+_T = TypeVar("_T")
+_Client = TypeVar("_Client")
+
+
+def connect(
+    client: Callable[[dict[str, Any]], _Client], settings: KafkaSettings, more: Mapping[str, object]
+) -> _Client:
+    """A client of confluent-kafka that a broker has answered, within ``connect_timeout_seconds``.
+
+    Args:
+        client: its class.
+        settings: how to reach Kafka.
+        more: of librdkafka's settings.
+
+    Raises:
+        TransportError: no broker answers, or it refuses us.
+    """
+    await_any_broker(settings)
+    try:
+        made: Any = client({**_options(settings), **more})
+        let_in = made.cluster_id(settings.connect_timeout_seconds) is not None
+        said = "no answer"
+    except KafkaException as err:
+        let_in, said = False, reason(err)
+    if not let_in:
+        raise TransportError(
+            f"kafka: {settings.bootstrap_servers} does not let us in ({said}); {suspicion(settings)}"
+            "check security_protocol, sasl_* and ssl_*"
+        )
+    found: _Client = made
+    return found
+
+
+def reason(err: KafkaException | KafkaError) -> str:
+    """What it says, in one line."""
+    said = err.args[0] if isinstance(err, KafkaException) and err.args else err
+    return str(said.str()) if isinstance(said, KafkaError) else str(said)
+
+
+def failure(where: str, err: KafkaException | KafkaError, about: str = "") -> TransportError:
+    """A TransactionError where another attempt may help, a TransportError where none will."""
+    said = err.args[0] if isinstance(err, KafkaException) else err
+    if said.code() in _FATAL:
+        hint = "check the topics' settings and our rights (ACLs) on topics, group and transactional id"
+        return TransportError(f"{where}: refused: {about}{said.str()} ({said.name()}); {hint}")
+    return TransactionError(f"{where}: {about}{said.str()} ({said.name()})")
+
+
+def is_member(metadata: object) -> bool:
+    """Whether this is of a member of a group, in some generation.
+
+    With what librdkafka says before it has joined, and after it has left, a broker would take offsets from anybody.
+
+    >>> is_member(b"CGMDv2:" + (3).to_bytes(4, sys.byteorder) + b"group")
+    True
+    >>> is_member(b"CGMDv2:" + (-1).to_bytes(4, sys.byteorder, signed=True) + b"group"), is_member(None)
+    (False, False)
+    """
+    if not isinstance(metadata, bytes) or not metadata.startswith(_MEMBERSHIP):
+        return False
+    begin = len(_MEMBERSHIP)
+    return int.from_bytes(metadata[begin : begin + 4], sys.byteorder, signed=True) >= 0
+
+
+def bounded(call: Callable[[], _T], seconds: float) -> _T:
+    """What the call returns or raises; TimeoutError after so long, and then it goes on by itself.
+
+    For what has no time limit in the client.
+    """
+    ended: list[_T] = []
+    faults: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            ended.append(call())
+        except BaseException as err:
+            faults.append(err)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if thread.is_alive():
+        raise TimeoutError
+    if faults:
+        raise faults[0]
+    return ended[0]
+
+
+def _options(settings: KafkaSettings) -> dict[str, Any]:
+    """What every client is given; holds the secrets in plain text."""
+    options: dict[str, Any] = {
+        "bootstrap.servers": ",".join(settings.servers),
+        "client.id": settings.client_id,
+        "reconnect.backoff.max.ms": 2000,
+        "socket.keepalive.enable": True,
+        "security.protocol": settings.security_protocol,
+        "sasl.mechanism": settings.sasl_mechanism,
+        "sasl.username": settings.sasl_username,
+        "sasl.password": settings.secret("sasl_password"),
+        "ssl.ca.location": settings.ssl_cafile,
+        "ssl.certificate.location": settings.ssl_certfile,
+        "ssl.key.location": settings.ssl_keyfile,
+        "ssl.key.password": settings.secret("ssl_password"),
+        "ssl.endpoint.identification.algorithm": "https" if settings.ssl_check_hostname else "none",
+        "logger": _CLIENT_LOG,
+    }
+    return {name: value for name, value in options.items() if value is not None}

@@ -1,0 +1,79 @@
+"""Where reading starts in a partition, by confluent-kafka: the group's committed offset, if the log still has it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import structlog
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+
+from streammeta.errors import TransactionError, TransportError
+from streammeta.transport.base import Partition
+from streammeta.transport.confluent_client import failure
+from streammeta.transport.kafka_settings import OnLostOffset
+
+__all__ = ["Offsets"]
+
+_log = structlog.get_logger(__name__)
+
+
+class Offsets:
+    """Asks the broker about a group's partitions.
+
+    Args:
+        consumer: the member.
+        where: begins messages.
+        seconds: the longest wait.
+        on_lost_offset: what to do where the committed offset is not in the log any more.
+    """
+
+    def __init__(self, consumer: Consumer, where: str, seconds: float, on_lost_offset: OnLostOffset) -> None:
+        self._consumer, self._where, self._seconds = consumer, where, seconds
+        self._on_lost_offset: OnLostOffset = on_lost_offset
+
+    def starts(self, partitions: Sequence[Partition], sought: dict[Partition, int]) -> dict[Partition, int]:
+        """Where reading starts: at the committed offset, or at a later one that was sought, which is then used up."""
+        starts = {}
+        for partition, committed in self.committed(partitions).items():
+            begin, end = self.borders(partition)
+            start = begin if committed is None else self._found(partition, committed, begin, end)
+            starts[partition] = max(start, sought.get(partition, start))
+        for partition in starts:
+            sought.pop(partition, None)
+        return starts
+
+    def _found(self, partition: Partition, start: int, begin: int, end: int) -> int:
+        """Where to start, if the log still has (or already had) a record there."""
+        if begin <= start <= end:
+            return start
+        lost = f"{self._where}: partition {partition[1]} was read up to offset {start}, but holds {begin} to {end}"
+        if self._on_lost_offset == "stop":
+            raise TransportError(
+                f"{lost}: records were deleted before they were read, or the topic was made anew; "
+                'set [input] on_lost_offset to "earliest" or "latest" to go on without them'
+            )
+        to = begin if self._on_lost_offset == "earliest" else end
+        _log.error("records were lost", where=lost, going_on_from=to)
+        return to
+
+    def committed(self, partitions: Sequence[Partition]) -> dict[Partition, int | None]:
+        """The group's committed offsets; None where there is none."""
+        if not partitions:
+            return {}
+        try:
+            found = self._consumer.committed([TopicPartition(*one) for one in partitions], timeout=self._seconds)
+        except KafkaException as err:
+            raise failure(f"{self._where}: committed offsets cannot be read", err) from err
+        wrong = next((at.error for at in found if at.error is not None), None)
+        if wrong is not None:
+            raise failure(f"{self._where}: committed offsets cannot be read", wrong)
+        return {(at.topic, at.partition): at.offset if at.offset >= 0 else None for at in found}
+
+    def borders(self, partition: Partition) -> tuple[int, int]:
+        """The first offset in the log, and the one behind the last record that can be read."""
+        try:
+            found: Any = self._consumer.get_watermark_offsets(TopicPartition(*partition), timeout=self._seconds)
+        except KafkaException as err:
+            raise failure(f"{self._where}: ends of partitions cannot be had", err) from err
+        if found is None:
+            raise TransactionError(f"{self._where}: ends of partitions cannot be had in {self._seconds:g} s")
+        return int(found[0]), int(found[1])

@@ -1,0 +1,92 @@
+"""Transactions that members left open when they died are ended, so that others can read past them.
+
+Done by kafka-python for every client: librdkafka has no way to ask for open transactions.
+"""
+
+import re
+import time
+from contextlib import suppress
+from typing import Any, Final
+
+import structlog
+from kafka import KafkaAdminClient, KafkaProducer
+from kafka.errors import KafkaError
+
+from streammeta.errors import TransportError
+from streammeta.transport.kafka_client import connect
+from streammeta.transport.kafka_settings import KafkaSettings
+
+__all__ = ["BACKOFF_MS", "end_producer", "evict", "transactional_id"]
+
+BACKOFF_MS: Final = 10  # the default, 100 ms, is the tail of every transaction's latency
+_log = structlog.get_logger(__name__)
+_ONGOING: Final = "Ongoing"
+_CLOSE_SECONDS: Final = 1.0
+
+
+def transactional_id(name: str, member: str) -> str:
+    """Under which name a member's producer writes: a member that comes back fences what it left behind."""
+    return f"{name}-{member}"
+
+
+def evict(settings: KafkaSettings, application: str, group: str, *, own: str, timeout_ms: int) -> None:
+    """Abort what is open of an application's producers whose members are not in the group (any more).
+
+    Without it, everybody would wait for the broker to do so, which takes a minute. Failing, it only costs that.
+
+    Args:
+        settings: how to reach Kafka.
+        application: its members' producers are called APPLICATION-MEMBER.
+        group: the consumer group, where MEMBER is a member's client id.
+        own: our own producer's name.
+        timeout_ms: for the transactions of the producer that takes a dead one's name.
+    """
+    try:
+        for name in _dead(settings, application, group, own):
+            _fence(settings, name, timeout_ms)
+    except (KafkaError, TransportError) as err:
+        _log.warning("transactions of lost members cannot be ended; they end by themselves", reason=str(err))
+
+
+def end_producer(producer: Any) -> None:  # noqa: ANN401 (kafka-python has no types)
+    """Close a producer without waiting for what it has not sent: that is not to count."""
+    producer._sender.force_close()
+    with suppress(KafkaError):
+        producer.close(timeout=_CLOSE_SECONDS)
+
+
+def _dead(settings: KafkaSettings, application: str, group: str, own: str) -> list[str]:
+    admin = connect(KafkaAdminClient, settings, request_timeout_ms=settings.milliseconds)
+    try:
+        listed = admin.list_transactions(state_filters=[_ONGOING])
+        prefix = re.escape(application) + "-"
+        ours = {
+            one.transactional_id
+            for listings in listed.values()
+            for one in listings
+            if re.match(prefix, one.transactional_id) and one.transactional_id != own
+        }
+        if not ours:
+            return []
+        alive = [member["client_id"] for member in admin.describe_groups([group])[group]["members"]]
+    finally:
+        admin.close()
+    return [one for one in ours if not any(one.endswith(f"-{name}") for name in alive)]
+
+
+def _fence(settings: KafkaSettings, name: str, timeout_ms: int) -> None:
+    """Take a dead producer's name, which aborts what it left open."""
+    begun = time.monotonic()
+    producer = connect(
+        KafkaProducer,
+        settings,
+        transactional_id=name,
+        transaction_timeout_ms=timeout_ms,
+        retry_backoff_ms=BACKOFF_MS,
+        max_block_ms=settings.milliseconds,
+    )
+    try:
+        producer.init_transactions()
+    finally:
+        end_producer(producer)
+    _log.info("ended the transaction of a lost member", member=name, seconds=round(time.monotonic() - begun, 2))
