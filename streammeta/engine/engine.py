@@ -7,16 +7,15 @@ restored engine goes on as if nothing had happened.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, Field
 
-from streammeta.engine.buffer import RecentRows, SegmentSettings, draw_episodes, normalize, window, windows
+from streammeta.engine.buffer import RecentRows, draw_episodes, normalize, window, windows
 from streammeta.engine.checkpoint import check_fingerprint, random_from, random_state
 from streammeta.engine.concepts import concept_columns
-from streammeta.engine.drift import Detectors, DriftSettings
+from streammeta.engine.drift import Detectors
 from streammeta.engine.escalation import Escalation
 from streammeta.engine.experts import Case, Mixture, choose
 from streammeta.engine.features import FeatureSpace
@@ -24,21 +23,27 @@ from streammeta.engine.handover import Handover, TaskParts
 from streammeta.engine.judge import read
 from streammeta.engine.labels import LabelSpace, Waiting, WaitingRoom
 from streammeta.engine.outcome import EngineStats, MetaResult, Outcome, Signal, TaskSummary
-from streammeta.engine.recall import Recall
 from streammeta.engine.rhythm import Rhythm
 from streammeta.engine.runs import Counts, Item, Runs
-from streammeta.engine.sampling import Sampling, draw_rows
+from streammeta.engine.sampling import draw_rows
+from streammeta.engine.settings import (
+    EngineSettings,
+    MetaSettings,
+    fingerprint,
+    gaussians_above,
+    make_method,
+    make_recall,
+)
 from streammeta.engine.shared import Shared, device
 from streammeta.engine.snapshot import Snapshot
 from streammeta.engine.staleness import refresh
 from streammeta.engine.taskrow import SUMMARY_COLUMNS, summarize, task_columns
-from streammeta.engine.tasks import Column, MemorySettings, TaskKey, TaskTable
+from streammeta.engine.tasks import Column, TaskKey, TaskTable
 from streammeta.engine.weights import Weights
-from streammeta.errors import ConfigError, EventError, SnapshotError
+from streammeta.errors import EventError, SnapshotError
 from streammeta.event import Event, Label
-from streammeta.meta import LearnerSettings, Method, exact_heads, in_stream, outer_step
+from streammeta.meta import Method, outer_step
 from streammeta.meta.base import Episodes, Floats, Ints, Kind, Phi
-from streammeta.meta.catalogue import Tuning
 from streammeta.meta.plasticity import has_encoder, norm, renew_least, saturated_share, towards_start
 
 __all__ = [
@@ -57,53 +62,6 @@ _LOOK_TASKS = 256  # how many tasks speak for all
 _LOOK_AT_TASKS, _LOOK_AT_EVENTS = 8, 32  # of each, to see how units answer
 _HOUSEKEEPING_EVENTS = 1024  # how often the spill is looked after where meta-updates do not set the rhythm
 _SHARED_COUNTS = ("seen", "next_look", "meta_begun")  # by which θ's next change is due
-
-
-class MetaSettings(SegmentSettings, frozen=True, extra="forbid"):
-    """When θ learns, and from what."""
-
-    mode: Literal["sync", "background", "off"] = Field(
-        "sync", description="In the step (repeatable), in a thread beside it (never stops polling), or not at all."
-    )
-    every_events: int = Field(16, ge=1, description="Events and labels between two meta-updates while θ changes.")
-    stretch: int = Field(
-        4, ge=1, le=1024, description="How many times longer that may become while the loss is steady; 1: not at all."
-    )
-    rate: float = Field(5e-3, gt=0, le=1, description="Step size of the outer Adam.")
-    pull: float = Field(
-        2.0,
-        ge=0,
-        le=10,
-        description="How strongly the encoder is pulled to its start (L2), against stuck units; 0: not.",
-    )
-    renew_every: int = Field(
-        0,
-        ge=0,
-        description="Meta-updates after which each encoder's least useful hidden unit is made anew, for the same; "
-        "0: never.",
-    )
-    escalate_events: int = Field(
-        0,
-        ge=0,
-        description="Labels after which a task that errs far more than others of its age gets more, and more frequent, "
-        "meta-updates; 0: never.",
-    )
-    sampling: Sampling = Field(
-        "uniform",
-        description='Which tasks it learns from, of those alive: all alike ("uniform"), who spoke most and last '
-        '("recency"), who errs most ("loss"), or who looks like a task whose law is young ("nearest").',
-    )
-
-
-class EngineSettings(BaseModel, frozen=True, extra="forbid"):
-    """Everything the engine can be told."""
-
-    kind: Kind = "classification"
-    seed: int = Field(0, ge=0, lt=2**31)
-    learner: LearnerSettings = LearnerSettings()
-    meta: MetaSettings = MetaSettings()
-    drift: DriftSettings = DriftSettings()
-    memory: MemorySettings = MemorySettings()
 
 
 class Engine:
@@ -125,12 +83,12 @@ class Engine:
         self.settings = settings
         memory = settings.memory
         self._given = method
-        self._method = method or _method(settings)
+        self._method = method or make_method(settings)
         self._features = FeatureSpace(memory.max_features)
         self._labels = LabelSpace(settings.kind, memory.max_classes)
         self._waiting = WaitingRoom(memory.max_waiting)
         self._mixture = self._make_mixture()
-        self._recall = _recall(self._method, settings)
+        self._recall = make_recall(self._method, settings)
         self._detectors = Detectors(settings.drift)
         self._recent = RecentRows(settings.meta.recent_events)
         self._tasks = TaskTable(
@@ -152,7 +110,7 @@ class Engine:
         settings = self.settings
         chosen = settings.learner.experts
         above = 0
-        if not chosen and _many(settings):
+        if not chosen and gaussians_above(settings):
             chosen, above = ("gaussian",), settings.learner.many_classes
         experts = choose(chosen, settings.kind, settings.seed, self._features, lambda: self._shared.scaling)
         return Mixture(experts, settings.kind, above=above) if experts else None
@@ -488,7 +446,7 @@ class Engine:
         tasks, place = self._tasks.dump()
         shared, arrays = self._shared.dump()
         header = {
-            "settings": _fingerprint(self.settings),
+            "settings": fingerprint(self.settings),
             "counts": vars(self._counts).copy(),
             "features": self._features.dump(),
             "classes": self._labels.classes,
@@ -510,7 +468,7 @@ class Engine:
         """
         header, engine = snapshot.header, cls(settings, method)
         try:
-            check_fingerprint(header["settings"], _fingerprint(settings))
+            check_fingerprint(header["settings"], fingerprint(settings))
             engine._begin(Counts(**header["counts"]))
             engine._features.load(header["features"])
             engine._labels.load(header["classes"])
@@ -528,7 +486,7 @@ class Engine:
     def handover(self) -> Handover:
         """What moves between processes: the tasks of each partition, and what all tasks share."""
         parts = TaskParts(
-            fingerprint=_fingerprint(self.settings),
+            fingerprint=fingerprint(self.settings),
             window=self.settings.memory.window,
             tasks=self._tasks,
             features=self._features,
@@ -544,7 +502,7 @@ class Engine:
         """θ and all else that tasks share, for another process to go on with."""
         header, arrays = self._shared.dump()
         return Weights(
-            _fingerprint(self.settings),
+            fingerprint(self.settings),
             self._features.slots,
             self._features.width,
             self._labels.classes,
@@ -577,7 +535,7 @@ class Engine:
         return True
 
     def _take_weights(self, weights: Weights) -> bool:
-        check_fingerprint(weights.settings, _fingerprint(self.settings))
+        check_fingerprint(weights.settings, fingerprint(self.settings))
         if not weights.extends(self._features.slots, self._labels.classes):
             return False
         try:
@@ -618,51 +576,3 @@ class Engine:
     def _release(self, row: int) -> None:
         self._recent.drop(row)
         self._detectors.reset(row)
-
-
-def _many(settings: EngineSettings) -> int:
-    """Classes above which each gets a Gaussian of its own, though no expert was named; 0: never."""
-    learner = settings.learner
-    if settings.kind != "classification" or learner.method != "exact-heads" or learner.experts:
-        return 0
-    return learner.many_classes
-
-
-def _recall(method: Method, settings: EngineSettings) -> Recall | None:
-    """What keeps earlier laws, where the settings want it; raises ConfigError for a learner that cannot."""
-    if settings.drift.response != "recall":
-        return None
-    if not {"A", "B"} <= set(method.phi_layout(1, 1)):
-        raise ConfigError(
-            f'[drift] response: "recall" mixes the sums of exact heads, and [learner] method is '
-            f'{settings.learner.method!r}; wanted method = "exact-heads", or response = "mix"'
-        )
-    return Recall(method, classify=settings.kind == "classification")
-
-
-def _method(settings: EngineSettings) -> Method:
-    """The learner that the settings name."""
-    learner = settings.learner
-    if learner.method == "exact-heads":
-        return exact_heads(learner, settings.kind, settings.seed)
-    tuning = Tuning(learner.inner_rate, learner.inner_steps)
-    return in_stream(learner.method, settings.kind, seed=settings.seed, support=learner.support, tuning=tuning)
-
-
-def _fingerprint(settings: EngineSettings) -> dict[str, Any]:
-    """The settings that saved state depends on."""
-    drift = settings.drift
-    recall = {"drift.concepts": drift.concepts, "drift.concept_events": drift.concept_events}
-    return (recall if drift.response == "recall" else {}) | {
-        "app.kind": settings.kind,
-        "learner.method": settings.learner.method,
-        "learner.support": settings.learner.support,
-        "learner.experts": ", ".join(one if isinstance(one, str) else one.name for one in settings.learner.experts),
-        "learner.many_classes": _many(settings),
-        "learner.members": settings.learner.members,
-        "learner.hidden": settings.learner.hidden,
-        "learner.encoded": settings.learner.encoded,
-        "learner.memories": len(settings.learner.memories),
-        "memory.window": settings.memory.window,
-        "drift.detector": settings.drift.detector,
-    }
