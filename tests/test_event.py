@@ -3,7 +3,6 @@
 import json
 import math
 import time
-from dataclasses import FrozenInstanceError, fields
 from datetime import UTC, datetime
 
 import pytest
@@ -239,9 +238,9 @@ def test_events_cannot_be_changed_and_origins_print_as_in_messages():
     event = decode({"x": [1.5]})
 
     assert str(event.origin) == "events/3/41"
-    for field in fields(event):
-        with pytest.raises(FrozenInstanceError):
-            setattr(event, field.name, None)
+    for name in Event.__struct_fields__:
+        with pytest.raises(AttributeError, match="immutable"):
+            setattr(event, name, None)
 
 
 @pytest.mark.parametrize("ts", [1.7e12, -1.7e12, 1e300])
