@@ -7,11 +7,12 @@ that told so, and what of it still lies ahead in the run is predicted anew.
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from msgspec.structs import replace
 
 from streammeta.engine.buffer import push, windows
 from streammeta.engine.drift import Detectors, DriftResponse, DriftSettings

@@ -193,9 +193,9 @@ def _init(settings: LearnerSettings, kind: Kind, seed: int) -> Theta:
     theta = {
         "w1": torch.zeros(0, hidden),
         "b1": torch.randn(hidden, generator=random) * 0.1,
-        "w2": torch.randn(hidden, encoded, generator=random) / math.sqrt(hidden),
-        "b2": torch.randn(encoded, generator=random) * 0.1,
-        "w3": torch.eye(encoded),
+        "w2": torch.randn(hidden, hidden, generator=random) / math.sqrt(hidden),
+        "b2": torch.randn(hidden, generator=random) * 0.1,
+        "w3": torch.eye(hidden, encoded),
         "u": torch.zeros(hidden, 0),
         "v": torch.zeros(0, 0),
         "w0": torch.zeros(encoded + 1, 0),

@@ -1,12 +1,12 @@
 """Every method of the catalogue as the learner of a stream, in the real engine."""
 
 from contextlib import closing
-from dataclasses import replace
 from itertools import islice
 
 import numpy as np
 import pytest
 import torch
+from msgspec.structs import replace
 from river import datasets
 
 from simulators import simulate
