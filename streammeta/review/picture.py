@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
 from streammeta.errors import TransportError
 from streammeta.report import AGES, Figures
@@ -170,6 +170,9 @@ def _mixture(axes: Axes, figures: Figures) -> bool:
 def _memories(axes: Axes, figures: Figures) -> bool:
     drawn = _inside(axes, figures, "memory_events", "events remembered")
     axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))  # matplotlib's own would be markup
+    axes.yaxis.set_minor_formatter(NullFormatter())
     return drawn
 
 

@@ -113,6 +113,11 @@ def test_drawings_of_one_page_do_not_share_names(review: Review) -> None:
     assert len(names) == len(set(names))
 
 
+def test_axes_are_labelled_in_plain_numbers(review: Review) -> None:
+    """matplotlib labels a logarithmic axis in TeX, which a page shows as it stands."""
+    assert "mathdefault" not in page(review.figures)
+
+
 def test_errors_are_smoothed_without_losing_any() -> None:
     """The last point tells of the end of the run, silent events count for nothing."""
     at, means = smoothed([1.0] * 500 + [0.0] * 500 + [float("nan")] * 10, points=101, window=1)
