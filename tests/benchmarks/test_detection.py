@@ -2,7 +2,7 @@
 
 import json
 
-from benchmarks.detection import main, scored
+from benchmarks.detection import main, scored, table
 from simulators import Sample
 from streammeta.engine.outcome import Outcome, Signal
 from streammeta.event import Event, Origin
@@ -30,14 +30,38 @@ def test_signals_and_the_events_after_a_switch_are_counted():
 
     assert row["accuracy"] == 0.95
     assert row["accuracy_soon"] == 1 - 3 / 20
-    assert (row["found"], row["missed"], row["median_delay"], row["false_in_1000"]) == (1, 1, 7, 30.0)
+    assert (row["found"], row["missed"], row["delays"], row["false_in_1000"]) == (1, 1, [7], 30.0)
+
+
+def test_seeds_are_put_together():
+    """Found, missed and delays over all of them; what is a rate is a mean."""
+    one = scored(*story({20}, {25}, {0}), within=None)
+    other = scored(*story({20, 50}, {59, 99}, {}), within=30)
+
+    *_, line = table({"adwin": [one, other]})
+
+    assert line == "| adwin | 2 | 1 | 7 | 5.00 | 99.50% | 100.0% |"
+
+
+def test_every_detector_asked_for_has_its_line(tmp_path, capsys):
+    """A detector that cannot run must not vanish from the table."""
+    out = tmp_path / "table.md"
+    asked = ["stagger", "--events", "400", "--seeds", "1", "2", "--set", "concept_events=100", "--response", "reset"]
+
+    assert main([*asked, "--detectors", "none", "page-hinkley", "--markdown", str(out)]) == 0
+
+    title, _, _, _, *lines = out.read_text().splitlines()
+    assert title == "stagger: 400 events, seeds 1, 2"
+    assert [line.split(" | ")[0] for line in lines] == ["| none", "| page-hinkley"]
+    assert lines[0].split(" | ")[1:5] == ["0", "6", "-", "0.00"]
+    assert out.read_text().strip() == capsys.readouterr().out.strip()
 
 
 def test_a_run_is_written_down_and_not_repeated(tmp_path, capsys):
     """A table of an hour that is cut off goes on where it was."""
     out = tmp_path / "figures.json"
-    out.write_text(json.dumps({"sea none 6000": scored(*story({20}, {25}, {}), within=None)}))
+    out.write_text(json.dumps({"sea none mix 6000 seed=0": scored(*story({20}, {25}, {}), within=None)}))
 
     assert main(["sea", "--detectors", "none", "--quick", "--json", str(out)]) == 0
 
-    assert "1/1        5   0.00  100.00  100.0" in capsys.readouterr().out
+    assert "| none | 1 | 0 | 5 | 0.00 | 100.00% | 100.0% |" in capsys.readouterr().out
