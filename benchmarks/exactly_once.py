@@ -36,9 +36,9 @@ from streammeta.engine import Engine
 from streammeta.event import Event, Origin
 from streammeta.service.restoration import Restoration
 from streammeta.service.result import STATE
-from streammeta.transport.kafka_choice import adapters
-from streammeta.transport.kafka_settings import KafkaSettings
-from streammeta.transport.kafka_topics import create_topics
+from streammeta.transport.choice import adapters
+from streammeta.transport.kafka.settings import KafkaSettings
+from streammeta.transport.kafka.topics import create_topics
 
 __all__ = ["main"]
 

@@ -36,8 +36,8 @@ from streammeta.service.restoration import Restoration
 from streammeta.service.result import CHANNELS, STATE, TABLES, WEIGHTS
 from streammeta.service.turn import Observe
 from streammeta.transport.base import Sink, Source
-from streammeta.transport.kafka_choice import adapters, client
-from streammeta.transport.kafka_topics import ensure_topics
+from streammeta.transport.choice import adapters, client
+from streammeta.transport.kafka.topics import ensure_topics
 
 __all__ = [
     "ORDERS",

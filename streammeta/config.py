@@ -24,7 +24,7 @@ from streammeta.errors import ConfigError
 from streammeta.event import TaskFrom
 from streammeta.meta import LearnerSettings
 from streammeta.service.log import LogFormat, LogLevel
-from streammeta.transport.kafka_settings import KafkaSettings, OnLostOffset
+from streammeta.transport.kafka.settings import KafkaSettings, OnLostOffset
 
 __all__ = [
     "AppSettings",

@@ -15,9 +15,9 @@ from pydantic import ValidationError
 from simulators import LateLabel
 from streammeta.errors import ConfigError, TransportError
 from streammeta.transport.base import Message
-from streammeta.transport.kafka_settings import KafkaSettings
-from streammeta.transport.kafka_sink import KafkaSink
-from streammeta.transport.kafka_topics import create_topics
+from streammeta.transport.kafka.settings import KafkaSettings
+from streammeta.transport.kafka.sink import KafkaSink
+from streammeta.transport.kafka.topics import create_topics
 
 __all__ = ["Pace", "Sendable", "at_own_pace", "at_rate", "produce"]
 

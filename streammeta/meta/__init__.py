@@ -1,7 +1,7 @@
 """Meta-learning methods as tuples of pure functions over visible state."""
 
 from streammeta.meta.base import Episodes, MetaState, Method, Predictions, Theta
-from streammeta.meta.exact_heads import ExpertSettings, LearnerSettings, exact_heads
+from streammeta.meta.exact.heads import ExpertSettings, LearnerSettings, exact_heads
 from streammeta.meta.outer import MetaStep, by_autograd, grow_outer, outer_step, start_outer
 from streammeta.meta.stream import in_stream
 

@@ -18,8 +18,8 @@ from kafka import KafkaConsumer, TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord
 
 from deploy.broker import Broker, BrokerError
-from streammeta.transport.kafka_settings import KafkaSettings
-from streammeta.transport.kafka_topics import create_topics
+from streammeta.transport.kafka.settings import KafkaSettings
+from streammeta.transport.kafka.topics import create_topics
 
 try:
     from testcontainers.kafka import KafkaContainer

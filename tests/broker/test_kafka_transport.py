@@ -17,9 +17,9 @@ from pydantic import ValidationError
 from streammeta.errors import TransportError
 from streammeta.event import Record
 from streammeta.transport.base import GroupSource, Message, Partition
-from streammeta.transport.kafka_choice import adapters
-from streammeta.transport.kafka_settings import KafkaSettings
-from streammeta.transport.kafka_topics import create_topics, ensure_topics
+from streammeta.transport.choice import adapters
+from streammeta.transport.kafka.settings import KafkaSettings
+from streammeta.transport.kafka.topics import create_topics, ensure_topics
 from tests.broker.running import CLIENTS, RunningBroker
 
 CreateTopic = Callable[..., str]

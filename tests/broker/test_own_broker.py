@@ -13,9 +13,9 @@ from kafka import KafkaConsumer, TopicPartition
 
 from deploy.broker import Broker, BrokerError
 from streammeta.transport.base import Message
-from streammeta.transport.kafka_settings import KafkaSettings
-from streammeta.transport.kafka_sink import KafkaSink
-from streammeta.transport.kafka_topics import create_topics
+from streammeta.transport.kafka.settings import KafkaSettings
+from streammeta.transport.kafka.sink import KafkaSink
+from streammeta.transport.kafka.topics import create_topics
 from tests.broker.running import RunningBroker
 
 

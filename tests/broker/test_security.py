@@ -25,9 +25,9 @@ from kafka.admin import (
 from deploy.broker import Broker
 from streammeta.errors import TransactionError, TransportError
 from streammeta.transport.base import Ledger, Message
-from streammeta.transport.kafka_choice import adapters
-from streammeta.transport.kafka_settings import KafkaSettings
-from streammeta.transport.kafka_topics import create_topics, ensure_topics
+from streammeta.transport.choice import adapters
+from streammeta.transport.kafka.settings import KafkaSettings
+from streammeta.transport.kafka.topics import create_topics, ensure_topics
 from tests.broker.running import CLIENTS
 
 PASSWORD = "correct-horse-battery-staple"  # noqa: S105  of a broker that lives for this test

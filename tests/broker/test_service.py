@@ -17,7 +17,7 @@ from kafka import KafkaAdminClient, KafkaProducer
 from kafka.consumer.fetcher import ConsumerRecord
 
 from streammeta.transport.file import FileSource
-from streammeta.transport.kafka_settings import KafkaSettings
+from streammeta.transport.kafka.settings import KafkaSettings
 from tests.broken import broken_values
 from tests.broker.running import RunningBroker
 from tests.test_readme import README, examples

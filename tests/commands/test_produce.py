@@ -9,7 +9,7 @@ from simulators import LateLabel, Sample
 from streammeta.commands.player import Recorded
 from streammeta.commands.produce import Pace, Sendable, at_own_pace, at_rate, produce
 from streammeta.errors import ConfigError
-from streammeta.transport.kafka_settings import KafkaSettings
+from streammeta.transport.kafka.settings import KafkaSettings
 
 
 def dues(pace: Pace, records: Sequence[Sendable]) -> list[float]:

@@ -12,12 +12,12 @@ from kafka import OffsetAndMetadata, TopicPartition
 from streammeta.errors import TransactionError
 from streammeta.event import Record
 from streammeta.transport.base import GroupSource, Ledger, Message, Partition, Tables
-from streammeta.transport.confluent_ledger import ConfluentLedger
-from streammeta.transport.kafka_choice import adapters
-from streammeta.transport.kafka_ledger import KafkaLedger
-from streammeta.transport.kafka_settings import KafkaSettings
-from streammeta.transport.kafka_sink import KafkaSink
-from streammeta.transport.kafka_topics import create_topics, ensure_topics
+from streammeta.transport.choice import adapters
+from streammeta.transport.confluent.ledger import ConfluentLedger
+from streammeta.transport.kafka.ledger import KafkaLedger
+from streammeta.transport.kafka.settings import KafkaSettings
+from streammeta.transport.kafka.sink import KafkaSink
+from streammeta.transport.kafka.topics import create_topics, ensure_topics
 from streammeta.transport.memory_log import MemoryLedger, MemoryLog, MemoryMember, MemoryTables
 from tests.broker.running import CLIENTS, broker, create_topic, kafka, read_all, topic
 

@@ -11,10 +11,10 @@ import pytest
 
 from streammeta.event import Record
 from streammeta.transport.base import GroupSource, Message, Sink, Source
+from streammeta.transport.choice import adapters
 from streammeta.transport.file import FileSink, FileSource
-from streammeta.transport.kafka_choice import adapters
-from streammeta.transport.kafka_settings import KafkaSettings
-from streammeta.transport.kafka_topics import create_topics
+from streammeta.transport.kafka.settings import KafkaSettings
+from streammeta.transport.kafka.topics import create_topics
 from streammeta.transport.memory import MemorySink, MemorySource
 from tests.broker.running import CLIENTS, broker, create_topic, kafka, read_all, topic
 

@@ -32,8 +32,8 @@ from streammeta.engine.tasks import MemorySettings
 from streammeta.engine.weights import encode_weights
 from streammeta.meta import LearnerSettings
 from streammeta.transport.base import Message
-from streammeta.transport.kafka_settings import KafkaSettings
-from streammeta.transport.kafka_topics import create_topics, ensure_topics
+from streammeta.transport.kafka.settings import KafkaSettings
+from streammeta.transport.kafka.topics import create_topics, ensure_topics
 from streammeta.transport.memory_log import MemoryLog
 from tests.faults.states import run_to_the_end, tasks_of
 

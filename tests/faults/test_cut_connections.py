@@ -20,12 +20,12 @@ from streammeta.service.exactly_once import ExactlyOnce
 from streammeta.service.http import Health
 from streammeta.service.metrics import Metrics
 from streammeta.transport.base import Message
-from streammeta.transport.kafka import KafkaSource
-from streammeta.transport.kafka_ledger import KafkaLedger
-from streammeta.transport.kafka_settings import KafkaSettings
-from streammeta.transport.kafka_sink import KafkaSink
-from streammeta.transport.kafka_tables import KafkaTables
-from streammeta.transport.kafka_topics import create_topics, ensure_topics
+from streammeta.transport.kafka.ledger import KafkaLedger
+from streammeta.transport.kafka.settings import KafkaSettings
+from streammeta.transport.kafka.sink import KafkaSink
+from streammeta.transport.kafka.source import KafkaSource
+from streammeta.transport.kafka.tables import KafkaTables
+from streammeta.transport.kafka.topics import create_topics, ensure_topics
 from streammeta.transport.memory_log import MemoryLog
 from tests.broker.running import broker, topic
 from tests.faults.chaos import PATIENCE, SETTINGS, free_port, read_topic, some_events

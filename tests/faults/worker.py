@@ -16,11 +16,11 @@ from typing import Any
 from streammeta import app
 from streammeta.cli import main
 from streammeta.event import Record
-from streammeta.transport import kafka_choice
+from streammeta.transport import choice
 from streammeta.transport.base import Message, Positions, Row
-from streammeta.transport.kafka_choice import Adapters
-from streammeta.transport.kafka_ledger import KafkaLedger
-from streammeta.transport.kafka_settings import KafkaSettings
+from streammeta.transport.choice import Adapters
+from streammeta.transport.kafka.ledger import KafkaLedger
+from streammeta.transport.kafka.settings import KafkaSettings
 
 _POINT = os.environ.get("CHAOS_POINT")
 _PASSES = int(os.environ.get("CHAOS_PASSES", "1"))
@@ -35,7 +35,7 @@ def passing(point: str) -> None:
 
 def watched(settings: KafkaSettings) -> Adapters:
     """The adapters of the chosen client, with the points in them."""
-    made = kafka_choice.adapters(settings)
+    made = choice.adapters(settings)
     return made._replace(
         source=source_of(made.source),
         ledger=(python_ledger if made.ledger is KafkaLedger else confluent_ledger)(ledger_of(made.ledger)),

@@ -8,8 +8,8 @@ from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.errors import KafkaError, TopicAlreadyExistsError, UnknownTopicOrPartitionError
 
 from streammeta.errors import TransportError
-from streammeta.transport.kafka_client import connect
-from streammeta.transport.kafka_settings import KafkaSettings
+from streammeta.transport.kafka.client import connect
+from streammeta.transport.kafka.settings import KafkaSettings
 
 __all__ = ["create_topics", "ensure_topics"]
 

@@ -10,7 +10,7 @@ from kafka.record import MemoryRecords
 from kafka.record.memory_records import MemoryRecordsBuilder
 
 from streammeta.transport.base import Message
-from streammeta.transport.kafka_batches import append_many
+from streammeta.transport.kafka.batches import append_many
 
 MOST = 4 * 2**20
 

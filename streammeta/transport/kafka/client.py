@@ -10,7 +10,7 @@ from kafka import ConsumerRebalanceListener, KafkaAdminClient, KafkaConsumer, To
 from kafka.errors import FencedInstanceIdError, KafkaError
 
 from streammeta.errors import TransportError
-from streammeta.transport.kafka_settings import KafkaSettings
+from streammeta.transport.kafka.settings import KafkaSettings
 
 __all__ = ["Consumer", "Move", "RebalanceListener", "await_any_broker", "connect", "suspicion"]
 

@@ -8,9 +8,9 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 
 from streammeta.errors import TransportError
 from streammeta.transport.base import Message
-from streammeta.transport.confluent_client import connect, reason
-from streammeta.transport.confluent_ledger import queue
-from streammeta.transport.kafka_settings import KafkaSettings
+from streammeta.transport.confluent.client import connect, reason
+from streammeta.transport.confluent.ledger import queue
+from streammeta.transport.kafka.settings import KafkaSettings
 
 __all__ = ["ConfluentSink"]
 

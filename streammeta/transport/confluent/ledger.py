@@ -1,7 +1,7 @@
 """Kafka's transactions, by confluent-kafka: results, state and offsets together, or nothing.
 
 As with the other client, a transaction of unknown end leads to a new producer under the same name, which settles what
-the old one left: see `kafka_ledger`.
+the old one left: see `transport.kafka.ledger`.
 """
 
 import time
@@ -15,9 +15,9 @@ from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 
 from streammeta.errors import TransactionError, TransportError
 from streammeta.transport.base import Message, Positions
-from streammeta.transport.confluent_client import bounded, connect, failure, is_member
-from streammeta.transport.kafka_eviction import BACKOFF_MS, evict, transactional_id
-from streammeta.transport.kafka_settings import KafkaSettings
+from streammeta.transport.confluent.client import bounded, connect, failure, is_member
+from streammeta.transport.kafka.eviction import BACKOFF_MS, evict, transactional_id
+from streammeta.transport.kafka.settings import KafkaSettings
 
 __all__ = ["ConfluentLedger", "queue"]
 

@@ -24,10 +24,10 @@ from kafka.structs import ConsumerGroupMetadata
 
 from streammeta.errors import TransactionError, TransportError
 from streammeta.transport.base import Message, Positions
-from streammeta.transport.kafka_batches import append_many, check_size
-from streammeta.transport.kafka_client import connect
-from streammeta.transport.kafka_eviction import BACKOFF_MS, end_producer, evict, transactional_id
-from streammeta.transport.kafka_settings import KafkaSettings
+from streammeta.transport.kafka.batches import append_many, check_size
+from streammeta.transport.kafka.client import connect
+from streammeta.transport.kafka.eviction import BACKOFF_MS, end_producer, evict, transactional_id
+from streammeta.transport.kafka.settings import KafkaSettings
 
 __all__ = ["KafkaLedger"]
 

@@ -9,7 +9,7 @@ import torch
 
 from streammeta.meta import Episodes, LearnerSettings, Theta, exact_heads
 from streammeta.meta.base import Kind
-from streammeta.meta.exact_gradient import loss_and_gradient
+from streammeta.meta.exact.gradient import loss_and_gradient
 
 KINDS: tuple[Kind, ...] = ("classification", "regression")
 

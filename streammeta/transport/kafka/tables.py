@@ -8,8 +8,8 @@ from kafka.errors import AuthorizationError, KafkaError
 
 from streammeta.errors import TransactionError, TransportError
 from streammeta.transport.base import Row
-from streammeta.transport.kafka_client import connect
-from streammeta.transport.kafka_settings import KafkaSettings
+from streammeta.transport.kafka.client import connect
+from streammeta.transport.kafka.settings import KafkaSettings
 
 __all__ = ["KafkaTables"]
 

@@ -1,6 +1,6 @@
 """The meta-objective of the exact heads and its gradient, compiled for one CPU thread.
 
-The same mathematics as ``streammeta.meta.exact_heads``, where torch differentiates; here reverse mode is by hand, so
+The same mathematics as ``streammeta.meta.exact.heads``, where torch differentiates; here reverse mode is by hand, so
 that a meta-update costs what its arithmetic costs. Forward, for a chunk of n events, everything before it in A and B::
 
     h = tanh(w1ᵀx + b1)    z = [w3ᵀ tanh(w2ᵀh + b2); 1]    shared = uᵀh + vᵀx + w0ᵀz    rest = y − shared
@@ -26,10 +26,10 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from streammeta.meta.exact_encoder_kernel import encoder_adjoint, layer, pad, product, residuals
-from streammeta.meta.exact_gradient_kernel import heads, heads_adjoint, rows_needed
-from streammeta.meta.exact_mixture_kernel import class_logits, class_loss, value_loss
-from streammeta.meta.lanes_kernel import LANES, aligned
+from streammeta.meta.exact.encoder_kernel import encoder_adjoint, layer, pad, product, residuals
+from streammeta.meta.exact.gradient_kernel import heads, heads_adjoint, rows_needed
+from streammeta.meta.exact.lanes_kernel import LANES, aligned
+from streammeta.meta.exact.mixture_kernel import class_logits, class_loss, value_loss
 
 __all__ = ["FloatArray", "loss_and_gradient"]
 
@@ -93,9 +93,7 @@ def loss_and_gradient(
         rows, *targets, least, largest = pad(flat[0], judged, *flat[1:], events, classify)
         outputs = parameters["u"].shape[2]
         if least < 0 or largest >= outputs:
-            raise ValueError(
-                f"exact_gradient: got labels {least} to {largest}; wanted 0 to {outputs - 1}: grow θ first"
-            )
+            raise ValueError(f"meta-gradient: got labels {least} to {largest}; wanted 0 to {outputs - 1}: grow θ first")
         return _through_encoders(parameters, rows, _Targets(*targets), chunk)
 
 
@@ -104,7 +102,7 @@ def _check_shapes(theta: _Arrays, x: FloatArray, others: tuple[npt.NDArray[np.ge
     members, features, hidden = theta["w1"].shape
     (m, outputs), memories = theta["w0"].shape[1:], theta["log_memory"].shape[1]
     if memories > LANES:
-        raise ValueError(f"exact_gradient: got {memories} memories; wanted at most {LANES}")
+        raise ValueError(f"meta-gradient: got {memories} memories; wanted at most {LANES}")
     inner = theta["w2"].shape[2]
     wanted = {"b1": (hidden,), "w2": (hidden, inner), "b2": (inner,), "w3": (inner, m - 1)}
     wanted |= {"u": (hidden, outputs), "v": (features, outputs)}
@@ -113,13 +111,13 @@ def _check_shapes(theta: _Arrays, x: FloatArray, others: tuple[npt.NDArray[np.ge
     for name, shape in wanted.items():
         if theta[name].shape != (members, *shape):
             raise ValueError(
-                f"exact_gradient: got {name} {theta[name].shape}; wanted {(members, *shape)}, as w1, w0, log_memory say"
+                f"meta-gradient: got {name} {theta[name].shape}; wanted {(members, *shape)}, as w1, w0, log_memory say"
             )
     fits = x.ndim == 4 and x.shape[0] == members and x.shape[3] == features and 0 not in x.shape[:3]
     if not fits or any(part.shape != x.shape[:3] for part in others):
         found = ", ".join(str(part.shape) for part in (x, *others))
         raise ValueError(
-            f"exact_gradient: got x, y, valid, scored {found}; wanted [E, B, L, D] = [{members}, B, L, {features}], "
+            f"meta-gradient: got x, y, valid, scored {found}; wanted [E, B, L, D] = [{members}, B, L, {features}], "
             "then [E, B, L]"
         )
 

@@ -1,4 +1,4 @@
-"""The encoder over segments and its adjoint, compiled. Equations: see ``streammeta.meta.exact_gradient``.
+"""The encoder over segments and its adjoint, compiled. Equations: see ``streammeta.meta.exact.gradient``.
 
 What reads the same thing is one product: [w1, v] for the features, [w2, u] for the hidden layer. Matrices have zero
 columns up to the next multiple of sixteen, so that every row is whole rows of lanes. N = S · T events at once.
@@ -6,7 +6,7 @@ columns up to the next multiple of sixteen, so that every row is whole rows of l
 
 import numpy as np
 
-from streammeta.meta.lanes_kernel import LANES, add_scaled, compiled
+from streammeta.meta.exact.lanes_kernel import LANES, add_scaled, compiled
 
 __all__ = ["encoder_adjoint", "layer", "pad", "product", "residuals"]
 

@@ -5,17 +5,17 @@ from typing import Any, Literal, NamedTuple
 
 from streammeta.errors import ConfigError
 from streammeta.transport.base import GroupSource, Ledger, Sink, Tables
-from streammeta.transport.kafka import KafkaSource
-from streammeta.transport.kafka_ledger import KafkaLedger
-from streammeta.transport.kafka_settings import KafkaSettings
-from streammeta.transport.kafka_sink import KafkaSink
-from streammeta.transport.kafka_tables import KafkaTables
+from streammeta.transport.kafka.ledger import KafkaLedger
+from streammeta.transport.kafka.settings import KafkaSettings
+from streammeta.transport.kafka.sink import KafkaSink
+from streammeta.transport.kafka.source import KafkaSource
+from streammeta.transport.kafka.tables import KafkaTables
 
 try:
-    from streammeta.transport.confluent import ConfluentSource
-    from streammeta.transport.confluent_ledger import ConfluentLedger
-    from streammeta.transport.confluent_sink import ConfluentSink
-    from streammeta.transport.confluent_tables import ConfluentTables
+    from streammeta.transport.confluent.ledger import ConfluentLedger
+    from streammeta.transport.confluent.sink import ConfluentSink
+    from streammeta.transport.confluent.source import ConfluentSource
+    from streammeta.transport.confluent.tables import ConfluentTables
 except ImportError as missing:
     _MISSING: ImportError | None = missing
 else:

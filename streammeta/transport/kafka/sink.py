@@ -10,8 +10,8 @@ from kafka.errors import KafkaError, KafkaTimeoutError, UnknownError
 
 from streammeta.errors import TransportError
 from streammeta.transport.base import Message
-from streammeta.transport.kafka_client import connect
-from streammeta.transport.kafka_settings import KafkaSettings
+from streammeta.transport.kafka.client import connect
+from streammeta.transport.kafka.settings import KafkaSettings
 
 __all__ = ["KafkaSink"]
 

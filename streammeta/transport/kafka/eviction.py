@@ -13,8 +13,8 @@ from kafka import KafkaAdminClient, KafkaProducer
 from kafka.errors import KafkaError
 
 from streammeta.errors import TransportError
-from streammeta.transport.kafka_client import connect
-from streammeta.transport.kafka_settings import KafkaSettings
+from streammeta.transport.kafka.client import connect
+from streammeta.transport.kafka.settings import KafkaSettings
 
 __all__ = ["BACKOFF_MS", "end_producer", "evict", "transactional_id"]
 

@@ -4,7 +4,7 @@ Events are independent but for the state of their task's row, and each is comput
 prediction has the same bits however events were grouped into calls. The E · K heads of a task are *lanes*: lane
 e · K + k is memory k of member e, sixteen lanes are a block, and every number of the mathematics is a row [16] of its
 block, for all heads at once. A_k is symmetric: only its lower triangle is kept, entry (i, j ≤ i) at row i(i+1)/2 + j.
-Lanes left over see no features, so their state stays 0. Equations: see ``streammeta.meta.exact_heads``.
+Lanes left over see no features, so their state stays 0. Equations: see ``streammeta.meta.exact.heads``.
 """
 
 import math
@@ -14,7 +14,7 @@ import numpy as np
 from numba import njit
 
 from streammeta.meta.base import Floats
-from streammeta.meta.lanes_kernel import (
+from streammeta.meta.exact.lanes_kernel import (
     LANES,
     add_products,
     add_row,

@@ -9,8 +9,8 @@ from typing import Any, Final, TypeVar
 from confluent_kafka import KafkaError, KafkaException
 
 from streammeta.errors import TransactionError, TransportError
-from streammeta.transport.kafka_client import await_any_broker, suspicion
-from streammeta.transport.kafka_settings import KafkaSettings
+from streammeta.transport.kafka.client import await_any_broker, suspicion
+from streammeta.transport.kafka.settings import KafkaSettings
 
 __all__ = ["bounded", "connect", "failure", "is_member"]
 

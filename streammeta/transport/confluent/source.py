@@ -15,9 +15,9 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 from streammeta.errors import TransactionError, TransportError
 from streammeta.event import Origin, Record
 from streammeta.transport.base import OnPartitions, Partition, Positions
-from streammeta.transport.confluent_client import bounded, connect, failure, is_member, reason
-from streammeta.transport.confluent_offsets import Offsets
-from streammeta.transport.kafka_settings import KafkaSettings, OnLostOffset
+from streammeta.transport.confluent.client import bounded, connect, failure, is_member, reason
+from streammeta.transport.confluent.offsets import Offsets
+from streammeta.transport.kafka.settings import KafkaSettings, OnLostOffset
 
 __all__ = ["ConfluentSource"]
 

@@ -8,8 +8,8 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from streammeta.errors import TransactionError, TransportError
 from streammeta.transport.base import Partition
-from streammeta.transport.confluent_client import failure
-from streammeta.transport.kafka_settings import OnLostOffset
+from streammeta.transport.confluent.client import failure
+from streammeta.transport.kafka.settings import OnLostOffset
 
 __all__ = ["Offsets"]
 

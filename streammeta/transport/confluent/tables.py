@@ -10,8 +10,8 @@ from confluent_kafka.admin._listoffsets import OffsetSpec  # where it is declare
 
 from streammeta.errors import TransactionError
 from streammeta.transport.base import Partition, Row
-from streammeta.transport.confluent_client import connect, failure
-from streammeta.transport.kafka_settings import KafkaSettings
+from streammeta.transport.confluent.client import connect, failure
+from streammeta.transport.kafka.settings import KafkaSettings
 
 __all__ = ["ConfluentTables"]
 

@@ -1,4 +1,4 @@
-"""The heads over segments and their adjoint, compiled. Equations: see ``streammeta.meta.exact_gradient``.
+"""The heads over segments and their adjoint, compiled. Equations: see ``streammeta.meta.exact.gradient``.
 
 The K heads of S segments are S · K recursions that do the same at the same time. Each is a *lane*, sixteen lanes are a
 block, and every number of the mathematics is a row [16] of its block: a matrix [a, b] is a · b rows, and of a symmetric
@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from streammeta.meta.lanes_kernel import (
+from streammeta.meta.exact.lanes_kernel import (
     LANES,
     add_products,
     add_row,
@@ -26,7 +26,7 @@ from streammeta.meta.lanes_kernel import (
 
 __all__ = ["heads", "heads_adjoint", "rows_needed"]
 
-_LEAST_MEMORY, _MOST_MEMORY, _MOST_PRECISION = math.log(1.5), math.log(5000.0), 6.0  # as in exact_heads, log
+_LEAST_MEMORY, _MOST_MEMORY, _MOST_PRECISION = math.log(1.5), math.log(5000.0), 6.0  # as in heads, log
 
 
 class Past(NamedTuple):

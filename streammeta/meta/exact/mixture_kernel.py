@@ -1,6 +1,6 @@
 """Likelihoods of the heads and their mixture, forward and backward, compiled.
 
-Equations: see ``streammeta.meta.exact_gradient``; lanes and blocks: see ``streammeta.meta.exact_gradient_kernel``.
+Equations: see ``streammeta.meta.exact.gradient``; lanes and blocks: see ``streammeta.meta.exact.gradient_kernel``.
 Loops over lanes have a fixed length, which the compiler turns into single instructions. S segments, T events each.
 """
 
@@ -8,11 +8,11 @@ import math
 
 import numpy as np
 
-from streammeta.meta.lanes_kernel import LANES, compiled
+from streammeta.meta.exact.lanes_kernel import LANES, compiled
 
 __all__ = ["class_logits", "class_loss", "value_loss"]
 
-_LEAST_LOG, _PRIOR_COUNT, _NOISE_DECAY = -14.0, 1.0, 0.99  # as in exact_heads
+_LEAST_LOG, _PRIOR_COUNT, _NOISE_DECAY = -14.0, 1.0, 0.99  # as in heads
 _LOG_TAU = math.log(2 * math.pi)
 
 

@@ -7,8 +7,8 @@ from pydantic import ValidationError
 
 from streammeta.config import Settings, example
 from streammeta.errors import ConfigError, TransportError
-from streammeta.transport import kafka_choice
-from streammeta.transport.kafka_settings import KafkaSettings
+from streammeta.transport import choice
+from streammeta.transport.kafka.settings import KafkaSettings
 
 SECRET = "hunter2-hunter2"  # noqa: S105
 SASL = {"security_protocol": "SASL_SSL", "sasl_mechanism": "SCRAM-SHA-512", "sasl_username": "meta"}
@@ -90,14 +90,14 @@ def test_no_secret_is_printed_with_the_configuration(monkeypatch: pytest.MonkeyP
 
 def test_without_confluent_kafka_the_other_client_does_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is an extra; and whoever asks for it by name must not get another one in silence."""
-    monkeypatch.setattr(kafka_choice, "_MISSING", ImportError("No module named 'confluent_kafka'"))
+    monkeypatch.setattr(choice, "_MISSING", ImportError("No module named 'confluent_kafka'"))
 
-    assert kafka_choice.client(KafkaSettings()) == "kafka-python"
+    assert choice.client(KafkaSettings()) == "kafka-python"
     with pytest.raises(ConfigError, match=r"install streammeta\[confluent\]"):
-        kafka_choice.client(KafkaSettings(client="confluent"))
+        choice.client(KafkaSettings(client="confluent"))
 
 
 def test_confluent_kafka_is_taken_where_it_is_installed() -> None:
     """It is several times faster."""
-    assert kafka_choice.client(KafkaSettings()) == "confluent"
-    assert kafka_choice.client(KafkaSettings(client="kafka-python")) == "kafka-python"
+    assert choice.client(KafkaSettings()) == "confluent"
+    assert choice.client(KafkaSettings(client="kafka-python")) == "kafka-python"

@@ -20,8 +20,8 @@ from kafka.structs import MemberState
 from streammeta.errors import TransactionError, TransportError
 from streammeta.event import Origin, Record
 from streammeta.transport.base import OnPartitions, Partition, Positions
-from streammeta.transport.kafka_client import Consumer, Move, RebalanceListener, connect
-from streammeta.transport.kafka_settings import KafkaSettings, OnLostOffset
+from streammeta.transport.kafka.client import Consumer, Move, RebalanceListener, connect
+from streammeta.transport.kafka.settings import KafkaSettings, OnLostOffset
 
 __all__ = ["KafkaSource"]
 

@@ -2,7 +2,7 @@
 
 All members, segments, chunks and heads are one batch of small Cholesky factorizations with an adjoint by hand. Shapes:
 E members, B segments, L events in J chunks of n, K memories, m encoded, C outputs. Equations: see
-``streammeta.meta.exact_heads``.
+``streammeta.meta.exact.heads``.
 """
 
 import math

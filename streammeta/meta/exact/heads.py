@@ -21,8 +21,8 @@ their E · K heads are computed side by side, so that up to sixteen heads cost n
 θ = (f, s, W0, Λ, γ, scale, κ, prior, α), with a leading dimension of E members, is trained by back-propagating the
 prequential loss of whole segments through the recursion. The recursion has a parallel form: with chunks of n events, A
 before chunk j is Σ over i < j of γ^{n(j−1−i)} S_i, S_i = Σ_t γ^{n−1−t} z_t z_tᵀ inside chunk i, so all chunks, memories
-and segments are one batch of small Cholesky factorizations. On a GPU torch computes that (``exact_loss``), on a CPU
-compiled code (``exact_gradient``).
+and segments are one batch of small Cholesky factorizations. On a GPU torch computes that (``loss``), on a CPU
+compiled code (``gradient``).
 
 Sources: Harrison, Sharma & Pavone (2018), ALPaCA, arXiv:1807.08912 (heads, and the meta-objective); Bertinetto et al.
 (2019), R2-D2, arXiv:1805.08136 (scale of the logits); Hoeting et al. (1999) and Raftery et al. (2010) (model averaging
@@ -50,10 +50,10 @@ from streammeta.meta.base import (
     Theta,
     Windows,
 )
-from streammeta.meta.exact_gradient import loss_and_gradient
-from streammeta.meta.exact_kernel import Weights, rebuild_rows, run_classes, run_values
-from streammeta.meta.exact_loss import LONGEST_MEMORY, MOST_LOG_PRECISION, SHORTEST_MEMORY, prequential_loss
-from streammeta.meta.lanes_kernel import LANES
+from streammeta.meta.exact.event_kernel import Weights, rebuild_rows, run_classes, run_values
+from streammeta.meta.exact.gradient import loss_and_gradient
+from streammeta.meta.exact.lanes_kernel import LANES
+from streammeta.meta.exact.loss import LONGEST_MEMORY, MOST_LOG_PRECISION, SHORTEST_MEMORY, prequential_loss
 from streammeta.meta.outer import by_autograd
 
 __all__ = ["ExpertSettings", "LearnerSettings", "exact_heads"]

@@ -1,0 +1,1 @@
+"""The default learner: closed-form heads on a meta-learned encoder, exact with every event; the equations: `heads`."""

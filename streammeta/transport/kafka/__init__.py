@@ -1,0 +1,1 @@
+"""Kafka by kafka-python; and what the adapter of librdkafka shares: settings, topics, eviction."""
