@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from streammeta.engine.buffer import RecentRows, draw_episodes, normalize, window, windows
 from streammeta.engine.checkpoint import check_fingerprint, random_from, random_state
+from streammeta.engine.chosen import fingerprint, gaussians_above, make_method, make_recall
 from streammeta.engine.concepts import concept_columns
 from streammeta.engine.drift import Detectors
 from streammeta.engine.escalation import Escalation
@@ -26,14 +27,7 @@ from streammeta.engine.outcome import EngineStats, MetaResult, Outcome, Signal, 
 from streammeta.engine.rhythm import Rhythm
 from streammeta.engine.runs import Counts, Item, Runs
 from streammeta.engine.sampling import draw_rows
-from streammeta.engine.settings import (
-    EngineSettings,
-    MetaSettings,
-    fingerprint,
-    gaussians_above,
-    make_method,
-    make_recall,
-)
+from streammeta.engine.settings import EngineSettings, MetaSettings
 from streammeta.engine.shared import Shared, device
 from streammeta.engine.snapshot import Snapshot
 from streammeta.engine.staleness import refresh

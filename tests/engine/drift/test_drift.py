@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from streammeta.engine.drift import DetectorName, Detectors, DriftSettings
 from streammeta.engine.drift import detectors as drift
+from streammeta.engine.drift.settings import PARAMETERS
 from streammeta.errors import ConfigError, SnapshotError
 
 NAMES = [name for name in get_args(DetectorName) if name != "none"]
@@ -285,8 +286,8 @@ def test_parameters_bear_rivers_names_and_reach_it(name):
     """A renamed parameter of River would otherwise surface at the first event of a running service."""
     kind = drift._KINDS[name]
 
-    assert set(kind.parameters) | set(kind.fixed) <= set(inspect.signature(kind.make).parameters)
-    for parameter, allowed in kind.parameters.items():
+    assert set(PARAMETERS[name]) | set(kind.fixed) <= set(inspect.signature(kind.make).parameters)
+    for parameter, allowed in PARAMETERS[name].items():
         made = Detectors(DriftSettings(detector=name, parameters={parameter: allowed.default}, settle_events=0))
         made.update(0, 0.1, 0.0)
         assert getattr(made._rows[0].detector, parameter) == allowed.default
