@@ -220,7 +220,7 @@ class _Adwin(DetectorState, frozen=True):
 
     @classmethod
     def of(cls, detector: _Detector) -> Self:
-        data = detector._helper.__getstate__()
+        data = detector.window.__getstate__()
         *_, total, variance, _width, total_width, buckets, most, tick, detections, rows = _ADWIN.unpack_from(data)
         found, at = [], _ADWIN.size
         for _ in range(rows):
@@ -238,7 +238,7 @@ class _Adwin(DetectorState, frozen=True):
         if not all(counts) and counts != [0]:
             raise ValueError(f"buckets {counts}, wanted none empty")
         self._check_sums(counts)
-        detector._helper.__setstate__(self._bytes(detector, counts))
+        detector.window.__setstate__(self._bytes(detector, counts))
 
     def _check_sums(self, counts: list[int]) -> None:
         """Refuse sums that no values in [0, 1] have, before they grow into infinities."""
@@ -301,8 +301,8 @@ def adwin_layout_is_known(detector: _Detector) -> bool:
     """Does the installed River keep ADWIN's state as `_Adwin` believes? Changes the detector given."""
     try:
         for i in range(100):
-            detector.update(float(i % 3 == 0))
-        data = detector._helper.__getstate__()
+            detector.rises(float(i % 3 == 0))
+        data = detector.window.__getstate__()
         state = _Adwin.of(detector)
         return bool(state._bytes(detector, [len(row.totals) for row in state.rows]) == data)
     except (AttributeError, TypeError, ValueError, struct.error):

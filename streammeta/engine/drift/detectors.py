@@ -44,6 +44,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
 
+from streammeta.engine.drift.adwin import Adwin
 from streammeta.engine.drift.detector_state import STATES, DetectorState, adwin_layout_is_known
 from streammeta.engine.drift.settings import PARAMETERS, DetectorName, DriftSettings, checked_parameters
 from streammeta.errors import ConfigError, SnapshotError
@@ -170,14 +171,9 @@ def _signals(detector: _Detector, value: float) -> bool:
     return bool(detector.drift_detected)
 
 
-def _adwin_rises(detector: _Detector, value: float) -> bool:
+def _adwin_rises(detector: Adwin, value: float) -> bool:
     """Update ADWIN; after a cut, did its mean go up?"""
-    before = (detector.total + value) / (detector.width + 1)
-    detector.update(value)
-    if not detector.drift_detected:
-        return False
-    detector._drift_detected = False  # or River's next update throws the newer part away too
-    return bool(detector.estimation > before)
+    return detector.rises(value)
 
 
 def _kswin_rises(detector: _Detector, value: float) -> bool:
@@ -194,6 +190,7 @@ def _kswin_rises(detector: _Detector, value: float) -> bool:
 @dataclass(frozen=True)
 class _Kind:
     path: str  # of the class
+    like: str = ""  # whose parameters it takes, where that is a class of River's and not itself
     fixed: dict[str, str] = field(default_factory=dict)
     binary: bool = False
     rises: Callable[[_Detector, float], bool] = _signals
@@ -212,7 +209,7 @@ def _class_at(path: str) -> type[_Detector]:
 
 
 _KINDS: dict[DetectorName, _Kind] = {
-    "adwin": _Kind("river.drift.ADWIN", rises=_adwin_rises),
+    "adwin": _Kind("streammeta.engine.drift.adwin.Adwin", like="river.drift.ADWIN", rises=_adwin_rises),
     "change-point": _Kind("streammeta.engine.drift.changepoint.ChangePoint"),
     "page-hinkley": _Kind("river.drift.PageHinkley", fixed={"mode": "up"}),
     "kswin": _Kind("river.drift.KSWIN", rises=_kswin_rises),
@@ -238,20 +235,23 @@ def settings_like(detector: str | _Detector) -> dict[str, Any]:
     if isinstance(detector, _class_at("river.drift.NoDrift")):
         return {"detector": "none"}
     for name, kind in _KINDS.items():
-        if type(detector) is kind.make:
+        if type(detector) is _class_at(kind.like or kind.path):
             given = {known: getattr(detector, known) for known in PARAMETERS[name]}
             return {"detector": name, "parameters": {n: float(v) for n, v in given.items() if v is not None}}
-    wanted = ", ".join(getattr(kind.make, "__name__", name) for name, kind in _KINDS.items())
+    wanted = ", ".join((kind.like or kind.path).rpartition(".")[2] for kind in _KINDS.values())
     raise ConfigError(
         f"drift detector: got a {type(detector).__name__}, whose state cannot be kept for each task; "
         f"wanted one of {wanted}, NoDrift, or a name"
     )
 
 
+_ADWIN_DEFAULTS: dict[str, Any] = {name: known.default for name, known in PARAMETERS["adwin"].items()}
+
+
 @cache
 def _check_adwin_layout() -> None:
     """Say at the start, and not at the first snapshot, that this River cannot be saved."""
-    if not adwin_layout_is_known(_KINDS["adwin"].make(clock=1)):
+    if not adwin_layout_is_known(Adwin(**_ADWIN_DEFAULTS)):
         raise ConfigError("drift.detector: this River keeps ADWIN's state in an unknown layout; wanted river 0.26")
 
 
