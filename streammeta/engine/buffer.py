@@ -34,6 +34,7 @@ def _push(window_x: Any, window_y: Any, pushed: Any, rows: Any, xs: Any, ys: Any
         row = rows[i]
         at = pushed[row] % window_y.shape[1]
         window_x[row, at, : xs.shape[1]] = xs[i]
+        window_x[row, at, xs.shape[1] :] = np.nan  # what was in its place may have been another task's
         window_y[row, at] = ys[i]
         pushed[row] += 1
 

@@ -51,7 +51,7 @@ class Column(NamedTuple):
     shape: tuple[int, ...]
     dtype: type[np.generic]
     blank: float = 0.0
-    filled: str | None = None  # the column that counts what was ever put into the row, first place first; None: all
+    filled: str | None = None  # the column that counts what was put into a row, first place first, blanks and all
 
 
 def roomy(n: int) -> int:
@@ -185,6 +185,8 @@ class TaskTable:
         rows = [self._free_row() for _ in keys]
         used = [row for row in rows if row in self._used]
         for name, kind in self._kinds.items():
+            if kind.filled:
+                continue
             not_blank = used if kind.blank == 0 else rows  # memory that was never written to costs nothing
             if not_blank:
                 self.columns[name][not_blank] = kind.blank
@@ -250,7 +252,7 @@ class TaskTable:
         row = self._free_row()
         used = row in self._used
         for name, kind in self._kinds.items():
-            if used or kind.blank != 0:
+            if not kind.filled and (used or kind.blank != 0):
                 self.columns[name][row] = kind.blank
         self._used.add(row)
         return row
@@ -291,6 +293,8 @@ class TaskTable:
     def _load(self, row: int, data: bytes) -> None:
         stored = _decode(data)
         for name, array in _unpack(stored, self._kinds).items():
+            if self._kinds[name].filled:
+                self.columns[name][row, : len(array)] = self._kinds[name].blank  # features that came since
             here: tuple[slice, ...] = (slice(row, row + 1), *(slice(n) for n in array.shape))
             self.columns[name][here] = array
         self._load_extra(row, stored.extra)

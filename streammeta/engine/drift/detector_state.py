@@ -233,19 +233,21 @@ class _Adwin(DetectorState, frozen=True):
     def into(self, detector: _Detector) -> None:
         full = detector.max_buckets
         counts = [len(row.totals) for row in self.rows]
-        if any(len(row.variances) != count or count > full for row, count in zip(self.rows, counts, strict=True)):
+        if max(counts) > full or counts != [len(row.variances) for row in self.rows]:
             raise ValueError(f"buckets {counts}, wanted at most {full} a row, each with a total and a variance")
-        if not all(counts) and counts != [0]:
+        if 0 in counts and counts != [0]:
             raise ValueError(f"buckets {counts}, wanted none empty")
         self._check_sums(counts)
         detector.window.__setstate__(self._bytes(detector, counts))
 
     def _check_sums(self, counts: list[int]) -> None:
         """Refuse sums that no values in [0, 1] have, before they grow into infinities."""
-        for i, row in enumerate(self.rows):
-            if any(total > 2.0**i + _SLACK for total in row.totals + row.variances):
+        width, total = 0, 0.0
+        for i, (row, count) in enumerate(zip(self.rows, counts, strict=True)):
+            if count and max(*row.totals, *row.variances) > 2.0**i + _SLACK:
                 raise ValueError(f"row {i} has a bucket with a sum above its {2**i} values of at most 1")
-        width, total = sum(count << i for i, count in enumerate(counts)), sum(sum(row.totals) for row in self.rows)
+            width += count << i
+            total += sum(row.totals)
         if abs(self.total - total) > _SLACK * (width + 1) or abs(self.variance) > width + 1:
             raise ValueError(f"a sum of {self.total} and variance of {self.variance}, the {width} values have {total}")
 
