@@ -446,4 +446,5 @@ def _options(settings: Settings) -> Options:
         frozen=settings.state.frozen,
         batch_events=settings.meta.every_events if background else None,
         background_patience=_PATIENCE if background else None,
+        background_share=settings.meta.background_share,
     )

@@ -97,6 +97,7 @@ class Engine:
         self._device = device(settings.learner.device)
         self._rhythm = Rhythm(settings.meta.every_events, settings.meta.stretch)
         self._escalation = Escalation(settings.meta.escalate_events) if settings.meta.escalate_events else None
+        self.behind = False  # more events wait than can be taken; whoever says so gives up that runs repeat
         self._hurries = False  # some task was left behind at the last meta-update
         self._begin(Counts(next_look=self._look_every))
 
@@ -218,7 +219,7 @@ class Engine:
         xs = self._features.table([item.filled for item in items])
         rows, begin = np.array([item.row for item in items], np.int64), 0
         while begin < len(items):
-            end, stale = refresh(self._tasks.columns, rows, begin, self._shared.version)
+            end, stale = refresh(self._tasks.columns, rows, begin, self._shared.version, behind=self.behind)
             self._go(items[begin:end], xs[begin:end], stale, outcomes)
             begin = end
         if self._labels.is_new(items[0].source.y):  # then it came alone, and learning it is what makes it known

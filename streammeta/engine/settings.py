@@ -37,6 +37,13 @@ class MetaSettings(SegmentSettings, frozen=True, extra="forbid"):
     stretch: int = Field(
         4, ge=1, le=1024, description="How many times longer that may become while the loss is steady; 1: not at all."
     )
+    background_share: float = Field(
+        0.2,
+        ge=0,
+        le=1,
+        description="Of mode background: while more records wait than can be taken, the share of the time in which a "
+        "meta-update may be under way; it has all it wants while the service keeps up.",
+    )
     rate: float = Field(5e-3, gt=0, le=1, description="Step size of the outer Adam.")
     pull: float = Field(
         2.0,
