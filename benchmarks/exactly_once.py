@@ -11,6 +11,7 @@
 """
 
 import argparse
+import gc
 import json
 import os
 import subprocess
@@ -220,6 +221,8 @@ def restored(kafka: KafkaSettings, tasks: int, events_each: int) -> tuple[float,
     producer.close()
     fresh = Engine(settings.engine())
     fresh.follow(engine.shared_weights(), lead=False)
+    gc.collect()
+    gc.freeze()  # as the service does when it starts
     with closing(adapters(kafka).tables(kafka, {STATE: f"{name}-state"})) as tables:
         begun = time.perf_counter()
         restoration, handover = Restoration(tables, name, 0), fresh.handover()

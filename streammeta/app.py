@@ -11,7 +11,7 @@ from dataclasses import replace
 from math import inf, isnan
 from pathlib import Path
 from types import FrameType
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import structlog
 from prometheus_client import CollectorRegistry
@@ -24,8 +24,6 @@ from streammeta.errors import ConfigError, EventError, SnapshotError, TransportE
 from streammeta.event import Decoder, Event, LabelValue, Origin, Record
 from streammeta.meta import ExpertSettings
 from streammeta.meta.catalogue import Tuning
-from streammeta.offline.job import stream_method
-from streammeta.report import Figures, Tally, facts
 from streammeta.service import Options, Service, Summary
 from streammeta.service.exactly_once import ExactlyOnce
 from streammeta.service.http import Health, HttpServer
@@ -38,6 +36,9 @@ from streammeta.service.turn import Observe
 from streammeta.transport.base import Sink, Source
 from streammeta.transport.choice import adapters, client
 from streammeta.transport.kafka.topics import ensure_topics
+
+if TYPE_CHECKING:
+    from streammeta.report import Figures, Tally
 
 __all__ = [
     "ORDERS",
@@ -195,6 +196,8 @@ def new_engine(settings: Settings) -> Engine:
     learner = chosen.learner
     if learner.start_from is None:
         return Engine(chosen)
+    from streammeta.offline.job import stream_method  # noqa: PLC0415  brings matplotlib, which few services need
+
     tuning = Tuning(learner.inner_rate, learner.inner_steps)
     method = stream_method(
         learner.start_from, learner.method, chosen.kind, seed=chosen.seed, support=learner.support, tuning=tuning
@@ -220,13 +223,13 @@ def replay(
     settings: Settings,
     source: Source,
     sink: Sink | None,
-    tally: Tally,
+    tally: "Tally",
     *,
     observers: Sequence[Observe] = (),
     stop: threading.Event | None = None,
     monitor: Monitor | None = None,
     engine: Engine | None = None,
-) -> Figures:
+) -> "Figures":
     """Run recorded or simulated events through the service's own loop, from a fresh engine, and report.
 
     Args:
@@ -239,6 +242,8 @@ def replay(
         monitor: what others may look at meanwhile; None: nobody does.
         engine: a fresh one of these settings, for a caller that wants to look inside; it is closed at the end.
     """
+    from streammeta.report import facts  # noqa: PLC0415  brings River, which a service may not need
+
     monitor = monitor or Monitor(Metrics(CollectorRegistry()), Health(time.monotonic))
     with closing(engine or new_engine(settings)) as running:
         service = Service(
@@ -441,4 +446,5 @@ def _options(settings: Settings) -> Options:
         frozen=settings.state.frozen,
         batch_events=settings.meta.every_events if background else None,
         background_patience=_PATIENCE if background else None,
+        background_share=settings.meta.background_share,
     )

@@ -1,4 +1,8 @@
-"""The command line: parse, call the library, show what it returns."""
+"""The command line: parse, call the library, show what it returns.
+
+Each command imports the part of the library that it calls: PyTorch, River and matplotlib take seconds, which neither
+`--help` should cost nor a service that has to be back quickly.
+"""
 
 import json
 import shlex
@@ -7,34 +11,19 @@ import time
 from collections.abc import Iterable, Iterator
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Literal, NoReturn, Protocol
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn, Protocol
 
 import typer
-from prometheus_client import CollectorRegistry
-from rich.console import Console, RenderableType
 
-from simulators import SCENARIOS, noted, simulate, with_late_labels
-from streammeta import app as commands
-from streammeta import report
-from streammeta.commands import demo as demonstration
 from streammeta.commands import meta as meta_commands
-from streammeta.commands.live import shown
-from streammeta.commands.player import play
-from streammeta.commands.produce import Pace, Sendable, at_own_pace, at_rate, produce
-from streammeta.config import example, load
 from streammeta.errors import ConfigError, StreammetaError, TransportError
-from streammeta.report import Figures, Tally
-from streammeta.review import compare as comparison
-from streammeta.review import scoreboard, study
-from streammeta.review.contest import STREAMMETA
-from streammeta.review.page import write_page
-from streammeta.review.picture import write_png
-from streammeta.review.rival import Wiring
-from streammeta.review.study import Plan, opened
 from streammeta.service import log
-from streammeta.service.http import Health, HttpServer
-from streammeta.service.metrics import Metrics
-from streammeta.transport.file import FileSink
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from streammeta.commands.produce import Pace, Sendable
+    from streammeta.report import Figures
 
 __all__ = ["app", "main"]
 
@@ -91,6 +80,9 @@ def _always(
 @app.command()
 def run(config: _Config = None) -> None:
     """Serve a Kafka topic: predict, learn, publish predictions and drift signals, until SIGTERM or SIGINT."""
+    from streammeta import app as commands
+    from streammeta.config import load
+
     settings = load(config)
     log.configure(settings.log.level, settings.log.format)
     with commands.stop_on_signals() as stop:
@@ -112,7 +104,8 @@ def replay(
         list[str] | None, typer.Option(help="Another method of ours, or a TOML file with settings. May be repeated.")
     ] = None,
     wiring: Annotated[
-        Wiring, typer.Option(help="How River's models know tasks: as a feature, not at all, or a model each.")
+        Literal["tag", "global", "per-task"],
+        typer.Option(help="How River's models know tasks: as a feature, not at all, or a model each."),
     ] = "tag",
     label_delay: Annotated[str, typer.Option(help="Labels come so late: 100 (events), 90s, 30m, 1h, 2d.")] = "0",
     speed: _Speed = None,
@@ -128,6 +121,17 @@ def replay(
     ] = None,
 ) -> None:
     """Run recorded or simulated events through the service's own loop, beside other learners, and report."""
+    from rich.console import Console
+
+    from streammeta import app as commands
+    from streammeta.commands.live import shown
+    from streammeta.config import load
+    from streammeta.review import scoreboard, study
+    from streammeta.review.page import write_page
+    from streammeta.review.picture import write_png
+    from streammeta.review.study import Plan, opened
+    from streammeta.transport.file import FileSink
+
     settings = load(config)
     log.configure("warning", settings.log.format)
     console = Console(stderr=True)
@@ -173,6 +177,11 @@ def compare(
     as_json: Annotated[bool, typer.Option("--json", help="As JSON, for other programs.")] = False,
 ) -> None:
     """Is one learner better than another, or was it luck? A paired test over the events of two replays, or of one."""
+    from rich.console import Console
+
+    from streammeta.review import compare as comparison
+    from streammeta.review.contest import STREAMMETA
+
     report_a = comparison.read_report(a)
     if b is None:
         pairs = comparison.within(report_a, learner or STREAMMETA)
@@ -197,6 +206,17 @@ def demo(
     json_to: _Json = Path("out/demo.json"),
 ) -> None:
     """Show it: simulated tasks that drift, through the service's own loop, beside two models that do not adapt."""
+    from prometheus_client import CollectorRegistry
+    from rich.console import Console
+
+    from streammeta import app as commands
+    from streammeta.commands import demo as demonstration
+    from streammeta.commands.live import shown
+    from streammeta.config import load
+    from streammeta.report import Tally
+    from streammeta.service.http import Health, HttpServer
+    from streammeta.service.metrics import Metrics
+
     log.configure("warning")
     console = Console(stderr=True)
     settings, _ = commands.settled(load(), kind="classification", seed=seed, first=list)
@@ -232,6 +252,8 @@ def simulate_(
     list_: Annotated[bool, typer.Option("--list", help="Name the scenarios and their settings.")] = False,
 ) -> None:
     """Send a simulated stream of drifting tasks somewhere."""
+    from simulators import SCENARIOS, noted, simulate, with_late_labels
+
     if list_ or name is None:
         for each, scenario in SCENARIOS.items():
             typer.echo(f"{each} ({scenario.kind}): {scenario.summary}")
@@ -256,6 +278,8 @@ def play_(
     config: _Config = None,
 ) -> None:
     """Send a recorded file somewhere: at its own pace, faster, or all at once."""
+    from streammeta.commands.player import play
+
     _send("play", play(file, limit=limit), to, config, partitions=partitions, pace=_pace(rate, speed))
 
 
@@ -272,6 +296,12 @@ def inspect(
     config: _Config = None,
 ) -> None:
     """List the tasks of a service: how old they are, how wrong their predictions are, when they last drifted."""
+    from rich.console import Console
+
+    from streammeta import app as commands
+    from streammeta import report
+    from streammeta.config import load
+
     found = commands.inspect_service(load(config)) if snapshot is None else commands.inspect(snapshot)
     every = sorted(found, key=commands.ORDERS[sort], reverse=True)
     tasks = every[: limit or None]
@@ -289,6 +319,8 @@ app.command(name="meta-eval")(meta_commands.evaluate)
 @app.command()
 def config() -> None:
     """Print an example configuration: every setting with its default."""
+    from streammeta.config import example
+
     typer.echo(example(), nl=False)
 
 
@@ -299,7 +331,9 @@ def _pair(setting: str) -> tuple[str, str]:
     return name, value
 
 
-def _pace(rate: float | None, speed: float | None) -> Pace | None:
+def _pace(rate: float | None, speed: float | None) -> "Pace | None":
+    from streammeta.commands.produce import at_own_pace, at_rate
+
     if rate is not None and speed is not None:
         raise ConfigError(f"--rate {rate} and --speed {speed}: wanted one of them")
     if rate is not None:
@@ -308,11 +342,17 @@ def _pace(rate: float | None, speed: float | None) -> Pace | None:
 
 
 def _send(
-    what: str, records: Iterable[Sendable], to: str, config: Path | None, *, partitions: int, pace: Pace | None
+    what: str, records: "Iterable[Sendable]", to: str, config: Path | None, *, partitions: int, pace: "Pace | None"
 ) -> None:
+    from rich.console import Console
+
+    from streammeta.app import stop_on_signals
+    from streammeta.commands.produce import produce
+    from streammeta.config import load
+
     settings = load(config)
     log.configure(settings.log.level, settings.log.format)
-    with commands.stop_on_signals() as stop:
+    with stop_on_signals() as stop:
         sent = produce(records, to, kafka=settings.kafka, partitions=partitions, pace=pace, stop=stop)
     Console(stderr=True).print(f"{what}: {sent:,} events sent to {to}", highlight=False, soft_wrap=True)
 
@@ -320,12 +360,16 @@ def _send(
 class _Board(Protocol):
     """Shows learners side by side."""
 
-    def tables(self, figures: Figures) -> RenderableType: ...
-    def lines(self, figures: Figures) -> Iterator[str]: ...
+    def tables(self, figures: "Figures") -> "RenderableType": ...
+    def lines(self, figures: "Figures") -> Iterator[str]: ...
 
 
-def _tell(figures: Figures, json_to: Path | None, board: _Board) -> None:
+def _tell(figures: "Figures", json_to: Path | None, board: _Board) -> None:
     """Show a report: tables on a terminal, plain lines elsewhere; and write it as JSON."""
+    from rich.console import Console
+
+    from streammeta import report
+
     if json_to is not None:
         _write_json(figures, json_to)
     if json_to == Path("-"):
@@ -341,7 +385,7 @@ def _tell(figures: Figures, json_to: Path | None, board: _Board) -> None:
         typer.echo(f"report written to {json_to}", err=True)
 
 
-def _write_json(figures: Figures, path: Path) -> None:
+def _write_json(figures: "Figures", path: Path) -> None:
     text = json.dumps(figures, indent=2, allow_nan=False) + "\n"
     if path == Path("-"):
         typer.echo(text, nl=False)

@@ -17,12 +17,12 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
-from streammeta.engine import EngineSettings, Kind, MetaSettings
-from streammeta.engine.drift import DriftSettings
+from streammeta.engine.drift.settings import DriftSettings
+from streammeta.engine.settings import EngineSettings, MetaSettings
 from streammeta.engine.tasks import MemorySettings
 from streammeta.errors import ConfigError
 from streammeta.event import TaskFrom
-from streammeta.meta import LearnerSettings
+from streammeta.meta.settings import Kind, LearnerSettings
 from streammeta.service.log import LogFormat, LogLevel
 from streammeta.transport.kafka.settings import KafkaSettings, OnLostOffset
 

@@ -385,3 +385,29 @@ def test_an_endless_simulation_ends_on_sigterm_with_whole_lines(tmp_path: Path) 
     assert process.returncode == 0
     assert all(json.loads(line)["x"] for line in lines)
     assert f"{len(lines):,} events sent".encode() in err
+
+
+@pytest.mark.parametrize("command", ["import streammeta.cli", "import streammeta.config; streammeta.config.example()"])
+def test_what_only_shows_help_or_settings_does_not_load_the_learner(command: str) -> None:
+    """PyTorch, River and matplotlib take four seconds, for each `streammeta --version` and in each restart of a service."""
+    heavy = "torch", "river.drift", "numba", "scipy", "sklearn", "pandas", "matplotlib"
+    code = f"import sys; {command}; print([name for name in {heavy!r} if name in sys.modules])"
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_service_does_not_load_what_it_does_not_use() -> None:
+    """A static member is to be back before anybody notices; these were half of its start."""
+    unused = "matplotlib", "sklearn", "pandas", "scipy.stats", "river.drift", "simulators", "jinja2", "torch._dynamo"
+    code = f"""
+import sys
+from streammeta import app, cli
+from streammeta.config import load
+app.new_engine(load()).close()
+print([name for name in {unused!r} if name in sys.modules])"""
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+
+    assert done.stdout.strip() == "[]"

@@ -1,4 +1,7 @@
-"""The commands `meta-train` and `meta-eval`: parse, call the library, show what it returns."""
+"""The commands `meta-train` and `meta-eval`: parse, call the library, show what it returns.
+
+The library is imported by the command that runs, as PyTorch takes seconds and `streammeta --help` shows these two too.
+"""
 
 import json
 import sys
@@ -7,22 +10,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import torch
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from streammeta.app import stop_on_signals
+from streammeta.episode.names import FamilyName
 from streammeta.errors import ConfigError
-from streammeta.meta.base import Kind
-from streammeta.meta.catalogue import METHODS
-from streammeta.meta.learner import OuterState
-from streammeta.meta.objective import Penalty
-from streammeta.offline.evaluation import Evaluation
-from streammeta.offline.job import FamilyName, Job, Watched, meta_eval, meta_train
-from streammeta.offline.training import Schedule
+from streammeta.meta.settings import METHOD_NAMES, Kind, Penalty
+
+if TYPE_CHECKING:
+    import torch
+
+    from streammeta.meta.learner import OuterState
+    from streammeta.offline.evaluation import Evaluation
+    from streammeta.offline.job import Job, Watched
 
 __all__ = ["evaluate", "train"]
 
@@ -33,7 +36,7 @@ _Data = Annotated[
 
 
 def train(
-    method: Annotated[str, typer.Argument(help=", ".join(METHODS))],
+    method: Annotated[str, typer.Argument(help=", ".join(METHOD_NAMES))],
     family: Annotated[FamilyName, typer.Argument(help="Where tasks come from.")],
     *,
     data: _Data = None,
@@ -55,6 +58,12 @@ def train(
     device: Annotated[str, typer.Option(help='"cpu", "cuda"')] = "cpu",
 ) -> None:
     """Train θ on episodes, and keep it as a file. Ctrl-C or a kill lose little: the same command goes on."""
+    import torch
+
+    from streammeta.app import stop_on_signals
+    from streammeta.offline.job import Job, meta_train
+    from streammeta.offline.training import Schedule
+
     schedule = Schedule(updates, tasks, support, query, seed)
     job = Job(
         method, family, None if data is None else str(data), kind, ways, schedule, inner_rate, inner_steps, outer_rate,
@@ -63,7 +72,7 @@ def train(
     torch.set_num_threads(1 if data is None else torch.get_num_threads())  # small matrices only wait for each other
     with stop_on_signals() as stop, _shown(updates) as show:
 
-        def told(state: OuterState) -> bool:
+        def told(state: "OuterState") -> bool:
             show(state)
             return stop.is_set()
 
@@ -82,6 +91,10 @@ def evaluate(
     json_to: Annotated[Path | None, typer.Option("--json", help="Write there; - for standard output.")] = None,
 ) -> None:
     """Judge a trained θ on tasks it has not seen: figures before and after adapting, with 95 % intervals."""
+    import torch
+
+    from streammeta.offline.job import meta_eval
+
     torch.set_num_threads(1)
     job, held_out, training = meta_eval(file, tasks=tasks, support=support, query=query)
     found: dict[str, Any] = {"job": asdict(job), "held_out": held_out.as_dict(), "training": training.as_dict()}
@@ -98,7 +111,7 @@ def evaluate(
             raise ConfigError(f"--json {json_to}: cannot be written ({err}); name another file") from err
 
 
-def _lines(job: Job, held_out: Evaluation, training: Evaluation) -> Iterator[str]:
+def _lines(job: "Job", held_out: "Evaluation", training: "Evaluation") -> Iterator[str]:
     yield f"{job.method} on {job.family}: {held_out.tasks} tasks, {1e6 * held_out.adapt_seconds:.0f} µs to adapt to one"
     yield f"{'':18}{'before adapting':>18}{'after, new tasks':>18}{'training tasks':>18}"
     for name, figure in held_out.after.items():
@@ -106,7 +119,9 @@ def _lines(job: Job, held_out: Evaluation, training: Evaluation) -> Iterator[str
         yield f"{name:18}" + "".join(f"{cell!s:>18}" for cell in cells)
 
 
-def _device(name: str) -> torch.device:
+def _device(name: str) -> "torch.device":
+    import torch
+
     try:
         device = torch.device(name)
         torch.zeros(1, device=device)
@@ -116,13 +131,13 @@ def _device(name: str) -> torch.device:
 
 
 @contextmanager
-def _shown(updates: int) -> Iterator[Watched]:
+def _shown(updates: int) -> Iterator["Watched"]:
     """A progress bar on a terminal, a line every few seconds elsewhere."""
     console = Console(stderr=True)
     if not sys.stderr.isatty():
         due = time.monotonic() + _LINE_SECONDS
 
-        def tell(state: OuterState) -> None:
+        def tell(state: "OuterState") -> None:
             nonlocal due
             if time.monotonic() >= due:
                 due = time.monotonic() + _LINE_SECONDS

@@ -12,29 +12,15 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from numba import njit
-from pydantic import BaseModel, Field
 
+from streammeta.engine.settings import SegmentSettings
 from streammeta.meta.base import Episodes, Floats, Ints, Kind, Scaling, Windows
 
-__all__ = ["RecentRows", "SegmentSettings", "draw_episodes", "normalize", "push", "window", "windows"]
+__all__ = ["RecentRows", "draw_episodes", "normalize", "push", "window", "windows"]
 
 _Columns = Mapping[str, npt.NDArray[Any]]
 _CLIP = np.float32(6.0)  # as on the event path
 _TRIES = 2  # rows drawn for each one wanted, as some may be too young
-
-
-class SegmentSettings(BaseModel, frozen=True, extra="forbid"):
-    """What one meta-update learns from."""
-
-    tasks: int = Field(
-        2, ge=1, le=4096, description="Segments in one meta-update for each member of the ensemble, each of one task."
-    )
-    length: int = Field(96, ge=2, le=4096, description="Labelled events in a segment.")
-    shortest: int = Field(8, ge=2, description="Tasks with fewer labelled events are not drawn.")
-    burn_in_share: float = Field(
-        0.5, ge=0, le=1, description="Share of segments whose first half is only learned from; the others start cold."
-    )
-    recent_events: int = Field(4096, ge=1, description="Tasks are drawn from those of this many last labelled events.")
 
 
 def push(columns: _Columns, rows: Ints, xs: Floats, ys: Floats) -> None:
@@ -48,6 +34,7 @@ def _push(window_x: Any, window_y: Any, pushed: Any, rows: Any, xs: Any, ys: Any
         row = rows[i]
         at = pushed[row] % window_y.shape[1]
         window_x[row, at, : xs.shape[1]] = xs[i]
+        window_x[row, at, xs.shape[1] :] = np.nan  # what was in its place may have been another task's
         window_y[row, at] = ys[i]
         pushed[row] += 1
 

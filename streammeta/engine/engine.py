@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from streammeta.engine.buffer import RecentRows, draw_episodes, normalize, window, windows
 from streammeta.engine.checkpoint import check_fingerprint, random_from, random_state
+from streammeta.engine.chosen import fingerprint, gaussians_above, make_method, make_recall
 from streammeta.engine.concepts import concept_columns
 from streammeta.engine.drift import Detectors
 from streammeta.engine.escalation import Escalation
@@ -26,14 +27,7 @@ from streammeta.engine.outcome import EngineStats, MetaResult, Outcome, Signal, 
 from streammeta.engine.rhythm import Rhythm
 from streammeta.engine.runs import Counts, Item, Runs
 from streammeta.engine.sampling import draw_rows
-from streammeta.engine.settings import (
-    EngineSettings,
-    MetaSettings,
-    fingerprint,
-    gaussians_above,
-    make_method,
-    make_recall,
-)
+from streammeta.engine.settings import EngineSettings, MetaSettings
 from streammeta.engine.shared import Shared, device
 from streammeta.engine.snapshot import Snapshot
 from streammeta.engine.staleness import refresh
@@ -103,6 +97,7 @@ class Engine:
         self._device = device(settings.learner.device)
         self._rhythm = Rhythm(settings.meta.every_events, settings.meta.stretch)
         self._escalation = Escalation(settings.meta.escalate_events) if settings.meta.escalate_events else None
+        self.behind = False  # more events wait than can be taken; whoever says so gives up that runs repeat
         self._hurries = False  # some task was left behind at the last meta-update
         self._begin(Counts(next_look=self._look_every))
 
@@ -224,7 +219,7 @@ class Engine:
         xs = self._features.table([item.filled for item in items])
         rows, begin = np.array([item.row for item in items], np.int64), 0
         while begin < len(items):
-            end, stale = refresh(self._tasks.columns, rows, begin, self._shared.version)
+            end, stale = refresh(self._tasks.columns, rows, begin, self._shared.version, behind=self.behind)
             self._go(items[begin:end], xs[begin:end], stale, outcomes)
             begin = end
         if self._labels.is_new(items[0].source.y):  # then it came alone, and learning it is what makes it known

@@ -119,25 +119,24 @@ class Handover:
         Raises:
             SnapshotError: a record cannot be read, or was written under other settings.
         """
-        keys = {parse_key(raw, at): value for raw, value in records.items()}
-        meanings = self._meanings({key.tag: value for key, value in keys.items() if key.kind == "schema"}, at)
+        found = _sorted_out(records, at)
+        meanings = self._meanings(found.schemas, at)
         self._schemas[partition] = set(meanings)
-        pages = {(key.tag, key.number): value for key, value in keys.items() if key.kind == "page"}
-        heads: dict[bytes, list[tuple[str, Head]]] = {}
-        for key, value in keys.items():
-            if key.kind == "task":
-                head = decode(Head, value, f"{at}, task {key.tag[:100]!r}")
-                heads.setdefault(head.schema, []).append((key.tag, head))
-        self._parts.tasks.reserve(sum(map(len, heads.values())))
+        pages = _Pages(found.pages, meanings, at)
+        self._parts.tasks.reserve(len(found.tasks))
         done = 0
-        for id_, tasks in heads.items():
-            for chunk in _chunks(tasks):
-                self._take_heads(partition, _meaning(meanings, id_, at), chunk, _Pages(pages, meanings, at))
-                self._parts.tasks.shrink()
-                done += len(chunk)
-                yield done
-        for key in sorted(key for key in keys if key.kind == "wait"):
-            self._take_waits(partition, key, decode(WaitPage, keys[key], at), meanings, at)
+        for chunk in _chunks(found.tasks):
+            heads: dict[bytes, list[tuple[str, Head]]] = {}
+            for tag, value in chunk:
+                head = decode(Head, value, f"{at}, task {tag[:100]!r}")
+                heads.setdefault(head.schema, []).append((tag, head))
+            for id_, alike in heads.items():
+                self._take_heads(partition, _meaning(meanings, id_, at), alike, pages)
+            self._parts.tasks.shrink()
+            done += len(chunk)
+            yield done
+        for key, value in sorted(found.waits):
+            self._take_waits(partition, key, decode(WaitPage, value, at), meanings, at)
         yield done
 
     # -- giving --------------------------------------------------------------------------------------------------------
@@ -167,11 +166,11 @@ class Handover:
         for key, row, data, (pushed, labelled) in zip(keys, rows.tolist(), packed, counts, strict=True):
             for number in self._full_pages(key, pushed, labelled):
                 x, y = self._events(row, number * PAGE, (number + 1) * PAGE)
-                page = Page(FORMAT, id_, number, x.tobytes(), y.tobytes())
+                page = Page(FORMAT, id_, number, _bytes(x), _bytes(y))
                 yield Change(key[0], Key("page", number % self._pages, key[1]).encode(), encode(page))
             self._written[key] = pushed, labelled
             x, y = self._events(row, pushed - pushed % PAGE, pushed)
-            head = Head(FORMAT, id_, data.tobytes(), x.tobytes(), y.tobytes(), detectors.dump(row))
+            head = Head(FORMAT, id_, data.data, _bytes(x), _bytes(y), detectors.dump(row))
             yield Change(key[0], Key("task", 0, key[1]).encode(), encode(head))
 
     def _full_pages(self, key: TaskKey, pushed: int, labelled: int) -> range:
@@ -294,7 +293,9 @@ class Handover:
             xs = np.frombuffer(b"".join([piece.x for piece in ours]), np.float32).reshape(len(rows), width)
             ys = np.frombuffer(b"".join([piece.y for piece in ours]), np.float32)
             kept = meaning.slots >= 0
-            columns["window_x"][rows[:, None], where[:, None], meaning.slots[kept]] = xs[:, kept]
+            wide = np.full((len(rows), columns["window_x"].shape[2]), np.nan, np.float32)
+            wide[:, meaning.slots[kept]] = xs[:, kept]
+            columns["window_x"][rows, where] = wide
             columns["window_y"][rows, where] = meaning.labels(ys, at, classify=self._parts.labels.classify)
 
     def _take_waits(
@@ -373,9 +374,34 @@ class _Piece(NamedTuple):
     row: int
     begin: int
     events: int
-    x: bytes
-    y: bytes
+    x: memoryview
+    y: memoryview
     meaning: _Meaning
+
+
+class _Found(NamedTuple):
+    """A partition's records by what they are about; no keys as objects, which the garbage collector would look at."""
+
+    schemas: dict[str, bytes]
+    tasks: list[tuple[str, bytes]]
+    pages: dict[tuple[str, int], bytes]
+    waits: list[tuple[Key, bytes]]
+
+
+def _sorted_out(records: Mapping[bytes, bytes], at: str) -> _Found:
+    found = _Found({}, [], {}, [])
+    for raw, value in records.items():
+        key = parse_key(raw, at)
+        match key.kind:
+            case "schema":
+                found.schemas[key.tag] = value
+            case "task":
+                found.tasks.append((key.tag, value))
+            case "page":
+                found.pages[key.tag, key.number] = value
+            case "wait":
+                found.waits.append((key, value))
+    return found
 
 
 class _Pages(NamedTuple):
@@ -401,6 +427,10 @@ def _meaning(meanings: Mapping[bytes, _Meaning], id_: bytes, at: str) -> _Meanin
     if found is None:
         raise SnapshotError(f"{at}: schema {id_.hex()} is not there; was the topic cleaned by hand?")
     return found
+
+
+def _bytes(values: Floats) -> memoryview:
+    return memoryview(values.tobytes())
 
 
 def _wait(id_: str, w: Waiting) -> Wait:

@@ -15,17 +15,17 @@ All are functions of the task table and of the ring of recent rows, both of whic
 """
 
 from collections.abc import Mapping
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from streammeta.engine.buffer import RecentRows, normalize
+from streammeta.engine.settings import Sampling
 from streammeta.meta.base import Floats, Ints, Kind, Scaling
 
-__all__ = ["Sampling", "draw_rows"]
+__all__ = ["draw_rows"]
 
-Sampling: TypeAlias = Literal["uniform", "recency", "loss", "nearest"]
 _Columns: TypeAlias = Mapping[str, npt.NDArray[Any]]
 _Weights: TypeAlias = npt.NDArray[np.float64]
 

@@ -1,20 +1,30 @@
-"""What the engine can be told, and what follows from it: the learner, what keeps earlier laws, and what must fit."""
+"""What the engine can be told. Without PyTorch and River, so that settings are read in a moment."""
 
-from typing import Any, Literal
+from typing import Literal, TypeAlias
 
 from pydantic import BaseModel, Field
 
-from streammeta.engine.buffer import SegmentSettings
-from streammeta.engine.drift import DriftSettings
-from streammeta.engine.recall import Recall
-from streammeta.engine.sampling import Sampling
+from streammeta.engine.drift.settings import DriftSettings
 from streammeta.engine.tasks import MemorySettings
-from streammeta.errors import ConfigError
-from streammeta.meta import LearnerSettings, Method, exact_heads, in_stream
-from streammeta.meta.base import Kind
-from streammeta.meta.catalogue import Tuning
+from streammeta.meta.settings import Kind, LearnerSettings
 
-__all__ = ["EngineSettings", "MetaSettings", "fingerprint", "gaussians_above", "make_method", "make_recall"]
+__all__ = ["EngineSettings", "MetaSettings", "Sampling", "SegmentSettings"]
+
+Sampling: TypeAlias = Literal["uniform", "recency", "loss", "nearest"]
+
+
+class SegmentSettings(BaseModel, frozen=True, extra="forbid"):
+    """What one meta-update learns from."""
+
+    tasks: int = Field(
+        2, ge=1, le=4096, description="Segments in one meta-update for each member of the ensemble, each of one task."
+    )
+    length: int = Field(96, ge=2, le=4096, description="Labelled events in a segment.")
+    shortest: int = Field(8, ge=2, description="Tasks with fewer labelled events are not drawn.")
+    burn_in_share: float = Field(
+        0.5, ge=0, le=1, description="Share of segments whose first half is only learned from; the others start cold."
+    )
+    recent_events: int = Field(4096, ge=1, description="Tasks are drawn from those of this many last labelled events.")
 
 
 class MetaSettings(SegmentSettings, frozen=True, extra="forbid"):
@@ -26,6 +36,13 @@ class MetaSettings(SegmentSettings, frozen=True, extra="forbid"):
     every_events: int = Field(16, ge=1, description="Events and labels between two meta-updates while θ changes.")
     stretch: int = Field(
         4, ge=1, le=1024, description="How many times longer that may become while the loss is steady; 1: not at all."
+    )
+    background_share: float = Field(
+        0.2,
+        ge=0,
+        le=1,
+        description="Of mode background: while more records wait than can be taken, the share of the time in which a "
+        "meta-update may be under way; it has all it wants while the service keeps up.",
     )
     rate: float = Field(5e-3, gt=0, le=1, description="Step size of the outer Adam.")
     pull: float = Field(
@@ -62,51 +79,3 @@ class EngineSettings(BaseModel, frozen=True, extra="forbid"):
     meta: MetaSettings = MetaSettings()
     drift: DriftSettings = DriftSettings()
     memory: MemorySettings = MemorySettings()
-
-
-def gaussians_above(settings: EngineSettings) -> int:
-    """Classes above which each gets a Gaussian of its own, though no expert was named; 0: never."""
-    learner = settings.learner
-    if settings.kind != "classification" or learner.method != "exact-heads" or learner.experts:
-        return 0
-    return learner.many_classes
-
-
-def make_recall(method: Method, settings: EngineSettings) -> Recall | None:
-    """What keeps earlier laws, where the settings want it; raises ConfigError for a learner that cannot."""
-    if settings.drift.response != "recall":
-        return None
-    if not {"A", "B"} <= set(method.phi_layout(1, 1)):
-        raise ConfigError(
-            f'[drift] response: "recall" mixes the sums of exact heads, and [learner] method is '
-            f'{settings.learner.method!r}; wanted method = "exact-heads", or response = "mix"'
-        )
-    return Recall(method, classify=settings.kind == "classification")
-
-
-def make_method(settings: EngineSettings) -> Method:
-    """The learner that the settings name."""
-    learner = settings.learner
-    if learner.method == "exact-heads":
-        return exact_heads(learner, settings.kind, settings.seed)
-    tuning = Tuning(learner.inner_rate, learner.inner_steps)
-    return in_stream(learner.method, settings.kind, seed=settings.seed, support=learner.support, tuning=tuning)
-
-
-def fingerprint(settings: EngineSettings) -> dict[str, Any]:
-    """The settings that saved state depends on."""
-    drift = settings.drift
-    recall = {"drift.concepts": drift.concepts, "drift.concept_events": drift.concept_events}
-    return (recall if drift.response == "recall" else {}) | {
-        "app.kind": settings.kind,
-        "learner.method": settings.learner.method,
-        "learner.support": settings.learner.support,
-        "learner.experts": ", ".join(one if isinstance(one, str) else one.name for one in settings.learner.experts),
-        "learner.many_classes": gaussians_above(settings),
-        "learner.members": settings.learner.members,
-        "learner.hidden": settings.learner.hidden,
-        "learner.encoded": settings.learner.encoded,
-        "learner.memories": len(settings.learner.memories),
-        "memory.window": settings.memory.window,
-        "drift.detector": settings.drift.detector,
-    }

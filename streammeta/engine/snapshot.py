@@ -19,7 +19,7 @@ from streammeta.transport.base import Partition, Positions
 
 __all__ = ["Snapshot", "read_snapshot", "write_snapshot"]
 
-_FORMAT = 1
+_FORMAT = 2
 _HEADER = "__header__"
 
 

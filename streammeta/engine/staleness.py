@@ -1,8 +1,8 @@
 """When a task's φ is derived again from its window, because θ has changed since.
 
 Young tasks follow θ at once; a window of n events is rebuilt at most once in n / 16 events of its task, so that many
-tasks and frequent meta-updates do not multiply. The columns ``rest`` (events until it may be rebuilt) and ``version``
-(of θ, when it last was) are kept here.
+tasks and frequent meta-updates do not multiply; once in n / 4 where more events wait than can be taken. The columns
+``rest`` (events until it may be rebuilt) and ``version`` (of θ, when it last was) are kept here.
 """
 
 from collections.abc import Mapping
@@ -16,10 +16,12 @@ from streammeta.meta.base import Ints
 
 __all__ = ["refresh"]
 
-_REBUILD_SHARE = 16
+_REBUILD_SHARE, _SHARE_BEHIND = 16, 4
 
 
-def refresh(columns: Mapping[str, npt.NDArray[Any]], rows: Ints, begin: int, version: int) -> tuple[int, Ints]:
+def refresh(
+    columns: Mapping[str, npt.NDArray[Any]], rows: Ints, begin: int, version: int, *, behind: bool = False
+) -> tuple[int, Ints]:
     """Count events of these rows, in order from ``begin`` on, and say whose φ is to be derived under θ ``version``.
 
     Returns:
@@ -28,7 +30,9 @@ def refresh(columns: Mapping[str, npt.NDArray[Any]], rows: Ints, begin: int, ver
     """
     stale = np.empty(rows.size - begin, np.int64)
     size = columns["window_y"].shape[1]
-    end, found = _refresh(rows, begin, columns["rest"], columns["version"], columns["pushed"], size, version, stale)
+    share = _SHARE_BEHIND if behind else _REBUILD_SHARE
+    state = columns["rest"], columns["version"], columns["pushed"]
+    end, found = _refresh(rows, begin, state, size, share, version, stale)
     return end, stale[:found]
 
 
@@ -36,14 +40,13 @@ def refresh(columns: Mapping[str, npt.NDArray[Any]], rows: Ints, begin: int, ver
 def _refresh(
     rows: Any,  # noqa: ANN401
     begin: int,
-    rest: Any,  # noqa: ANN401
-    version: Any,  # noqa: ANN401
-    pushed: Any,  # noqa: ANN401
+    state: Any,  # noqa: ANN401
     size: int,
+    share: int,
     now: int,
     stale: Any,  # noqa: ANN401
 ) -> tuple[int, int]:
-    found = 0
+    (rest, version, pushed), found = state, 0
     for i in range(begin, rows.size):
         row = rows[i]
         rest[row] -= 1
@@ -54,7 +57,7 @@ def _refresh(
                 rest[row] += 1  # it will be counted when the next stretch begins with it
                 return i, found
         version[row] = now
-        rest[row] = min(pushed[row], size) // _REBUILD_SHARE
+        rest[row] = min(pushed[row], size) // share
         stale[found] = row
         found += 1
     return rows.size, found

@@ -72,9 +72,9 @@ class Head(_Record, frozen=True):
 
     format: Literal[1]
     schema: _Id
-    row: bytes
-    open_x: bytes  # float32 [n, D], n < PAGE: the labelled events since the last full page
-    open_y: bytes  # float32 [n]
+    row: memoryview  # views of the record itself: most of it is copied once only, into the columns
+    open_x: memoryview  # float32 [n, D], n < PAGE: the labelled events since the last full page
+    open_y: memoryview  # float32 [n]
     detector: bytes
 
 
@@ -84,8 +84,8 @@ class Page(_Record, frozen=True):
     format: Literal[1]
     schema: _Id
     number: _Count
-    x: bytes  # float32 [PAGE, D]
-    y: bytes  # float32 [PAGE]
+    x: memoryview  # float32 [PAGE, D]
+    y: memoryview  # float32 [PAGE]
 
 
 class Wait(_Record, frozen=True):
@@ -170,7 +170,7 @@ def pack_rows(columns: Mapping[str, npt.NDArray[Any]], names: Sequence[str], row
     return np.concatenate(parts, axis=1)
 
 
-def unpack_rows(schema: Schema, rows: Sequence[bytes], at: str) -> dict[str, npt.NDArray[Any]]:
+def unpack_rows(schema: Schema, rows: Sequence[memoryview], at: str) -> dict[str, npt.NDArray[Any]]:
     """What ``pack_rows`` packed, by name [N, ...]; raises SnapshotError when a row has another size than it says."""
     sizes = [int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize for _, dtype, shape in schema.layout]
     wrong = next((len(row) for row in rows if len(row) != sum(sizes)), None)

@@ -20,8 +20,8 @@ def task_columns(method: Method, features: int, outputs: int, window: int) -> di
     width = roomy(features)
     phi = {name: Column(shape, dtype) for name, (shape, dtype) in method.phi_layout(width, roomy(outputs)).items()}
     return phi | {
-        "window_x": Column((window, width), np.float32, math.nan),
-        "window_y": Column((window,), np.float32),
+        "window_x": Column((window, width), np.float32, math.nan, filled="pushed"),
+        "window_y": Column((window,), np.float32, filled="pushed"),
         "pushed": Column((), np.int64),  # labelled events that went into the window, ever
         "version": Column((), np.int64, -1),  # of θ, when φ was last derived from the window
         "rest": Column((), np.int64),  # events until φ may be derived again

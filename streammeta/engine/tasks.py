@@ -8,7 +8,9 @@ import sqlite3
 import tempfile
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -21,6 +23,14 @@ from streammeta.errors import ConfigError, SnapshotError
 
 __all__ = ["Column", "MemorySettings", "TaskKey", "TaskTable", "roomy"]
 
+_CHUNK = 256  # rows written to the spill at a time
+_PRAGMAS = (  # nothing in the file outlives the process
+    "page_size = 16384",
+    "journal_mode = OFF",
+    "synchronous = OFF",
+    "locking_mode = EXCLUSIVE",
+    "cache_size = -4096",
+)
 TaskKey: TypeAlias = tuple[int, str]  # partition, tag: a tag seen in two partitions is two tasks
 
 
@@ -41,6 +51,7 @@ class Column(NamedTuple):
     shape: tuple[int, ...]
     dtype: type[np.generic]
     blank: float = 0.0
+    filled: str | None = None  # the column that counts what was put into a row, first place first, blanks and all
 
 
 def roomy(n: int) -> int:
@@ -48,9 +59,14 @@ def roomy(n: int) -> int:
     return 1 << max(n - 1, 0).bit_length()
 
 
-class _StoredRow(msgspec.Struct):
-    columns: dict[str, tuple[list[int], bytes]]
+class _StoredRow(msgspec.Struct, array_like=True):
+    layout: msgspec.Raw  # of a _Layout: the same bytes for all rows that are stored alike
+    sizes: list[int]  # places that are stored of each column that says how many are filled
+    data: bytes  # the columns, one after the other
     extra: bytes
+
+
+_Layout: TypeAlias = list[tuple[str, list[int]]]  # names, and shapes of a row
 
 
 class TaskTable:
@@ -137,10 +153,13 @@ class TaskTable:
 
     def shrink(self) -> None:
         """Send the least recently seen tasks to the spill until at most ``max_tasks`` are in memory."""
-        while len(self._rows) > self._max_tasks:
-            key, row = self._rows.popitem(last=False)
-            self._spill.put(key, self._dump(row))
-            self._let_go(row)
+        over = [*islice(self._rows.items(), max(0, len(self._rows) - self._max_tasks))]
+        for begin in range(0, len(over), _CHUNK):
+            chunk = over[begin : begin + _CHUNK]
+            self._spill.put([key for key, _ in chunk], self._dump([row for _, row in chunk]))
+            for key, row in chunk:
+                del self._rows[key]
+                self._let_go(row)
 
     def take_touched(self) -> set[TaskKey]:
         """The tasks touched since this was last asked."""
@@ -166,6 +185,8 @@ class TaskTable:
         rows = [self._free_row() for _ in keys]
         used = [row for row in rows if row in self._used]
         for name, kind in self._kinds.items():
+            if kind.filled:
+                continue
             not_blank = used if kind.blank == 0 else rows  # memory that was never written to costs nothing
             if not_blank:
                 self.columns[name][not_blank] = kind.blank
@@ -202,7 +223,8 @@ class TaskTable:
         """Every task with its bytes, least recently seen first, the spilled before all others; and each row's place."""
         tasks = [(*key, data) for key, data in self._spill.items()]
         place = {row: len(tasks) + i for i, row in enumerate(self._rows.values())}
-        return tasks + [(*key, self._dump(row)) for key, row in self._rows.items()], place
+        stored = self._dump([*self._rows.values()])
+        return tasks + [(*key, data) for key, data in zip(self._rows, stored, strict=True)], place
 
     def restore(self, tasks: list[tuple[int, str, bytes]], spilled: int) -> list[int]:
         """Hold these tasks, the first ``spilled`` of them in the spill; returns the row of each one, or -1."""
@@ -210,7 +232,7 @@ class TaskTable:
         for i, (partition, tag, data) in enumerate(tasks):
             key = (partition, tag)
             if i < spilled:
-                self._spill.put(key, data)
+                self._spill.put([key], [data])
                 found.append(-1)
                 continue
             row = self._rows[key] = self._take_row()
@@ -230,7 +252,7 @@ class TaskTable:
         row = self._free_row()
         used = row in self._used
         for name, kind in self._kinds.items():
-            if used or kind.blank != 0:
+            if not kind.filled and (used or kind.blank != 0):
                 self.columns[name][row] = kind.blank
         self._used.add(row)
         return row
@@ -248,13 +270,31 @@ class TaskTable:
             self.columns[name] = grown
         self._free = [*range(old + more - 1, old - 1, -1), *self._free]
 
-    def _dump(self, row: int) -> bytes:
-        columns = {name: (list(kind.shape), self.columns[name][row].tobytes()) for name, kind in self._kinds.items()}
-        return msgspec.msgpack.encode(_StoredRow(columns, self._dump_extra(row)))
+    def _dump(self, rows: Sequence[int]) -> Iterator[bytes]:
+        """Rows as bytes, many at once: copying one column of one row at a time costs more than writing them out."""
+        layout = msgspec.Raw(msgspec.msgpack.encode([(name, kind.shape) for name, kind in self._kinds.items()]))
+        for begin in range(0, len(rows), _CHUNK):
+            at = np.array(rows[begin : begin + _CHUNK], np.int64)
+            whole = [
+                np.ascontiguousarray(self.columns[name][at]) for name, kind in self._kinds.items() if not kind.filled
+            ]
+            joined = np.concatenate([part.reshape(len(at), -1).view(np.uint8) for part in whole], axis=1)
+            cut = [(self.columns[name], self._filled(kind, at)) for name, kind in self._kinds.items() if kind.filled]
+            for i, row in enumerate(at.tolist()):
+                parts = [column[row, : sizes[i]].tobytes() for column, sizes in cut]
+                data = b"".join((joined[i].tobytes(), *parts))
+                sizes = [sizes[i] for _, sizes in cut]
+                yield msgspec.msgpack.encode(_StoredRow(layout, sizes, data, self._dump_extra(row)))
+
+    def _filled(self, kind: Column, rows: npt.NDArray[np.int64]) -> list[int]:
+        counts: list[int] = np.minimum(self.columns[kind.filled or ""][rows], kind.shape[0]).tolist()
+        return counts
 
     def _load(self, row: int, data: bytes) -> None:
         stored = _decode(data)
         for name, array in _unpack(stored, self._kinds).items():
+            if self._kinds[name].filled:
+                self.columns[name][row, : len(array)] = self._kinds[name].blank  # features that came since
             here: tuple[slice, ...] = (slice(row, row + 1), *(slice(n) for n in array.shape))
             self.columns[name][here] = array
         self._load_extra(row, stored.extra)
@@ -268,22 +308,34 @@ def _decode(data: bytes) -> _StoredRow:
 
 
 def _unpack(stored: _StoredRow, kinds: Mapping[str, Column]) -> dict[str, npt.NDArray[Any]]:
-    """Arrays of a stored row, in the shapes they had when they were stored."""
-    if stored.columns.keys() != kinds.keys():
+    """Arrays of a stored row, in the shapes they had when they were stored; cut where no more was filled."""
+    shapes = _shapes(bytes(stored.layout))
+    if shapes.keys() != kinds.keys():
         wanted = ", ".join(sorted(kinds))
-        raise SnapshotError(
-            f"the state of a task has columns {sorted(stored.columns)}, wanted {wanted}: other settings?"
-        )
-    arrays = {}
-    for name, (shape, data) in stored.columns.items():
-        kind = kinds[name]
-        fits = len(shape) == len(kind.shape) and all(0 <= a <= b for a, b in zip(shape, kind.shape, strict=True))
-        if not fits or len(data) != int(np.prod(shape)) * np.dtype(kind.dtype).itemsize:
-            raise SnapshotError(
-                f"the state of a task has {name} of shape {shape}, wanted {kind.shape}: other settings?"
-            )
-        arrays[name] = np.frombuffer(data, kind.dtype).reshape(shape)
+        raise SnapshotError(f"the state of a task has columns {sorted(shapes)}, wanted {wanted}: other settings?")
+    whole, cut = ([name for name, kind in kinds.items() if bool(kind.filled) is cut] for cut in (False, True))
+    for name, filled in zip(cut, stored.sizes, strict=False):
+        shapes[name] = (min(filled, *shapes[name][:1]), *shapes[name][1:])
+    for name, shape in shapes.items():
+        full = kinds[name].shape
+        if len(shape) != len(full) or not all(0 <= a <= b for a, b in zip(shape, full, strict=True)):
+            raise SnapshotError(f"the state of a task has {name} of shape {shape}, wanted {full}: other settings?")
+    wanted_size = sum(prod(shapes[name]) * np.dtype(kind.dtype).itemsize for name, kind in kinds.items())
+    if len(stored.sizes) != len(cut) or len(stored.data) != wanted_size:
+        raise SnapshotError(f"the state of a task has {len(stored.data)} bytes, wanted {wanted_size}: is it damaged?")
+    arrays, begin = {}, 0
+    for name in (*whole, *cut):
+        dtype, count = np.dtype(kinds[name].dtype), prod(shapes[name])
+        arrays[name] = np.frombuffer(stored.data, dtype, count, begin).reshape(shapes[name])
+        begin += count * dtype.itemsize
     return arrays
+
+
+def _shapes(layout: bytes) -> dict[str, tuple[int, ...]]:
+    try:
+        return {name: tuple(shape) for name, shape in msgspec.msgpack.decode(layout, type=_Layout)}
+    except (msgspec.DecodeError, UnicodeDecodeError) as err:
+        raise SnapshotError(f"the layout of a task's state cannot be read ({err}); restore it from a copy") from err
 
 
 class _Spill:
@@ -293,43 +345,47 @@ class _Spill:
         self._directory = directory
         self._base: sqlite3.Connection | None = None
         self._discard: Callable[[], object] = bool  # nothing to let go of yet
-        self._keys: dict[TaskKey, None] = {}  # in the order they came
+        self._keys: dict[TaskKey, int] = {}  # in the order they came, each with its number in the file
+        self._next = 0
 
     def __len__(self) -> int:
         return len(self._keys)
 
-    def put(self, key: TaskKey, data: bytes) -> None:
-        self._open().execute("INSERT OR REPLACE INTO task VALUES (?, ?, ?)", (*key, data))
-        self._keys[key] = None
+    def put(self, keys: Sequence[TaskKey], states: Iterable[bytes]) -> None:
+        base = self._open()
+        numbers = range(self._next, self._next + len(keys))
+        self._next = numbers.stop
+        base.executemany("INSERT INTO task VALUES (?, ?)", zip(numbers, states, strict=True))
+        self._drop([self._keys.pop(key) for key in keys if key in self._keys])
+        self._keys.update(zip(keys, numbers, strict=True))
 
     def get(self, key: TaskKey) -> bytes | None:
-        return self._fetch(key) if key in self._keys else None
+        return self._fetch(self._keys[key]) if key in self._keys else None
 
     def pop(self, key: TaskKey) -> bytes | None:
-        if key not in self._keys:
+        number = self._keys.pop(key, None)
+        if number is None:
             return None
-        data = self._fetch(key)
-        self._open().execute("DELETE FROM task WHERE partition = ? AND tag = ?", key)
-        del self._keys[key]
+        data = self._fetch(number)
+        self._drop([number])
         return data
 
     def forget(self, partition: int) -> None:
-        gone = [key for key in self._keys if key[0] == partition]
-        if gone:
-            self._open().execute("DELETE FROM task WHERE partition = ?", (partition,))
-        for key in gone:
-            del self._keys[key]
+        self._drop([self._keys.pop(key) for key in [key for key in self._keys if key[0] == partition]])
 
     def items(self) -> Iterator[tuple[TaskKey, bytes]]:
-        for key in list(self._keys):
-            yield key, self._fetch(key)
+        for key, number in list(self._keys.items()):
+            yield key, self._fetch(number)
 
     def close(self) -> None:
         self._discard()
 
-    def _fetch(self, key: TaskKey) -> bytes:
-        found = self._open().execute("SELECT state FROM task WHERE partition = ? AND tag = ?", key).fetchone()
-        return bytes(found[0])
+    def _fetch(self, number: int) -> bytes:
+        return bytes(self._open().execute("SELECT state FROM task WHERE number = ?", (number,)).fetchone()[0])
+
+    def _drop(self, numbers: Sequence[int]) -> None:
+        if numbers:
+            self._open().executemany("DELETE FROM task WHERE number = ?", [(number,) for number in numbers])
 
     def _open(self) -> sqlite3.Connection:
         if self._base is None:
@@ -343,11 +399,10 @@ class _Spill:
                 where = self._directory or tempfile.gettempdir()
                 raise ConfigError(f"[memory] spill_directory: {where} cannot be used ({err}); name another") from err
             self._discard = weakref.finalize(self, _discard, self._base, home)
-            self._base.execute("PRAGMA journal_mode = OFF")  # nothing here outlives the process
-            self._base.execute("PRAGMA synchronous = OFF")
-            self._base.execute(
-                "CREATE TABLE task (partition INTEGER, tag TEXT, state BLOB, PRIMARY KEY (partition, tag))"
-            )
+            for setting in _PRAGMAS:
+                self._base.execute(f"PRAGMA {setting}")
+            self._base.execute("CREATE TABLE task (number INTEGER PRIMARY KEY, state BLOB)")
+            self._base.execute("BEGIN")  # and never a commit: the file is nobody else's, and goes away with the process
         return self._base
 
 

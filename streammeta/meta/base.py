@@ -15,6 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from streammeta.meta.settings import Kind
+
 __all__ = [
     "Episodes",
     "Floats",
@@ -32,7 +34,6 @@ __all__ = [
 
 Floats: TypeAlias = npt.NDArray[np.float32]
 Ints: TypeAlias = npt.NDArray[np.int64]
-Kind: TypeAlias = Literal["classification", "regression"]
 Response: TypeAlias = Literal["mix", "reset"]
 Theta: TypeAlias = dict[str, torch.Tensor]
 Phi: TypeAlias = dict[str, npt.NDArray[Any]]

@@ -6,19 +6,19 @@ updates), which keeps θ near what served before. A step whose loss or gradient 
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 import torch
 
 from streammeta.errors import ConfigError
 from streammeta.meta.learner import OuterState, TaskBatch, Theta
 from streammeta.meta.optimizer import Optimizer, adam
+from streammeta.meta.settings import Penalty
 
-__all__ = ["Loss", "Outer", "Penalty", "Update", "begin", "descend", "descend_in_stages", "penalized"]
+__all__ = ["Loss", "Outer", "Update", "begin", "descend", "descend_in_stages", "penalized"]
 
 Loss: TypeAlias = Callable[[Theta, TaskBatch], torch.Tensor]
 Update: TypeAlias = Callable[[OuterState, TaskBatch], OuterState]
-Penalty: TypeAlias = Literal["none", "l1", "l2", "distance"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,12 +4,13 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 
 from streammeta.episode.family import Family
 from streammeta.episode.image import mnist, omniglot
+from streammeta.episode.names import FamilyName
 from streammeta.episode.sinusoid import sinusoids
 from streammeta.episode.table import folds, read_table
 from streammeta.errors import ConfigError, SnapshotError
@@ -17,17 +18,17 @@ from streammeta.meta.base import Kind, Method
 from streammeta.meta.catalogue import Tuning, build
 from streammeta.meta.growth import sized
 from streammeta.meta.learner import Learner, OuterState, served
-from streammeta.meta.objective import Outer, Penalty
+from streammeta.meta.objective import Outer
 from streammeta.meta.optimizer import adam
+from streammeta.meta.settings import Penalty
 from streammeta.meta.stream import in_stream
 from streammeta.offline.curve import Curve
 from streammeta.offline.evaluation import Evaluation, evaluate
 from streammeta.offline.store import Trained, load, store
 from streammeta.offline.training import Schedule, Watch, begin, train
 
-__all__ = ["FamilyName", "Job", "Watched", "meta_eval", "meta_train", "stream_method"]
+__all__ = ["Job", "Watched", "meta_eval", "meta_train", "stream_method"]
 
-FamilyName: TypeAlias = Literal["sinusoids", "sinusoid-classes", "omniglot", "mnist", "table"]
 _TABLE_FOLDS = 5  # a fifth of a table's tasks is held out
 _TEST_SEED = 20_000
 _CHUNK = 100  # tasks judged at a time

@@ -10,8 +10,9 @@ from streammeta.episode.family import Family
 from streammeta.errors import ConfigError
 from streammeta.meta.catalogue import Tuning, build
 from streammeta.meta.learner import served
-from streammeta.meta.objective import Outer, Penalty
+from streammeta.meta.objective import Outer
 from streammeta.meta.optimizer import adam
+from streammeta.meta.settings import Penalty
 from streammeta.offline.evaluation import evaluate
 from streammeta.offline.training import Schedule, train
 

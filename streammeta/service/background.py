@@ -1,8 +1,13 @@
 """Meta-updates in one thread of their own, so that a slow one never stops polling.
 
-While records are waiting, a loop that only ran ahead would leave meta-learning behind: a thousand events a batch, one
-meta-update. So between two batches of records at hand the loop waits for the meta-update under way, within a budget
-that grows with the time it spends on records: `patience` seconds of waiting a second of work, and never over a second.
+A loop that only ran ahead would leave meta-learning behind: a thousand events a batch, one meta-update. So between two
+batches of records at hand the loop waits for the meta-update under way, within a budget that grows with the time it
+spends on records: `patience` seconds of waiting a second of work, and never over a second.
+
+That is for a loop that keeps up. One that is *behind*, so that more records wait in the broker than it takes at once,
+does not wait; and as the thread would still take a core from whatever else works there, and every change of θ has
+tasks' φ derived again, a meta-update is then under way in a `share` of the time only. A backlog of 60,000 events of 200
+tasks was worked off at 35 % of the speed of a bare consume-and-produce loop before, half of it spent on waiting.
 """
 
 import threading
@@ -91,31 +96,49 @@ class MetaUpdates:
         engine: whose θ learns.
         metrics: counts them.
         patience: seconds of waiting for meta-updates a second of work on records, while more records are at hand.
+        share: of the time in which one may be under way while the loop is behind.
         clock: monotonic seconds.
     """
 
-    def __init__(self, engine: Engine, metrics: Metrics, *, patience: float, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, engine: Engine, metrics: Metrics, *, patience: float, clock: Callable[[], float], share: float = 1.0
+    ) -> None:
         self._engine, self._metrics, self._patience, self._clock = engine, metrics, patience, clock
-        self._worker = MetaWorker(clock)
+        self._worker, self._share = MetaWorker(clock), share
         self._budget = 0.0
+        self._allowed = 0.0  # seconds that meta-updates may take while behind; less than 0: they took too much
+        self._looked = clock()
 
-    def between(self, *, worked_seconds: float = 0.0, more: bool = False) -> bool:
+    def between(self, *, worked_seconds: float = 0.0, more: bool = False, behind: bool = False) -> bool:
         """Take in the meta-update that ended, begin the next that is due; whether θ changed.
 
         Args:
             worked_seconds: what the last batch took.
             more: whether another batch is at hand.
+            behind: whether more records wait than the loop takes at once.
         """
+        since, self._looked = self._looked, self._clock()
+        self._engine.behind = behind
+        if behind:
+            self._allowed = min(self._allowed + self._share * (self._looked - since), _MOST_PATIENCE_SECONDS)
+            changed = self._adopt(self._worker.collect())
+            if self._allowed > 0:
+                self._begin()
+            return changed
+        self._allowed = 0.0
         self._budget = min(self._budget + self._patience * worked_seconds, _MOST_PATIENCE_SECONDS)
         begun = self._clock()
         changed = self._adopt(self._worker.collect(self._budget if more and self._engine.meta_due else 0.0))
         if more:
             self._budget = max(0.0, self._budget - (self._clock() - begun))
+        self._begin()
+        return changed
+
+    def _begin(self) -> None:
         if not self._worker.busy and self._engine.meta_due:
             job = self._engine.begin_meta_update()
             if job is not None:
                 self._worker.start(job)
-        return changed
 
     def end(self) -> bool:
         """Take in the last meta-update, unless it takes too long, and end the thread; whether θ changed."""
@@ -130,6 +153,7 @@ class MetaUpdates:
     def _adopt(self, done: Done | None) -> bool:
         if done is None:
             return False
+        self._allowed -= done.seconds
         if done.result is None:
             self._metrics.meta_update("failed", done.seconds)
             _log.error("meta-update failed; serving goes on with the weights as they were", exc_info=done.fault)

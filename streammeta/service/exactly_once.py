@@ -234,7 +234,13 @@ class ExactlyOnce:
         engine.follow(self._weights, lead=False)
         meta = None
         if options.background_patience is not None:
-            meta = MetaUpdates(engine, self._metrics, patience=options.background_patience, clock=self._clock)
+            meta = MetaUpdates(
+                engine,
+                self._metrics,
+                patience=options.background_patience,
+                share=options.background_share,
+                clock=self._clock,
+            )
         self._handover: Handover = engine.handover()
         if hasattr(self, "_turn"):
             self._drop_engine()
@@ -246,6 +252,7 @@ class ExactlyOnce:
             meta=meta,
             observers=(),
             clock=self._clock,
+            full=options.poll_records,
         )
         self._behind = False
 

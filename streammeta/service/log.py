@@ -55,8 +55,8 @@ def configure(level: LogLevel = "info", format: LogFormat = "auto") -> None:
     )
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.captureWarnings(capture=True)
-    if level != "debug":  # the Kafka client tells every heartbeat and reconnect at info
-        logging.getLogger("kafka").setLevel(logging.WARNING)
+    least = logging.NOTSET if level == "debug" else logging.WARNING  # kafka-python tells every heartbeat at info
+    logging.getLogger("kafka").setLevel(max(least, logging.getLevelNamesMapping()[level.upper()]))
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,

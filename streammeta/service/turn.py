@@ -13,6 +13,8 @@ from streammeta.transport.base import Message
 
 __all__ = ["Observe", "Turn"]
 
+_BATCHES_BEHIND = 8  # taken as one by a loop that is behind
+
 
 class Observe(Protocol):
     """Whoever watches a run."""
@@ -32,6 +34,7 @@ class Turn:
         meta: meta-updates beside the loop; None: the engine makes them in its own step.
         observers: are shown every step's outcomes.
         clock: monotonic seconds.
+        full: records in a turn from half of which on the loop is behind; None: it never is.
     """
 
     def __init__(
@@ -44,7 +47,9 @@ class Turn:
         meta: MetaUpdates | None,
         observers: Sequence[Observe],
         clock: Callable[[], float],
+        full: int | None = None,
     ) -> None:
+        self._full = full
         self.engine, self.meta = engine, meta
         self._decoder, self._metrics, self._batch, self._clock = decoder, metrics, batch_events, clock
         self._observers = observers
@@ -68,7 +73,8 @@ class Turn:
     def _step(self, events: Sequence[Event | Label]) -> list[Outcome]:
         """The engine's outcomes, batch by batch; a meta-update made beside the loop comes in between two of them."""
         outcomes: list[Outcome] = []
-        size = self._batch or len(events)
+        behind = self._full is not None and 2 * len(events) > self._full
+        size = (self._batch or len(events)) * (_BATCHES_BEHIND if behind else 1)
         while len(outcomes) < len(events):
             begun = self._clock()
             outcomes += self.engine.step(events[len(outcomes) : len(outcomes) + size])
@@ -76,7 +82,7 @@ class Turn:
             self._metrics.step_seconds.observe(seconds)
             if self.meta is not None:
                 more = len(outcomes) < len(events)
-                self.learned_to_learn |= self.meta.between(worked_seconds=seconds, more=more)
+                self.learned_to_learn |= self.meta.between(worked_seconds=seconds, more=more, behind=behind)
         if not events and self.meta is not None:
             self.learned_to_learn |= self.meta.between()
         return outcomes

@@ -3,7 +3,8 @@
 import numpy as np
 import torch
 
-from streammeta.engine.buffer import RecentRows, SegmentSettings, draw_episodes, normalize, push, window
+from streammeta.engine.buffer import RecentRows, draw_episodes, normalize, push, window
+from streammeta.engine.settings import SegmentSettings
 from streammeta.meta.base import Scaling
 
 SCALING = Scaling(np.zeros(2, np.float32), np.ones(2, np.float32), 0.0, 1.0)

@@ -28,6 +28,15 @@ def test_a_task_follows_new_weights_at_its_next_event_and_then_rests() -> None:
         assert (end, stale.tolist()) == (2, wanted), version
 
 
+def test_where_more_events_wait_than_can_be_taken_windows_are_derived_again_more_seldom() -> None:
+    """It is what a backlog is worked off more slowly by, when meta-updates have had their share."""
+    state, rows = columns([64]), np.array([0])
+
+    derived = [version for version in range(1, 36) if refresh(state, rows, 0, version, behind=True)[1].size]
+
+    assert derived == [1, 18, 35]  # one in seventeen events, as 64 are remembered
+
+
 def test_what_a_stretch_learns_comes_before_its_task_is_derived_again() -> None:
     """Else an event of the same poll would be missing from φ, and predictions would depend on polls."""
     state, rows = columns([64, 3], rest=1), np.array([0, 1, 0, 1, 1])

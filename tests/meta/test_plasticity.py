@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from streammeta.meta import LearnerSettings, MetaState, Theta, exact_heads, start_outer
+from streammeta.meta import LearnerSettings, MetaState, Theta, start_outer
+from streammeta.meta.exact.heads import exact_heads
 from streammeta.meta.outer import join, split
 from streammeta.meta.plasticity import norm, renew_least, saturated_share, towards_start
 

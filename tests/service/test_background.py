@@ -21,7 +21,7 @@ class Held(Engine):
                 meta=MetaSettings(mode="background", every_events=8, shortest=4, length=8),
             )
         )
-        self.let_go = threading.Event()
+        self.started, self.let_go = threading.Event(), threading.Event()
         self.begun = 0
 
     def begin_meta_update(self):
@@ -30,6 +30,7 @@ class Held(Engine):
             return None
 
         def held() -> MetaResult:
+            self.started.set()
             self.let_go.wait(30)
             return job()
 
@@ -111,3 +112,29 @@ def test_an_end_gives_up_on_what_takes_too_long():
 
     assert worker.collect() is None
     forever.set()
+
+
+def test_while_behind_nobody_waits_and_meta_updates_have_their_share_of_the_time(engine):
+    """A backlog was worked off at a third of the speed: half of the time went into waiting for meta-updates."""
+    now = 0.0
+    meta = MetaUpdates(engine, Metrics(CollectorRegistry()), patience=1_000.0, share=0.25, clock=lambda: now)
+    engine.feed()
+    now = 0.1
+    assert not meta.between(worked_seconds=0.1, more=True, behind=True)  # would last 30 s if it waited
+    assert engine.begun == 1
+    assert engine.started.wait(30)
+    now = 0.5  # it was under way for 0.4 s, and may be for 0.25 of 0.5
+    engine.let_go.set()
+    while meta._worker._ended.empty():
+        time.sleep(0.001)
+
+    begun = []
+    for now in (0.5, 1.0, 1.4, 1.7):  # noqa: B007  read by the clock
+        engine.feed()
+        meta.between(worked_seconds=0.1, more=True, behind=True)
+        begun.append(engine.begun)
+
+    assert begun == [1, 1, 1, 2]
+    meta.between()
+    assert not engine.behind
+    meta.end()

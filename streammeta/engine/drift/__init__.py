@@ -1,5 +1,6 @@
 """Has a task's law changed? River's detectors by name, and a change-point belief."""
 
-from streammeta.engine.drift.detectors import DetectorName, Detectors, DriftResponse, DriftSettings, settings_like
+from streammeta.engine.drift.detectors import Detectors, settings_like
+from streammeta.engine.drift.settings import DetectorName, DriftResponse, DriftSettings
 
 __all__ = ["DetectorName", "Detectors", "DriftResponse", "DriftSettings", "settings_like"]

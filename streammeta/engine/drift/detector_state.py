@@ -220,7 +220,7 @@ class _Adwin(DetectorState, frozen=True):
 
     @classmethod
     def of(cls, detector: _Detector) -> Self:
-        data = detector._helper.__getstate__()
+        data = detector.window.__getstate__()
         *_, total, variance, _width, total_width, buckets, most, tick, detections, rows = _ADWIN.unpack_from(data)
         found, at = [], _ADWIN.size
         for _ in range(rows):
@@ -233,19 +233,21 @@ class _Adwin(DetectorState, frozen=True):
     def into(self, detector: _Detector) -> None:
         full = detector.max_buckets
         counts = [len(row.totals) for row in self.rows]
-        if any(len(row.variances) != count or count > full for row, count in zip(self.rows, counts, strict=True)):
+        if max(counts) > full or counts != [len(row.variances) for row in self.rows]:
             raise ValueError(f"buckets {counts}, wanted at most {full} a row, each with a total and a variance")
-        if not all(counts) and counts != [0]:
+        if 0 in counts and counts != [0]:
             raise ValueError(f"buckets {counts}, wanted none empty")
         self._check_sums(counts)
-        detector._helper.__setstate__(self._bytes(detector, counts))
+        detector.window.__setstate__(self._bytes(detector, counts))
 
     def _check_sums(self, counts: list[int]) -> None:
         """Refuse sums that no values in [0, 1] have, before they grow into infinities."""
-        for i, row in enumerate(self.rows):
-            if any(total > 2.0**i + _SLACK for total in row.totals + row.variances):
+        width, total = 0, 0.0
+        for i, (row, count) in enumerate(zip(self.rows, counts, strict=True)):
+            if count and max(*row.totals, *row.variances) > 2.0**i + _SLACK:
                 raise ValueError(f"row {i} has a bucket with a sum above its {2**i} values of at most 1")
-        width, total = sum(count << i for i, count in enumerate(counts)), sum(sum(row.totals) for row in self.rows)
+            width += count << i
+            total += sum(row.totals)
         if abs(self.total - total) > _SLACK * (width + 1) or abs(self.variance) > width + 1:
             raise ValueError(f"a sum of {self.total} and variance of {self.variance}, the {width} values have {total}")
 
@@ -301,8 +303,8 @@ def adwin_layout_is_known(detector: _Detector) -> bool:
     """Does the installed River keep ADWIN's state as `_Adwin` believes? Changes the detector given."""
     try:
         for i in range(100):
-            detector.update(float(i % 3 == 0))
-        data = detector._helper.__getstate__()
+            detector.rises(float(i % 3 == 0))
+        data = detector.window.__getstate__()
         state = _Adwin.of(detector)
         return bool(state._bytes(detector, [len(row.totals) for row in state.rows]) == data)
     except (AttributeError, TypeError, ValueError, struct.error):

@@ -39,60 +39,22 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Annotated, Any, Literal, NamedTuple, TypeAlias
+from importlib import import_module
+from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
-from pydantic import BaseModel, Field
-from river import drift
-from river.drift import binary
 
-from streammeta.engine.drift.changepoint import ChangePoint
+from streammeta.engine.drift.adwin import Adwin
 from streammeta.engine.drift.detector_state import STATES, DetectorState, adwin_layout_is_known
+from streammeta.engine.drift.settings import PARAMETERS, DetectorName, DriftSettings, checked_parameters
 from streammeta.errors import ConfigError, SnapshotError
 
-__all__ = ["DetectorName", "Detectors", "DriftResponse", "DriftSettings", "settings_like"]
+__all__ = ["Detectors", "settings_like"]
 
-DetectorName: TypeAlias = Literal[
-    "adwin", "change-point", "page-hinkley", "kswin", "ddm", "eddm", "hddm-a", "hddm-w", "none"
-]
-DriftResponse: TypeAlias = Literal["mix", "reset", "recall"]
 _Detector: TypeAlias = Any  # River has no types: an instance of one of the classes in _KINDS
 
 _OUTSIDE = 1.6449**2  # z² of a target outside the central 90 % of a Gaussian
 _VERSION = 1  # of what `dump` writes
-
-
-class DriftSettings(BaseModel, frozen=True, extra="forbid"):
-    """How a change of a task's law is noticed, and what is done about it."""
-
-    detector: DetectorName = Field(
-        default="adwin", description="What watches every task: a detector of River's by name, or change-point."
-    )
-    parameters: dict[str, float] = Field(
-        default_factory=dict,
-        description="Settings of that detector by their names there; the others keep our defaults.",
-    )
-    response: DriftResponse = Field(
-        default="mix",
-        description="On drift: let the mixture decide between old and new (mix), start anew (reset), or as mix but "
-        "with earlier laws of the task that fit what came since (recall).",
-    )
-    concepts: int = Field(default=6, ge=1, le=64, description="Of recall: earlier laws kept of each task.")
-    concept_events: int = Field(default=32, ge=8, le=1024, description="Of recall: labelled events kept of each law.")
-    keep_events: int = Field(
-        default=5,
-        ge=0,
-        description="Labels before a drift's signal that already count as of the new law, where the response is mix.",
-    )
-    settle_events: int = Field(
-        default=10,
-        ge=0,
-        description="Labels of a new task, or after a drift, that are not watched: it is still learning.",
-    )
-
-    def model_post_init(self, _context: object) -> None:
-        """Check the parameters against the detector's, so that a typing error is found before the first poll."""
-        _checked_parameters(self)
 
 
 class Detectors:
@@ -111,7 +73,8 @@ class Detectors:
         self._settings = settings
         self._rows: dict[int, _Watch] = {}
         self._kind = None if settings.detector == "none" else _KINDS[settings.detector]
-        self._parameters = _checked_parameters(settings)
+        self._state = STATES.get(settings.detector, DetectorState)
+        self._parameters = checked_parameters(settings)
         self._print = zlib.crc32(repr((settings.detector, sorted(self._parameters.items()))).encode())
         if settings.detector == "adwin":
             _check_adwin_layout()
@@ -155,7 +118,7 @@ class Detectors:
         watch = self._rows.get(row)
         if watch is None or self._kind is None:
             return b""
-        state = None if watch.detector is None else self._kind.state.of(watch.detector)
+        state = None if watch.detector is None else self._state.of(watch.detector)
         return _PACK.encode((_VERSION, self._print, watch.settled, state))
 
     def load(self, row: int, data: bytes) -> None:
@@ -175,7 +138,7 @@ class Detectors:
                     f"{self._settings.detector} {self._parameters}; restore these settings, or drop the detectors"
                 )
             watch = _Watch(saved.settled)
-            state = msgspec.msgpack.decode(saved.state, type=self._kind.state | None)
+            state = msgspec.msgpack.decode(saved.state, type=self._state | None)
             if state is not None:
                 watch.detector = self._kind.make(**self._parameters, **self._kind.fixed)
                 state.into(watch.detector)
@@ -208,14 +171,9 @@ def _signals(detector: _Detector, value: float) -> bool:
     return bool(detector.drift_detected)
 
 
-def _adwin_rises(detector: _Detector, value: float) -> bool:
+def _adwin_rises(detector: Adwin, value: float) -> bool:
     """Update ADWIN; after a cut, did its mean go up?"""
-    before = (detector.total + value) / (detector.width + 1)
-    detector.update(value)
-    if not detector.drift_detected:
-        return False
-    detector._drift_detected = False  # or River's next update throws the newer part away too
-    return bool(detector.estimation > before)
+    return detector.rises(value)
 
 
 def _kswin_rises(detector: _Detector, value: float) -> bool:
@@ -229,95 +187,43 @@ def _kswin_rises(detector: _Detector, value: float) -> bool:
     return bool(sum(values[-size:]) / size > sum(values[:-size]) / (len(values) - size))
 
 
-class _Range(NamedTuple):
-    """A parameter of a detector: our default, and the values that it can stand."""
-
-    default: float
-    least: float
-    most: float
-    whole: bool = False
-
-
 @dataclass(frozen=True)
 class _Kind:
-    make: Callable[..., _Detector]
-    state: type[DetectorState]
-    parameters: dict[str, _Range]
+    path: str  # of the class
+    like: str = ""  # whose parameters it takes, where that is a class of River's and not itself
     fixed: dict[str, str] = field(default_factory=dict)
     binary: bool = False
     rises: Callable[[_Detector, float], bool] = _signals
 
+    @property
+    def make(self) -> type[_Detector]:
+        """The class; imported when the first task needs it, as `river.drift` takes most of a second."""
+        return _class_at(self.path)
 
-_TINY, _HUGE = 1e-9, 1e9
-_KINDS: dict[str, _Kind] = {
-    "adwin": _Kind(
-        drift.ADWIN,
-        STATES["adwin"],
-        {
-            "delta": _Range(1.5, _TINY, 10),
-            "clock": _Range(1, 1, 10_000, whole=True),
-            "max_buckets": _Range(5, 2, 100, whole=True),
-            "min_window_length": _Range(3, 1, 10_000, whole=True),
-            "grace_period": _Range(10, 1, 1_000_000, whole=True),
-        },
-        rises=_adwin_rises,
-    ),
-    "change-point": _Kind(
-        ChangePoint,
-        STATES["change-point"],
-        {
-            "hazard": _Range(0.005, _TINY, 0.5),
-            "threshold": _Range(0.9, _TINY, 1),
-            "runs": _Range(16, 2, 256, whole=True),
-        },
-    ),
-    "page-hinkley": _Kind(
-        drift.PageHinkley,
-        STATES["page-hinkley"],
-        {
-            "min_instances": _Range(10, 1, 1_000_000, whole=True),
-            "delta": _Range(0.1, 0, 1),
-            "threshold": _Range(2.0, _TINY, _HUGE),
-            "alpha": _Range(0.9999, _TINY, 1),
-        },
-        fixed={"mode": "up"},
-    ),
-    "kswin": _Kind(
-        drift.KSWIN,
-        STATES["kswin"],
-        {
-            "alpha": _Range(0.005, _TINY, 1),
-            "window_size": _Range(60, 4, 10_000, whole=True),
-            "stat_size": _Range(20, 2, 5_000, whole=True),
-            "seed": _Range(1, 0, 2**32, whole=True),
-        },
-        rises=_kswin_rises,
-    ),
-    "ddm": _Kind(
-        binary.DDM,
-        STATES["ddm"],
-        {"warm_start": _Range(30, 1, 1_000_000, whole=True), "drift_threshold": _Range(2.5, _TINY, 100)},
-        binary=True,
-    ),
-    "eddm": _Kind(
-        binary.EDDM,
-        STATES["eddm"],
-        {"warm_start": _Range(15, 1, 1_000_000, whole=True), "beta": _Range(0.8, _TINY, 0.95)},
-        binary=True,
-    ),
-    "hddm-a": _Kind(binary.HDDMA, STATES["hddm-a"], {"drift_confidence": _Range(0.02, _TINY, 1)}, binary=True),
-    "hddm-w": _Kind(
-        binary.HDDMW,
-        STATES["hddm-w"],
-        {"drift_confidence": _Range(0.01, _TINY, 1), "lambda_val": _Range(0.05, _TINY, 1)},
-        binary=True,
-    ),
+
+@cache
+def _class_at(path: str) -> type[_Detector]:
+    module, _, name = path.rpartition(".")
+    found: type[_Detector] = getattr(import_module(module), name)
+    return found
+
+
+_KINDS: dict[DetectorName, _Kind] = {
+    "adwin": _Kind("streammeta.engine.drift.adwin.Adwin", like="river.drift.ADWIN", rises=_adwin_rises),
+    "change-point": _Kind("streammeta.engine.drift.changepoint.ChangePoint"),
+    "page-hinkley": _Kind("river.drift.PageHinkley", fixed={"mode": "up"}),
+    "kswin": _Kind("river.drift.KSWIN", rises=_kswin_rises),
+    "ddm": _Kind("river.drift.binary.DDM", binary=True),
+    "eddm": _Kind("river.drift.binary.EDDM", binary=True),
+    "hddm-a": _Kind("river.drift.binary.HDDMA", binary=True),
+    "hddm-w": _Kind("river.drift.binary.HDDMW", binary=True),
 }
 
 
 def settings_like(detector: str | _Detector) -> dict[str, Any]:
     """The settings that watch every task as this detector would: a name, or one of River's objects.
 
+    >>> from river import drift
     >>> settings_like(drift.ADWIN(delta=0.01, clock=8))["parameters"]["delta"]
     0.01
 
@@ -326,42 +232,26 @@ def settings_like(detector: str | _Detector) -> dict[str, Any]:
     """
     if isinstance(detector, str):
         return {"detector": detector}
-    if isinstance(detector, drift.NoDrift):
+    if isinstance(detector, _class_at("river.drift.NoDrift")):
         return {"detector": "none"}
     for name, kind in _KINDS.items():
-        if type(detector) is kind.make:
-            given = {known: getattr(detector, known) for known in kind.parameters}
+        if type(detector) is _class_at(kind.like or kind.path):
+            given = {known: getattr(detector, known) for known in PARAMETERS[name]}
             return {"detector": name, "parameters": {n: float(v) for n, v in given.items() if v is not None}}
-    wanted = ", ".join(getattr(kind.make, "__name__", name) for name, kind in _KINDS.items())
+    wanted = ", ".join((kind.like or kind.path).rpartition(".")[2] for kind in _KINDS.values())
     raise ConfigError(
         f"drift detector: got a {type(detector).__name__}, whose state cannot be kept for each task; "
         f"wanted one of {wanted}, NoDrift, or a name"
     )
 
 
-def _checked_parameters(settings: DriftSettings) -> dict[str, float]:
-    """The detector's parameters, complete and in range."""
-    known = {} if settings.detector == "none" else _KINDS[settings.detector].parameters
-    unknown = ", ".join(settings.parameters.keys() - known.keys())
-    if unknown:
-        wanted = ", ".join(known) or "none"
-        raise ConfigError(f"drift.parameters: detector {settings.detector} has no {unknown}; wanted any of: {wanted}")
-    values: dict[str, float] = {}
-    for name, allowed in known.items():
-        value = settings.parameters.get(name, allowed.default)
-        if not allowed.least <= value <= allowed.most or (allowed.whole and value != int(value)):
-            wanted = f"{'a whole number' if allowed.whole else 'a number'} from {allowed.least:g} to {allowed.most:g}"
-            raise ConfigError(f"drift.parameters.{name}: got {value} for detector {settings.detector}, wanted {wanted}")
-        values[name] = int(value) if allowed.whole else float(value)
-    if settings.detector == "kswin" and values["window_size"] < 2 * values["stat_size"]:
-        raise ConfigError(f"drift.parameters: kswin got {values}, wanted a window_size of at least twice the stat_size")
-    return values
+_ADWIN_DEFAULTS: dict[str, Any] = {name: known.default for name, known in PARAMETERS["adwin"].items()}
 
 
 @cache
 def _check_adwin_layout() -> None:
     """Say at the start, and not at the first snapshot, that this River cannot be saved."""
-    if not adwin_layout_is_known(drift.ADWIN(clock=1)):
+    if not adwin_layout_is_known(Adwin(**_ADWIN_DEFAULTS)):
         raise ConfigError("drift.detector: this River keeps ADWIN's state in an unknown layout; wanted river 0.26")
 
 

@@ -4,6 +4,7 @@ An expert predicts an event before it learns the label, as the learner does, and
 one task lies in that task's row (``columns``), so it goes wherever the row goes; what it knows of all tasks is its own.
 """
 
+import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
@@ -13,7 +14,9 @@ import numpy.typing as npt
 from streammeta.engine.tasks import Column
 from streammeta.meta.base import Floats
 
-__all__ = ["Case", "Columns", "Doubles", "Expert", "Slots"]
+__all__ = ["RIVER", "Case", "Columns", "Doubles", "Expert", "Slots", "did_you_mean"]
+
+RIVER = "river:"  # names of River's models begin so
 
 Doubles: TypeAlias = npt.NDArray[np.float64]
 Columns: TypeAlias = Mapping[str, npt.NDArray[Any]]
@@ -61,3 +64,9 @@ class Expert(Protocol):
 
     def load(self, arrays: Columns) -> None:
         """Become what ``dump`` described."""
+
+
+def did_you_mean(name: str, known: Sequence[str] | Mapping[str, object]) -> str:
+    """The known name nearest to one that is not."""
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f"; did you mean {near[0]}?" if near else ""

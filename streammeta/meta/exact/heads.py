@@ -31,17 +31,14 @@ with forgetting); Lakshminarayanan et al. (2017), arXiv:1612.01474 (the ensemble
 
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
-from pydantic import BaseModel, Field
 
 from streammeta.meta.base import (
     Episodes,
     Floats,
     Ints,
-    Kind,
     Method,
     Phi,
     Predictions,
@@ -55,50 +52,11 @@ from streammeta.meta.exact.gradient import loss_and_gradient
 from streammeta.meta.exact.lanes_kernel import LANES
 from streammeta.meta.exact.loss import LONGEST_MEMORY, MOST_LOG_PRECISION, SHORTEST_MEMORY, prequential_loss
 from streammeta.meta.outer import by_autograd
+from streammeta.meta.settings import Kind, LearnerSettings
 
-__all__ = ["ExpertSettings", "LearnerSettings", "exact_heads"]
+__all__ = ["exact_heads"]
 
 _SEED_STRIDE = 7919  # between the seeds of members
-
-
-class ExpertSettings(BaseModel, frozen=True, extra="forbid"):
-    """An expert with parameters of its own."""
-
-    name: str
-    parameters: dict[str, bool | int | float | str] = Field(default_factory=dict)  # plain values, never evaluated
-
-
-class LearnerSettings(BaseModel, frozen=True, extra="forbid"):
-    """Which learner, and its size and starting point."""
-
-    method: str = Field(
-        "exact-heads", description="The default learner, or any of the catalogue: maml, alpaca, protonet, lstm, ..."
-    )
-    support: int = Field(32, ge=1, le=1024, description="Of those: labelled events of a task that it adapts to.")
-    inner_rate: float = Field(0.1, gt=0, description="Of those that take gradient steps: their size.")
-    inner_steps: int = Field(5, ge=1, le=100, description="Of those that take gradient steps: how many.")
-    start_from: Path | None = Field(None, description="Of those: θ to begin with, a file of `streammeta meta-train`.")
-    members: int = Field(5, ge=1, le=64, description="Encoders in the ensemble, each with its own seed and episodes.")
-    hidden: int = Field(32, ge=1, le=4096, description="Units of an encoder's hidden layer.")
-    encoded: int = Field(16, ge=1, le=512, description="Features the heads see; an event costs its square.")
-    memories: tuple[float, ...] = Field(
-        (8.0, 40.0, 200.0),
-        min_length=1,
-        max_length=8,
-        description="Events each head remembers at the start (1 / (1 − γ)); meta-learned from there.",
-    )
-    chunk: int = Field(4, ge=1, le=64, description="Events predicted from one state inside a meta-update.")
-    experts: tuple[str | ExpertSettings, ...] = Field(
-        (),
-        max_length=16,
-        description='Mixed in by recent evidence: "neighbours" (nearest events of the task), "gaussian" (a Gaussian a '
-        'class), "persistence" (the same class as last time), "river:MODULE.CLASS", or {name = "river:MODULE.CLASS", '
-        "parameters = {...}}. Models of River cannot be saved: after a restore they begin anew.",
-    )
-    many_classes: int = Field(
-        8, ge=0, description='With more classes than this, and no expert named, "gaussian" is one; 0: never.'
-    )
-    device: str = Field("auto", description='Where meta-updates run: "auto" (a GPU when there is one), "cpu", "cuda".')
 
 
 def exact_heads(settings: LearnerSettings, kind: Kind, seed: int = 0) -> Method:  # noqa: C901  a factory of short closures

@@ -4,6 +4,7 @@ import socket
 import ssl
 import time
 from collections.abc import Awaitable, Callable, Collection
+from contextlib import suppress
 from typing import Any, Literal, TypeAlias
 
 from kafka import ConsumerRebalanceListener, KafkaAdminClient, KafkaConsumer, TopicPartition
@@ -16,6 +17,7 @@ __all__ = ["Consumer", "Move", "RebalanceListener", "await_any_broker", "connect
 
 Move: TypeAlias = Literal["assigned", "revoked", "lost"]
 _RETRY_SECONDS = 0.2
+_METADATA_MILLISECONDS = 1000
 
 
 class Consumer(KafkaConsumer):  # type: ignore[misc]  # kafka-python has no types
@@ -26,6 +28,7 @@ class Consumer(KafkaConsumer):  # type: ignore[misc]  # kafka-python has no type
     so that a group whose members work between their polls can go on like that for minutes. And where the join was
     asked for by new metadata, it forgets the join altogether: the member stays without partitions, and without a word.
     A static member whose name another one took is told so at its next heartbeat, and also keeps it to itself.
+    And it joins before it knows its topics: a leader then shares out no partitions, and a second later all join again.
     """
 
     between_rounds: Callable[[], None] = staticmethod(lambda: None)
@@ -52,10 +55,19 @@ class Consumer(KafkaConsumer):  # type: ignore[misc]  # kafka-python has no type
         elif coordinator.stable() and not (coordinator.rejoining or coordinator._heartbeat_enabled):
             raise FencedInstanceIdError(coordinator.group_instance_id)  # nothing else ends a member's heartbeat
         if coordinator.need_rejoin() and not coordinator.rebalance_in_progress():
+            self._know_topics()
             self.before_join()
         records = super()._poll_once(*args, **kwargs)
         self.between_rounds()
         return records
+
+    def _know_topics(self) -> None:
+        """Wait a moment for the partitions of what we subscribed to."""
+        for _ in range(2):  # the first answer may be to a request of before we subscribed
+            if all(self._cluster.partitions_for_topic(topic) for topic in self._subscription.subscription or ()):
+                return
+            with suppress(KafkaError):
+                self._net.run(self._manager.wait_for, self._cluster.request_update(), _METADATA_MILLISECONDS)
 
 
 class RebalanceListener(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-python has no types

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from streammeta.meta import Episodes, LearnerSettings, Method, Theta, exact_heads
+from streammeta.meta import Episodes, LearnerSettings, Method, Theta
 from streammeta.meta.base import Kind, Phi, Scaling, Windows
+from streammeta.meta.exact.heads import exact_heads
 
 KINDS: tuple[Kind, ...] = ("classification", "regression")
 FEATURES, MEMBERS, MEMORIES = 4, 2, (5.0, 60.0)

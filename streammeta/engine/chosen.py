@@ -1,0 +1,61 @@
+"""What follows from the engine's settings: the learner, what keeps earlier laws, and what saved state must fit."""
+
+from typing import Any
+
+from streammeta.engine.recall import Recall
+from streammeta.engine.settings import EngineSettings
+from streammeta.errors import ConfigError
+from streammeta.meta.base import Method
+from streammeta.meta.catalogue import Tuning
+from streammeta.meta.exact.heads import exact_heads
+from streammeta.meta.stream import in_stream
+
+__all__ = ["fingerprint", "gaussians_above", "make_method", "make_recall"]
+
+
+def gaussians_above(settings: EngineSettings) -> int:
+    """Classes above which each gets a Gaussian of its own, though no expert was named; 0: never."""
+    learner = settings.learner
+    if settings.kind != "classification" or learner.method != "exact-heads" or learner.experts:
+        return 0
+    return learner.many_classes
+
+
+def make_recall(method: Method, settings: EngineSettings) -> Recall | None:
+    """What keeps earlier laws, where the settings want it; raises ConfigError for a learner that cannot."""
+    if settings.drift.response != "recall":
+        return None
+    if not {"A", "B"} <= set(method.phi_layout(1, 1)):
+        raise ConfigError(
+            f'[drift] response: "recall" mixes the sums of exact heads, and [learner] method is '
+            f'{settings.learner.method!r}; wanted method = "exact-heads", or response = "mix"'
+        )
+    return Recall(method, classify=settings.kind == "classification")
+
+
+def make_method(settings: EngineSettings) -> Method:
+    """The learner that the settings name."""
+    learner = settings.learner
+    if learner.method == "exact-heads":
+        return exact_heads(learner, settings.kind, settings.seed)
+    tuning = Tuning(learner.inner_rate, learner.inner_steps)
+    return in_stream(learner.method, settings.kind, seed=settings.seed, support=learner.support, tuning=tuning)
+
+
+def fingerprint(settings: EngineSettings) -> dict[str, Any]:
+    """The settings that saved state depends on."""
+    drift = settings.drift
+    recall = {"drift.concepts": drift.concepts, "drift.concept_events": drift.concept_events}
+    return (recall if drift.response == "recall" else {}) | {
+        "app.kind": settings.kind,
+        "learner.method": settings.learner.method,
+        "learner.support": settings.learner.support,
+        "learner.experts": ", ".join(one if isinstance(one, str) else one.name for one in settings.learner.experts),
+        "learner.many_classes": gaussians_above(settings),
+        "learner.members": settings.learner.members,
+        "learner.hidden": settings.learner.hidden,
+        "learner.encoded": settings.learner.encoded,
+        "learner.memories": len(settings.learner.memories),
+        "memory.window": settings.memory.window,
+        "drift.detector": settings.drift.detector,
+    }
