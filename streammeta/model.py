@@ -104,22 +104,16 @@ def conv4(
         raise ConfigError(f"conv4: got {outputs=}, {channels=}, {width=}, {side=}; wanted 1 or more, and side >= 16")
 
     def init(generator: torch.Generator) -> Weights:
-        weights: Weights = {}
-        for i in range(blocks):
-            planes = channels if i == 0 else width
-            weights |= _uniform(f"conv{i}", (width, planes, 3, 3), planes * 9, generator)
-            weights |= {} if norm == "none" else _affine(f"norm{i}", width)
-            if norm == "batch":
-                del weights[f"conv{i}.bias"]  # the mean that is taken off would take it along
+        weights = _blocks([channels, *[width] * blocks], norm, generator)
         return weights if outputs is None else weights | _uniform("layer", (features, outputs), features, generator)
 
     def block(weights: Weights, i: int, h: torch.Tensor, *, networks: int, n: int) -> torch.Tensor:
-        weight = weights[f"conv{i}.weight"]
-        # one network for all: channels last, in which the convolution of a CPU is half as fast again
-        weight = weight.flatten(0, 1) if weight.dim() == 5 else weight.contiguous(memory_format=torch.channels_last)
+        weight = weights[f"conv{i}.weight"].flatten(0, -4)
         if norm == "batch":
             affine = (weights[f"norm{i}.gain"].flatten(), weights[f"norm{i}.shift"].flatten())
             return torch.relu(_convolved_by_task(h, weight, *affine, networks=networks, n=n))
+        if networks == 1:  # channels last, in which the convolution of a CPU is half as fast again
+            weight = weight.contiguous(memory_format=torch.channels_last)
         h = functional.conv2d(h, weight, weights[f"conv{i}.bias"].flatten(), padding=1, groups=networks)
         if norm == "layer":  # where networks lie side by side, each by itself
             gain, shift = weights[f"norm{i}.gain"].flatten(), weights[f"norm{i}.shift"].flatten()
@@ -136,6 +130,17 @@ def conv4(
         return z if outputs is None else _linear(z, weights["layer.weight"], weights["layer.bias"])
 
     return Model(init, apply, features if outputs is None else outputs, ("layer.weight", "layer.bias"))
+
+
+def _blocks(planes: Sequence[int], norm: Norm, generator: torch.Generator) -> Weights:
+    """Of 3x3 convolutions from each number of planes to the next; batch statistics take the mean off, so no bias."""
+    weights: Weights = {}
+    for i, (planes_in, width) in enumerate(pairwise(planes)):
+        weights |= _uniform(f"conv{i}", (width, planes_in, 3, 3), planes_in * 9, generator)
+        weights |= {} if norm == "none" else _affine(f"norm{i}", width)
+        if norm == "batch":
+            del weights[f"conv{i}.bias"]
+    return weights
 
 
 def _uniform(name: str, shape: tuple[int, ...], fan_in: int, generator: torch.Generator) -> Weights:
@@ -176,6 +181,7 @@ def _convolved_by_task(
         n: N.
     """
     sign = torch.where(gain.detach() < 0, -1, 1)
+    h = h.to(memory_format=torch.channels_last)  # in which a CPU convolves faster, and pools many times faster
     h = functional.conv2d(h, weight * sign.view(-1, 1, 1, 1), padding=1, groups=networks)
     rows = h.shape[0]
     mean, square = (each.view(rows // n, n, -1).mean(1, keepdim=True) for each in _Moments.apply(h))
@@ -199,7 +205,7 @@ class _Moments(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, of_mean: torch.Tensor, of_square: torch.Tensor) -> torch.Tensor:  # noqa: ANN401  torch's own
-        """(ġ_mean + 2 h ġ_square) / (H W)."""
+        """(slope of the mean + 2 h · slope of the mean square) / (H W)."""
         (h,) = ctx.saved_tensors
         size = h.shape[-2] * h.shape[-1]
         return torch.addcmul((of_mean / size)[..., None, None], h, (2 * of_square / size)[..., None, None])

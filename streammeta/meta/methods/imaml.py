@@ -119,9 +119,14 @@ def _gauss_newton(model: Model, task_loss: TaskLoss, phi: Phi, of: Examples) -> 
     pulled = torch.func.vjp(lambda p: model.apply(p, of.x), phi)
     outputs, backward = pulled[0], pulled[1]  # u ↦ Jᵀ u
     forward = torch.func.vjp(lambda u: backward(u)[0], torch.zeros_like(outputs))[1]
-    bent = torch.func.vjp(torch.func.grad(lambda o: task_mean(task_loss(o, of.y), of.mask).sum()), outputs)[1]
-    product: Callable[[Phi], tuple[Phi]] = lambda v: backward(*bent(*forward(v)))  # noqa: E731
-    return product
+    loss_slope = torch.func.grad(lambda o: task_mean(task_loss(o, of.y), of.mask).sum())
+    bent = torch.func.vjp(loss_slope, outputs)[1]
+
+    def times(v: Phi) -> tuple[Phi]:
+        found: tuple[Phi] = backward(*bent(*forward(v)))
+        return found
+
+    return times
 
 
 def _conjugate_gradient(matrix: _Linear, b: Phi, steps: int) -> Phi:
