@@ -1,16 +1,18 @@
-"""Meta-updates a second of MAML, here and in torchopt, in one run, one thread: sinusoids, and Omniglot's shapes.
+"""Meta-updates a second of MAML, here and in torchopt, in one run: sinusoids, and Omniglot's shapes.
 
-    python -m benchmarks.meta_speed [--seconds 20] [--json OUT]
+    python -m benchmarks.meta_speed [--seconds 20] [--threads 1] [--json OUT]
 
 Second-order MAML, one inner step, Adam outside. Sinusoids: 25 tasks, 10 + 10 examples, 1-40-40-1 ReLU. Omniglot: 4
 tasks, 5-way, 1 + 1 images a class of 28x28, Conv-4 of 64 channels with batch statistics (random images: only speed is
-looked at). The two take turns, so that a machine that others use as well is unfair to neither. torchopt is no
+looked at). The two take turns and the median turn counts, on the wall and in seconds of the processor, which others on
+the machine disturb less. torchopt is no
 dependency: install it beside (`uv pip install torchopt`). learn2learn 0.2.0 does not build on Python 3.11: its C
 sources want a header that Python no longer has (longintrepr.h).
 """
 
 import argparse
 import json
+import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -25,8 +27,6 @@ from streammeta.meta.learner import TaskBatch, cross_entropy, examples, squared_
 from streammeta.meta.methods import maml
 from streammeta.meta.optimizer import sgd
 from streammeta.model import conv4, mlp
-
-_TURN = 1  # meta-updates before the other's turn
 
 
 def sinusoid_tasks() -> TaskBatch:
@@ -85,22 +85,21 @@ def _conv4() -> nn.Module:
     blocks: list[nn.Module] = []
     for planes in (1, 64, 64, 64):
         norm = nn.BatchNorm2d(64, track_running_stats=False)
-        blocks += [nn.Conv2d(planes, 64, 3, padding=1), norm, nn.ReLU(), nn.MaxPool2d(2)]
+        blocks += [nn.Conv2d(planes, 64, 3, padding=1, bias=False), norm, nn.ReLU(), nn.MaxPool2d(2)]
     return nn.Sequential(*blocks, nn.Flatten(), nn.Linear(64, 5))
 
 
-def rates(updates: Sequence[Callable[[], None]], seconds: float) -> list[float]:
-    """Meta-updates a second of each, by their best turn: others may be using the machine."""
+def turns(updates: Sequence[Callable[[], None]], seconds: float) -> list[list[tuple[float, float]]]:
+    """Seconds on the wall and of the processor that each took for a meta-update, again and again, turn about."""
     for update in updates:
         update()
-    best, begun = [0.0] * len(updates), time.perf_counter()
+    took, begun = [list[tuple[float, float]]() for _ in updates], time.perf_counter()
     while time.perf_counter() - begun < seconds:
-        for i, update in enumerate(updates):
-            start = time.perf_counter()
-            for _ in range(_TURN):
-                update()
-            best[i] = max(best[i], _TURN / (time.perf_counter() - start))
-    return best
+        for update, mine in zip(updates, took, strict=True):
+            wall, processor = time.perf_counter(), time.process_time()
+            update()
+            mine.append((time.perf_counter() - wall, time.process_time() - processor))
+    return took
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -108,17 +107,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seconds", type=float, default=20.0, help="for each of the two problems")
     parser.add_argument("--json", type=Path, help="write the figures there")
+    parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args(argv)
-    torch.set_num_threads(1)
+    torch.set_num_threads(options.threads)
     found: dict[str, Any] = {}
     for name, tasks in (("sinusoids", sinusoid_tasks()), ("omniglot 5-way 1-shot", image_tasks())):
         try:
-            here, there = rates([ours(tasks), torchopts(tasks)], options.seconds)
+            took = turns([ours(tasks), torchopts(tasks)], options.seconds)
         except ImportError as err:
             print(f"torchopt cannot be used ({err}); install it beside streammeta: uv pip install torchopt")
             return 1
-        found[name] = {"streammeta": here, "torchopt": there}
-        print(f"{name}: streammeta {here:.1f}, torchopt {there:.1f} meta-updates/s, {here / there:.1f} times")
+        middle = [[statistics.median(clock) for clock in zip(*each, strict=True)] for each in took]
+        here, there = (1 / wall for wall, _ in middle)
+        wall, processor = (theirs / mine for mine, theirs in zip(*middle, strict=True))
+        found[name] = {"streammeta": here, "torchopt": there, "turns": len(took[0])}
+        found[name] |= {"times_wall": wall, "times_processor": processor}
+        print(f"{name}, {len(took[0])} turns, medians: streammeta {here:.1f}, torchopt {there:.1f} meta-updates/s,")
+        print(f"  {wall:.2f} times as many a second, {processor:.2f} a second of the processor", flush=True)
     if options.json is not None:
         options.json.write_text(json.dumps(found, indent=2) + "\n")
     return 0

@@ -142,10 +142,7 @@ def _cavia(problem: Problem, tuning: Tuning) -> Learner:
 
 
 def _imaml(problem: Problem, tuning: Tuning) -> Learner:
-    rate, steps = tuning.inner_rate or 0.01, tuning.inner_steps or 16
-    return imaml(
-        _network(problem), _loss(problem, tuning), strength=0.5, inner_rate=rate, inner_steps=steps, outer=tuning.outer
-    )
+    return imaml(_network(problem), _loss(problem, tuning), inner_steps=tuning.inner_steps or 3, outer=tuning.outer)
 
 
 def _ridge(problem: Problem, tuning: Tuning) -> Learner:

@@ -127,10 +127,9 @@ def test_a_task_without_examples_stays_as_it_is(kind: str, name: str):
 
     after = learner.adapt(theta, phi, nothing)
 
-    if name != "imaml":  # which goes on towards the minimum near θ, with or without examples
-        torch.testing.assert_close(
-            learner.predict(theta, after, tasks.query.x).output, learner.predict(theta, phi, tasks.query.x).output
-        )
+    torch.testing.assert_close(
+        learner.predict(theta, after, tasks.query.x).output, learner.predict(theta, phi, tasks.query.x).output
+    )
 
 
 def _double(kind: str, name: str) -> Learner:
@@ -138,7 +137,7 @@ def _double(kind: str, name: str) -> Learner:
     task_loss, outputs = (squared_error, 1) if kind == "regression" else (cross_entropy, 2)
     if name == "imaml":
         model = mlp(1, (5,), outputs, activation="tanh")
-        return imaml(model, task_loss, strength=4.0, inner_rate=0.05, inner_steps=600, cg_steps=40)
+        return imaml(model, task_loss, strength=4.0, inner_steps=20, cg_steps=40, exact=True)
     if name == "learned-optimizer":
         return learned_optimizer(mlp(1, (5,), outputs), task_loss, steps=3, width=4, second_order=True)
     return _learner(kind, name)
@@ -202,7 +201,7 @@ def test_a_stored_state_goes_on_as_if_nothing_had_happened(kind: str, name: str,
 
 _UPDATES = {"reptile": 400, "maml": 400, "fomaml": 400, "adml": 400, "maml-ema": 1_000, "lstm": 400, "gru": 700}
 _UPDATES |= {"learned-optimizer": 400, "metaoptnet": 100}
-_RATES = dict.fromkeys(("maml", "fomaml", "adml", "maml-ema", "reptile"), 0.3) | {"anil": 1.0, "imaml": 0.1}  # classes
+_RATES = dict.fromkeys(("maml", "fomaml", "adml", "maml-ema", "reptile"), 0.3) | {"anil": 1.0}  # classes
 
 
 @every
