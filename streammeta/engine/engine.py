@@ -361,10 +361,11 @@ class Engine:
         if episodes is None:
             return None
         state, gradient, meta, where = self._shared.state, self._method.gradient, self.settings.meta, self._device
+        pace = self._method.pace
         start = self._shared.start() if (meta.pull or meta.renew_every) and has_encoder(state.theta) else None
 
         def work() -> MetaResult:
-            step = outer_step(gradient, state, episodes, rate=meta.rate, device=where)
+            step = outer_step(gradient, state, episodes, rate=meta.rate, device=where, pace=pace)
             if start is None or not step.accepted:
                 return MetaResult(step)
             kept = towards_start(step.state, start, episodes.x, min(meta.rate * meta.pull, 1.0))

@@ -59,6 +59,7 @@ from streammeta.meta.outer import by_autograd
 __all__ = ["ExpertSettings", "LearnerSettings", "exact_heads"]
 
 _SEED_STRIDE = 7919  # between the seeds of members
+_PACE = {"u": 0.5, "v": 0.5, "w0": 0.5}  # what tasks share is what few tasks overfit first: it learns at half the rate
 
 
 class ExpertSettings(BaseModel, frozen=True, extra="forbid"):
@@ -165,6 +166,7 @@ def exact_heads(settings: LearnerSettings, kind: Kind, seed: int = 0) -> Method:
         rebuild=rebuild,
         loss=loss,
         gradient=gradient,
+        pace=_PACE,
         describe=_describe,
     )
 
