@@ -84,7 +84,9 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--setup", action="store_true", help="make the peers' environments first")
     parser.add_argument("--quick", action="store_true", help=f"few learners, {_QUICK_ROWS:,} rows")
     parser.add_argument("--resume", action="store_true", help="keep what --json has already, and run the rest")
-    parser.add_argument("--again", type=names, default=[], help="learners to run again all the same, with --resume")
+    parser.add_argument(
+        "--again", type=names, action="extend", default=[], help="learners to run again all the same, with --resume"
+    )
     parser.add_argument("--json", type=Path)
     parser.add_argument("--markdown", type=Path)
     options = parser.parse_args(arguments)

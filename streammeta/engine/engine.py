@@ -227,9 +227,15 @@ class Engine:
             self._grow()
             self._runs.learn(self._shared.weights, items[0], xs)
         self._observe(items, xs)
-        if self._escalation:
-            for outcome in (outcomes[item.at] for item in items):
-                if outcome is not None and outcome.error is not None and outcome.age is not None:
+        if self.settings.meta.mode != "off":
+            self._listen([outcomes[item.at] for item in items])
+
+    def _listen(self, outcomes: Sequence[Outcome | None]) -> None:
+        """Tell what decides about meta-updates how these labels were foretold, in the order of arrival."""
+        for outcome in outcomes:
+            if outcome is not None and outcome.loss is not None:
+                self._rhythm.hear(outcome.loss)
+                if self._escalation and outcome.error is not None and outcome.age is not None:
                     self._escalation.tell(outcome.age, outcome.error)
 
     def _go(self, items: list[Item], xs: Floats, stale: Ints, outcomes: list[Outcome | None]) -> None:
@@ -258,6 +264,8 @@ class Engine:
         filled = self._features.read(event.x, event.origin)
         key: TaskKey = (event.origin.partition, event.task)
         row, is_new = self._tasks.touch(key)
+        if not self._counts.events and not event.task:
+            self._rhythm.begin_in_a_hurry()
         self._counts.events += 1
         waiting = None
         if event.y is None and event.id is not None:
@@ -348,10 +356,11 @@ class Engine:
         if episodes is None:
             return None
         state, gradient, meta, where = self._shared.state, self._method.gradient, self.settings.meta, self._device
+        pace = self._method.pace
         start = self._shared.start() if (meta.pull or meta.renew_every) and has_encoder(state.theta) else None
 
         def work() -> MetaResult:
-            step = outer_step(gradient, state, episodes, rate=meta.rate, device=where)
+            step = outer_step(gradient, state, episodes, rate=meta.rate, device=where, pace=pace)
             if start is None or not step.accepted:
                 return MetaResult(step)
             kept = towards_start(step.state, start, episodes.x, min(meta.rate * meta.pull, 1.0))

@@ -6,7 +6,7 @@ Source: Kingma & Ba (2015), arXiv:1412.6980, Algorithm 1; gradient clipping by g
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeAlias
 
@@ -90,9 +90,15 @@ def by_autograd(loss: Callable[[Theta, Episodes], torch.Tensor], *, threads: int
 
 
 def outer_step(
-    gradient: Gradient, state: MetaState, episodes: Episodes, *, rate: float, device: torch.device
+    gradient: Gradient,
+    state: MetaState,
+    episodes: Episodes,
+    *,
+    rate: float,
+    device: torch.device,
+    pace: Mapping[str, float] | None = None,
 ) -> MetaStep:
-    """One Adam step: θ ← θ − rate · m̂ / (√v̂ + ε), the gradient first clipped to norm 1.
+    """One Adam step: θ ← θ − rate · pace · m̂ / (√v̂ + ε), the gradient first clipped to norm 1.
 
     All tensors of θ are one vector meanwhile, so that the step is a dozen operations however many there are: numpy's on
     the CPU, where torch would wake its threads for each, torch's on a GPU, which is waited for once, when loss and norm
@@ -104,6 +110,7 @@ def outer_step(
         episodes: what to learn from.
         rate: step size.
         device: where to compute; the new state is on the CPU.
+        pace: of those tensors of θ whose steps are not of size ``rate``, the factor.
     """
     theta = {name: p.to(device) for name, p in state.theta.items()}
     value, slopes = gradient(theta, Episodes(*(tensor.to(device) for tensor in episodes)))
@@ -120,7 +127,10 @@ def outer_step(
     if not (math.isfinite(found) and math.isfinite(size)):
         return MetaStep(state, found, size, accepted=False)
     parts = [torch.as_tensor(part).cpu() for part in moved]
-    after = _averaged(split(parts[0], state.theta))
+    after = split(parts[0], state.theta)
+    for name, factor in (pace or {}).items():
+        after[name] = torch.lerp(state.theta[name], after[name], factor)
+    after = _averaged(after)
     return MetaStep(MetaState(after, parts[1], parts[2], step), found, size, accepted=True)
 
 

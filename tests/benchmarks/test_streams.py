@@ -327,7 +327,7 @@ def test_a_comparison_goes_on_where_it_was_and_runs_again_what_is_asked_for(smal
     streams.main(["--files", "tiny", "--json", str(out), "--resume", *other])
     said = capsys.readouterr().out
     after = json.loads(out.read_text())
-    streams.main([*command, "--again", "last label"])
+    streams.main([*command, "--again", "last label", "--again", "River HAT"])
 
     runs = {(run["learner"], run["wiring"]): run for run in after["files"]["tiny"]["runs"]}
     assert "last label, global:" not in said

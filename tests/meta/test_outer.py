@@ -36,6 +36,15 @@ def test_it_is_adam() -> None:
     assert state.updates == 5
 
 
+def test_a_pace_makes_the_steps_of_one_part_shorter() -> None:
+    """By the gradient it could not: Adam takes the size of that out."""
+    steps = [outer_step(by_autograd(bowl), start(), NOTHING, rate=0.1, device=CPU, pace=p) for p in (None, {"a": 0.5})]
+
+    moved = [{name: p - start().theta[name] for name, p in step.state.theta.items()} for step in steps]
+    torch.testing.assert_close(moved[1]["a"], moved[0]["a"] / 2)
+    torch.testing.assert_close(moved[1]["b"], moved[0]["b"])
+
+
 def test_nothing_given_is_changed() -> None:
     """A background step works on the state that the engine still serves from."""
     state = start()

@@ -57,6 +57,7 @@ from streammeta.meta.settings import Kind, LearnerSettings
 __all__ = ["exact_heads"]
 
 _SEED_STRIDE = 7919  # between the seeds of members
+_PACE = {"u": 0.5, "v": 0.5, "w0": 0.5}  # what tasks share is what few tasks overfit first: it learns at half the rate
 
 
 def exact_heads(settings: LearnerSettings, kind: Kind, seed: int = 0) -> Method:  # noqa: C901  a factory of short closures
@@ -123,6 +124,7 @@ def exact_heads(settings: LearnerSettings, kind: Kind, seed: int = 0) -> Method:
         rebuild=rebuild,
         loss=loss,
         gradient=gradient,
+        pace=_PACE,
         describe=_describe,
     )
 
