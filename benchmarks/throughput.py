@@ -22,7 +22,7 @@ import torch
 
 from streammeta.engine import Engine, EngineSettings
 from streammeta.event import Event, Origin
-from streammeta.meta import outer_step
+from streammeta.meta.outer import outer_step
 
 _FEATURES = [f"f{i}" for i in range(10)]
 _STEP = 256

@@ -22,11 +22,11 @@ from streammeta.engine import Engine, EngineSettings, Kind, TaskSummary
 from streammeta.engine.snapshot import Snapshot, read_snapshot
 from streammeta.errors import ConfigError, EventError, SnapshotError, TransportError
 from streammeta.event import Decoder, Event, LabelValue, Origin, Record
-from streammeta.meta import ExpertSettings
 from streammeta.meta.catalogue import Tuning
-from streammeta.service import Options, Service, Summary
+from streammeta.meta.settings import ExpertSettings
 from streammeta.service.exactly_once import ExactlyOnce
 from streammeta.service.http import Health, HttpServer
+from streammeta.service.loop import Options, Service, Summary
 from streammeta.service.metrics import Metrics
 from streammeta.service.repartition import CHANNEL as REPARTITION
 from streammeta.service.repartition import Repartition

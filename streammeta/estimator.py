@@ -17,7 +17,7 @@ from streammeta.engine import Engine, EngineSettings, Kind, Outcome, Signal
 from streammeta.engine.drift import DetectorName, DriftResponse, settings_like
 from streammeta.errors import ConfigError, EventError
 from streammeta.event import Event, Feature, LabelValue, Origin
-from streammeta.meta import Method
+from streammeta.meta.base import Method
 
 __all__ = ["MetaClassifier", "MetaRegressor"]
 

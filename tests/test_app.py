@@ -15,10 +15,10 @@ from streammeta.engine.drift import DriftSettings
 from streammeta.engine.tasks import MemorySettings
 from streammeta.errors import ConfigError, SnapshotError
 from streammeta.event import Decoder, LabelValue, Origin, Record
-from streammeta.meta import LearnerSettings
+from streammeta.meta.settings import LearnerSettings
 from streammeta.report import Tally
-from streammeta.service import Options, Service
 from streammeta.service.http import Health
+from streammeta.service.loop import Options, Service
 from streammeta.service.metrics import Metrics
 from streammeta.transport.file import FileSource
 from streammeta.transport.memory import MemorySource

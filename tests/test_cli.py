@@ -20,7 +20,7 @@ from streammeta.config import example
 from streammeta.engine import Engine, EngineSettings
 from streammeta.engine.snapshot import write_snapshot
 from streammeta.event import Event, Origin
-from streammeta.meta import LearnerSettings
+from streammeta.meta.settings import LearnerSettings
 
 RUNNER = CliRunner()
 CLASSIFICATION = {"accuracy", "kappa", "macro_f1", "log_loss"}

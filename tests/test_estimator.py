@@ -31,7 +31,7 @@ from streammeta.engine import EngineSettings, Kind
 from streammeta.errors import ConfigError, EventError
 from streammeta.estimator import MetaClassifier, MetaRegressor
 from streammeta.event import Event, Origin, Record
-from streammeta.meta import in_stream
+from streammeta.meta.stream import in_stream
 from streammeta.report import Tally
 from streammeta.transport.memory import MemorySource
 

@@ -20,8 +20,8 @@ from streammeta.config import Settings
 from streammeta.engine import Outcome
 from streammeta.event import Origin, Record
 from streammeta.report import AGES, AgeCurve, Figures, Tally
-from streammeta.service import Observe
 from streammeta.service.http import Health
+from streammeta.service.turn import Observe
 from streammeta.service.metrics import Metrics
 from streammeta.service.result import CHANNELS
 from streammeta.transport.memory import MemorySink, MemorySource

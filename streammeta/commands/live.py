@@ -11,7 +11,7 @@ from rich.table import Table
 
 from streammeta.engine import Outcome
 from streammeta.report import Tally
-from streammeta.service import Observe
+from streammeta.service.turn import Observe
 
 __all__ = ["shown"]
 

@@ -36,8 +36,8 @@ from streammeta.engine.tasks import Column, TaskKey, TaskTable
 from streammeta.engine.weights import Weights
 from streammeta.errors import EventError, SnapshotError
 from streammeta.event import Event, Label
-from streammeta.meta import Method, outer_step
-from streammeta.meta.base import Episodes, Floats, Ints, Kind, Phi
+from streammeta.meta.base import Episodes, Floats, Ints, Kind, Method, Phi
+from streammeta.meta.outer import outer_step
 from streammeta.meta.plasticity import has_encoder, norm, renew_least, saturated_share, towards_start
 
 __all__ = [

@@ -6,7 +6,7 @@ from enum import StrEnum
 import msgspec
 
 from streammeta.event import Event, Label, LabelValue
-from streammeta.meta import MetaStep
+from streammeta.meta.outer import MetaStep
 
 __all__ = ["EngineStats", "MetaResult", "Outcome", "Signal", "TaskSummary"]
 

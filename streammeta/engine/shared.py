@@ -9,8 +9,8 @@ import torch
 
 from streammeta.engine.features import RunningScaling
 from streammeta.errors import ConfigError, SnapshotError
-from streammeta.meta import MetaState, Method, grow_outer, start_outer
-from streammeta.meta.base import Floats, Scaling, Theta
+from streammeta.meta.base import Floats, MetaState, Method, Scaling, Theta
+from streammeta.meta.outer import grow_outer, start_outer
 
 __all__ = ["Shared", "device"]
 

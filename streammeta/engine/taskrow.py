@@ -8,7 +8,7 @@ import numpy as np
 
 from streammeta.engine.outcome import TaskSummary
 from streammeta.engine.tasks import Column, TaskKey, roomy
-from streammeta.meta import Method
+from streammeta.meta.base import Method
 
 __all__ = ["SUMMARY_COLUMNS", "summarize", "task_columns"]
 

@@ -20,7 +20,7 @@ from streammeta.report import Figures, Tally
 from streammeta.review import compare
 from streammeta.review.contest import STREAMMETA, Contest
 from streammeta.review.rival import EngineRival, Rival, RiverRival, Wiring, river_model
-from streammeta.service import Observe
+from streammeta.service.turn import Observe
 from streammeta.transport.base import Sink, Source
 from streammeta.transport.file import FileSource
 from streammeta.transport.memory import MemorySource

@@ -10,7 +10,7 @@ from streammeta.engine.handover import Handover
 from streammeta.engine.tasks import MemorySettings
 from streammeta.errors import SnapshotError
 from streammeta.event import Event, Label, Origin
-from streammeta.meta import LearnerSettings
+from streammeta.meta.settings import LearnerSettings
 
 Stream = Callable[..., list[Event]]
 SMALL = EngineSettings(

@@ -11,7 +11,7 @@ from streammeta.engine.tasks import MemorySettings
 from streammeta.engine.weights import decode_weights, encode_weights
 from streammeta.errors import EventError, SnapshotError
 from streammeta.event import Decoder, Event, Origin, Record
-from streammeta.meta import LearnerSettings
+from streammeta.meta.settings import LearnerSettings
 from tests.faults.mutations import mutated
 
 SETTINGS = EngineSettings(

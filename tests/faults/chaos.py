@@ -30,7 +30,7 @@ from deploy.broker import Broker
 from streammeta.engine import EngineSettings, MetaSettings
 from streammeta.engine.tasks import MemorySettings
 from streammeta.engine.weights import encode_weights
-from streammeta.meta import LearnerSettings
+from streammeta.meta.settings import LearnerSettings
 from streammeta.transport.base import Message
 from streammeta.transport.kafka.settings import KafkaSettings
 from streammeta.transport.kafka.topics import create_topics, ensure_topics

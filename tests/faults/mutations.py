@@ -13,7 +13,7 @@ from streammeta.engine.tasks import MemorySettings
 from streammeta.engine.weights import decode_weights, encode_weights
 from streammeta.errors import StreammetaError
 from streammeta.event import Decoder, Event, Origin, Record
-from streammeta.meta import LearnerSettings
+from streammeta.meta.settings import LearnerSettings
 
 __all__ = ["mutated"]
 

@@ -7,9 +7,9 @@ from prometheus_client import CollectorRegistry
 
 from streammeta.engine import Engine, EngineSettings
 from streammeta.event import Decoder
-from streammeta.service import Options
 from streammeta.service.exactly_once import ExactlyOnce
 from streammeta.service.http import Health
+from streammeta.service.loop import Options
 from streammeta.service.metrics import Metrics
 from streammeta.transport.memory_log import MemoryLedger, MemoryLog, MemoryMember, MemoryTables
 

@@ -15,9 +15,9 @@ from prometheus_client import CollectorRegistry
 from deploy.broker import Broker
 from streammeta.engine import Engine
 from streammeta.event import Decoder
-from streammeta.service import Options
 from streammeta.service.exactly_once import ExactlyOnce
 from streammeta.service.http import Health
+from streammeta.service.loop import Options
 from streammeta.service.metrics import Metrics
 from streammeta.transport.base import Message
 from streammeta.transport.kafka.ledger import KafkaLedger

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from streammeta.meta import Episodes, MetaState, Theta, by_autograd, grow_outer, outer_step, start_outer
+from streammeta.meta.base import Episodes, MetaState, Theta
+from streammeta.meta.outer import by_autograd, grow_outer, outer_step, start_outer
 
 NOTHING = Episodes(*(torch.zeros(1, 1) for _ in range(4)))
 CPU = torch.device("cpu")

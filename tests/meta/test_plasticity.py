@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from streammeta.meta import LearnerSettings, MetaState, Theta, start_outer
+from streammeta.meta.base import MetaState, Theta
 from streammeta.meta.exact.heads import exact_heads
-from streammeta.meta.outer import join, split
+from streammeta.meta.outer import join, split, start_outer
 from streammeta.meta.plasticity import norm, renew_least, saturated_share, towards_start
+from streammeta.meta.settings import LearnerSettings
 
 
 def theta(hidden: int = 4) -> Theta:

@@ -6,7 +6,7 @@ from prometheus_client import CollectorRegistry
 
 from streammeta.engine import Engine, EngineSettings, MetaResult, MetaSettings
 from streammeta.event import Event, Origin
-from streammeta.meta import LearnerSettings
+from streammeta.meta.settings import LearnerSettings
 from streammeta.service.background import MetaUpdates, MetaWorker
 from streammeta.service.metrics import Metrics
 

@@ -16,10 +16,10 @@ from streammeta.engine import Engine, EngineSettings, MetaSettings
 from streammeta.engine.tasks import MemorySettings
 from streammeta.errors import SnapshotError, TransactionError, TransportError
 from streammeta.event import Decoder
-from streammeta.meta import LearnerSettings
-from streammeta.service import Options
+from streammeta.meta.settings import LearnerSettings
 from streammeta.service.exactly_once import ExactlyOnce
 from streammeta.service.http import Health
+from streammeta.service.loop import Options
 from streammeta.service.metrics import Metrics
 from streammeta.transport.base import Message
 from streammeta.transport.memory_log import MemoryLedger, MemoryLog, MemoryMember, MemoryTables

@@ -10,9 +10,9 @@ from streammeta.engine import Engine, EngineSettings, MetaResult, MetaSettings, 
 from streammeta.engine.drift import DriftSettings
 from streammeta.errors import TransportError
 from streammeta.event import Decoder, Event, Label, Origin, Record
-from streammeta.meta import LearnerSettings
-from streammeta.service import Options, Service, restore
+from streammeta.meta.settings import LearnerSettings
 from streammeta.service.http import Health
+from streammeta.service.loop import Options, Service, restore
 from streammeta.service.metrics import Metrics
 from streammeta.transport.base import Positions
 from streammeta.transport.memory import MemorySink, MemorySource

@@ -9,8 +9,8 @@ import pytest
 from streammeta.engine.experts import Expert, choose
 from streammeta.engine.features import FeatureSpace
 from streammeta.errors import ConfigError
-from streammeta.meta import ExpertSettings
 from streammeta.meta.base import Kind, Scaling
+from streammeta.meta.settings import ExpertSettings
 
 
 def made(*chosen: str | dict[str, Any], kind: Kind = "classification") -> list[Expert]:

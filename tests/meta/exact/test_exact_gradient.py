@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from streammeta.meta import Episodes, LearnerSettings, Theta
-from streammeta.meta.base import Kind
+from streammeta.meta.base import Episodes, Kind, Theta
 from streammeta.meta.exact.gradient import loss_and_gradient
 from streammeta.meta.exact.heads import exact_heads
+from streammeta.meta.settings import LearnerSettings
 
 KINDS: tuple[Kind, ...] = ("classification", "regression")
 

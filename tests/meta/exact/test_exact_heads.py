@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from streammeta.meta import Episodes, LearnerSettings, Method, Theta
-from streammeta.meta.base import Kind, Phi, Scaling, Windows
+from streammeta.meta.base import Episodes, Kind, Method, Phi, Scaling, Theta, Windows
 from streammeta.meta.exact.heads import exact_heads
+from streammeta.meta.settings import LearnerSettings
 
 KINDS: tuple[Kind, ...] = ("classification", "regression")
 FEATURES, MEMBERS, MEMORIES = 4, 2, (5.0, 60.0)
