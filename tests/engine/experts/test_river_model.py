@@ -13,7 +13,7 @@ from streammeta.engine.experts import Case
 from streammeta.engine.experts.river_model import RiverModel
 from streammeta.engine.snapshot import write_snapshot
 from streammeta.event import Event, Label, Origin
-from streammeta.service import restore
+from streammeta.service.loop import restore
 
 NO_META = {"meta": {"mode": "off"}}
 
