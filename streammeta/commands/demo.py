@@ -21,9 +21,9 @@ from streammeta.engine import Outcome
 from streammeta.event import Origin, Record
 from streammeta.report import AGES, AgeCurve, Figures, Tally
 from streammeta.service.http import Health
-from streammeta.service.turn import Observe
 from streammeta.service.metrics import Metrics
 from streammeta.service.result import CHANNELS
+from streammeta.service.turn import Observe
 from streammeta.transport.memory import MemorySink, MemorySource
 
 __all__ = ["Comparison", "Rival", "lines", "rivals", "run", "stream", "tables"]
