@@ -62,13 +62,15 @@ def learned_optimizer(
         def uniform(*shape: int) -> torch.Tensor:
             return torch.empty(shape).uniform_(-(width**-0.5), width**-0.5, generator=generator)
 
-        own = {"input": uniform(2, 4 * width), "hidden": uniform(width, 4 * width), "bias": torch.zeros(4 * width)}
-        return named("weight", model.init(generator)) | named("lstm", own | {"read": 0.1 * uniform(width)})
+        bias = torch.cat([torch.ones(1, width), torch.zeros(3, width)])  # remember, until told otherwise
+        own = {"gates": uniform(4, 2 + width, width), "bias": bias, "read": 0.1 * uniform(width)}
+        return named("weight", model.init(generator)) | named("lstm", own)
 
     def start(theta: Theta, tasks: int) -> Phi:
         weights = expand(part(theta, "weight"), tasks)
-        empty = {name: p.new_zeros(*p.shape, width) for name, p in weights.items()}
-        return named("weight", weights) | named("h", empty) | named("c", empty)
+        count = sum(p[0].numel() for p in weights.values())  # P
+        empty = theta["lstm.read"].new_zeros(tasks, count, width)
+        return named("weight", weights) | {"h": empty, "c": empty.clone()}
 
     def losses(weights: Phi, of: Examples) -> torch.Tensor:
         return task_mean(task_loss(model.apply(weights, of.x), of.y), of.mask)  # [T]
@@ -78,16 +80,18 @@ def learned_optimizer(
     def stepped(theta: Theta, phi: Phi, support: Examples) -> Phi:
         weights, lstm = part(phi, "weight"), part(theta, "lstm")
         at = weights if second_order else {name: p.detach() for name, p in weights.items()}
-        found: Phi = {}
-        for name, g in slope(at, support).items():
-            h, c = phi[f"h.{name}"], phi[f"c.{name}"]
-            gates = _preprocessed(g) @ lstm["input"] + h @ lstm["hidden"] + lstm["bias"]
-            keep, write, show, new = gates.chunk(4, -1)
-            c = (keep + 1).sigmoid() * c + write.sigmoid() * new.tanh()
-            h = show.sigmoid() * c.tanh()
-            found |= {f"weight.{name}": weights[name] + scale * (h @ lstm["read"]), f"h.{name}": h, f"c.{name}": c}
-        there = support.mask.sum(1) > 0
-        return {n: torch.where(there.view(-1, *(1,) * (p.dim() - 1)), p, phi[n]) for n, p in found.items()}
+        g = torch.cat([p.flatten(1) for p in slope(at, support).values()], 1)  # [T, P]
+        seen = torch.cat([_preprocessed(g), phi["h"]], -1).flatten(0, 1)  # [T·P, 2 + width]
+        gates = [torch.addmm(lstm["bias"][k], seen, lstm["gates"][k]).view_as(phi["c"]) for k in range(4)]
+        keep, write, show, new = gates
+        c = keep.sigmoid() * phi["c"] + write.sigmoid() * new.tanh()
+        h = show.sigmoid() * c.tanh()
+        moves = torch.split(scale * (h @ lstm["read"]), [p[0].numel() for p in weights.values()], 1)
+        there = (support.mask.sum(1) > 0).view(-1, 1, 1)
+        moved = {
+            n: p + torch.where(there[..., 0], u, 0).view_as(p) for (n, p), u in zip(weights.items(), moves, strict=True)
+        }
+        return named("weight", moved) | {"h": torch.where(there, h, phi["h"]), "c": torch.where(there, c, phi["c"])}
 
     def adapt(theta: Theta, phi: Phi, support: Examples) -> Phi:
         for _ in range(steps):
