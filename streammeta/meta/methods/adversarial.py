@@ -31,6 +31,9 @@ def adversarial(
         steps: 1 is FGSM, more are PGD.
         outer: how θ is learned; by default Adam with 0.001. (The base's own ``update`` is not used.)
 
+    Raises:
+        ConfigError: a setting is out of range.
+
     Sources:
         AQ: Goldblum, Fowl & Goldstein (2020), arXiv:1910.00982, Algorithm 3; ADML: Yin, Tang, Xu & Wang (2018),
         arXiv:1806.03316, Algorithm 1, its two arms crossed.

@@ -37,6 +37,9 @@ def alpaca(encoder: Model, *, outputs: int = 1, noise: float = 0.1, outer: Outer
         noise: where the variance S of each target begins; learned.
         outer: how θ = (f, K₀, Λ₀, S) is learned; by default Adam with 0.001.
 
+    Raises:
+        ConfigError: a setting is out of range.
+
     Source:
         Harrison, Sharma & Pavone (2018), arXiv:1807.08912, Algorithms 1 and 2.
     """

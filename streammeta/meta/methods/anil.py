@@ -40,6 +40,9 @@ def anil(
         inner_steps: K ≥ 1.
         outer: how body and first head are learned; by default Adam with 0.001.
 
+    Raises:
+        ConfigError: a setting is out of range.
+
     Source:
         Raghu, Raghu, Bengio & Vinyals (2020), arXiv:1909.09157, section 4.
     """

@@ -36,6 +36,9 @@ def mixture(members: Sequence[Learner], *, kind: Kind, weights: Literal["uniform
         kind: of prediction. Classes are mixed as probabilities, a regression by its mean and variance.
         weights: of the mean.
 
+    Raises:
+        ConfigError: a setting is out of range.
+
     Sources:
         Breiman (1996), Bagging predictors; Hoeting, Madigan, Raftery & Volinsky (1999), Bayesian model averaging.
     """
@@ -94,6 +97,9 @@ def averaged(base: Learner, *, decay: float | None = None) -> Learner:
     Args:
         base: the learner.
         decay: of the moving average, in (0, 1).
+
+    Raises:
+        ConfigError: a setting is out of range.
 
     Sources:
         Polyak & Juditsky (1992); Izmailov et al. (2018), arXiv:1803.05407 (SWA).

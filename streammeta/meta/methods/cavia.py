@@ -31,6 +31,9 @@ def cavia(
         inner_steps: K ≥ 1.
         outer: how θ is learned; by default Adam with 0.001.
 
+    Raises:
+        ConfigError: a setting is out of range.
+
     Source:
         Zintgraf, Shiarlis, Kurin, Hofmann & Whiteson (2019), arXiv:1810.03642, Algorithm 1.
     """

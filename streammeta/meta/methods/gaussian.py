@@ -39,6 +39,9 @@ def gaussian(encoder: Model, *, classes: int, outer: Outer | None = None) -> Lea
         classes: C.
         outer: how θ = (f, the prior) is learned; by default Adam with 0.001.
 
+    Raises:
+        ConfigError: a setting is out of range.
+
     Source:
         Banayeeanzade, Mirzaiezadeh, Hasani & Soleymani (NeurIPS 2021), "Generative vs. Discriminative: Rethinking the
         Meta-Continual Learning", section 3 (the Bayesian variant; with a proper prior of the mean).

@@ -1,18 +1,17 @@
 """iMAML: the outer gradient from where the inner problem ends, whatever path led there."""
 
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 
 from streammeta.errors import ConfigError
+from streammeta.meta.conjugate import Linear, beside, conjugate_gradient
 from streammeta.meta.learner import Examples, Learner, Phi, Predictive, TaskBatch, TaskLoss, Theta, expand, task_mean
 from streammeta.meta.objective import Outer, begin, descend
 from streammeta.model import Model
 
 __all__ = ["imaml"]
-
-_Linear: TypeAlias = Callable[[Phi], Phi]  # of each task's weights by itself
 
 
 def imaml(
@@ -44,6 +43,9 @@ def imaml(
         exact: H is the whole Hessian.
         outer: how θ is learned; by default Adam with 0.001.
 
+    Raises:
+        ConfigError: a setting is out of range.
+
     Sources:
         Rajeswaran, Finn, Kakade & Levine (2019), arXiv:1909.04630, Lemma 1, Algorithms 1 and 2; Martens (2010), Deep
         learning via Hessian-free optimization, section 4 (Gauss and Newton's matrix).
@@ -58,7 +60,7 @@ def imaml(
 
     slope = torch.func.grad(lambda phi, of: losses(phi, of).sum())
 
-    def system(phi: Phi, of: Examples) -> _Linear:
+    def system(phi: Phi, of: Examples) -> Linear:
         """v ↦ (I + H/λ) v at φ."""
         hessian = torch.func.vjp(lambda p: slope(p, of), phi)[1] if exact else _gauss_newton(model, task_loss, phi, of)
 
@@ -77,14 +79,14 @@ def imaml(
         rounding = 4 * torch.finfo(support.mask.dtype).eps  # all that heights differ by at the minimum
         for _ in range(inner_steps):
             downhill = {n: theta[n] - phi[n] - s / strength for n, s in slope(phi, support).items()}
-            step = _conjugate_gradient(system(phi, support), downhill, cg_steps)
+            step = conjugate_gradient(system(phi, support), downhill, cg_steps)
             best, lowest = phi, height(phi)
             for length in (0.125, 0.25, 0.5, 1.0):
                 tried = {n: p + length * step[n] for n, p in phi.items()}
                 found = height(tried)
                 better = there & (found <= lowest + rounding * lowest)
                 lowest = torch.where(better, found, lowest)
-                best = {n: torch.where(_beside(better, p), tried[n], p) for n, p in best.items()}
+                best = {n: torch.where(beside(better, p), tried[n], p) for n, p in best.items()}
             phi = best
         return phi
 
@@ -101,7 +103,7 @@ def imaml(
         def backward(ctx: Any, *slopes: torch.Tensor) -> Any:  # noqa: ANN401  torch's own
             phi = dict(zip(ctx.names, ctx.saved_tensors, strict=True))
             query = dict(zip(ctx.names, slopes, strict=True))
-            return None, None, *_conjugate_gradient(system(phi, ctx.support), query, cg_steps).values()
+            return None, None, *conjugate_gradient(system(phi, ctx.support), query, cg_steps).values()
 
     def loss(theta: Theta, tasks: TaskBatch) -> torch.Tensor:
         each = expand(theta, tasks.query.x.shape[0])
@@ -127,32 +129,3 @@ def _gauss_newton(model: Model, task_loss: TaskLoss, phi: Phi, of: Examples) -> 
         return found
 
     return times
-
-
-def _conjugate_gradient(matrix: _Linear, b: Phi, steps: int) -> Phi:
-    """x with matrix(x) ≈ b, for each task by itself: the leading dimension of all tensors counts tasks."""
-
-    def dot(a: Phi, c: Phi) -> torch.Tensor:
-        return torch.stack([(a[n] * c[n]).flatten(1).sum(1) for n in a]).sum(0)  # [T]
-
-    def along(a: Phi, size: torch.Tensor, c: Phi) -> Phi:
-        return {n: a[n] + _beside(size, c[n]) * c[n] for n in a}
-
-    x = {n: torch.zeros_like(p) for n, p in b.items()}
-    rest, direction, length = b, b, dot(b, b)
-    enough = 1e-12 * length
-    for _ in range(steps):
-        bent = matrix(direction)
-        curvature = dot(direction, bent)
-        on = (curvature > 0) & (length > enough)  # a task stops at a saddle's downward bend, and when it is done
-        size = torch.where(on, length / curvature, 0)
-        x, rest = along(x, size, direction), along(rest, -size, bent)
-        longer = dot(rest, rest)
-        direction = along(rest, torch.where(on, longer / length, 0), direction)
-        length = torch.where(on, longer, 0)
-    return x
-
-
-def _beside(each: torch.Tensor, p: torch.Tensor) -> torch.Tensor:
-    """One number a task [T], so shaped that it goes with p [T, ...]."""
-    return each.view(-1, *(1,) * (p.dim() - 1))

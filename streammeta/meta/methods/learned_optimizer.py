@@ -50,6 +50,9 @@ def learned_optimizer(
         second_order: also differentiate how the gradients depend on θ; the paper, and the default, do not.
         outer: how θ is learned; by default Adam with 0.001.
 
+    Raises:
+        ConfigError: a setting is out of range.
+
     Source:
         Andrychowicz et al. (2016), arXiv:1606.04474, equations 3 to 5 and appendix A; φ₀ learned too, as in Ravi &
         Larochelle (2017). One layer instead of two; the query judges, as everywhere here.

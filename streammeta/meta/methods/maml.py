@@ -42,6 +42,9 @@ def maml(
         first_order: leave out the second derivatives (FOMAML): the outer gradient is the query's at φ.
         outer: how θ is learned; by default Adam with 0.001.
 
+    Raises:
+        ConfigError: a setting is out of range.
+
     Source:
         Finn, Abbeel & Levine (2017), arXiv:1703.03400, Algorithm 2.
     """

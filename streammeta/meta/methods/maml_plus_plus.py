@@ -54,6 +54,9 @@ def maml_plus_plus(
         updates: meta-updates in all, for the cosine of the default outer rate.
         outer: how θ is learned; by default Adam with a rate that falls from 0.001 to 0.00001 along a cosine.
 
+    Raises:
+        ConfigError: a setting is out of range.
+
     Source:
         Antoniou, Edwards & Storkey (2019), arXiv:1810.09502, section 4.
     """

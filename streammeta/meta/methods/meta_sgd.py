@@ -41,6 +41,9 @@ def meta_sgd(
         inner_steps: the paper takes one.
         outer: how θ is learned; by default Adam with 0.001.
 
+    Raises:
+        ConfigError: a setting is out of range.
+
     Source:
         Li, Zhou, Chen & Li (2017), arXiv:1707.09835, Algorithm 1.
     """

@@ -32,6 +32,9 @@ def prototypes(encoder: Model, *, classes: int, outer: Outer | None = None) -> L
         classes: C.
         outer: how θ is learned; by default Adam with 0.001.
 
+    Raises:
+        ConfigError: a setting is out of range.
+
     Source:
         Snell, Swersky & Zemel (2017), arXiv:1703.05175, Algorithm 1.
     """

@@ -1,6 +1,5 @@
 """A recurrent meta-learner: reading examples is learning, and the hidden state is what was learned."""
 
-from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -15,6 +14,8 @@ from streammeta.meta.learner import (
     TaskLoss,
     Theta,
     joined,
+    named,
+    part,
     targets,
     task_mean,
 )
@@ -22,8 +23,6 @@ from streammeta.meta.objective import Outer, begin, descend
 from streammeta.model import Model
 
 __all__ = ["recurrent"]
-
-_Cell = Callable[[Theta, torch.Tensor, torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 
 
 def recurrent(
@@ -49,6 +48,9 @@ def recurrent(
         width: of the hidden state.
         outer: how θ is learned; by default Adam with 0.001.
 
+    Raises:
+        ConfigError: a setting is out of range.
+
     Sources:
         Hochreiter, Younger & Conwell (2001); Santoro et al. (2016), arXiv:1605.06065 (labels one step late); cells:
         Hochreiter & Schmidhuber (1997), Cho et al. (2014), arXiv:1406.1078.
@@ -67,7 +69,7 @@ def recurrent(
         bias[:width] = 1.0  # the first gate keeps: remember, until told otherwise
         read = {"read.weight": uniform(width, outputs), "read.bias": torch.zeros(outputs)}
         own = {"cell.input": uniform(inputs, gates * width), "cell.hidden": uniform(width, gates * width)}
-        return {f"encoder.{n}": p for n, p in encoder.init(generator).items()} | own | {"cell.bias": bias} | read
+        return named("encoder", encoder.init(generator)) | own | {"cell.bias": bias} | read
 
     def start(theta: Theta, tasks: int) -> Phi:
         like = theta["read.bias"]
@@ -75,8 +77,7 @@ def recurrent(
         return {"h": zeros, "c": zeros.clone(), "y": like.new_zeros(tasks, outputs)}
 
     def inputs_of(theta: Theta, x: torch.Tensor) -> torch.Tensor:
-        own = {n.removeprefix("encoder."): p for n, p in theta.items() if n.startswith("encoder.")}
-        return encoder.apply(own, x)  # [T, N, F]
+        return encoder.apply(part(theta, "encoder"), x)  # [T, N, F]
 
     def told(theta: Theta, phi: Phi, z: torch.Tensor, of: Examples) -> tuple[Phi, torch.Tensor]:
         """φ after the examples, and the outputs [T, N, C] given before each label; z are their inputs."""

@@ -41,6 +41,9 @@ def reptile(
         inner_steps: K ≥ 1; with K = 1 this is joint training and learns no fast adaptation.
         meta_rate: ε in (0, 1], or a schedule of it, as ``linear(1.0, 0.0, updates)``; 1 forgets θ.
 
+    Raises:
+        ConfigError: a setting is out of range.
+
     Source:
         Nichol, Achiam & Schulman (2018), arXiv:1803.02999, Algorithm 2 (batched version).
     """

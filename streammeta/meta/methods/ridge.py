@@ -46,6 +46,9 @@ def ridge(
         scale: where s begins; one-hot rows make small logits, so that 10 saves many updates with classes.
         outer: how θ is learned; by default Adam with 0.001.
 
+    Raises:
+        ConfigError: a setting is out of range.
+
     Source:
         Bertinetto, Henriques, Torr & Vedaldi (2019), arXiv:1805.08136, equations 4 to 6.
     """

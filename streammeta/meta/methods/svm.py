@@ -50,6 +50,9 @@ def svm(
         capacity: examples of a task that are kept, the newest; more cost more.
         outer: how θ = (f, s) is learned; by default Adam with 0.001.
 
+    Raises:
+        ConfigError: a setting is out of range.
+
     Source:
         Lee, Maji, Ravichandran & Soatto (2019), arXiv:1904.03758, section 3.2.
     """
