@@ -31,6 +31,7 @@ __all__ = [
     "cross_entropy",
     "examples",
     "expand",
+    "gradient",
     "huber",
     "joined",
     "moved",
@@ -118,6 +119,23 @@ def moved(tasks: TaskBatch, where: torch.device | torch.dtype) -> TaskBatch:
 def expand(theta: Theta, tasks: int) -> Phi:
     """θ for each task, without a copy."""
     return {name: p.expand(tasks, *p.shape) for name, p in theta.items()}
+
+
+def gradient(total: Callable[..., torch.Tensor]) -> Callable[..., Phi]:
+    """The gradient of ``total(φ, ...)`` in φ; it can be differentiated in its turn where what it is made of can.
+
+    As torch.func.grad, which takes as long again for networks as small as a sinusoid's; but not inside of torch.func.
+    """
+
+    def slope(phi: Phi, *rest: Theta | Examples) -> Phi:
+        parts = [phi, *(each for each in rest if isinstance(each, dict))]
+        again = torch.is_grad_enabled() and any(p.requires_grad for each in parts for p in each.values())
+        with torch.enable_grad():
+            at = {n: p if again and p.requires_grad else p.detach().requires_grad_() for n, p in phi.items()}
+            slopes = torch.autograd.grad(total(at, *rest), list(at.values()), create_graph=again)
+        return dict(zip(phi, slopes, strict=True))
+
+    return slope
 
 
 def named(prefix: str, parts: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -12,6 +12,7 @@ from streammeta.meta.learner import (
     TaskLoss,
     Theta,
     expand,
+    gradient,
     task_mean,
 )
 from streammeta.meta.objective import Outer, begin, descend
@@ -56,7 +57,7 @@ def anil(
     def losses(phi: Phi, theta: Theta, of: Examples) -> torch.Tensor:
         return task_mean(task_loss(model.apply(theta | phi, of.x), of.y), of.mask)  # [T]
 
-    slope = torch.func.grad(lambda phi, theta, of: losses(phi, theta, of).sum())
+    slope = gradient(lambda phi, theta, of: losses(phi, theta, of).sum())
 
     def adapt(theta: Theta, phi: Phi, support: Examples) -> Phi:
         memory = inner.start(phi)

@@ -3,7 +3,7 @@
 import torch
 
 from streammeta.errors import ConfigError
-from streammeta.meta.learner import Examples, Learner, Phi, Predictive, TaskBatch, TaskLoss, Theta, task_mean
+from streammeta.meta.learner import Examples, Learner, Phi, Predictive, TaskBatch, TaskLoss, Theta, gradient, task_mean
 from streammeta.meta.objective import Outer, begin, descend
 from streammeta.model import Model
 
@@ -53,7 +53,7 @@ def cavia(
     def losses(phi: Phi, theta: Theta, of: Examples) -> torch.Tensor:
         return task_mean(task_loss(outputs(theta, phi, of.x), of.y), of.mask)  # [T]
 
-    slope = torch.func.grad(lambda phi, theta, of: losses(phi, theta, of).sum())
+    slope = gradient(lambda phi, theta, of: losses(phi, theta, of).sum())
 
     def adapt(theta: Theta, phi: Phi, support: Examples) -> Phi:
         for _ in range(inner_steps):

@@ -14,6 +14,7 @@ from streammeta.meta.learner import (
     TaskLoss,
     Theta,
     expand,
+    gradient,
     named,
     part,
     task_mean,
@@ -78,7 +79,7 @@ def learned_optimizer(
     def losses(weights: Phi, of: Examples) -> torch.Tensor:
         return task_mean(task_loss(model.apply(weights, of.x), of.y), of.mask)  # [T]
 
-    slope = torch.func.grad(lambda weights, of: losses(weights, of).sum())
+    slope = gradient(lambda weights, of: losses(weights, of).sum())
 
     def stepped(theta: Theta, phi: Phi, support: Examples) -> Phi:
         weights, lstm = part(phi, "weight"), part(theta, "lstm")

@@ -12,6 +12,7 @@ from streammeta.meta.learner import (
     TaskLoss,
     Theta,
     expand,
+    gradient,
     task_mean,
 )
 from streammeta.meta.objective import Outer, begin, descend
@@ -55,7 +56,7 @@ def maml(
     def losses(phi: Phi, of: Examples) -> torch.Tensor:
         return task_mean(task_loss(model.apply(phi, of.x), of.y), of.mask)  # [T]
 
-    slope = torch.func.grad(lambda phi, of: losses(phi, of).sum())  # tasks share no φ: the sum's gradient is each one's
+    slope = gradient(lambda phi, of: losses(phi, of).sum())  # tasks share no φ: the sum's gradient is each one's
 
     def adapt(_theta: Theta, phi: Phi, support: Examples) -> Phi:
         memory = inner.start(phi)

@@ -15,6 +15,7 @@ from streammeta.meta.learner import (
     TaskLoss,
     Theta,
     expand,
+    gradient,
     named,
     part,
     task_mean,
@@ -72,7 +73,7 @@ def maml_plus_plus(
     def losses(phi: Phi, of: Examples) -> torch.Tensor:
         return task_mean(task_loss(model.apply(phi, of.x), of.y), of.mask)  # [T]
 
-    slope = torch.func.grad(lambda phi, of: losses(phi, of).sum())
+    slope = gradient(lambda phi, of: losses(phi, of).sum())
 
     def path(theta: Theta, phi: Phi, support: Examples, *, first_order: bool = False) -> list[Phi]:
         """φ after each of the K steps."""

@@ -12,6 +12,7 @@ from streammeta.meta.learner import (
     TaskLoss,
     Theta,
     expand,
+    gradient,
     named,
     part,
     task_mean,
@@ -62,7 +63,7 @@ def meta_sgd(
     def losses(phi: Phi, of: Examples) -> torch.Tensor:
         return task_mean(task_loss(model.apply(phi, of.x), of.y), of.mask)  # [T]
 
-    slope = torch.func.grad(lambda phi, of: losses(phi, of).sum())
+    slope = gradient(lambda phi, of: losses(phi, of).sum())
 
     def adapt(theta: Theta, phi: Phi, support: Examples) -> Phi:
         rates = part(theta, "rate")

@@ -13,6 +13,7 @@ from streammeta.meta.learner import (
     TaskLoss,
     Theta,
     expand,
+    gradient,
     joined,
     task_mean,
 )
@@ -54,7 +55,7 @@ def reptile(
     def losses(phi: Phi, of: Examples) -> torch.Tensor:
         return task_mean(task_loss(model.apply(phi, of.x), of.y), of.mask)  # [T]
 
-    slope = torch.func.grad(lambda phi, of: losses(phi, of).sum())
+    slope = gradient(lambda phi, of: losses(phi, of).sum())
 
     def adapt(_theta: Theta, phi: Phi, support: Examples) -> Phi:
         memory = inner.start(phi)
