@@ -353,6 +353,8 @@ class ExactlyOnce:
             try:
                 self._ledger.reset()
                 self._source.rewind()
+                self._tables.end(WEIGHTS, 0)  # what was read when it failed may be lost: from the start
+                self._tables.begin(WEIGHTS, 0)
                 break
             except TransactionError as again:
                 pause = min(0.1 * 2 ** min(self._failures, 10), _LONGEST_PAUSE)
@@ -361,8 +363,6 @@ class ExactlyOnce:
                 stop.wait(pause)
                 self._keep_membership()
         self._begin()
-        self._tables.end(WEIGHTS, 0)  # what was read when it failed may be lost: from the start
-        self._tables.begin(WEIGHTS, 0)
 
     def _keep_membership(self) -> None:
         """Poll, with everything paused, so that the group does not take us for dead."""

@@ -364,6 +364,27 @@ def test_what_a_lost_member_left_open_is_ended_though_the_first_try_fails(monkey
     assert heir.engine.stats().events == 20
 
 
+def test_a_broker_that_is_away_while_all_begins_anew_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a crash of the broker its answers come one by one; a member that ended at the first that did not was gone."""
+    log = MemoryLog("in")
+    fill(log, 30)
+    one, begin, refused = Worker(log, "one"), MemoryTables.begin, list[str]()
+    one.rounds(3)
+
+    def not_yet(tables: MemoryTables, channel: str, partition: int) -> None:
+        if len(refused) < 2:
+            refused.append(channel)
+            raise TransactionError("no node to ask")
+        begin(tables, channel, partition)
+
+    monkeypatch.setattr(MemoryTables, "begin", not_yet)
+    one.service._recover(threading.Event(), TransactionError("the broker is gone"))
+    one.rounds(100)
+
+    assert refused == ["weights", "weights"]
+    assert one.engine.stats().events == 30
+
+
 def test_state_that_cannot_be_read_stops_with_where_and_why() -> None:
     """Guessing at a state would be learned from for ever."""
     log = undisturbed(100)
