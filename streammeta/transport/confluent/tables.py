@@ -61,12 +61,15 @@ class ConfluentTables:
         """Read this partition from its first record; of one that is being read already, note how far it has grown."""
         at = self._topics[channel], partition
         try:
+            end = self._end(at)  # first: whoever is refused here has begun nothing, and may try again
             if at not in self._ends:
                 self._next[at] = 0
                 self._consumer.incremental_assign([TopicPartition(*at, 0)])
-            self._ends[at] = self._end(at)
+            self._ends[at] = end
         except KafkaException as err:
             raise failure(f"{self._where}: cannot be read", err) from err
+        except TimeoutError as err:
+            raise TransactionError(f"{self._where}: cannot be read: no answer within {self._seconds:g} s") from err
 
     def poll(self, timeout_seconds: float) -> Sequence[Row]:
         """The next committed rows of everything begun."""
