@@ -7,10 +7,10 @@ import pytest
 
 from deploy.broker import Broker
 from streammeta.errors import TransactionError
-from streammeta.transport.kafka_choice import adapters
-from streammeta.transport.kafka_settings import KafkaSettings
-from streammeta.transport.kafka_sink import KafkaSink
-from streammeta.transport.kafka_topics import create_topics
+from streammeta.transport.choice import adapters
+from streammeta.transport.kafka.settings import KafkaSettings
+from streammeta.transport.kafka.sink import KafkaSink
+from streammeta.transport.kafka.topics import create_topics
 from tests.broker.running import CLIENTS, broker, topic
 
 __all__ = ["broker", "topic"]

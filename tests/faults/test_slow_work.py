@@ -19,15 +19,15 @@ from deploy.broker import Broker
 from streammeta.engine import Engine, MetaResult, MetaSettings
 from streammeta.engine.handover import Handover
 from streammeta.event import Decoder
-from streammeta.service import Options
 from streammeta.service.exactly_once import ExactlyOnce
 from streammeta.service.http import Health
+from streammeta.service.loop import Options
 from streammeta.service.metrics import Metrics
 from streammeta.transport.base import GroupSource
-from streammeta.transport.kafka_choice import adapters
-from streammeta.transport.kafka_settings import KafkaSettings
-from streammeta.transport.kafka_sink import KafkaSink
-from streammeta.transport.kafka_topics import create_topics, ensure_topics
+from streammeta.transport.choice import adapters
+from streammeta.transport.kafka.settings import KafkaSettings
+from streammeta.transport.kafka.sink import KafkaSink
+from streammeta.transport.kafka.topics import create_topics, ensure_topics
 from streammeta.transport.memory_log import MemoryLog
 from tests.broker.running import CLIENTS, broker, topic
 from tests.faults.chaos import PATIENCE, SETTINGS, read_topic, some_events
