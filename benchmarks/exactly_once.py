@@ -332,7 +332,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.exactly_once", description=__doc__)
     parser.add_argument("--client", nargs="+", default=["kafka-python", "confluent"], metavar="CLIENT")
     parser.add_argument("--only", nargs="+", default=_PARTS, choices=_PARTS, metavar="PART", help=", ".join(_PARTS))
-    parser.add_argument("--events", type=int, default=60_000)
+    parser.add_argument("--events", type=int, default=200_000, help="many commits long, as the first does not count")
     parser.add_argument("--tasks", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=3, help="how often each is measured; the median counts")
     parser.add_argument("--restore-tasks", type=int, default=50_000)

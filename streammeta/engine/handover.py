@@ -350,7 +350,8 @@ class _Meaning:
 
     def labels(self, ys: Floats, at: str, *, classify: bool) -> Floats:
         """Labels as this engine numbers them."""
-        known = (ys >= 0) & (ys < len(self.classes)) & (ys == np.floor(ys)) if classify else np.isfinite(ys)
+        with np.errstate(invalid="ignore"):  # a damaged record may hold NaNs that signal
+            known = (ys >= 0) & (ys < len(self.classes)) & (ys == np.floor(ys)) if classify else np.isfinite(ys)
         if not known.all():
             raise SnapshotError(f"{at}: a window with label {ys[~known][0]}, which its schema does not have")
         return self.classes[ys.astype(np.int64)].astype(np.float32) if classify else ys

@@ -38,6 +38,7 @@ _LOOK_EVERY_SECONDS = 1.0
 _WATCH_EVERY_SECONDS = 20.0
 _RESTORE_SECONDS = 0.2  # of work on restoring, then a poll
 _RESTORE_POLL_SECONDS = 0.02
+_EVICT_EVERY_SECONDS = 5.0  # while a restore is reading: a broker that is coming back may refuse the first time
 _THETA = b"theta"
 _LEADING = 0  # whoever owns this partition learns θ
 _LONGEST_PAUSE = 10.0  # between two attempts to begin anew
@@ -79,7 +80,7 @@ class ExactlyOnce:
         self._behind = False  # the engine has not adopted them
         self._leads = False  # we change what all tasks share
         self._changed = False  # since the last commit
-        self._evicted = False  # lost members, since partitions came
+        self._evicted, self._evict_at = False, 0.0  # lost members, since partitions came; and when again
         self._failures = 0  # transactions in a row that did not commit
         self._done = Summary(0, 0, 0.0)  # by engines before this one
         self._save_at = self._look_at = self._log_at = clock()
@@ -268,14 +269,8 @@ class ExactlyOnce:
         if not self._arriving:
             return
         if None in self._arriving.values():
-            if not self._evicted:
-                self._ledger.evict()
-            self._evicted = False
-            self._tables.begin(WEIGHTS, 0)
-            for partition, restoration in self._arriving.items():
-                if restoration is None:
-                    self._arriving[partition] = Restoration(self._tables, self._name, partition[1])
-            self._restoring_since = self._clock()
+            self._begin_restoring()
+        self._evict_again()
         if self._tables.missing(WEIGHTS, 0):
             return
         if self._behind and not self._leads and not self._adopt():
@@ -285,6 +280,25 @@ class ExactlyOnce:
             if restoration is not None and not restoration.take(self._handover, until, self._clock):
                 return
         self._arrive()
+
+    def _begin_restoring(self) -> None:
+        if not self._evicted:
+            self._ledger.evict()
+        self._evicted, self._evict_at = False, self._clock() + _EVICT_EVERY_SECONDS
+        self._tables.begin(WEIGHTS, 0)
+        for partition, restoration in self._arriving.items():
+            if restoration is None:
+                self._arriving[partition] = Restoration(self._tables, self._name, partition[1])
+        self._restoring_since = self._clock()
+
+    def _evict_again(self) -> None:
+        """Where records cannot be read for long, a transaction may be open before them that could not be ended yet."""
+        if self._clock() < self._evict_at:
+            return
+        missing = [one.missing for one in self._arriving.values() if one is not None]
+        if any(missing) or self._tables.missing(WEIGHTS, 0):
+            self._ledger.evict()
+            self._evict_at = self._clock() + _EVICT_EVERY_SECONDS
 
     def _arrive(self) -> None:
         """All that was assigned is restored: read on in it."""
@@ -339,6 +353,8 @@ class ExactlyOnce:
             try:
                 self._ledger.reset()
                 self._source.rewind()
+                self._tables.end(WEIGHTS, 0)  # what was read when it failed may be lost: from the start
+                self._tables.begin(WEIGHTS, 0)
                 break
             except TransactionError as again:
                 pause = min(0.1 * 2 ** min(self._failures, 10), _LONGEST_PAUSE)
@@ -347,8 +363,6 @@ class ExactlyOnce:
                 stop.wait(pause)
                 self._keep_membership()
         self._begin()
-        self._tables.end(WEIGHTS, 0)  # what was read when it failed may be lost: from the start
-        self._tables.begin(WEIGHTS, 0)
 
     def _keep_membership(self) -> None:
         """Poll, with everything paused, so that the group does not take us for dead."""

@@ -343,6 +343,48 @@ def test_polling_goes_on_while_very_many_tasks_are_restored() -> None:
     assert len(polled) > count / 256 * 0.1 / 0.4  # a slice is 0.2 s, and the tasks that end it
 
 
+def test_what_a_lost_member_left_open_is_ended_though_the_first_try_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broker that is just coming back refuses it, and then all would wait until it ends the transaction by itself."""
+    log = MemoryLog("in")
+    fill(log, 20)
+    MemoryLedger(log, "ghost").send([Message("state", b"?", b"task:ghost", partition=0)])
+    heir, tries = Worker(log, "heir"), list[float]()
+
+    def refused_twice(_ledger: MemoryLedger) -> None:
+        tries.append(heir.service._clock())
+        if len(tries) > 2:
+            log.evict()
+
+    monkeypatch.setattr(MemoryLedger, "evict", refused_twice)
+    heir.service._clock.step = 0.1  # type: ignore[attr-defined]
+    heir.rounds(200)
+
+    assert len(tries) == 3
+    assert heir.service._positions
+    assert heir.engine.stats().events == 20
+
+
+def test_a_broker_that_is_away_while_all_begins_anew_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a crash of the broker its answers come one by one; a member that ended at the first that did not was gone."""
+    log = MemoryLog("in")
+    fill(log, 30)
+    one, begin, refused = Worker(log, "one"), MemoryTables.begin, list[str]()
+    one.rounds(3)
+
+    def not_yet(tables: MemoryTables, channel: str, partition: int) -> None:
+        if len(refused) < 2:
+            refused.append(channel)
+            raise TransactionError("no node to ask")
+        begin(tables, channel, partition)
+
+    monkeypatch.setattr(MemoryTables, "begin", not_yet)
+    one.service._recover(threading.Event(), TransactionError("the broker is gone"))
+    one.rounds(100)
+
+    assert refused == ["weights", "weights"]
+    assert one.engine.stats().events == 30
+
+
 def test_state_that_cannot_be_read_stops_with_where_and_why() -> None:
     """Guessing at a state would be learned from for ever."""
     log = undisturbed(100)

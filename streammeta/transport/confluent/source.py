@@ -90,7 +90,11 @@ class ConfluentSource:
             first = self._consumer.poll(timeout_seconds)  # `consume` would wait until there are as many as it may take
             more = self._consumer.consume(count - 1, 0) if first is not None and count > 1 else []
         except KafkaException as err:
-            raise TransportError(f"{self._where}: cannot be read: {reason(err)}") from err
+            told = failure(f"{self._where}: cannot be read", err)
+            if not isinstance(told, TransactionError):
+                raise told from err
+            _log.warning("a poll failed; the next may not", reason=str(told))
+            first, more = None, []
         fault, self._fault = self._fault, None
         if fault is not None:
             raise fault

@@ -1,6 +1,7 @@
 """Compacted topics of Kafka, read from their beginning by confluent-kafka."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -8,15 +9,16 @@ from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._listoffsets import OffsetSpec  # where it is declared, for type checkers
 
-from streammeta.errors import TransactionError
+from streammeta.errors import TransactionError, TransportError
 from streammeta.transport.base import Partition, Row
-from streammeta.transport.confluent.client import connect, failure
+from streammeta.transport.confluent.client import bounded, connect, failure
 from streammeta.transport.kafka.settings import KafkaSettings
 
 __all__ = ["ConfluentTables"]
 
 _log = structlog.get_logger(__name__)
 _MOST_RECORDS = 5_000
+_CLOSE_SECONDS = 1.0
 
 
 class ConfluentTables:
@@ -33,13 +35,13 @@ class ConfluentTables:
     """
 
     def __init__(self, settings: KafkaSettings, topics: Mapping[str, str]) -> None:
-        self._topics = dict(topics)
+        self._settings, self._topics = settings, dict(topics)
         self._channels = {topic: channel for channel, topic in topics.items()}
         self._where = f"kafka: tables on {settings.bootstrap_servers}"
         self._seconds = settings.connect_timeout_seconds
         self._ends: dict[Partition, int] = {}
         self._next: dict[Partition, int] = {}
-        self._admin = connect(AdminClient, settings, {})
+        self._admin: AdminClient | None = connect(AdminClient, settings, {})
         self._consumer = connect(
             Consumer,
             settings,
@@ -61,12 +63,17 @@ class ConfluentTables:
         """Read this partition from its first record; of one that is being read already, note how far it has grown."""
         at = self._topics[channel], partition
         try:
+            end = self._end(at)  # first: whoever is refused here has begun nothing, and may try again
             if at not in self._ends:
                 self._next[at] = 0
                 self._consumer.incremental_assign([TopicPartition(*at, 0)])
-            self._ends[at] = self._end(at)
+            self._ends[at] = end
         except KafkaException as err:
+            self._drop_admin()
             raise failure(f"{self._where}: cannot be read", err) from err
+        except TimeoutError as err:
+            self._drop_admin()
+            raise TransactionError(f"{self._where}: cannot be read: no answer within {self._seconds:g} s") from err
 
     def poll(self, timeout_seconds: float) -> Sequence[Row]:
         """The next committed rows of everything begun."""
@@ -120,9 +127,25 @@ class ConfluentTables:
 
     def _end(self, at: Partition) -> int:
         where = TopicPartition(*at)
+        if self._admin is None:
+            try:
+                self._admin = connect(AdminClient, self._settings, {})
+            except TransportError as err:
+                raise TransactionError(str(err)) from err
         asked: Any = self._admin.list_offsets(
             {where: OffsetSpec.latest()},  # type: ignore[no-untyped-call]
             isolation_level=IsolationLevel.READ_UNCOMMITTED,
             request_timeout=self._seconds,
         )
         return int(asked[where].result(self._seconds).offset)
+
+    def _drop_admin(self) -> None:
+        """The next question goes by a client that knows nothing yet.
+
+        After a crash of the broker an admin client of librdkafka goes on asking under the leader's old epoch, and is
+        refused (FENCED_LEADER_EPOCH), until it reads its metadata anew: up to five minutes, which was how long
+        restoring could stand still.
+        """
+        holder, self._admin = [self._admin], None
+        with suppress(TimeoutError):
+            bounded(holder.clear, _CLOSE_SECONDS)  # its end waits for threads, and has no time limit

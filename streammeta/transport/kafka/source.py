@@ -6,6 +6,7 @@ learns there is only noted down; between two rounds of the same ``poll``, on the
 else gets the partitions: so what is committed in ``on_revoked`` is what the next owner starts from.
 """
 
+import time
 from collections import deque
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
@@ -27,6 +28,7 @@ __all__ = ["KafkaSource"]
 
 _log = structlog.get_logger(__name__)
 _CLOSE_SECONDS: Final = 5.0
+_RETRY_SECONDS: Final = 0.2  # after a poll that failed
 
 
 class KafkaSource:
@@ -99,7 +101,11 @@ class KafkaSource:
             name = self._settings.group_instance_id
             raise TransportError(f"{self._where}: another member runs under group_instance_id {name!r}") from err
         except KafkaError as err:
-            raise TransportError(f"{self._where}: cannot be read: {err}") from err
+            if not err.retriable:
+                raise TransportError(f"{self._where}: cannot be read: {err}") from err
+            _log.warning("a poll failed; the next may not", where=self._where, reason=repr(err))
+            time.sleep(min(timeout_seconds, _RETRY_SECONDS))  # as without records, and not as fast as it can fail
+            return []
         records: list[Record] = []
         for (topic, number), batch in fetched.items():
             if (topic, number) in self._next:
