@@ -265,7 +265,7 @@ class Engine:
         key: TaskKey = (event.origin.partition, event.task)
         row, is_new = self._tasks.touch(key)
         if not self._counts.events and not event.task:
-            self._rhythm.begin_in_a_hurry()
+            self._rhythm.begin_alone()
         self._counts.events += 1
         waiting = None
         if event.y is None and event.id is not None:

@@ -6,12 +6,12 @@ Two things are listened to:
   compared with the ones before: where they differ by more than chance, for better or worse, there is something to learn
   and the interval halves; where not, it doubles.
 * **The prequential loss of every label.** Where its recent mean jumps above the usual one, a law that θ served well has
-  changed: then the interval is a quarter of the shortest one for some updates, and after them the shortest. Before this
-  was so, a stream whose θ had come to rest noticed a new law thousands of events later. Agrawal's functions, which
-  change every 5,000 events, have 89.7 instead of 88.2 % right by it, with as many meta-updates (benchmarks/README.md).
+  changed, and the interval is the shortest again. Without that, a stream whose θ had come to rest noticed a new law
+  thousands of events later.
 
-A stream without tags begins in such a hurry: θ has one task to serve, and it is there. With tags that would fit θ to the
-first tasks alone (wisdm_mixed 86.1 to 85.4, movielens_users 68.2 to 67.5).
+Where the stream has no tags, θ has one task to serve, and it is there: it begins, and goes on after a jump, with some
+updates in a hurry, four times as often. With tags that would fit θ to the few tasks that are there. Figures are in
+benchmarks/README.md.
 """
 
 import math
@@ -35,7 +35,7 @@ _LEAST_SPREAD = 0.05  # nats; losses that hardly vary are not judged more finely
 
 
 class Rhythm:
-    """The events between two meta-updates, from ``shortest`` to ``stretch`` times that; in a hurry less.
+    """The events between two meta-updates, from ``shortest`` to ``stretch`` times that; less in a hurry.
 
     Args:
         shortest: events, ≥ 1.
@@ -49,7 +49,7 @@ class Rhythm:
     >>> for loss in [0.5] * 1000 + [2.0] * 20:
     ...     rhythm.hear(loss)
     >>> rhythm.interval
-    1
+    4
     """
 
     def __init__(self, shortest: int, stretch: int) -> None:
@@ -58,6 +58,7 @@ class Rhythm:
         self._interval = shortest
         self._losses: list[float] = []
         self._before: tuple[float, float] | None = None  # mean and its variance of the losses before these
+        self._alone = False
         self._left = 0  # meta-updates in a hurry to come
         self._settle(0.0, 0.0)
 
@@ -66,9 +67,9 @@ class Rhythm:
         """The events until the next meta-update."""
         return self._hurried if self._left else self._interval
 
-    def begin_in_a_hurry(self) -> None:
-        """The first event has come, and it has no tag."""
-        self._left = _FIRST
+    def begin_alone(self) -> None:
+        """The first event has come, and it has no tag: all will be of one task."""
+        self._alone, self._left = True, _FIRST
 
     def hear(self, loss: float) -> None:
         """A label had this loss; what is not finite tells nothing."""
@@ -87,7 +88,8 @@ class Rhythm:
         if known and excess > 0 and excess * excess > _JUMP**2 * variance / (2 * _NOW):
             # a mean that forgets over n labels varies as one over 2n
             self._settle(self._now, self._variance)
-            self._left, self._interval = _AFTER_JUMP, self._shortest
+            self._interval = self._shortest
+            self._left = _AFTER_JUMP if self._alone else 0
             self._losses, self._before = [], None
 
     def tell(self, loss: float) -> None:
@@ -110,7 +112,7 @@ class Rhythm:
         """Arrays from which ``load`` makes the same."""
         before = [] if self._before is None else [self._before]
         losses = np.array(self._losses, np.float64)
-        heard = [self._now, self._usual, self._variance, float(self._heard), float(self._left)]
+        heard = [self._now, self._usual, self._variance, float(self._heard), float(self._left), float(self._alone)]
         return {
             "rhythm.interval": np.array([float(self._interval)]),
             "rhythm.before": np.array(before, np.float64).reshape(-1, 2),
@@ -124,8 +126,8 @@ class Rhythm:
         before: list[list[float]] = arrays["rhythm.before"].tolist()
         self._before = (before[0][0], before[0][1]) if before else None
         self._interval = min(max(int(arrays["rhythm.interval"][0]), self._shortest), self._longest)
-        self._now, self._usual, self._variance, heard, left = arrays["rhythm.heard"].tolist()
-        self._heard, self._left = int(heard), int(left)
+        self._now, self._usual, self._variance, heard, left, alone = arrays["rhythm.heard"].tolist()
+        self._heard, self._left, self._alone = int(heard), int(left), bool(alone)
 
     def _settle(self, usual: float, variance: float) -> None:
         """From now on this is the usual loss, until labels tell more."""

@@ -19,7 +19,7 @@ class SegmentSettings(BaseModel, frozen=True, extra="forbid"):
     tasks: int = Field(
         2, ge=1, le=4096, description="Segments in one meta-update for each member of the ensemble, each of one task."
     )
-    length: int = Field(96, ge=2, le=4096, description="Labelled events in a segment.")
+    length: int = Field(128, ge=2, le=4096, description="Labelled events in a segment.")
     shortest: int = Field(8, ge=2, description="Tasks with fewer labelled events are not drawn.")
     burn_in_share: float = Field(
         0.5, ge=0, le=1, description="Share of segments whose first half is only learned from; the others start cold."
@@ -35,7 +35,11 @@ class MetaSettings(SegmentSettings, frozen=True, extra="forbid"):
     )
     every_events: int = Field(16, ge=1, description="Events and labels between two meta-updates while θ changes.")
     stretch: int = Field(
-        4, ge=1, le=1024, description="How many times longer that may become while the loss is steady; 1: not at all."
+        4,
+        ge=1,
+        le=1024,
+        description="How many times longer that may become while the loss is steady; in a stream without tags it is "
+        "also up to four times shorter, at first and when labels are foretold much worse than usual. 1: neither.",
     )
     background_share: float = Field(
         0.2,
