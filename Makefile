@@ -21,7 +21,7 @@ $(UV):
 	$(UV) pip sync --quiet --python .venv --require-hashes --compile-bytecode requirements.lock
 	$(UV) pip install --quiet --python .venv --no-deps --editable .
 	@echo "compiling streammeta's kernels, once (up to a minute)"
-	@$(BIN)/python -c 'from streammeta.app import warm_up; warm_up("classification"); warm_up("regression")' >/dev/null
+	@$(BIN)/python -c 'from streammeta.app.parts import warm_up; warm_up("classification"); warm_up("regression")' >/dev/null
 	@touch $@
 
 setup: .venv/.ready  ## a working .venv with streammeta and everything its checks need

@@ -31,7 +31,6 @@ from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, OffsetAndMetad
 
 from benchmarks.recovery import recovery
 from deploy.broker import Broker
-from streammeta import app
 from streammeta.config import Settings
 from streammeta.engine import Engine
 from streammeta.event import Event, Origin
@@ -39,7 +38,7 @@ from streammeta.service.restoration import Restoration
 from streammeta.service.result import STATE
 from streammeta.transport.choice import adapters
 from streammeta.transport.kafka.settings import KafkaSettings
-from streammeta.transport.kafka.topics import create_topics
+from streammeta.transport.kafka.topics import create_topics, ensure_topics
 
 __all__ = ["main"]
 
@@ -238,7 +237,7 @@ def latency(kafka: KafkaSettings, rate: int, seconds: float, interval: float) ->
     """Median and 99th percentile of the milliseconds from sending to reading the prediction."""
     topic = f"latency-{uuid.uuid4().hex[:6]}"
     create_topics(kafka, {topic: 1})
-    app.ensure_topics(kafka, topic, [f"{topic}-app-predictions"])
+    ensure_topics(kafka, topic, [f"{topic}-app-predictions"])
     sent: dict[str, float] = {}
     delays: list[float] = []
     count = int(rate * seconds)

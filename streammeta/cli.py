@@ -80,13 +80,14 @@ def _always(
 @app.command()
 def run(config: _Config = None) -> None:
     """Serve a Kafka topic: predict, learn, publish predictions and drift signals, until SIGTERM or SIGINT."""
-    from streammeta import app as commands
+    from streammeta.app.serve import serve
+    from streammeta.app.stopping import stop_on_signals
     from streammeta.config import load
 
     settings = load(config)
     log.configure(settings.log.level, settings.log.format)
-    with commands.stop_on_signals() as stop:
-        commands.serve(settings, stop)
+    with stop_on_signals() as stop:
+        serve(settings, stop)
 
 
 @app.command()
@@ -123,7 +124,7 @@ def replay(
     """Run recorded or simulated events through the service's own loop, beside other learners, and report."""
     from rich.console import Console
 
-    from streammeta import app as commands
+    from streammeta.app.stopping import stop_on_signals
     from streammeta.commands.live import shown
     from streammeta.config import load
     from streammeta.review import scoreboard, study
@@ -146,7 +147,7 @@ def replay(
         truth=truth,
         options=dict(_pair(one) for one in set_ or []),
     )
-    with opened(plan, settings, kind=kind, seed=seed) as ready, commands.stop_on_signals() as stop:
+    with opened(plan, settings, kind=kind, seed=seed) as ready, stop_on_signals() as stop:
         console.print(f"{ready.name}: {ready.tally.kind} ({ready.kind_reason})", highlight=False, soft_wrap=True)
         rivals = ready.contest.traces[1:]
         with shown(
@@ -209,7 +210,8 @@ def demo(
     from prometheus_client import CollectorRegistry
     from rich.console import Console
 
-    from streammeta import app as commands
+    from streammeta.app.kind import settled
+    from streammeta.app.stopping import stop_on_signals
     from streammeta.commands import demo as demonstration
     from streammeta.commands.live import shown
     from streammeta.config import load
@@ -219,12 +221,12 @@ def demo(
 
     log.configure("warning")
     console = Console(stderr=True)
-    settings, _ = commands.settled(load(), kind="classification", seed=seed, first=list)
+    settings, _ = settled(load(), kind="classification", seed=seed, first=list)
     metrics, health, tally = Metrics(CollectorRegistry()), Health(time.monotonic), Tally(settings.app.kind)
     comparison = demonstration.Comparison(
         demonstration.stream(events, seed), demonstration.rivals(), warm_up=events // 2, seconds=seconds
     )
-    with HttpServer("127.0.0.1", port, metrics.registry, health) as server, commands.stop_on_signals() as stop:
+    with HttpServer("127.0.0.1", port, metrics.registry, health) as server, stop_on_signals() as stop:
         console.print(f"demo: metrics at {server.url}/metrics while it runs", highlight=False, soft_wrap=True)
         with shown(tally, lambda: tally.events / events, title="demo", console=console, clock=time.monotonic) as live:
             figures = demonstration.run(
@@ -298,12 +300,12 @@ def inspect(
     """List the tasks of a service: how old they are, how wrong their predictions are, when they last drifted."""
     from rich.console import Console
 
-    from streammeta import app as commands
     from streammeta import report
+    from streammeta.app.inspection import ORDERS, inspect, inspect_service
     from streammeta.config import load
 
-    found = commands.inspect_service(load(config)) if snapshot is None else commands.inspect(snapshot)
-    every = sorted(found, key=commands.ORDERS[sort], reverse=True)
+    found = inspect_service(load(config)) if snapshot is None else inspect(snapshot)
+    every = sorted(found, key=ORDERS[sort], reverse=True)
     tasks = every[: limit or None]
     if as_json:
         typer.echo(json.dumps([report.task_figures(task) for task in tasks]))
@@ -346,7 +348,7 @@ def _send(
 ) -> None:
     from rich.console import Console
 
-    from streammeta.app import stop_on_signals
+    from streammeta.app.stopping import stop_on_signals
     from streammeta.commands.produce import produce
     from streammeta.config import load
 

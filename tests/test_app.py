@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
-from streammeta.app import ORDERS, choose_kind, inspect, replay, snapshot_path, stop_on_signals
+from streammeta.app.inspection import ORDERS, inspect, snapshot_path
+from streammeta.app.kind import choose_kind
+from streammeta.app.replay import replay
+from streammeta.app.stopping import stop_on_signals
 from streammeta.config import Settings
 from streammeta.engine import Engine, EngineSettings, MetaSettings
 from streammeta.engine.drift import DriftSettings

@@ -15,7 +15,7 @@ import structlog
 from typer.testing import CliRunner
 
 from streammeta import cli
-from streammeta.app import snapshot_path
+from streammeta.app.inspection import snapshot_path
 from streammeta.config import example
 from streammeta.engine import Engine, EngineSettings
 from streammeta.engine.snapshot import write_snapshot
@@ -403,9 +403,10 @@ def test_a_service_does_not_load_what_it_does_not_use() -> None:
     unused = "matplotlib", "sklearn", "pandas", "scipy.stats", "river.drift", "simulators", "jinja2", "torch._dynamo"
     code = f"""
 import sys
-from streammeta import app, cli
+from streammeta import cli
+from streammeta.app import parts, serve
 from streammeta.config import load
-app.new_engine(load()).close()
+parts.new_engine(load()).close()
 print([name for name in {unused!r} if name in sys.modules])"""
 
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)

@@ -25,7 +25,7 @@ from river import (
 )
 from river.drift import binary
 
-from streammeta.app import replay
+from streammeta.app.replay import replay
 from streammeta.config import Settings
 from streammeta.engine import EngineSettings, Kind
 from streammeta.errors import ConfigError, EventError

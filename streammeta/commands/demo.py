@@ -15,7 +15,7 @@ from rich.table import Table
 from river import compose, feature_extraction, linear_model, optim, preprocessing
 
 from simulators import Sample, simulate
-from streammeta.app import Monitor, replay
+from streammeta.app.replay import Monitor, replay
 from streammeta.config import Settings
 from streammeta.engine import Outcome
 from streammeta.event import Origin, Record

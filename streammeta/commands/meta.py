@@ -60,7 +60,7 @@ def train(
     """Train θ on episodes, and keep it as a file. Ctrl-C or a kill lose little: the same command goes on."""
     import torch
 
-    from streammeta.app import stop_on_signals
+    from streammeta.app.stopping import stop_on_signals
     from streammeta.offline.job import Job, meta_train
     from streammeta.offline.training import Schedule
 

@@ -11,7 +11,9 @@ import msgspec
 from river.utils import dataframe
 
 from simulators import SCENARIOS, Sample, read_truth, simulate, with_late_labels
-from streammeta import app
+from streammeta.app.kind import settled
+from streammeta.app.parts import new_engine
+from streammeta.app.replay import replay
 from streammeta.config import Settings, load
 from streammeta.engine import Engine, Kind
 from streammeta.errors import ConfigError
@@ -92,10 +94,10 @@ def opened(plan: Plan, settings: Settings, *, kind: Any = None, seed: int | None
     found = _find(plan, settings.app.seed if seed is None else seed)
     try:
         wanted = found.kind if kind in (None, "auto") and found.kind is not None else kind
-        settings, reason = app.settled(settings, kind=wanted, seed=seed, first=found.first)
+        settings, reason = settled(settings, kind=wanted, seed=seed, first=found.first)
         decoder = Decoder(max_record_bytes=settings.input.max_record_bytes)
         source = Rehearsal(found.source, decoder, label_delay=delay, speed=plan.speed)
-        tally, engine = Tally(settings.app.kind), app.new_engine(settings)
+        tally, engine = Tally(settings.app.kind), new_engine(settings)
         rivals = [*_learners(plan, settings), *_river(plan, settings)]
         contest = Contest(tally, rivals, drifted=found.drifted, look=engine.look)
         reason = "as the scenario is" if wanted == found.kind is not None else reason
@@ -108,7 +110,7 @@ def run(
     ready: Opened, *, sink: Sink | None = None, observers: Sequence[Observe] = (), stop: threading.Event | None = None
 ) -> Figures:
     """Run it to its end; the report, ready for JSON."""
-    figures = app.replay(
+    figures = replay(
         ready.settings,
         ready.source,
         sink,

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from streammeta import app
+from streammeta.app import serve
 from streammeta.cli import main
 from streammeta.event import Record
 from streammeta.transport import choice
@@ -113,6 +113,6 @@ def tables_of(base: Any) -> Any:
 
 if __name__ == "__main__":
     faulthandler.register(signal.SIGUSR1)  # kill -USR1: where it stands, into its log
-    app.adapters = watched
+    serve.adapters = watched
     sys.argv = ["streammeta", "run"]
     sys.exit(main())

@@ -1,0 +1,91 @@
+"""`streammeta inspect`: the tasks in a snapshot, or in a service's changelog."""
+
+import time
+from collections.abc import Callable
+from contextlib import closing
+from math import inf, isnan
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from streammeta.config import Settings
+from streammeta.engine import Engine, EngineSettings, TaskSummary
+from streammeta.engine.snapshot import Snapshot, read_snapshot
+from streammeta.errors import SnapshotError, TransportError
+from streammeta.service.restoration import Restoration
+from streammeta.service.result import STATE
+from streammeta.transport.choice import adapters
+from streammeta.transport.kafka.topics import ensure_topics
+
+__all__ = ["ORDERS", "inspect", "inspect_service", "snapshot_path"]
+
+ORDERS: dict[str, Callable[[TaskSummary], float]] = {
+    "error": lambda task: -1.0 if isnan(task.error) else task.error,
+    "age": lambda task: task.labelled,
+    "drift": lambda task: -inf if task.last_drift_at is None else task.last_drift_at,
+}
+_INSPECT_POLL_SECONDS, _INSPECT_SECONDS = 0.2, 300.0
+
+
+def snapshot_path(directory: Path) -> Path:
+    """The snapshot's file in a state directory."""
+    return directory / "streammeta.engine.snapshot"
+
+
+def inspect(path: Path) -> list[TaskSummary]:
+    """Every task in a snapshot, given its file or the state directory it lies in: `streammeta inspect`.
+
+    Raises:
+        SnapshotError: there is none, or it cannot be read.
+    """
+    file = snapshot_path(path) if path.is_dir() else path
+    found = read_snapshot(file)
+    if found is None:
+        raise SnapshotError(f"{file}: no snapshot there; wanted a snapshot's file, or the directory it lies in")
+    snapshot, _ = found
+    with closing(Engine.restore(_settings_of(snapshot), snapshot)) as engine:
+        return engine.tasks()
+
+
+def inspect_service(settings: Settings) -> list[TaskSummary]:
+    """Every task of the service with these settings, as its changelog has them now: `streammeta inspect`.
+
+    Raises:
+        TransportError: the broker or the changelog cannot be read.
+        SnapshotError: a task cannot be read, or was written under other settings.
+    """
+    name, kafka = settings.app.name, settings.kafka
+    topic = f"{name}-{STATE}"
+    found: list[TaskSummary] = []
+    with closing(adapters(kafka).tables(kafka, {STATE: topic})) as tables:
+        for partition in range(ensure_topics(kafka, topic, ())):
+            with closing(Engine(settings.engine())) as engine:
+                restoration, handover = Restoration(tables, name, partition), engine.handover()
+                deadline = time.monotonic() + _INSPECT_SECONDS
+                while not restoration.take(handover, inf, time.monotonic):
+                    for row in tables.poll(_INSPECT_POLL_SECONDS):
+                        restoration.read(row)
+                    if time.monotonic() > deadline:
+                        raise TransportError(f"{topic}/{partition}: not read to its end within {_INSPECT_SECONDS:g} s")
+                found += engine.tasks()
+    return found
+
+
+def _settings_of(snapshot: Snapshot) -> EngineSettings:
+    """Settings under which a snapshot can be read: those it depends on are saved in it."""
+    tree: dict[str, Any] = {}
+    for name, value in snapshot.header.get("settings", {}).items():
+        section, _, key = name.partition(".")
+        if name == "app.kind":
+            tree["kind"] = value
+        elif name == "learner.memories":  # saved is how many
+            tree.setdefault(section, {})[key] = (1.0,) * value
+        elif name == "learner.experts":  # saved are their names
+            tree.setdefault(section, {})[key] = tuple(filter(None, value.split(", ")))
+        else:
+            tree.setdefault(section, {})[key] = value
+    try:
+        return EngineSettings(**tree)
+    except (TypeError, ValidationError) as err:
+        raise SnapshotError(f"the snapshot's settings are {tree}, which this version does not know ({err})") from err

@@ -1,0 +1,77 @@
+"""What a run is put together from: an engine, compiled parts that are ready, a decoder, the loop's options."""
+
+import time
+from collections.abc import Sequence
+from contextlib import closing
+
+import structlog
+
+from streammeta.config import Settings
+from streammeta.engine import Engine, EngineSettings, Kind
+from streammeta.event import Decoder, Event, Origin
+from streammeta.meta.catalogue import Tuning
+from streammeta.meta.settings import ExpertSettings
+from streammeta.service.loop import Options
+
+__all__ = ["decoder", "new_engine", "options", "warm_up"]
+
+_log = structlog.get_logger(__name__)
+_PATIENCE = 1.0  # while records wait, at most half of the time goes into waiting for meta-updates
+
+
+def new_engine(settings: Settings) -> Engine:
+    """An engine that has seen nothing, with the trained θ that ``learner.start_from`` names.
+
+    Raises:
+        ConfigError: the θ is of another learner.
+        SnapshotError: its file cannot be read.
+    """
+    chosen = settings.engine()
+    learner = chosen.learner
+    if learner.start_from is None:
+        return Engine(chosen)
+    from streammeta.offline.job import stream_method  # noqa: PLC0415  brings matplotlib, which few services need
+
+    tuning = Tuning(learner.inner_rate, learner.inner_steps)
+    method = stream_method(
+        learner.start_from, learner.method, chosen.kind, seed=chosen.seed, support=learner.support, tuning=tuning
+    )
+    return Engine(chosen, method)
+
+
+def warm_up(kind: Kind, experts: Sequence[str | ExpertSettings] = ()) -> None:
+    """Have the compiled parts ready: a moment where they are cached, up to a minute the first time on a machine.
+
+    Compiling holds the interpreter, so it must be over before a service joins its group and has to answer.
+    """
+    begun = time.monotonic()
+    tiny = {"mode": "sync", "every_events": 4, "tasks": 3, "length": 4, "shortest": 2}
+    learner = {"device": "cpu", "experts": experts}
+    settings = EngineSettings.model_validate({"kind": kind, "meta": tiny, "learner": learner})
+    with closing(Engine(settings)) as engine:
+        engine.step([Event({"x": float(i)}, "", Origin("warm-up", 0, i), y=i % 2) for i in range(40)])
+    _log.info("compiled parts ready", seconds=round(time.monotonic() - begun, 1))
+
+
+def decoder(settings: Settings) -> Decoder:
+    """What reads a service's records."""
+    return Decoder(
+        task_from=settings.input.task_from,
+        task_header=settings.input.task_header,
+        max_record_bytes=settings.input.max_record_bytes,
+    )
+
+
+def options(settings: Settings) -> Options:
+    """How either loop runs."""
+    background = settings.meta.mode == "background"
+    return Options(
+        poll_records=settings.input.max_poll_records,
+        save_every_seconds=settings.state.every_seconds,
+        name=settings.app.name,
+        stuck_seconds=settings.kafka.stuck_seconds,
+        frozen=settings.state.frozen,
+        batch_events=settings.meta.every_events if background else None,
+        background_patience=_PATIENCE if background else None,
+        background_share=settings.meta.background_share,
+    )

@@ -1,0 +1,143 @@
+"""`streammeta run`: consume a topic, exactly once."""
+
+import gc
+import threading
+import time
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+
+import structlog
+from prometheus_client import CollectorRegistry
+
+from streammeta.app.parts import decoder, new_engine, options, warm_up
+from streammeta.config import Settings
+from streammeta.service.exactly_once import ExactlyOnce
+from streammeta.service.http import Health, HttpServer
+from streammeta.service.loop import Summary
+from streammeta.service.metrics import Metrics
+from streammeta.service.repartition import CHANNEL as REPARTITION
+from streammeta.service.repartition import Repartition
+from streammeta.service.result import CHANNELS, STATE, TABLES, WEIGHTS
+from streammeta.transport.choice import adapters, client
+from streammeta.transport.kafka.topics import ensure_topics
+
+__all__ = ["serve"]
+
+_log = structlog.get_logger(__name__)
+_TRANSACTION_SECONDS = 30.0  # beside two intervals; a transaction that is open for longer is aborted by the broker
+_REPARTITION_END_SECONDS = 20.0
+
+
+def serve(settings: Settings, stop: threading.Event) -> Summary:
+    """Consume the input topic until ``stop`` is set, exactly once: `streammeta run`.
+
+    Raises:
+        ConfigError: it cannot start with these settings.
+        TransportError: the broker, a topic or the port cannot be used.
+        SnapshotError: the saved state cannot be read.
+    """
+    settings, chosen = _in_background(settings), adapters(settings.kafka)
+    warm_up(settings.app.kind, settings.learner.experts)
+    gc.collect()
+    gc.freeze()  # a third of a million objects of the libraries, which each full collection would look at
+    metrics, health = Metrics(CollectorRegistry()), Health(time.monotonic)
+    name, kafka = settings.app.name, settings.kafka
+    topic = f"{name}-{REPARTITION}" if settings.input.repartition else settings.input.topic
+    member = kafka.group_instance_id or uuid.uuid4().hex
+    with ExitStack() as stack:
+        if settings.http.enabled:
+            server = stack.enter_context(HttpServer(settings.http.host, settings.http.port, metrics.registry, health))
+            _log.info("serving metrics", url=server.url)
+        if settings.input.repartition:
+            stack.enter_context(_repartitioned(settings, topic, member, stop))
+        outputs, tables = _topics(name, CHANNELS), _topics(name, TABLES)
+        partitions = ensure_topics(kafka, topic, list(outputs.values()), {tables[STATE]: None, tables[WEIGHTS]: 1})
+        ledger = chosen.ledger(
+            kafka,
+            outputs | tables,
+            partitions=partitions,
+            tables=TABLES,
+            name=name,
+            member=member,
+            group=kafka.group_id or name,
+            timeout_seconds=_TRANSACTION_SECONDS + 2 * settings.state.every_seconds,
+        )
+        stack.enter_context(closing(ledger))
+        service = ExactlyOnce(
+            lambda: new_engine(settings),
+            ledger,
+            stack.enter_context(closing(chosen.tables(kafka, tables))),
+            decoder=decoder(settings),
+            options=options(settings),
+            metrics=metrics,
+            health=health,
+        )
+        source = chosen.source(
+            kafka,
+            topic,
+            name,
+            on_revoked=service.revoked,
+            on_assigned=service.assigned,
+            on_coming=service.coming,
+            on_lost=service.lost,
+            on_lost_offset=settings.input.on_lost_offset,
+            member=member,
+        )
+        stack.enter_context(closing(source))
+        _log.info(
+            "started",
+            client=client(kafka),
+            topic=topic,
+            group=kafka.group_id or name,
+            member=member,
+            kind=settings.app.kind,
+        )
+        summary = service.run(source, stop)
+    _log.info("stopped", records=summary.records, rejected=summary.rejected, seconds=round(summary.seconds, 1))
+    return summary
+
+
+@contextmanager
+def _repartitioned(settings: Settings, topic: str, member: str, stop: threading.Event) -> Iterator[None]:
+    """Send the input's records on to this topic, in a thread, until the end of the context."""
+    kafka, name = settings.kafka, f"{settings.app.name}-{REPARTITION}"
+    group = f"{kafka.group_id or settings.app.name}-{REPARTITION}"
+    partitions, chosen = ensure_topics(kafka, settings.input.topic, [topic]), adapters(kafka)
+    with ExitStack() as stack:
+        ledger = chosen.ledger(
+            kafka, {REPARTITION: topic}, partitions=partitions, tables=(), name=name, member=member, group=group
+        )
+        stack.enter_context(closing(ledger))
+        running = Repartition(ledger, decoder=decoder(settings), commit_every_seconds=settings.state.every_seconds)
+        source = chosen.source(
+            kafka.model_copy(update={"group_id": group}),
+            settings.input.topic,
+            group,
+            on_revoked=running.revoked,
+            on_coming=running.coming,
+            on_lost=running.lost,
+            on_lost_offset=settings.input.on_lost_offset,
+            member=member,
+        )
+        stack.enter_context(closing(source))
+        thread = threading.Thread(target=running.run, args=(source, stop), name="repartition", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join(_REPARTITION_END_SECONDS)
+        if running.failure is not None:
+            raise running.failure
+
+
+def _in_background(settings: Settings) -> Settings:
+    """A service that was not told how to meta-update does it beside its loop, so that it never stops polling."""
+    if "mode" in settings.meta.model_fields_set:
+        return settings
+    return settings.model_copy(update={"meta": settings.meta.model_copy(update={"mode": "background"})})
+
+
+def _topics(name: str, channels: Iterable[str]) -> dict[str, str]:
+    return {channel: f"{name}-{channel}" for channel in channels}
