@@ -12,23 +12,21 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from streammeta.engine.buffer import RecentRows, draw_episodes, normalize, window, windows
+from streammeta.engine.buffer import RecentRows, normalize, window, windows
 from streammeta.engine.checkpoint import check_fingerprint, random_from, random_state
 from streammeta.engine.chosen import fingerprint, gaussians_above, make_method, make_recall
 from streammeta.engine.concepts import concept_columns
+from streammeta.engine.curriculum import Curriculum
 from streammeta.engine.drift import Detectors
-from streammeta.engine.escalation import Escalation
 from streammeta.engine.experts import Case, Mixture, choose
 from streammeta.engine.features import FeatureSpace
 from streammeta.engine.handover import Handover, TaskParts
 from streammeta.engine.judge import read
 from streammeta.engine.labels import LabelSpace, Waiting, WaitingRoom
 from streammeta.engine.outcome import EngineStats, MetaResult, Outcome, Signal, TaskSummary
-from streammeta.engine.rhythm import Rhythm
 from streammeta.engine.runs import Counts, Item, Runs
-from streammeta.engine.sampling import draw_rows
 from streammeta.engine.settings import EngineSettings, MetaSettings
-from streammeta.engine.shared import Shared, device
+from streammeta.engine.shared import Shared
 from streammeta.engine.snapshot import Snapshot
 from streammeta.engine.staleness import refresh
 from streammeta.engine.taskrow import SUMMARY_COLUMNS, summarize, task_columns
@@ -37,8 +35,7 @@ from streammeta.engine.weights import Weights
 from streammeta.errors import EventError, SnapshotError
 from streammeta.event import Event, Label
 from streammeta.meta.base import Episodes, Floats, Ints, Kind, Method, Phi
-from streammeta.meta.outer import outer_step
-from streammeta.meta.plasticity import has_encoder, norm, renew_least, saturated_share, towards_start
+from streammeta.meta.plasticity import has_encoder, norm, saturated_share
 
 __all__ = [
     "Engine",
@@ -93,12 +90,8 @@ class Engine:
             on_release=self._release,
         )
         self._shared = Shared(self._method)
-        self._random = np.random.default_rng(settings.seed)
-        self._device = device(settings.learner.device)
-        self._rhythm = Rhythm(settings.meta.every_events, settings.meta.stretch)
-        self._escalation = Escalation(settings.meta.escalate_events) if settings.meta.escalate_events else None
+        self._curriculum = Curriculum(settings, self._method)
         self.behind = False  # more events wait than can be taken; whoever says so gives up that runs repeat
-        self._hurries = False  # some task was left behind at the last meta-update
         self._begin(Counts(next_look=self._look_every))
 
     def _make_mixture(self) -> Mixture | None:
@@ -228,15 +221,7 @@ class Engine:
             self._runs.learn(self._shared.weights, items[0], xs)
         self._observe(items, xs)
         if self.settings.meta.mode != "off":
-            self._listen([outcomes[item.at] for item in items])
-
-    def _listen(self, outcomes: Sequence[Outcome | None]) -> None:
-        """Tell what decides about meta-updates how these labels were foretold, in the order of arrival."""
-        for outcome in outcomes:
-            if outcome is not None and outcome.loss is not None:
-                self._rhythm.hear(outcome.loss)
-                if self._escalation and outcome.error is not None and outcome.age is not None:
-                    self._escalation.tell(outcome.age, outcome.error)
+            self._curriculum.hear([outcomes[item.at] for item in items])
 
     def _go(self, items: list[Item], xs: Floats, stale: Ints, outcomes: list[Outcome | None]) -> None:
         """Derive φ of the stale rows again, then take the items through the cycle."""
@@ -265,7 +250,7 @@ class Engine:
         key: TaskKey = (event.origin.partition, event.task)
         row, is_new = self._tasks.touch(key)
         if not self._counts.events and not event.task:
-            self._rhythm.begin_alone()
+            self._curriculum.begin_alone()
         self._counts.events += 1
         waiting = None
         if event.y is None and event.id is not None:
@@ -331,20 +316,15 @@ class Engine:
     @property
     def _look_every(self) -> int:
         """Events between two looks at what tasks share."""
-        return self._interval if self.settings.meta.mode == "sync" else _HOUSEKEEPING_EVENTS
-
-    @property
-    def _interval(self) -> int:
-        """Events between two meta-updates."""
-        return max(self._rhythm.interval // 2, 1) if self._hurries else self._rhythm.interval
+        return self._curriculum.interval if self.settings.meta.mode == "sync" else _HOUSEKEEPING_EVENTS
 
     # -- meta-updates --------------------------------------------------------------------------------------------------
 
     @property
     def meta_due(self) -> bool:
         """Whether it is time to begin a meta-update in the background."""
-        counts, leads = self._counts, not self._shared.follows
-        return leads and self.settings.meta.mode == "background" and counts.seen - counts.meta_begun >= self._interval
+        waited, leads = self._counts.seen - self._counts.meta_begun, not self._shared.follows
+        return leads and self.settings.meta.mode == "background" and waited >= self._curriculum.interval
 
     def begin_meta_update(self) -> Callable[[], MetaResult] | None:
         """Draw episodes, and return the work to be done, which may run in another thread; None when there is nothing.
@@ -355,47 +335,18 @@ class Engine:
         episodes = self._draw()
         if episodes is None:
             return None
-        state, gradient, meta, where = self._shared.state, self._method.gradient, self.settings.meta, self._device
-        pace = self._method.pace
+        state, meta = self._shared.state, self.settings.meta
         start = self._shared.start() if (meta.pull or meta.renew_every) and has_encoder(state.theta) else None
-
-        def work() -> MetaResult:
-            step = outer_step(gradient, state, episodes, rate=meta.rate, device=where, pace=pace)
-            if start is None or not step.accepted:
-                return MetaResult(step)
-            kept = towards_start(step.state, start, episodes.x, min(meta.rate * meta.pull, 1.0))
-            if meta.renew_every and kept.updates % meta.renew_every == 0:
-                kept = renew_least(kept, start, episodes.x)
-            return MetaResult(step._replace(state=kept))
-
-        return work
+        return self._curriculum.lesson(state, start, episodes)
 
     def _draw(self) -> Episodes | None:
-        """Segments of tasks for a meta-update, as the settings sample them."""
-        meta, kind, columns, random = self.settings.meta, self.settings.kind, self._tasks.columns, self._random
-        scaling, members = self._shared.scaling, self._method.members
-        rows = draw_rows(
-            meta.sampling,
-            columns,
-            self._recent,
-            members * meta.tasks,
-            shortest=meta.shortest,
-            scaling=scaling,
-            kind=kind,
-            random=random,
-        )
-        if self._escalation and rows.size:
-            behind = self._escalation.left_behind(columns, np.array(self._recent.rows(), np.int64))
-            behind = behind[columns["pushed"][behind] >= meta.shortest]
-            self._hurries = behind.size > 0
-            rows = self._escalation.prefer(rows, behind, random) if self._hurries else rows
-        return draw_episodes(columns, rows, scaling, meta, kind, members, random)
+        return self._curriculum.draw(self._tasks.columns, self._recent, self._shared.scaling)
 
     def finish_meta_update(self, result: MetaResult) -> None:
         """Adopt the new θ, unless its numbers were not finite; φ of each task follows when it is next touched."""
         if self._shared.follows:  # since this update began, another process has become the one that publishes θ
             return
-        self._rhythm.tell(result.loss)
+        self._curriculum.tell(result)
         if result.accepted:
             self._shared.adopt(result.step.state)
         else:
@@ -456,7 +407,7 @@ class Engine:
             "classes": self._labels.classes,
             "waiting": self._waiting.dump(),
             "recent": self._recent.dump(place),
-            "random": random_state(self._random),
+            "random": random_state(self._curriculum.random),
             "shared": shared,
             "tasks": tasks,
             "spilled": len(tasks) - len(place),
@@ -482,7 +433,7 @@ class Engine:
             for name, column in engine._columns(len(engine._features)).items():
                 engine._tasks.widen(name, column.shape)
             engine._recent.load(header["recent"], engine._tasks.restore(header["tasks"], header["spilled"]))
-            engine._random.bit_generator.state = random_from(header["random"])
+            engine._curriculum.random.bit_generator.state = random_from(header["random"])
         except (KeyError, TypeError, ValueError, IndexError, AttributeError) as err:
             raise SnapshotError(f"the snapshot is damaged ({err!r}); restore it from a copy") from err
         return engine
@@ -511,7 +462,7 @@ class Engine:
             self._features.width,
             self._labels.classes,
             {name: getattr(self._counts, name) for name in _SHARED_COUNTS},
-            random_state(self._random),
+            random_state(self._curriculum.random),
             header,
             arrays | self._common(),
         )
@@ -550,7 +501,7 @@ class Engine:
             self._labels.merge(weights.classes)
             for name in _SHARED_COUNTS:
                 setattr(self._counts, name, weights.counts[name])
-            self._random.bit_generator.state = random_from(weights.random)
+            self._curriculum.random.bit_generator.state = random_from(weights.random)
         except (KeyError, TypeError, ValueError, IndexError, AttributeError, ArithmeticError) as err:
             raise SnapshotError(f"the published weights are damaged ({err!r}); delete them to begin anew") from err
         self._fit()
@@ -562,14 +513,12 @@ class Engine:
 
     def _common(self) -> dict[str, npt.NDArray[Any]]:
         """What tasks share beside θ and the normalization."""
-        parts = (self._mixture, self._escalation)
-        return self._rhythm.dump() | {name: array for part in parts if part for name, array in part.dump().items()}
+        return self._curriculum.dump() | (self._mixture.dump() if self._mixture else {})
 
     def _load_common(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
-        self._rhythm.load(arrays)
-        for part in (self._mixture, self._escalation):
-            if part:
-                part.load(arrays)
+        self._curriculum.load(arrays)
+        if self._mixture:
+            self._mixture.load(arrays)
 
     def _load_detector(self, row: int, state: bytes) -> None:
         if state:

@@ -1,0 +1,122 @@
+"""What θ learns from, and when: segments of recent tasks, drawn as the settings sample them, in the rhythm that pays.
+
+Two things change what is uniform and regular otherwise: tasks that are left behind (``escalation``), and labels that
+are foretold much worse than usual (``rhythm``). The one owner of the random draws.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from streammeta.engine.buffer import RecentRows, draw_episodes
+from streammeta.engine.escalation import Escalation
+from streammeta.engine.outcome import MetaResult, Outcome
+from streammeta.engine.rhythm import Rhythm
+from streammeta.engine.sampling import draw_rows
+from streammeta.engine.settings import EngineSettings
+from streammeta.engine.shared import device
+from streammeta.meta.base import Episodes, Ints, MetaState, Method, Scaling, Theta
+from streammeta.meta.outer import outer_step
+from streammeta.meta.plasticity import renew_least, towards_start
+
+__all__ = ["Curriculum"]
+
+
+class Curriculum:
+    """When θ takes its steps, from what, and how.
+
+    Args:
+        settings: the engine's.
+        method: the learner.
+
+    Attributes:
+        random: what draws tasks and segments.
+    """
+
+    def __init__(self, settings: EngineSettings, method: Method) -> None:
+        meta = settings.meta
+        self._settings, self._method = settings, method
+        self._device = device(settings.learner.device)
+        self._rhythm = Rhythm(meta.every_events, meta.stretch)
+        self._escalation = Escalation(meta.escalate_events) if meta.escalate_events else None
+        self._hurries = False  # some task was left behind at the last meta-update
+        self.random = np.random.default_rng(settings.seed)
+
+    @property
+    def interval(self) -> int:
+        """Events between two meta-updates."""
+        return max(self._rhythm.interval // 2, 1) if self._hurries else self._rhythm.interval
+
+    def begin_alone(self) -> None:
+        """The stream's first event has no tag: θ has one task to serve."""
+        self._rhythm.begin_alone()
+
+    def hear(self, outcomes: Sequence[Outcome | None]) -> None:
+        """How labels were foretold, in the order of arrival."""
+        for outcome in outcomes:
+            if outcome is not None and outcome.loss is not None:
+                self._rhythm.hear(outcome.loss)
+                if self._escalation and outcome.error is not None and outcome.age is not None:
+                    self._escalation.tell(outcome.age, outcome.error)
+
+    def draw(self, columns: Mapping[str, npt.NDArray[Any]], recent: RecentRows, scaling: Scaling) -> Episodes | None:
+        """Segments for a meta-update; None where too few tasks have enough labels."""
+        meta, kind, members, random = self._settings.meta, self._settings.kind, self._method.members, self.random
+        rows = draw_rows(
+            meta.sampling,
+            columns,
+            recent,
+            members * meta.tasks,
+            shortest=meta.shortest,
+            scaling=scaling,
+            kind=kind,
+            random=random,
+        )
+        if self._escalation and rows.size:
+            rows = self._with_left_behind(self._escalation, rows, columns, recent)
+        return draw_episodes(columns, rows, scaling, meta, kind, members, random)
+
+    def lesson(self, state: MetaState, start: Theta | None, episodes: Episodes) -> Callable[[], MetaResult]:
+        """A meta-update as work that may run in another thread: it reads nothing but this.
+
+        Args:
+            state: θ and its optimizer.
+            start: θ as it began, for saturated units to be pulled to; None: nothing is pulled.
+            episodes: what to learn from.
+        """
+        gradient, pace, meta, where = self._method.gradient, self._method.pace, self._settings.meta, self._device
+
+        def work() -> MetaResult:
+            step = outer_step(gradient, state, episodes, rate=meta.rate, device=where, pace=pace)
+            if start is None or not step.accepted:
+                return MetaResult(step)
+            kept = towards_start(step.state, start, episodes.x, min(meta.rate * meta.pull, 1.0))
+            if meta.renew_every and kept.updates % meta.renew_every == 0:
+                kept = renew_least(kept, start, episodes.x)
+            return MetaResult(step._replace(state=kept))
+
+        return work
+
+    def tell(self, result: MetaResult) -> None:
+        """What came of a meta-update."""
+        self._rhythm.tell(result.loss)
+
+    def dump(self) -> dict[str, npt.NDArray[Any]]:
+        """Arrays from which ``load`` makes the same; ``random`` is not in them."""
+        return self._rhythm.dump() | (self._escalation.dump() if self._escalation else {})
+
+    def load(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Become what ``dump`` described."""
+        self._rhythm.load(arrays)
+        if self._escalation:
+            self._escalation.load(arrays)
+
+    def _with_left_behind(
+        self, escalation: Escalation, rows: Ints, columns: Mapping[str, npt.NDArray[Any]], recent: RecentRows
+    ) -> Ints:
+        behind = escalation.left_behind(columns, np.array(recent.rows(), np.int64))
+        behind = behind[columns["pushed"][behind] >= self._settings.meta.shortest]
+        self._hurries = behind.size > 0
+        return escalation.prefer(rows, behind, self.random) if self._hurries else rows
