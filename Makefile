@@ -20,7 +20,7 @@ $(UV):
 	$(UV) venv --quiet --allow-existing --python $(PYTHON) .venv
 	$(UV) pip sync --quiet --python .venv --require-hashes --compile-bytecode requirements.lock
 	$(UV) pip install --quiet --python .venv --no-deps --editable .
-	@echo "compiling streammeta's kernels, once (up to a minute)"
+	@echo "compiling streammeta's kernels, once (a minute or two)"
 	@$(BIN)/python -c 'from streammeta.app.parts import warm_up; warm_up("classification"); warm_up("regression")' >/dev/null
 	@touch $@
 

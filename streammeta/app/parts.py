@@ -40,7 +40,7 @@ def new_engine(settings: Settings) -> Engine:
 
 
 def warm_up(kind: Kind, experts: Sequence[str | ExpertSettings] = ()) -> None:
-    """Have the compiled parts ready: a moment where they are cached, up to a minute the first time on a machine.
+    """Have the compiled parts ready: a moment where they are cached, a minute or two the first time on a machine.
 
     Compiling holds the interpreter, so it must be over before a service joins its group and has to answer.
     """
