@@ -26,6 +26,7 @@ _CLOSE_SECONDS: Final = 5.0
 _ANY_PARTITION: Final = -1
 _FULL_SECONDS: Final = 0.05
 _QUEUE_MESSAGES: Final = 500_000
+_REPORT_SECONDS: Final = 1.0  # after a refused transaction, for the report of the message that was refused
 
 
 class ConfluentLedger:
@@ -202,14 +203,17 @@ class ConfluentLedger:
 
     def _failure(self, err: KafkaException) -> TransportError:
         """The reason of the first message that was not taken says more than that of the transaction."""
+        found = failure(self._where, err)
         if self._producer is not None:
             with suppress(KafkaException):  # it says again what is told already
                 self._producer.poll(0)  # what became of messages
+                if type(found) is TransportError and not self._failures:
+                    self._producer.poll(_REPORT_SECONDS)
         for topic, cause in self._failures:
             told = failure(self._where, cause, f"topic {topic!r}: ")
             if type(told) is TransportError:
                 return told
-        return failure(self._where, err)
+        return found
 
     def _note_failure(self, error: KafkaError | None, message: Any) -> None:  # noqa: ANN401 (a message of the client)
         if error is not None:
