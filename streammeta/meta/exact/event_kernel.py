@@ -15,6 +15,7 @@ from numba import njit
 
 from streammeta.meta.base import Floats
 from streammeta.meta.exact.lanes_kernel import (
+    FAST,
     LANES,
     add_products,
     add_row,
@@ -30,8 +31,7 @@ from streammeta.meta.exact.lanes_kernel import (
 
 __all__ = ["Weights", "rebuild_rows", "run_classes", "run_values"]
 
-_FAST = {"reassoc", "contract", "nsz", "arcp"}  # no nnan, no ninf: bad numbers must stay visible
-_compiled = njit(fastmath=_FAST, error_model="numpy", cache=True, forceinline=True)  # inlined: see lanes_kernel
+_compiled = njit(fastmath=FAST, error_model="numpy", cache=True, forceinline=True)  # inlined: see lanes_kernel
 _CLIP = np.float32(6.0)  # normalized features are cut here: one wild value must not own the encoder
 _LEAST = np.float32(1e-6)  # no head's probability for a label counts as less
 _LEAST_LOG = np.float32(-14)

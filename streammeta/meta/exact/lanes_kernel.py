@@ -16,6 +16,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 __all__ = [
+    "FAST",
     "LANES",
     "add_products",
     "add_row",
@@ -37,10 +38,10 @@ __all__ = [
 LANES = 16
 _CACHE_LINE = 64  # bytes
 _TOGETHER = 4  # rows computed in one sweep: they share what they load
-_FAST = {"reassoc", "contract", "nsz", "arcp"}  # no nnan, no ninf: bad numbers must stay visible
+FAST = {"reassoc", "contract", "nsz", "arcp"}  # no nnan, no ninf: bad numbers must stay visible
 # Inlined, always: a function that several kernels call would else be compiled in each, with other roundings, and the
 # copy that a process loads first would answer for all, so that a process that compiles had other bits than the next.
-compiled = njit(fastmath=_FAST, error_model="numpy", cache=True, nogil=True, forceinline=True)
+compiled = njit(fastmath=FAST, error_model="numpy", cache=True, nogil=True, forceinline=True)
 
 
 def aligned(rows: int, real: np.dtype[np.floating]) -> npt.NDArray[np.floating]:

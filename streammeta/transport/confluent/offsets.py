@@ -6,9 +6,10 @@ from typing import Any
 import structlog
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
-from streammeta.errors import TransactionError, TransportError
+from streammeta.errors import TransactionError
 from streammeta.transport.base import Partition
 from streammeta.transport.confluent.client import failure
+from streammeta.transport.kafka.lost import found_offset
 from streammeta.transport.kafka.settings import OnLostOffset
 
 __all__ = ["Offsets"]
@@ -35,25 +36,15 @@ class Offsets:
         starts = {}
         for partition, committed in self.committed(partitions).items():
             begin, end = self.borders(partition)
-            start = begin if committed is None else self._found(partition, committed, begin, end)
+            start = begin
+            if committed is not None:
+                start = found_offset(
+                    committed, begin, end, self._on_lost_offset, where=self._where, partition=partition[1]
+                )
             starts[partition] = max(start, sought.get(partition, start))
         for partition in starts:
             sought.pop(partition, None)
         return starts
-
-    def _found(self, partition: Partition, start: int, begin: int, end: int) -> int:
-        """Where to start, if the log still has (or already had) a record there."""
-        if begin <= start <= end:
-            return start
-        lost = f"{self._where}: partition {partition[1]} was read up to offset {start}, but holds {begin} to {end}"
-        if self._on_lost_offset == "stop":
-            raise TransportError(
-                f"{lost}: records were deleted before they were read, or the topic was made anew; "
-                'set [input] on_lost_offset to "earliest" or "latest" to go on without them'
-            )
-        to = begin if self._on_lost_offset == "earliest" else end
-        _log.error("records were lost", where=lost, going_on_from=to)
-        return to
 
     def committed(self, partitions: Sequence[Partition]) -> dict[Partition, int | None]:
         """The group's committed offsets; None where there is none."""

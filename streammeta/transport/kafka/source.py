@@ -22,6 +22,7 @@ from streammeta.errors import TransactionError, TransportError
 from streammeta.event import Origin, Record
 from streammeta.transport.base import OnPartitions, Partition, Positions
 from streammeta.transport.kafka.client import Consumer, Move, RebalanceListener, connect
+from streammeta.transport.kafka.lost import found_offset
 from streammeta.transport.kafka.settings import KafkaSettings, OnLostOffset
 
 __all__ = ["KafkaSource"]
@@ -306,18 +307,10 @@ class KafkaSource:
         at = _at(partition)
         begin: int = self._consumer.beginning_offsets([at])[at]
         end: int = self._consumer.end_offsets([at])[at]
-        if begin <= start <= end:
-            return start
-        lost = f"{self._where}: partition {partition[1]} was read up to offset {start}, but holds {begin} to {end}"
-        if self._on_lost_offset == "stop":
-            raise TransportError(
-                f"{lost}: records were deleted before they were read, or the topic was made anew; "
-                'set [input] on_lost_offset to "earliest" or "latest" to go on without them'
-            )
-        to = begin if self._on_lost_offset == "earliest" else end
-        _log.error("records were lost", where=lost, going_on_from=to)
-        self._consumer.seek(at, to)
-        return to
+        found = found_offset(start, begin, end, self._on_lost_offset, where=self._where, partition=partition[1])
+        if found != start:
+            self._consumer.seek(at, found)
+        return found
 
     def _take(self, partitions: Collection[Partition]) -> None:
         if partitions and self._on_assigned is not None:
