@@ -193,7 +193,8 @@ def served(kafka: KafkaSettings, topic: str, count: int, interval: float, mode: 
 
 def restored(kafka: KafkaSettings, tasks: int, events_each: int) -> tuple[float, float]:
     """Task states a second, with the reading of the changelog; and bytes of one."""
-    name, settings = f"restore-{uuid.uuid4().hex[:6]}", Settings(memory={"max_tasks": tasks})
+    settings = Settings(memory={"max_tasks": tasks}, meta={"mode": "sync"})  # θ moves on, as it would
+    name = f"restore-{uuid.uuid4().hex[:6]}"
     engine = Engine(settings.engine())
     random = np.random.default_rng(0)
     for begin in range(0, tasks, 1000):

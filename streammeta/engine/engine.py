@@ -28,7 +28,7 @@ from streammeta.engine.runs import Counts, Item, Runs
 from streammeta.engine.settings import EngineSettings, MetaSettings
 from streammeta.engine.shared import Shared
 from streammeta.engine.snapshot import Snapshot
-from streammeta.engine.staleness import refresh
+from streammeta.engine.staleness import is_stale, refresh
 from streammeta.engine.taskrow import SUMMARY_COLUMNS, summarize, task_columns
 from streammeta.engine.tasks import Column, TaskKey, TaskTable
 from streammeta.engine.weights import Weights
@@ -155,7 +155,7 @@ class Engine:
         weights = shared.weights_for(fan_in, outputs)
         wider = None if weights is shared.weights else self._columns(len(fan_in))
         columns, (known,) = self._tasks.copy([(event.origin.partition, event.task)], wider)
-        if columns["rest"][0] < 1 and columns["version"][0] != shared.version and columns["pushed"][0] > 0:
+        if is_stale(columns, 0, shared.version) and columns["pushed"][0] > 0:
             self._derive(weights, columns, row, outputs)
         found = self._method.run(weights, columns, row, xs, np.full(1, np.nan, np.float32), outputs)
         mean, variance = found.mean[0].tolist(), float(found.variance[0])
@@ -449,6 +449,8 @@ class Engine:
             waiting=self._waiting,
             detectors=self._detectors,
             recent=self._recent,
+            derived=() if self._recall else self._method.derived,
+            version=lambda: self._shared.version,
             widen=self._fit,
         )
         return Handover(parts)

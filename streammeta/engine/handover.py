@@ -1,7 +1,8 @@
 """Tasks on the move: what changed in each partition as records, and a partition's records as tasks again.
 
-A task's row goes as it is. Where another process numbered features or classes otherwise, the numbers are translated and
-φ, which was derived under the other numbering, is derived again from the window when the task is next touched.
+A task's row goes as it is, but for φ where the window makes the same again (``staleness``): then it stays behind, most
+of the bytes with it. Where another process numbered features or classes otherwise, the numbers are translated and φ,
+which was derived under the other numbering, is derived again from the window when the task is next touched.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,6 +19,7 @@ from streammeta.engine.drift import Detectors
 from streammeta.engine.experts.gaussian import check_gaussian, renumber_gaussian
 from streammeta.engine.features import FeatureSpace
 from streammeta.engine.labels import LabelSpace, Waiting, WaitingRoom
+from streammeta.engine.staleness import leave_out, left_out, may_stay_behind
 from streammeta.engine.taskrecord import (
     FORMAT,
     PAGE,
@@ -68,6 +70,8 @@ class TaskParts:
     waiting: WaitingRoom
     detectors: Detectors
     recent: RecentRows
+    derived: tuple[str, ...]  # columns that windows make again, to the bit
+    version: Callable[[], int]  # of θ
     widen: Callable[[], None]  # make room in every row for features and classes that came from elsewhere
 
 
@@ -77,6 +81,7 @@ class Handover:
     def __init__(self, parts: TaskParts) -> None:
         self._parts = parts
         self._pages = parts.window // PAGE + 2  # page numbers count round below it
+        self._row = [name for name in parts.tasks.columns if name not in (*_WINDOW, *parts.derived)]
         self._written: dict[TaskKey, tuple[int, int]] = {}  # pushed and labelled, as the changelog has them
         self._schemas: dict[int, set[bytes]] = {}  # by partition, those that its changelog has
         self._schema: tuple[_Sizes, bytes, bytes] | None = None  # the current one: of what sizes, its id, encoded
@@ -146,12 +151,11 @@ class Handover:
         sizes = (len(parts.features), len(parts.labels.classes), parts.features.width)
         if self._schema is None or self._schema[0] != sizes:
             columns = parts.tasks.columns
-            layout = [
-                (name, column.dtype.str, list(column.shape[1:]))
-                for name, column in columns.items()
-                if name not in _WINDOW
-            ]
-            schema = (FORMAT, parts.fingerprint, layout, parts.features.slots, sizes[2], parts.labels.classes)
+            layout, phi = (
+                [(name, columns[name].dtype.str, list(columns[name].shape[1:])) for name in names]
+                for names in (self._row, parts.derived)
+            )
+            schema = (FORMAT, parts.fingerprint, layout, phi, parts.features.slots, sizes[2], parts.labels.classes)
             encoded = encode(schema)
             self._schema = sizes, schema_id(encoded), encoded
         return self._schema[1:]
@@ -161,17 +165,29 @@ class Handover:
         tasks, detectors = self._parts.tasks, self._parts.detectors
         rows = np.array([tasks.recall(key) for key in keys], np.int64)
         columns = tasks.columns
-        packed = pack_rows(columns, [name for name in columns if name not in _WINDOW], rows)
+        packed = pack_rows(columns, self._row, rows)
         counts = zip(columns["pushed"][rows].tolist(), columns["labelled"][rows].tolist(), strict=True)
-        for key, row, data, (pushed, labelled) in zip(keys, rows.tolist(), packed, counts, strict=True):
+        for key, row, data, phi, (pushed, labelled) in zip(
+            keys, rows.tolist(), packed, self._phi(rows), counts, strict=True
+        ):
             for number in self._full_pages(key, pushed, labelled):
                 x, y = self._events(row, number * PAGE, (number + 1) * PAGE)
                 page = Page(FORMAT, id_, number, _bytes(x), _bytes(y))
                 yield Change(key[0], Key("page", number % self._pages, key[1]).encode(), encode(page))
             self._written[key] = pushed, labelled
             x, y = self._events(row, pushed - pushed % PAGE, pushed)
-            head = Head(FORMAT, id_, data.data, _bytes(x), _bytes(y), detectors.dump(row))
+            head = Head(FORMAT, id_, data.data, phi, _bytes(x), _bytes(y), detectors.dump(row))
             yield Change(key[0], Key("task", 0, key[1]).encode(), encode(head))
+
+    def _phi(self, rows: npt.NDArray[np.int64]) -> list[memoryview]:
+        """What windows could make of these rows again, but not to the bit; of the others nothing."""
+        names, columns = self._parts.derived, self._parts.tasks.columns
+        found = [memoryview(b"")] * rows.size
+        needed = np.flatnonzero(~may_stay_behind(columns, rows, self._parts.version()))
+        if names and needed.size:
+            for place, data in zip(needed.tolist(), pack_rows(columns, names, rows[needed]), strict=True):
+                found[place] = data.data
+        return found
 
     def _full_pages(self, key: TaskKey, pushed: int, labelled: int) -> range:
         """The pages that the changelog does not have yet, of those that the window reaches into."""
@@ -218,14 +234,20 @@ class Handover:
         self, partition: int, meaning: "_Meaning", heads: Sequence[tuple[str, Head]], pages: "_Pages"
     ) -> None:
         parts = self._parts
-        found = unpack_rows(meaning.schema, [head.row for _, head in heads], pages.at)
+        found = unpack_rows(meaning.schema.layout, [head.row for _, head in heads], pages.at)
         self._check_rows(found, pages.at)
+        cut = np.array([not head.phi for _, head in heads])
+        phi = unpack_rows(meaning.schema.phi, [head.phi for _, head in heads if head.phi], pages.at)
+        self._check_shapes(phi, self._parts.derived, pages.at)
         keys = [(partition, tag) for tag, _ in heads]
         rows = np.array(parts.tasks.place(keys), np.int64)
         columns = parts.tasks.columns
-        for name, values in found.items():
-            place: tuple[Any, ...] = (rows, *(slice(n) for n in values.shape[1:]))
-            columns[name][place] = values
+        for part, where in ((found, rows), (phi, rows[~cut])):
+            for name, values in part.items():
+                place: tuple[Any, ...] = (where, *(slice(n) for n in values.shape[1:]))
+                columns[name][place] = values
+        if self._parts.derived:
+            columns["version"][rows[cut]] = leave_out(found["version"][cut])
         pieces: list[_Piece] = []
         for row, pushed, (tag, head) in zip(rows.tolist(), found["pushed"].tolist(), heads, strict=True):
             pieces += self._window(row, pushed, tag, head, meaning, pages)
@@ -246,15 +268,7 @@ class Handover:
 
     def _check_rows(self, found: Mapping[str, npt.NDArray[Any]], at: str) -> None:
         """Refuse rows that this engine has no place for, and numbers that no row has."""
-        columns = self._parts.tasks.columns
-        wanted = {name: column.shape[1:] for name, column in columns.items() if name not in _WINDOW}
-        for name, shape in wanted.items():
-            came = found[name].shape[1:] if name in found else None
-            fits = (
-                came is not None and len(came) == len(shape) and all(a <= b for a, b in zip(came, shape, strict=True))
-            )
-            if not fits or found[name].dtype != columns[name].dtype or len(found) != len(wanted):
-                raise SnapshotError(f"{at}: rows with {name} of shape {came}, wanted {shape}: other settings?")
+        self._check_shapes(found, self._row, at)
         for name in _COUNTERS:
             if not ((found[name] >= 0) & (found[name] <= _MOST)).all():
                 raise SnapshotError(f"{at}: a row with {name} of {found[name].min()}, wanted a count: it is damaged")
@@ -262,8 +276,20 @@ class Handover:
             raise SnapshotError(f"{at}: a row that remembers more labelled events than it saw: it is damaged")
         if (found["kept"] > found["since"]).any():
             raise SnapshotError(f"{at}: a row that kept more events of before a drift than it counts: it is damaged")
+        if left_out(found["version"]).any():
+            raise SnapshotError(f"{at}: a row of version {found['version'].min()}, wanted -1 or more: it is damaged")
         check_concepts(found, at)
         check_gaussian(found, at)
+
+    def _check_shapes(self, found: Mapping[str, npt.NDArray[Any]], names: Sequence[str], at: str) -> None:
+        columns = self._parts.tasks.columns
+        for name in names:
+            came, shape = (found[name].shape[1:] if name in found else None), columns[name].shape[1:]
+            fits = (
+                came is not None and len(came) == len(shape) and all(a <= b for a, b in zip(came, shape, strict=True))
+            )
+            if not fits or found[name].dtype != columns[name].dtype or len(found) != len(names):
+                raise SnapshotError(f"{at}: rows with {name} of shape {came}, wanted {shape}: other settings?")
 
     def _window(
         self, row: int, pushed: int, tag: str, head: Head, meaning: "_Meaning", pages: "_Pages"

@@ -3,6 +3,9 @@
 Young tasks follow θ at once; a window of n events is rebuilt at most once in n / 16 events of its task, so that many
 tasks and frequent meta-updates do not multiply; once in n / 4 where more events wait than can be taken. The columns
 ``rest`` (events until it may be rebuilt) and ``version`` (of θ, when it last was) are kept here.
+
+Where a task moves to another process, φ need not move with it if that changes no bit: if its next event derives it
+again anyway, or if its window still holds every event that φ was made of. Then ``version`` says so until that event.
 """
 
 from collections.abc import Mapping
@@ -14,9 +17,35 @@ from numba import njit
 
 from streammeta.meta.base import Ints
 
-__all__ = ["refresh"]
+__all__ = ["is_stale", "leave_out", "left_out", "may_stay_behind", "refresh"]
 
 _REBUILD_SHARE, _SHARE_BEHIND = 16, 4
+
+
+def may_stay_behind(columns: Mapping[str, npt.NDArray[Any]], rows: Ints, version: int) -> npt.NDArray[np.bool_]:
+    """Which of these rows [N] can do without φ until their next event, θ being of that version, and be the same."""
+    own: Ints = columns["version"][rows]
+    rest: Ints = columns["rest"][rows]
+    pushed: Ints = columns["pushed"][rows]
+    holds_all = pushed <= columns["window_y"].shape[1]
+    found: npt.NDArray[np.bool_] = left_out(own) | (rest <= 0) & ((own != version) | holds_all)
+    return found
+
+
+def leave_out(versions: Ints) -> Ints:
+    """What the column ``version`` says of rows without φ; and the other way about."""
+    return -3 - versions  # of −1 and more makes −2 and less
+
+
+def left_out(versions: Ints) -> npt.NDArray[np.bool_]:
+    """Whether φ of these rows is to be derived before it is used."""
+    return versions < -1
+
+
+def is_stale(columns: Mapping[str, npt.NDArray[Any]], row: int, version: int) -> bool:
+    """Whether this row's φ is to be derived for an event that came now, under θ of this version."""
+    own = columns["version"][row]
+    return bool(left_out(own) or (columns["rest"][row] < 1 and own != version))
 
 
 def refresh(
@@ -50,14 +79,18 @@ def _refresh(
     for i in range(begin, rows.size):
         row = rows[i]
         rest[row] -= 1
-        if rest[row] >= 0 or version[row] == now:
+        left_out = version[row] < -1
+        if left_out:
+            version[row] = -3 - version[row]
+        elif rest[row] >= 0 or version[row] == now:
             continue
         for j in range(begin, i):
             if rows[j] == row:
                 rest[row] += 1  # it will be counted when the next stretch begins with it
                 return i, found
-        version[row] = now
-        rest[row] = min(pushed[row], size) // share
+        if version[row] != now:
+            version[row] = now
+            rest[row] = min(pushed[row], size) // share
         stale[found] = row
         found += 1
     return rows.size, found

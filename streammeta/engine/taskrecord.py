@@ -1,7 +1,8 @@
 """Task states as records of a compacted topic, and back: a versioned codec without pickle, that refuses what is wrong.
 
     schema:HASH   how the columns of a row lie, and what slots and classes the numbers mean; named by its content
-    task:TAG      a task's row, its detector, and the labelled events since its last full page
+    task:TAG      a task's row, its φ where that cannot be derived, its detector, and the labelled events since its last
+                  full page
     page:N:TAG    16 labelled events of its window; N counts round, so that compaction keeps one window a task
     wait:N:TAG    events whose labels have not come yet
 
@@ -37,7 +38,7 @@ __all__ = [
     "unpack_rows",
 ]
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 PAGE = 16  # labelled events in a page of the window
 _ID = 8  # bytes of a schema's hash
 _MOST = 65_536  # dimensions, slots, classes: as many as settings allow
@@ -47,6 +48,7 @@ _Size: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=_MOST)]
 _Id: TypeAlias = Annotated[bytes, msgspec.Meta(min_length=_ID, max_length=_ID)]
 _Dtype: TypeAlias = Literal["<f4", "<f8", "<i8"]
 _Text: TypeAlias = Annotated[str, msgspec.Meta(max_length=1_000)]
+_Layout: TypeAlias = list[tuple[_Text, _Dtype, Annotated[list[_Size], msgspec.Meta(max_length=4)]]]
 
 
 class _Record(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
@@ -59,9 +61,10 @@ _Kind = TypeVar("_Kind", bound=_Record)
 class Schema(_Record, frozen=True):
     """What the other records of a partition mean."""
 
-    format: Literal[1]
+    format: Literal[2]
     settings: dict[str, bool | int | float | str]  # those that a task's state depends on
-    layout: list[tuple[_Text, _Dtype, Annotated[list[_Size], msgspec.Meta(max_length=4)]]]
+    layout: _Layout  # of a row
+    phi: _Layout  # of what a row may leave out, as its window makes it again
     slots: Annotated[list[tuple[_Text, _Text | None, _Size]], msgspec.Meta(max_length=_MOST)]
     width: _Size | None  # numbers in an event without names
     classes: Annotated[list[int | float | _Text], msgspec.Meta(max_length=_MOST)]
@@ -70,9 +73,10 @@ class Schema(_Record, frozen=True):
 class Head(_Record, frozen=True):
     """A task, except for the full pages of its window."""
 
-    format: Literal[1]
+    format: Literal[2]
     schema: _Id
     row: memoryview  # views of the record itself: most of it is copied once only, into the columns
+    phi: memoryview  # empty: it is derived from the window when it is needed
     open_x: memoryview  # float32 [n, D], n < PAGE: the labelled events since the last full page
     open_y: memoryview  # float32 [n]
     detector: bytes
@@ -81,7 +85,7 @@ class Head(_Record, frozen=True):
 class Page(_Record, frozen=True):
     """Labelled events number · PAGE to (number + 1) · PAGE − 1 of a task."""
 
-    format: Literal[1]
+    format: Literal[2]
     schema: _Id
     number: _Count
     x: memoryview  # float32 [PAGE, D]
@@ -103,7 +107,7 @@ class Wait(_Record, frozen=True):
 class WaitPage(_Record, frozen=True):
     """Some of a task's events that wait."""
 
-    format: Literal[1]
+    format: Literal[2]
     schema: _Id
     events: list[Wait]
 
@@ -170,15 +174,15 @@ def pack_rows(columns: Mapping[str, npt.NDArray[Any]], names: Sequence[str], row
     return np.concatenate(parts, axis=1)
 
 
-def unpack_rows(schema: Schema, rows: Sequence[memoryview], at: str) -> dict[str, npt.NDArray[Any]]:
+def unpack_rows(layout: _Layout, rows: Sequence[memoryview], at: str) -> dict[str, npt.NDArray[Any]]:
     """What ``pack_rows`` packed, by name [N, ...]; raises SnapshotError when a row has another size than it says."""
-    sizes = [int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize for _, dtype, shape in schema.layout]
+    sizes = [int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize for _, dtype, shape in layout]
     wrong = next((len(row) for row in rows if len(row) != sum(sizes)), None)
     if wrong is not None:
         raise SnapshotError(f"{at}: a row of {wrong} bytes, wanted {sum(sizes)}, as its schema says")
     joined = np.frombuffer(b"".join(rows), np.uint8).reshape(len(rows), sum(sizes))
     found, begin = {}, 0
-    for (name, dtype, shape), size in zip(schema.layout, sizes, strict=True):
+    for (name, dtype, shape), size in zip(layout, sizes, strict=True):
         part = np.ascontiguousarray(joined[:, begin : begin + size])
         found[name] = part.view(dtype).reshape(len(rows), *shape)
         begin += size

@@ -101,6 +101,7 @@ class Method(NamedTuple):
     rebuild: Callable[[Any, Phi, Ints, Windows, int], None]  # (weights, φ, rows, windows, C): φ from the windows alone
     loss: Callable[[Theta, Episodes], torch.Tensor]  # the meta-objective, a differentiable scalar
     gradient: Callable[[Theta, Episodes], tuple[torch.Tensor, Theta]]  # its value and its gradient, as fast as can be
+    derived: tuple[str, ...] = ()  # parts of φ that ``rebuild`` makes, to the bit, as ``run`` did of the same events
     pace: Mapping[str, float] | None = None  # of tensors of θ whose steps are longer or shorter: the factor
     # (weights, φ, rows) -> named numbers about itself that a report draws over time; nothing where not given
     describe: Callable[[Any, Phi, Ints], Mapping[str, list[float]]] = lambda _weights, _phi, _rows: {}

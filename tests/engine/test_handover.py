@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from streammeta.engine import Engine, EngineSettings, MetaSettings, Outcome
+from streammeta.engine import Engine, EngineSettings, MetaSettings, Outcome, Signal
 from streammeta.engine.handover import Handover
+from streammeta.engine.staleness import may_stay_behind
 from streammeta.engine.tasks import MemorySettings
 from streammeta.errors import SnapshotError
 from streammeta.event import Event, Label, Origin
@@ -53,13 +55,14 @@ def same(one: Outcome, other: Outcome) -> bool:
 
 @pytest.mark.parametrize("kind", ["classification", "regression"])
 @pytest.mark.parametrize("detector", ["adwin", "none"])
-def test_moved_tasks_go_on_to_the_bit(linear_tasks: Stream, kind: str, detector: str) -> None:
+@pytest.mark.parametrize("tasks", [5, 60])
+def test_moved_tasks_go_on_to_the_bit(linear_tasks: Stream, kind: str, detector: str, tasks: int) -> None:
     """The promise of exactly once: whoever has a partition now predicts what the one before would have."""
     settings = EngineSettings.model_validate(
         SMALL.model_dump()
         | {"kind": kind, "drift": {"detector": detector}, "meta": {"mode": "sync", "every_events": 64}}
     )
-    events = linear_tasks(900, tasks=5, kind=kind, switch_at=300)
+    events = linear_tasks(900, tasks=tasks, kind=kind, switch_at=300)
     stays, log = Engine(settings), Log()
     handover = stays.handover()
     for begin in range(0, 600, 50):
@@ -71,7 +74,42 @@ def test_moved_tasks_go_on_to_the_bit(linear_tasks: Stream, kind: str, detector:
     stays.settings = goes.settings = settings.model_copy(update={"meta": SMALL.meta})
     after = zip(stays.step(events[600:]), goes.step(events[600:]), strict=True)
     assert all(same(one, other) for one, other in after)
-    assert goes.stats().tasks == 5
+    assert goes.stats().tasks == tasks
+
+
+@pytest.mark.parametrize("kind", ["classification", "regression"])
+@pytest.mark.parametrize("response", ["mix", "reset"])
+@pytest.mark.parametrize("mode", ["sync", "off"])
+def test_phi_that_stays_behind_is_made_again_to_the_bit(
+    linear_tasks: Stream, kind: str, response: str, mode: str
+) -> None:
+    """Most of a young task's record was φ. Leaving it out must not be seen, not even in the last bit."""
+    settings = EngineSettings.model_validate(
+        SMALL.model_dump() | {"kind": kind, "meta": {"mode": mode}, "drift": {"response": response, "keep_events": 5}}
+    )
+    engine, checked, drifts = Engine(settings), 0, 0
+    for i, event in enumerate(linear_tasks(900, tasks=15, kind=kind, switch_at=450)):
+        x = {name: value for name, value in event.x.items() if (i + len(name)) % 7} | ({"late": 1.0} if i > 500 else {})
+        drifts += engine.step([replace(event, x=x)])[0].signal is Signal.DRIFT
+        columns, version = engine._tasks.columns, engine._shared.version
+        rows = np.array([row for _, row in engine._tasks.rows()])
+        rows = rows[may_stay_behind(columns, rows, version) & (columns["version"][rows] == version)]
+        was = {name: columns[name].copy() for name in ("A", "B", "logw")}
+        engine._derive(engine._shared.weights, columns, rows[columns["pushed"][rows] > 0], engine._labels.outputs)
+        assert [name for name, before in was.items() if before.tobytes() != columns[name].tobytes()] == []
+        checked += rows.size
+    assert checked > 1_000
+    assert drifts > 1
+
+
+def test_a_young_task_needs_few_bytes(linear_tasks: Stream) -> None:
+    """How fast a partition comes back is how many bytes its tasks have."""
+    events = linear_tasks(1_000, tasks=250)  # four of each
+    engine, log = Engine(EngineSettings()), Log()
+    engine.step(events)
+    write(log, engine.handover())
+    assert engine._tasks.columns["A"][0].nbytes > 9_000
+    assert max(len(value) for key, value in log[0].items() if key.startswith(b"task:")) < 500
 
 
 def test_a_reset_task_is_saved_with_its_new_window(linear_tasks: Stream) -> None:

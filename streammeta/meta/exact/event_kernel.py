@@ -24,12 +24,11 @@ from streammeta.meta.exact.lanes_kernel import (
     decay_rows,
     exp_rows,
     invert_root_row,
-    multiply_into_rows,
     multiply_row,
     tanh_rows,
 )
 
-__all__ = ["Weights", "rebuild_rows", "run_classes", "run_values"]
+__all__ = ["FORGET_AFTER", "FORGET_BEFORE", "Weights", "remembered", "run_classes", "run_values"]
 
 _compiled = njit(fastmath=FAST, error_model="numpy", cache=True, forceinline=True)  # inlined: see lanes_kernel
 _CLIP = np.float32(6.0)  # normalized features are cut here: one wild value must not own the encoder
@@ -38,7 +37,8 @@ _LEAST_LOG = np.float32(-14)
 _HALF_LOG_TAU = np.float32(0.5 * math.log(2 * math.pi))
 _PRIOR_COUNT = np.float32(1.0)  # how many residuals the meta-learned noise is worth
 _NOISE_DECAY = np.float32(0.99)
-_ENCODED_TOGETHER = 64  # events of tasks whose φ is derived again; the encoder is faster with several
+_ENCODED_TOGETHER = 64  # events; the encoder is faster with several
+FORGET_BEFORE, FORGET_AFTER = 1, 2  # an event: see ``run_classes``
 
 
 class Weights(NamedTuple):
@@ -274,46 +274,55 @@ def _learn_evidence(w, evidence, likelihood, K):
 
 
 @_compiled
-def run_classes(w, A, B, logw, rows, xs, ys, mean):
+def run_classes(w, A, B, logw, rows, xs, ys, forget, mean):
     """Fill mean [N, C] for events xs [N, D] of these rows, in order, and learn each label ys [N] that is no NaN.
 
-    A [T, G, P, 16], B [T, G, m, ·, 16] and logw [T, G, 16] are the tasks' state.
+    A [T, G, P, 16], B [T, G, m, ·, 16] and logw [T, G, 16] are the tasks' state. Where mean is [0, C] nothing is
+    predicted, and only A and B learn: by the same instructions, so that they get the same bits. forget [N], or [0]
+    for none: FORGET_BEFORE and FORGET_AFTER empty each member's slowest head of the row, around that event.
     """
-    (E, K), (N, C), (_, G, P, _), (m, wide) = w.log_mix.shape, mean.shape, A.shape, B.shape[2:4]
+    (E, K), (predicted, C), (_, G, P, _), (m, wide) = w.log_mix.shape, mean.shape, A.shape, B.shape[2:4]
     flat_A, flat_B, share = A.reshape(-1, LANES), B.reshape(-1, LANES), np.float32(1) / np.float32(E)
     room, likelihood = _room(G, m, C, E * K), np.empty(E * K, np.float32)
-    z, s = _encode(w, xs, C)
-    for n in range(N):
-        row, evidence = rows[n], logw[rows[n]]
-        _into_lanes(w, z, s, n, room.z, room.s)
-        for g in range(G):
-            a, b = (row * G + g) * P, (row * G + g) * m * wide
-            _head_outputs(flat_A, a, flat_B, b, wide, w.precision, g * m, g, room)
-            _probabilities(w, g, room)
-        for c in range(C):
-            mean[n, c] = 0
-        for e in range(E):
-            _mixing(w.log_mix, evidence, e, room.weights)
-            for k in range(e * K, (e + 1) * K):
-                weight = share * room.weights[k]
+    for begin in range(0, rows.size, _ENCODED_TOGETHER):
+        z, s = _encode(w, xs[begin : begin + _ENCODED_TOGETHER], C)
+        for n in range(begin, min(begin + _ENCODED_TOGETHER, rows.size)):
+            row, evidence = rows[n], logw[rows[n]]
+            if forget.size > 0 and forget[n] == FORGET_BEFORE:
+                _forget_slowest(w, A[row], B[row])
+            _into_lanes(w, z, s, n - begin, room.z, room.s)
+            if predicted > 0:
+                for g in range(G):
+                    a, b = (row * G + g) * P, (row * G + g) * m * wide
+                    _head_outputs(flat_A, a, flat_B, b, wide, w.precision, g * m, g, room)
+                    _probabilities(w, g, room)
                 for c in range(C):
-                    mean[n, c] += weight * room.output[k // LANES * C + c, k % LANES]
-        if not ys[n] >= 0:  # NaN: no label yet
-            continue
-        label = int(ys[n])
-        for k in range(E * K):
-            likelihood[k] = math.log(max(room.output[k // LANES * C + label, k % LANES], _LEAST))
-        _learn_evidence(w, evidence, likelihood, K)
-        _residual(room.s, G, np.float32(0), label)
-        for g in range(G):
-            a, b = (row * G + g) * P, (row * G + g) * m * wide
-            _accumulate(flat_A, a, flat_B, b, wide, w.memory, g, room.z, room.s)
+                    mean[n, c] = 0
+                for e in range(E):
+                    _mixing(w.log_mix, evidence, e, room.weights)
+                    for k in range(e * K, (e + 1) * K):
+                        weight = share * room.weights[k]
+                        for c in range(C):
+                            mean[n, c] += weight * room.output[k // LANES * C + c, k % LANES]
+            if not ys[n] >= 0:  # NaN: no label yet
+                continue
+            label = int(ys[n])
+            if predicted > 0:
+                for k in range(E * K):
+                    likelihood[k] = math.log(max(room.output[k // LANES * C + label, k % LANES], _LEAST))
+                _learn_evidence(w, evidence, likelihood, K)
+            _residual(room.s, G, np.float32(0), label)
+            for g in range(G):
+                a, b = (row * G + g) * P, (row * G + g) * m * wide
+                _accumulate(flat_A, a, flat_B, b, wide, w.memory, g, room.z, room.s)
+            if forget.size > 0 and forget[n] == FORGET_AFTER:
+                _forget_slowest(w, A[row], B[row])
 
 
 @_compiled
-def run_values(w, A, B, logw, noise, rows, xs, ys, mean, variance):
+def run_values(w, A, B, logw, noise, rows, xs, ys, forget, mean, variance):
     """As ``run_classes``, for targets: fill mean [N, 1] and variance [N]; noise [T, G, 2, 16] is state, too."""
-    (E, K), N, (_, G, P, _), (m, wide) = w.log_mix.shape, rows.size, A.shape, B.shape[2:4]
+    (E, K), predicted, (_, G, P, _), (m, wide) = w.log_mix.shape, mean.shape[0], A.shape, B.shape[2:4]
     one, half = np.float32(1), np.float32(0.5)
     flat_A, flat_B, share = A.reshape(-1, LANES), B.reshape(-1, LANES), one / np.float32(E)
     room, likelihood, y_shift, y_spread = (
@@ -322,103 +331,83 @@ def run_values(w, A, B, logw, noise, rows, xs, ys, mean, variance):
         w.y_affine[0],
         w.y_affine[1],
     )
-    z, s = _encode(w, xs, 1)
-    for n in range(N):
-        row, evidence, residuals = rows[n], logw[rows[n]], noise[rows[n]]
-        _into_lanes(w, z, s, n, room.z, room.s)
-        for g in range(G):
-            a, b = (row * G + g) * P, (row * G + g) * m * wide
-            _head_outputs(flat_A, a, flat_B, b, wide, w.precision, g * m, g, room)
-        first, second = np.float32(0), np.float32(0)
-        for e in range(E):
-            _mixing(w.log_mix, evidence, e, room.weights)
-            for k in range(e * K, (e + 1) * K):
-                g, lane = k // LANES, k % LANES
-                own = (_PRIOR_COUNT * w.scale[g, lane] + residuals[g, 0, lane]) / (_PRIOR_COUNT + residuals[g, 1, lane])
-                likelihood[k] = own * (one + room.spread[g, lane])  # the variance, for now
-                first += share * room.weights[k] * room.output[g, lane]
-        for k in range(E * K):
-            gap = room.output[k // LANES, k % LANES] - first
-            second += share * room.weights[k] * (likelihood[k] + gap * gap)
-        mean[n, 0] = first * y_spread + y_shift
-        variance[n] = second * y_spread * y_spread
-        if ys[n] != ys[n]:
-            continue
-        target = (ys[n] - y_shift) / y_spread
-        for k in range(E * K):
-            g, lane = k // LANES, k % LANES
-            gap = target - room.output[g, lane]
-            residuals[g, 0, lane] = _NOISE_DECAY * residuals[g, 0, lane] + gap * gap / (one + room.spread[g, lane])
-            residuals[g, 1, lane] = _NOISE_DECAY * residuals[g, 1, lane] + one
-            likelihood[k] = -half * (gap * gap / likelihood[k] + math.log(likelihood[k])) - _HALF_LOG_TAU
-        _learn_evidence(w, evidence, likelihood, K)
-        _residual(room.s, G, target, -1)
-        for g in range(G):
-            a, b = (row * G + g) * P, (row * G + g) * m * wide
-            _accumulate(flat_A, a, flat_B, b, wide, w.memory, g, room.z, room.s)
-
-
-@_compiled
-def rebuild_rows(w, A, B, windows, rows, C, classify):
-    """A [T, G, P, 16] and B [T, G, m, ·, 16] of these rows again from the windows, oldest event first.
-
-    Each member's slowest head counts only the last ``since`` events: those after the task's last drift.
-    """
-    (window_x, window_y, pushed, since), (_, G, P, _), (m, wide) = windows, A.shape, B.shape[2:4]
-    W, D = window_y.shape[1], w.shift.size
-    to_z, to_s = np.empty((G * m, LANES), np.float32), np.empty((G * C, LANES), np.float32)
-    begin = 0
-    while begin < rows.size:
-        end, total = begin + 1, min(pushed[rows[begin]], W)
-        while end < rows.size and total + min(pushed[rows[end]], W) <= _ENCODED_TOGETHER:
-            total += min(pushed[rows[end]], W)
-            end += 1
-        xs, first = np.empty((total, D), np.float32), 0
-        for row in rows[begin:end]:
-            n = min(pushed[row], W)
-            for t in range(n):
-                xs[first + t] = window_x[row, (pushed[row] - n + t) % W, :D]
-            first += n
-        z, s = _encode(w, xs, C)
-        first = 0
-        for row in rows[begin:end]:
-            own_A, own_B, n = A[row].reshape(-1, LANES), B[row].reshape(-1, LANES), min(pushed[row], W)
-            own_B[:] = 0
-            if n == 0:
-                own_A[:] = 0
-            for t in range(n):
-                if t == n - since[row] and t > 0:
-                    _forget_slowest(w, own_A, own_B)
-                y = window_y[row, (pushed[row] - n + t) % W]
-                _into_lanes(w, z, s, first + t, to_z, to_s)
-                _residual(to_s, G, (y - w.y_affine[0]) / w.y_affine[1], int(y) if classify else -1)
+    for begin in range(0, rows.size, _ENCODED_TOGETHER):
+        z, s = _encode(w, xs[begin : begin + _ENCODED_TOGETHER], 1)
+        for n in range(begin, min(begin + _ENCODED_TOGETHER, rows.size)):
+            row, evidence, residuals = rows[n], logw[rows[n]], noise[rows[n]]
+            if forget.size > 0 and forget[n] == FORGET_BEFORE:
+                _forget_slowest(w, A[row], B[row])
+            _into_lanes(w, z, s, n - begin, room.z, room.s)
+            if predicted > 0:
                 for g in range(G):
-                    a, b = g * P, g * m * wide
-                    if t == 0:
-                        _begin(own_A, a, own_B, b, wide, g, G, to_z, to_s)
-                    else:
-                        _accumulate(own_A, a, own_B, b, wide, w.memory, g, to_z, to_s)
-            if since[row] <= 0 and n > 0:
-                _forget_slowest(w, own_A, own_B)
-            first += n
-        begin = end
-
-
-@_compiled
-def _begin(A, a, B, b, wide, g, blocks, z, s):
-    """A = z zᵀ and B = z rᵀ in all lanes of block g: what ``_accumulate`` makes of zeros, without reading them."""
-    m, C = z.shape[0] // blocks, s.shape[0] // blocks
-    for i in range(m):
-        multiply_into_rows(A, a, i + 1, z, g * m + i, z, g * m)
-        multiply_into_rows(B, b, C, z, g * m + i, s, g * C)
-        a += i + 1
-        b += wide
+                    a, b = (row * G + g) * P, (row * G + g) * m * wide
+                    _head_outputs(flat_A, a, flat_B, b, wide, w.precision, g * m, g, room)
+                first, second = np.float32(0), np.float32(0)
+                for e in range(E):
+                    _mixing(w.log_mix, evidence, e, room.weights)
+                    for k in range(e * K, (e + 1) * K):
+                        g, lane = k // LANES, k % LANES
+                        own = _PRIOR_COUNT * w.scale[g, lane] + residuals[g, 0, lane]
+                        own /= _PRIOR_COUNT + residuals[g, 1, lane]
+                        likelihood[k] = own * (one + room.spread[g, lane])  # the variance, for now
+                        first += share * room.weights[k] * room.output[g, lane]
+                for k in range(E * K):
+                    gap = room.output[k // LANES, k % LANES] - first
+                    second += share * room.weights[k] * (likelihood[k] + gap * gap)
+                mean[n, 0] = first * y_spread + y_shift
+                variance[n] = second * y_spread * y_spread
+            if ys[n] != ys[n]:
+                continue
+            target = (ys[n] - y_shift) / y_spread
+            if predicted > 0:
+                for k in range(E * K):
+                    g, lane = k // LANES, k % LANES
+                    gap = target - room.output[g, lane]
+                    squared = gap * gap / (one + room.spread[g, lane])
+                    residuals[g, 0, lane] = _NOISE_DECAY * residuals[g, 0, lane] + squared
+                    residuals[g, 1, lane] = _NOISE_DECAY * residuals[g, 1, lane] + one
+                    likelihood[k] = -half * (gap * gap / likelihood[k] + math.log(likelihood[k])) - _HALF_LOG_TAU
+                _learn_evidence(w, evidence, likelihood, K)
+            _residual(room.s, G, target, -1)
+            for g in range(G):
+                a, b = (row * G + g) * P, (row * G + g) * m * wide
+                _accumulate(flat_A, a, flat_B, b, wide, w.memory, g, room.z, room.s)
+            if forget.size > 0 and forget[n] == FORGET_AFTER:
+                _forget_slowest(w, A[row], B[row])
 
 
 @_compiled
 def _forget_slowest(w, A, B):
-    """What each member's slowest head has seen until now was another law."""
-    for state in (A, B):
-        each = state.shape[0] // w.slow.shape[0]
-        for row in range(state.shape[0]):
-            multiply_row(state, row, w.slow, row // each)
+    """What each member's slowest head of a row has seen until now was another law."""
+    for g in range(w.slow.shape[0]):
+        for i in range(A.shape[1]):
+            multiply_row(A[g], i, w.slow, g)
+        for i in range(B.shape[1]):
+            for c in range(B.shape[2]):
+                multiply_row(B[g, i], c, w.slow, g)
+
+
+@_compiled
+def remembered(windows, rows, features):
+    """What these rows remember, oldest first, as ``run_classes`` wants it: rows [N], x [N, D], y [N], forget [N].
+
+    Each member's slowest head counts only the last ``since`` events: those after the task's last drift.
+    """
+    (window_x, window_y, pushed, since), total = windows, 0
+    W = window_y.shape[1]
+    for row in rows:
+        total += min(pushed[row], W)
+    of, forget = np.empty(total, np.int64), np.zeros(total, np.uint8)
+    xs, ys, at = np.empty((total, features), np.float32), np.empty(total, np.float32), 0
+    for row in rows:
+        n = min(pushed[row], W)
+        for t in range(n):
+            place = (pushed[row] - n + t) % W
+            of[at], ys[at] = row, window_y[row, place]
+            xs[at] = window_x[row, place, :features]
+            if t == n - since[row] and t > 0:
+                forget[at] = FORGET_BEFORE
+            at += 1
+        if since[row] <= 0 and n > 0:
+            forget[at - 1] = FORGET_AFTER
+    return of, xs, ys, forget

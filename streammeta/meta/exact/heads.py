@@ -47,7 +47,7 @@ from streammeta.meta.base import (
     Theta,
     Windows,
 )
-from streammeta.meta.exact.event_kernel import Weights, rebuild_rows, run_classes, run_values
+from streammeta.meta.exact.event_kernel import Weights, remembered, run_classes, run_values
 from streammeta.meta.exact.gradient import loss_and_gradient
 from streammeta.meta.exact.lanes_kernel import LANES
 from streammeta.meta.exact.loss import LONGEST_MEMORY, MOST_LOG_PRECISION, SHORTEST_MEMORY, prequential_loss
@@ -56,6 +56,7 @@ from streammeta.meta.settings import Kind, LearnerSettings
 
 __all__ = ["exact_heads"]
 
+_FORGET_NOTHING, _NO_VARIANCE = np.zeros(0, np.uint8), np.zeros(0, np.float32)
 _SEED_STRIDE = 7919  # between the seeds of members
 _PACE = {"u": 0.5, "v": 0.5, "w0": 0.5}  # what tasks share is what few tasks overfit first: it learns at half the rate
 
@@ -84,9 +85,10 @@ def exact_heads(settings: LearnerSettings, kind: Kind, seed: int = 0) -> Method:
     def run(weights: Weights, phi: Phi, rows: Ints, x: Floats, y: Floats, outputs: int) -> Predictions:
         mean, variance = np.empty((rows.size, outputs), np.float32), np.zeros(rows.size, np.float32)
         if classify:
-            run_classes(weights, phi["A"], phi["B"], phi["logw"], rows, x, y, mean)
+            run_classes(weights, phi["A"], phi["B"], phi["logw"], rows, x, y, _FORGET_NOTHING, mean)
         else:
-            run_values(weights, phi["A"], phi["B"], phi["logw"], phi["noise"], rows, x, y, mean, variance)
+            state = phi["A"], phi["B"], phi["logw"], phi["noise"]
+            run_values(weights, *state, rows, x, y, _FORGET_NOTHING, mean, variance)
         return Predictions(mean, variance)
 
     def restart(weights: Weights, phi: Phi, rows: Ints, response: Response) -> None:
@@ -98,7 +100,14 @@ def exact_heads(settings: LearnerSettings, kind: Kind, seed: int = 0) -> Method:
         phi["logw"][rows] = 0
 
     def rebuild(weights: Weights, phi: Phi, rows: Ints, windows: Windows, outputs: int) -> None:
-        rebuild_rows(weights, phi["A"], phi["B"], windows, rows, outputs, classify)
+        phi["A"][rows], phi["B"][rows] = 0, 0
+        of, x, y, forget = remembered(windows, rows, weights.shift.size)
+        nothing = np.empty((0, outputs), np.float32)
+        if classify:
+            run_classes(weights, phi["A"], phi["B"], phi["logw"], of, x, y, forget, nothing)
+        else:
+            state = phi["A"], phi["B"], phi["logw"], phi["noise"]
+            run_values(weights, *state, of, x, y, forget, nothing, _NO_VARIANCE)
 
     def loss(theta: Theta, episodes: Episodes) -> torch.Tensor:
         return prequential_loss(theta, episodes, settings.chunk, classify=classify)
@@ -124,6 +133,7 @@ def exact_heads(settings: LearnerSettings, kind: Kind, seed: int = 0) -> Method:
         rebuild=rebuild,
         loss=loss,
         gradient=gradient,
+        derived=("A", "B"),
         pace=_PACE,
         describe=_describe,
     )

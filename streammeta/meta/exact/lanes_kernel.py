@@ -29,7 +29,6 @@ __all__ = [
     "from_lanes",
     "into_lanes",
     "invert_root_row",
-    "multiply_into_rows",
     "multiply_row",
     "scale",
     "tanh_rows",
@@ -130,25 +129,6 @@ def decay_rows(_typing, out, _o, _rows, decay, _g, a, _i, b, _j):
             right = _row(context, builder, signature.args[7], b, builder.add(j, loop.index))
             product = builder.fmul(left, builder.load(right, align=align))
             builder.store(_multiply_add(builder, kept, builder.load(to, align=align), product), to, align=align)
-        return context.get_dummy_value()
-
-    return signature, generate
-
-
-@intrinsic
-def multiply_into_rows(_typing, out, _o, _rows, a, _i, b, _j):
-    """For r < rows: out[o + r] = a[i] · b[j + r], lane by lane; what was there is not read."""
-    size = types.intp
-    signature = types.void(out, size, size, a, size, b, size)
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        out, o, rows, a, i, b, j = arguments
-        align = context.get_abi_sizeof(context.get_value_type(signature.args[0].dtype))
-        left = builder.load(_row(context, builder, signature.args[3], a, i), align=align)
-        with cgutils.for_range(builder, rows) as loop:
-            to = _row(context, builder, signature.args[0], out, builder.add(o, loop.index))
-            right = _row(context, builder, signature.args[5], b, builder.add(j, loop.index))
-            builder.store(builder.fmul(left, builder.load(right, align=align)), to, align=align)
         return context.get_dummy_value()
 
     return signature, generate
