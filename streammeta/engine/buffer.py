@@ -61,6 +61,8 @@ class RecentRows:
         self._count: dict[int, int] = {}  # labelled events of each row in the ring
         self._alive: list[int] = []  # those rows, each once; a seeded draw depends on their order
         self._place: dict[int, int] = {}  # of each in ``_alive``
+        self._gone: Counter[int] = Counter()  # of rows dropped: so many of their oldest entries in the ring are void
+        self._void = 0  # all of those
 
     def add(self, row: int) -> None:
         """This row just learned a label."""
@@ -70,8 +72,12 @@ class RecentRows:
         else:
             self._count[row], self._place[row] = 1, len(self._alive)
             self._alive.append(row)
-        if len(self._ring) > self._size:
+        if len(self._ring) - self._void > self._size:
             old = self._ring.popleft()
+            while self._gone[old]:
+                self._gone[old] -= 1
+                self._void -= 1
+                old = self._ring.popleft()
             self._count[old] -= 1
             if not self._count[old]:
                 self._leave(old)
@@ -79,8 +85,11 @@ class RecentRows:
     def drop(self, row: int) -> None:
         """This row holds its task no more."""
         if row in self._count:
+            self._gone[row] += self._count[row]
+            self._void += self._count[row]
             self._leave(row)
-            self._ring = deque(kept for kept in self._ring if kept != row)
+            if self._void > self._size:
+                self._sweep()
 
     def rows(self) -> list[int]:
         """The rows alive, each once."""
@@ -93,6 +102,7 @@ class RecentRows:
 
     def weights(self, memory: float) -> dict[int, float]:
         """Of each row alive, its labels among the last ones, forgotten by exp(−age / memory)."""
+        self._sweep()
         ages = np.arange(len(self._ring))[::-1]
         rows = np.fromiter(self._ring, np.int64, len(self._ring))
         found, place = np.unique(rows, return_inverse=True)
@@ -113,6 +123,7 @@ class RecentRows:
 
     def dump(self, position: Mapping[int, int]) -> dict[str, list[int]]:
         """Plain values, with rows told by their position among the tasks of a snapshot."""
+        self._sweep()
         return {"ring": [position[row] for row in self._ring], "alive": [position[row] for row in self._alive]}
 
     def load(self, state: Mapping[str, list[int]], rows: Sequence[int]) -> None:
@@ -121,6 +132,20 @@ class RecentRows:
         self._alive = [rows[position] for position in state["alive"]]
         self._place = {row: place for place, row in enumerate(self._alive)}
         self._count = Counter(self._ring)
+        self._gone.clear()
+        self._void = 0
+
+    def _sweep(self) -> None:
+        """Take what is void out of the ring; in ``drop`` that would cost as much for every row."""
+        if self._void:
+            ring, self._ring = self._ring, deque()
+            for row in ring:
+                if self._gone[row]:
+                    self._gone[row] -= 1
+                else:
+                    self._ring.append(row)
+        self._gone.clear()
+        self._void = 0
 
     def _leave(self, row: int) -> None:
         """The last of ``_alive`` takes this row's place."""

@@ -2,6 +2,8 @@
 
 import numpy as np
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from streammeta.engine.buffer import RecentRows, draw_episodes, normalize, push, window
 from streammeta.engine.settings import SegmentSettings
@@ -47,6 +49,23 @@ def test_recent_rows_forget_what_is_old_and_what_is_dropped() -> None:
     recent.drop(7)
 
     assert sorted(recent.rows()) == [5, 8]
+
+
+@given(st.integers(1, 6), st.lists(st.tuples(st.booleans(), st.integers(0, 4))))
+def test_recent_rows_are_the_last_labels_of_rows_that_were_not_dropped(size: int, told: list[tuple[bool, int]]) -> None:
+    """A row that a task left and another one took keeps nothing of the first one's labels."""
+    recent, plain = RecentRows(size), list[int]()
+    for is_drop, row in told:
+        if is_drop:
+            recent.drop(row)
+            plain = [kept for kept in plain if kept != row]
+        else:
+            recent.add(row)
+            plain = [*plain, row][-size:]
+        assert sorted(recent.rows()) == sorted(set(plain))
+        assert len(recent._ring) <= 2 * size
+    assert recent.dump({row: row for row in range(5)})["ring"] == plain
+    assert recent.weights(1e9).keys() == set(plain)
 
 
 def test_recent_rows_restore_with_their_order() -> None:
