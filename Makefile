@@ -4,6 +4,9 @@ UV := .tools/bin/uv
 BIN := .venv/bin
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
+# uv trusts who the system trusts, as pip does: also behind a company's proxy (two names: of newer and of older uv)
+export UV_SYSTEM_CERTS ?= 1
+export UV_NATIVE_TLS ?= 1
 
 .PHONY: help setup lock demo test lint types imports unit broker browser bench bench-omniglot bench-sinusoids chaos slow-work fuzz clean
 

@@ -1,13 +1,15 @@
-"""Meta-updates a second of MAML, here and in torchopt, in one run: sinusoids, and Omniglot's shapes.
+"""Meta-updates a second of MAML, here, in torchopt and in learn2learn, in one run: sinusoids, and Omniglot's shapes.
 
     python -m benchmarks.meta_speed [--seconds 20] [--threads 1] [--json OUT]
 
 Second-order MAML, one inner step, Adam outside. Sinusoids: 25 tasks, 10 + 10 examples, 1-40-40-1 ReLU. Omniglot: 4
 tasks, 5-way, 1 + 1 images a class of 28x28, Conv-4 of 64 channels with batch statistics (random images: only speed is
-looked at). The two take turns and the median turn counts, on the wall and in seconds of the processor, which others on
-the machine disturb less. torchopt is no
-dependency: install it beside (`uv pip install torchopt`). learn2learn 0.2.0 does not build on Python 3.11: its C
-sources want a header that Python no longer has (longintrepr.h).
+looked at). They take turns and the median turn counts, on the wall and in seconds of the processor, which others on
+the machine disturb less.
+
+The peers are no dependencies: install them beside streammeta, `uv pip install torchopt`. The C sources that learn2learn
+0.2.0 ships want a header that Python has moved in 3.11 (longintrepr.h); in its unpacked sources, with Cython 0.29,
+`cython -3 -f learn2learn/data/*.pyx` makes them anew, and `uv pip install --no-build-isolation .` then installs it.
 """
 
 import argparse
@@ -16,6 +18,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +80,29 @@ def torchopts(tasks: TaskBatch) -> Callable[[], None]:
     return update
 
 
+def learn2learns(tasks: TaskBatch) -> Callable[[], None]:
+    """One meta-update as learn2learn's own MAML examples have it: task after task, on a clone of the module."""
+    import learn2learn  # noqa: PLC0415  not installed with streammeta
+
+    images = tasks.support.x.dim() > 3
+    net, loss = (_conv4(), nn.functional.cross_entropy) if images else (_mlp(), nn.functional.mse_loss)
+    wrapped = learn2learn.algorithms.MAML(net, lr=0.4 if images else 0.01)
+    outer = torch.optim.Adam(wrapped.parameters(), lr=1e-3)
+
+    def update() -> None:
+        outer.zero_grad()
+        for t in range(tasks.support.x.shape[0]):
+            adapted = wrapped.clone()
+            adapted.adapt(loss(adapted(tasks.support.x[t]), tasks.support.y[t]))
+            (loss(adapted(tasks.query.x[t]), tasks.query.y[t]) / tasks.support.x.shape[0]).backward()
+        outer.step()
+
+    return update
+
+
+_PEERS = {"torchopt": torchopts, "learn2learn": learn2learns}
+
+
 def _mlp() -> nn.Module:
     return nn.Sequential(nn.Linear(1, 40), nn.ReLU(), nn.Linear(40, 40), nn.ReLU(), nn.Linear(40, 1))
 
@@ -103,30 +129,33 @@ def turns(updates: Sequence[Callable[[], None]], seconds: float) -> list[list[tu
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the benchmark; exit 1 where torchopt is not installed."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    """Run the benchmark; exit 1 where a peer is not installed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=20.0, help="for each of the two problems")
     parser.add_argument("--json", type=Path, help="write the figures there")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args(argv)
     torch.set_num_threads(options.threads)
     found: dict[str, Any] = {}
+    peers = {name: peer for name, peer in _PEERS.items() if find_spec(name)}
+    for name in _PEERS.keys() - peers.keys():
+        print(f"{name} is not installed; how to put it beside streammeta: python -m benchmarks.meta_speed --help")
     for name, tasks in (("sinusoids", sinusoid_tasks()), ("omniglot 5-way 1-shot", image_tasks())):
-        try:
-            took = turns([ours(tasks), torchopts(tasks)], options.seconds)
-        except ImportError as err:
-            print(f"torchopt cannot be used ({err}); install it beside streammeta: uv pip install torchopt")
-            return 1
-        middle = [[statistics.median(clock) for clock in zip(*each, strict=True)] for each in took]
-        here, there = (1 / wall for wall, _ in middle)
-        wall, processor = (theirs / mine for mine, theirs in zip(*middle, strict=True))
-        found[name] = {"streammeta": here, "torchopt": there, "turns": len(took[0])}
-        found[name] |= {"times_wall": wall, "times_processor": processor}
-        print(f"{name}, {len(took[0])} turns, medians: streammeta {here:.1f}, torchopt {there:.1f} meta-updates/s,")
-        print(f"  {wall:.2f} times as many a second, {processor:.2f} a second of the processor", flush=True)
+        took = turns([ours(tasks), *(peer(tasks) for peer in peers.values())], options.seconds)
+        (wall, processor), *others = [[statistics.median(clock) for clock in zip(*each, strict=True)] for each in took]
+        found[name] = {"turns": len(took[0]), "streammeta": 1 / wall}
+        print(f"{name}, {len(took[0])} turns, medians: streammeta {1 / wall:.1f} meta-updates/s")
+        for peer, (their_wall, their_processor) in zip(peers, others, strict=True):
+            times = {"times_wall": their_wall / wall, "times_processor": their_processor / processor}
+            found[name][peer] = {"per_second": 1 / their_wall} | times
+            print(
+                f"  {peer} {1 / their_wall:.1f}: streammeta has {times['times_wall']:.2f} times as many a second, "
+                f"{times['times_processor']:.2f} a second of the processor",
+                flush=True,
+            )
     if options.json is not None:
         options.json.write_text(json.dumps(found, indent=2) + "\n")
-    return 0
+    return 0 if peers.keys() == _PEERS.keys() else 1
 
 
 if __name__ == "__main__":
