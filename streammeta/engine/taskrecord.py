@@ -157,10 +157,21 @@ def decode(kind: type[_Kind], value: bytes, at: str) -> _Kind:
         found: _Kind = _DECODERS[kind].decode(value)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as err:
         raise SnapshotError(
-            f"{at}: {len(value)} bytes that are no {kind.__name__.lower()} record of format {FORMAT} ({err}); "
-            "wanted what this version of streammeta wrote"
+            f"{at}: {len(value)} bytes that are no {kind.__name__.lower()} record of format {FORMAT} "
+            f"({_other_format(value) or err}); wanted what this version of streammeta wrote: choose another [app] "
+            "name, or delete the state topic to begin anew"
         ) from err
     return found
+
+
+def _other_format(value: bytes) -> str:
+    """What a record says of its format, where that is another one."""
+    try:
+        first = msgspec.msgpack.decode(msgspec.msgpack.decode(value, type=list[msgspec.Raw])[0])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, IndexError):
+        return ""
+    is_other = isinstance(first, int) and first != FORMAT
+    return f"it is of format {first}, which another version of streammeta wrote" if is_other else ""
 
 
 def schema_id(data: bytes) -> bytes:

@@ -53,6 +53,15 @@ def test_keys_that_are_not_ours_are_refused(raw: bytes | None) -> None:
         parse_key(raw, "state/0")
 
 
+def test_records_of_another_version_are_refused_by_their_format(records: dict[bytes, bytes]) -> None:
+    """After an upgrade it must be plain that nothing is damaged, and what can be done."""
+    old = {key: value[:1] + b"\x01" + value[2:] for key, value in records.items()}
+    with pytest.raises(
+        SnapshotError, match=r"format 2 \(it is of format 1, which another version.*another \[app\] name"
+    ):
+        taken(old)
+
+
 def taken(records: dict[bytes, bytes]) -> Engine:
     """A fresh engine with these records, that has worked with them."""
     fresh = Engine(SETTINGS)
