@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from streammeta.engine import Engine, EngineSettings, MetaSettings
-from streammeta.engine.taskrecord import Key, parse_key
+from streammeta.engine.handover.record import Key, parse_key
 from streammeta.engine.tasks import MemorySettings
 from streammeta.engine.weights import decode_weights, encode_weights
 from streammeta.errors import EventError, SnapshotError

@@ -1,0 +1,131 @@
+"""Tasks as records: what changed since it was last written."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from streammeta.engine.handover.parts import TaskParts, Written, chunks
+from streammeta.engine.handover.record import (
+    FORMAT,
+    PAGE,
+    Head,
+    Key,
+    Page,
+    Wait,
+    WaitPage,
+    encode,
+    pack_rows,
+    schema_id,
+)
+from streammeta.engine.labels import Waiting
+from streammeta.engine.staleness import may_stay_behind
+from streammeta.engine.tasks import TaskKey
+from streammeta.meta.base import Floats
+
+__all__ = ["Change", "Giving"]
+
+_Sizes: TypeAlias = tuple[int, int, int | None]
+
+
+class Change(NamedTuple):
+    """One record for the changelog."""
+
+    partition: int
+    key: bytes
+    value: bytes | None  # None: forget what this key said
+
+
+class Giving:
+    """Tells what changed, and notes that it is written."""
+
+    def __init__(self, parts: TaskParts, written: Written) -> None:
+        self._parts, self._written = parts, written
+        self._schema: tuple[_Sizes, bytes, bytes] | None = None  # the current one: of what sizes, its id, encoded
+
+    def changes(self) -> Iterator[Change]:
+        """See ``Handover.changes``."""
+        parts = self._parts
+        touched, waits = sorted(parts.tasks.take_touched()), parts.waiting.take_changed()
+        if not (touched or waits):
+            return
+        id_, encoded = self._current_schema()
+        for partition in sorted({key[0] for key in touched} | {key[0] for key, _ in waits}):
+            known = self._written.schemas.setdefault(partition, set())
+            if id_ not in known:
+                known.add(id_)
+                yield Change(partition, Key("schema", 0, id_.hex()).encode(), encoded)
+        for chunk in chunks(touched):
+            yield from self._heads(chunk, id_)
+            parts.tasks.shrink()
+        for (key, number), events in waits.items():
+            value = encode(WaitPage(FORMAT, id_, [_wait(*one) for one in events.items()])) if events else None
+            yield Change(key[0], Key("wait", number, key[1]).encode(), value)
+
+    def _current_schema(self) -> tuple[bytes, bytes]:
+        parts = self._parts
+        sizes = (len(parts.features), len(parts.labels.classes), parts.features.width)
+        if self._schema is None or self._schema[0] != sizes:
+            columns = parts.tasks.columns
+            layout, phi = (
+                [(name, columns[name].dtype.str, list(columns[name].shape[1:])) for name in names]
+                for names in (parts.row, parts.derived)
+            )
+            schema = (FORMAT, parts.fingerprint, layout, phi, parts.features.slots, sizes[2], parts.labels.classes)
+            encoded = encode(schema)
+            self._schema = sizes, schema_id(encoded), encoded
+        return self._schema[1:]
+
+    def _heads(self, keys: Sequence[TaskKey], id_: bytes) -> Iterator[Change]:
+        """The rows of some tasks, and those pages of their windows that have become full."""
+        tasks, detectors = self._parts.tasks, self._parts.detectors
+        rows = np.array([tasks.recall(key) for key in keys], np.int64)
+        columns = tasks.columns
+        packed = pack_rows(columns, self._parts.row, rows)
+        counts = zip(columns["pushed"][rows].tolist(), columns["labelled"][rows].tolist(), strict=True)
+        for key, row, data, phi, (pushed, labelled) in zip(
+            keys, rows.tolist(), packed, self._phi(rows), counts, strict=True
+        ):
+            for number in self._full_pages(key, pushed, labelled):
+                x, y = self._events(row, number * PAGE, (number + 1) * PAGE)
+                page = Page(FORMAT, id_, number, _bytes(x), _bytes(y))
+                yield Change(key[0], Key("page", number % self._parts.pages, key[1]).encode(), encode(page))
+            self._written.counts[key] = pushed, labelled
+            x, y = self._events(row, pushed - pushed % PAGE, pushed)
+            head = Head(FORMAT, id_, data.data, phi, _bytes(x), _bytes(y), detectors.dump(row))
+            yield Change(key[0], Key("task", 0, key[1]).encode(), encode(head))
+
+    def _phi(self, rows: npt.NDArray[np.int64]) -> list[memoryview]:
+        """What windows could make of these rows again, but not to the bit; of the others nothing."""
+        names, columns = self._parts.derived, self._parts.tasks.columns
+        found = [memoryview(b"")] * rows.size
+        needed = np.flatnonzero(~may_stay_behind(columns, rows, self._parts.version()))
+        if names and needed.size:
+            for place, data in zip(needed.tolist(), pack_rows(columns, names, rows[needed]), strict=True):
+                found[place] = data.data
+        return found
+
+    def _full_pages(self, key: TaskKey, pushed: int, labelled: int) -> range:
+        """The pages that the changelog does not have yet, of those that the window reaches into."""
+        before, labelled_before = self._written.counts.get(key, (0, 0))
+        if pushed - before != labelled - labelled_before:  # the window began anew in between
+            before = 0
+        first = max(before // PAGE, (pushed - self._parts.window) // PAGE, 0)
+        return range(first, pushed // PAGE)
+
+    def _events(self, row: int, begin: int, end: int) -> tuple[Floats, Floats]:
+        """Labelled events of a task by number, as its window has them; what it has no more are its newer ones."""
+        columns = self._parts.tasks.columns
+        at = np.arange(begin, end) % self._parts.window
+        return columns["window_x"][row, at, : len(self._parts.features)], columns["window_y"][row, at]
+
+
+def _bytes(values: Floats) -> memoryview:
+    return memoryview(values.tobytes())
+
+
+def _wait(id_: str, w: Waiting) -> Wait:
+    mean = None if w.mean is None else w.mean.tobytes()
+    parts = None if w.parts is None else w.parts.tobytes()
+    return Wait(id_, list(w.slots), w.values.tobytes(), mean, float(w.variance), int(w.theta_version), parts)

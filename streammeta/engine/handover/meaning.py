@@ -1,0 +1,88 @@
+"""Numbers of another process, as numbers here: what slots and classes in a record mean."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from streammeta.engine.checkpoint import check_fingerprint
+from streammeta.engine.handover.parts import TaskParts
+from streammeta.engine.handover.record import Schema, decode, schema_id
+from streammeta.errors import SnapshotError
+from streammeta.meta.base import Floats
+
+__all__ = ["Meaning", "Meanings"]
+
+
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """A schema, with the numbers that its slots and classes have here."""
+
+    schema: Schema
+    slots: npt.NDArray[np.int64]  # -1: no room
+    classes: npt.NDArray[np.int64]
+    same: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        same = all((numbers == np.arange(len(numbers))).all() for numbers in (self.slots, self.classes))
+        object.__setattr__(self, "same", same)
+
+    def labels(self, ys: Floats, at: str, *, classify: bool) -> Floats:
+        """Labels as this engine numbers them."""
+        with np.errstate(invalid="ignore"):  # a damaged record may hold NaNs that signal
+            known = (ys >= 0) & (ys < len(self.classes)) & (ys == np.floor(ys)) if classify else np.isfinite(ys)
+        if not known.all():
+            raise SnapshotError(f"{at}: a window with label {ys[~known][0]}, which its schema does not have")
+        return self.classes[ys.astype(np.int64)].astype(np.float32) if classify else ys
+
+    def mean(self, data: bytes, at: str, *, classify: bool) -> Floats:
+        """A prediction, in this engine's order of classes."""
+        most = len(self.classes) if classify else 1
+        if len(data) % 4 or len(data) > 4 * most:
+            raise SnapshotError(f"{at}: a prediction of {len(data)} bytes, wanted at most {most} numbers")
+        found = np.frombuffer(data, np.float32)
+        if not classify or self.same:
+            return found
+        mean = np.zeros(int(self.classes[: len(found)].max(initial=-1)) + 1, np.float32)
+        mean[self.classes[: len(found)]] = found
+        return mean
+
+
+class Meanings(NamedTuple):
+    """The schemas of a partition, by their names."""
+
+    known: Mapping[bytes, Meaning]
+    at: str
+
+    @classmethod
+    def read(cls, schemas: Mapping[str, bytes], parts: TaskParts, at: str) -> "Meanings":
+        """Read the schemas, and learn the features and classes that are new here."""
+        found = []
+        for tag, value in schemas.items():
+            schema = decode(Schema, value, f"{at}, schema {tag}")
+            id_ = schema_id(value)
+            if id_.hex() != tag:
+                raise SnapshotError(
+                    f"{at}: schema {tag[:50]} holds another one ({id_.hex()}); wanted what its key says"
+                )
+            check_fingerprint(schema.settings, parts.fingerprint)
+            found.append((len(schema.slots) + len(schema.classes), id_, schema))
+        known = {}
+        for _, id_, schema in sorted(found, key=lambda one: one[:2]):
+            slots, classes = parts.features.merge(schema.slots, schema.width), parts.labels.merge(schema.classes)
+            if -1 in classes:
+                raise SnapshotError(
+                    f"{at}: holds {len(classes)} classes; raise [memory] max_classes so that all have room"
+                )
+            known[id_] = Meaning(schema, np.array(slots, np.int64), np.array(classes, np.int64))
+        parts.widen()
+        return cls(known, at)
+
+    def of(self, id_: bytes) -> Meaning:
+        """What a record of this schema means."""
+        found = self.known.get(id_)
+        if found is None:
+            raise SnapshotError(f"{self.at}: schema {id_.hex()} is not there; was the topic cleaned by hand?")
+        return found

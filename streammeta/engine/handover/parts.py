@@ -1,0 +1,65 @@
+"""The engine's parts that hold tasks, and what of them is written already."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from streammeta.engine.buffer import RecentRows
+from streammeta.engine.drift import Detectors
+from streammeta.engine.features import FeatureSpace
+from streammeta.engine.handover.record import PAGE
+from streammeta.engine.labels import LabelSpace, WaitingRoom
+from streammeta.engine.tasks import TaskKey, TaskTable
+
+__all__ = ["TaskParts", "Written", "chunks"]
+
+_WINDOW = ("window_x", "window_y")  # saved in pages, not in the row
+_CHUNK = 256  # tasks written, or taken in, at a time
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class TaskParts:
+    """The engine's parts that hold tasks."""
+
+    fingerprint: Mapping[str, Any]
+    window: int
+    tasks: TaskTable
+    features: FeatureSpace
+    labels: LabelSpace
+    waiting: WaitingRoom
+    detectors: Detectors
+    recent: RecentRows
+    derived: tuple[str, ...]  # columns that windows make again, to the bit
+    version: Callable[[], int]  # of θ
+    widen: Callable[[], None]  # make room in every row for features and classes that came from elsewhere
+
+    @property
+    def pages(self) -> int:
+        """Page numbers count round below it."""
+        return self.window // PAGE + 2
+
+    @property
+    def row(self) -> list[str]:
+        """The columns that are written of every task."""
+        return [name for name in self.tasks.columns if name not in (*_WINDOW, *self.derived)]
+
+
+@dataclass(slots=True)
+class Written:
+    """What the changelog has."""
+
+    counts: dict[TaskKey, tuple[int, int]] = field(default_factory=dict)  # of each task, pushed and labelled
+    schemas: dict[int, set[bytes]] = field(default_factory=dict)  # by partition
+
+    def forget(self, partition: int) -> None:
+        """A partition is another process's now."""
+        self.schemas.pop(partition, None)
+        for key in [key for key in self.counts if key[0] == partition]:
+            del self.counts[key]
+
+
+def chunks(items: Sequence[_T]) -> Iterator[Sequence[_T]]:
+    """A few hundred at a time, so that polling and the spill have their turn."""
+    for begin in range(0, len(items), _CHUNK):
+        yield items[begin : begin + _CHUNK]

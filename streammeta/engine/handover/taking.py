@@ -1,0 +1,230 @@
+"""Records as tasks: what another process wrote becomes rows here, checked before compiled code reads it."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from streammeta.engine.concepts import check_concepts, renumber_concepts
+from streammeta.engine.experts.gaussian import check_gaussian, renumber_gaussian
+from streammeta.engine.handover.meaning import Meaning, Meanings
+from streammeta.engine.handover.parts import TaskParts, Written, chunks
+from streammeta.engine.handover.record import PAGE, Head, Key, Page, Wait, WaitPage, decode, parse_key, unpack_rows
+from streammeta.engine.labels import Waiting
+from streammeta.engine.staleness import leave_out, left_out
+from streammeta.errors import SnapshotError
+
+__all__ = ["Taking"]
+
+_COUNTERS = ("pushed", "events", "labelled", "since", "kept", "drifts")
+_MOST = 2**53
+
+
+class Taking:
+    """Takes in what another process gave, and notes that it is written."""
+
+    def __init__(self, parts: TaskParts, written: Written) -> None:
+        self._parts, self._written = parts, written
+
+    def take(self, partition: int, records: Mapping[bytes, bytes], at: str) -> Iterator[int]:
+        """See ``Handover.take``."""
+        found = _sorted_out(records, at)
+        meanings = Meanings.read(found.schemas, self._parts, at)
+        self._written.schemas[partition] = set(meanings.known)
+        pages = _Pages(found.pages, meanings, at)
+        self._parts.tasks.reserve(len(found.tasks))
+        done = 0
+        for chunk in chunks(found.tasks):
+            heads: dict[bytes, list[tuple[str, Head]]] = {}
+            for tag, value in chunk:
+                head = decode(Head, value, f"{at}, task {tag[:100]!r}")
+                heads.setdefault(head.schema, []).append((tag, head))
+            for id_, alike in heads.items():
+                self._take_heads(partition, meanings.of(id_), alike, pages)
+            self._parts.tasks.shrink()
+            done += len(chunk)
+            yield done
+        for key, value in sorted(found.waits):
+            self._take_waits(partition, key, decode(WaitPage, value, at), meanings, at)
+        yield done
+
+    def _take_heads(self, partition: int, meaning: Meaning, heads: Sequence[tuple[str, Head]], pages: "_Pages") -> None:
+        parts = self._parts
+        found = unpack_rows(meaning.schema.layout, [head.row for _, head in heads], pages.at)
+        self._check_rows(found, pages.at)
+        cut = np.array([not head.phi for _, head in heads])
+        phi = unpack_rows(meaning.schema.phi, [head.phi for _, head in heads if head.phi], pages.at)
+        self._check_shapes(phi, self._parts.derived, pages.at)
+        keys = [(partition, tag) for tag, _ in heads]
+        rows = np.array(parts.tasks.place(keys), np.int64)
+        columns = parts.tasks.columns
+        for part, where in ((found, rows), (phi, rows[~cut])):
+            for name, values in part.items():
+                place: tuple[Any, ...] = (where, *(slice(n) for n in values.shape[1:]))
+                columns[name][place] = values
+        if self._parts.derived:
+            columns["version"][rows[cut]] = leave_out(found["version"][cut])
+        pieces: list[_Piece] = []
+        for row, pushed, (tag, head) in zip(rows.tolist(), found["pushed"].tolist(), heads, strict=True):
+            pieces += self._window(row, pushed, tag, head, meaning, pages)
+            parts.detectors.load(row, head.detector)
+            if pushed:
+                parts.recent.add(row)
+        self._put(pieces, pages.at)
+        if not meaning.same:
+            classes = meaning.classes if parts.labels.classify else None
+            renumber_concepts(columns, rows, found, meaning.slots, classes)
+            renumber_gaussian(columns, rows, found, meaning.slots, meaning.classes)
+            columns["version"][rows], columns["rest"][rows] = -1, 0
+            if "last.label" in columns:
+                last = columns["last.label"][rows]
+                columns["last.label"][rows] = np.where(last < 0, -1, meaning.classes[last])
+        for key, pushed, labelled in zip(keys, found["pushed"].tolist(), found["labelled"].tolist(), strict=True):
+            self._written.counts[key] = pushed, labelled
+
+    def _check_rows(self, found: Mapping[str, npt.NDArray[Any]], at: str) -> None:
+        """Refuse rows that this engine has no place for, and numbers that no row has."""
+        self._check_shapes(found, self._parts.row, at)
+        for name in _COUNTERS:
+            if not ((found[name] >= 0) & (found[name] <= _MOST)).all():
+                raise SnapshotError(f"{at}: a row with {name} of {found[name].min()}, wanted a count: it is damaged")
+        if (np.maximum(found["pushed"], found["since"]) > found["labelled"]).any():
+            raise SnapshotError(f"{at}: a row that remembers more labelled events than it saw: it is damaged")
+        if (found["kept"] > found["since"]).any():
+            raise SnapshotError(f"{at}: a row that kept more events of before a drift than it counts: it is damaged")
+        if left_out(found["version"]).any():
+            raise SnapshotError(f"{at}: a row of version {found['version'].min()}, wanted -1 or more: it is damaged")
+        check_concepts(found, at)
+        check_gaussian(found, at)
+
+    def _check_shapes(self, found: Mapping[str, npt.NDArray[Any]], names: Sequence[str], at: str) -> None:
+        columns = self._parts.tasks.columns
+        for name in names:
+            came, shape = (found[name].shape[1:] if name in found else None), columns[name].shape[1:]
+            fits = (
+                came is not None and len(came) == len(shape) and all(a <= b for a, b in zip(came, shape, strict=True))
+            )
+            if not fits or found[name].dtype != columns[name].dtype or len(found) != len(names):
+                raise SnapshotError(f"{at}: rows with {name} of shape {came}, wanted {shape}: other settings?")
+
+    def _window(
+        self, row: int, pushed: int, tag: str, head: Head, meaning: Meaning, pages: "_Pages"
+    ) -> Iterator["_Piece"]:
+        """The labelled events that a task remembers: its full pages, and the open one."""
+        for number in range(max((pushed - self._parts.window) // PAGE, 0), pushed // PAGE):
+            page, of = pages.get(tag, number, number % self._parts.pages)
+            yield _Piece(row, number * PAGE, PAGE, page.x, page.y, of)
+        if pushed % PAGE or head.open_x or head.open_y:
+            yield _Piece(row, pushed - pushed % PAGE, pushed % PAGE, head.open_x, head.open_y, meaning)
+
+    def _put(self, pieces: Sequence["_Piece"], at: str) -> None:
+        """Put labelled events into the windows of their tasks, all of one meaning at once."""
+        columns = self._parts.tasks.columns
+        for meaning in {id(piece.meaning): piece.meaning for piece in pieces}.values():
+            ours = [piece for piece in pieces if piece.meaning is meaning]
+            width = len(meaning.slots)
+            for piece in ours:
+                if len(piece.y) != 4 * piece.events or len(piece.x) != 4 * piece.events * width:
+                    raise SnapshotError(
+                        f"{at}: a page of {len(piece.x)} and {len(piece.y)} bytes, wanted {piece.events} events of "
+                        f"{width} features"
+                    )
+            rows = np.repeat([piece.row for piece in ours], [piece.events for piece in ours])
+            where = np.concatenate([np.arange(piece.begin, piece.begin + piece.events) for piece in ours])
+            where %= self._parts.window
+            xs = np.frombuffer(b"".join([piece.x for piece in ours]), np.float32).reshape(len(rows), width)
+            ys = np.frombuffer(b"".join([piece.y for piece in ours]), np.float32)
+            kept = meaning.slots >= 0
+            wide = np.full((len(rows), columns["window_x"].shape[2]), np.nan, np.float32)
+            wide[:, meaning.slots[kept]] = xs[:, kept]
+            columns["window_x"][rows, where] = wide
+            columns["window_y"][rows, where] = meaning.labels(ys, at, classify=self._parts.labels.classify)
+
+    def _take_waits(self, partition: int, key: Key, page: WaitPage, meanings: Meanings, at: str) -> None:
+        meaning = meanings.of(page.schema)
+        for event in page.events:
+            values = np.frombuffer(event.values[: len(event.values) // 4 * 4], np.float32)
+            if (
+                len(event.values) % 4
+                or len(values) != len(event.slots)
+                or max(event.slots, default=0) >= max(len(meaning.slots), 1)
+            ):
+                raise SnapshotError(f"{at}: {key.encode()!r:.100} holds an event whose values do not fit its slots")
+            slots = meaning.slots[event.slots]
+            mean = None if event.mean is None else meaning.mean(event.mean, at, classify=self._parts.labels.classify)
+            waiting = Waiting(
+                (partition, key.tag),
+                tuple(slots[slots >= 0].tolist()),
+                values[slots >= 0],
+                mean,
+                event.variance,
+                event.theta_version,
+                key.number,
+                self._said(event, meaning, at),
+            )
+            self._parts.waiting.place(event.id, waiting)
+
+    def _said(self, event: Wait, meaning: Meaning, at: str) -> npt.NDArray[np.float64] | None:
+        """What experts said of an event that waits; None where classes have other numbers: they are asked again."""
+        evidence = self._parts.tasks.columns.get("experts.evidence")
+        if event.parts is None or evidence is None or not meaning.same:
+            return None
+        row = 8 * evidence.shape[1]
+        if not event.parts or len(event.parts) % row or len(event.parts) > row * max(len(meaning.classes), 2):
+            raise SnapshotError(f"{at}: {len(event.parts)} bytes of what experts said, wanted a multiple of {row}")
+        return np.frombuffer(event.parts, np.float64).reshape(evidence.shape[1], -1).copy()
+
+
+class _Piece(NamedTuple):
+    """Labelled events ``begin`` to ``begin + events`` of a task."""
+
+    row: int
+    begin: int
+    events: int
+    x: memoryview
+    y: memoryview
+    meaning: Meaning
+
+
+class _Found(NamedTuple):
+    """A partition's records by what they are about; no keys as objects, which the garbage collector would look at."""
+
+    schemas: dict[str, bytes]
+    tasks: list[tuple[str, bytes]]
+    pages: dict[tuple[str, int], bytes]
+    waits: list[tuple[Key, bytes]]
+
+
+def _sorted_out(records: Mapping[bytes, bytes], at: str) -> _Found:
+    found = _Found({}, [], {}, [])
+    for raw, value in records.items():
+        key = parse_key(raw, at)
+        match key.kind:
+            case "schema":
+                found.schemas[key.tag] = value
+            case "task":
+                found.tasks.append((key.tag, value))
+            case "page":
+                found.pages[key.tag, key.number] = value
+            case "wait":
+                found.waits.append((key, value))
+    return found
+
+
+class _Pages(NamedTuple):
+    """The full pages of a partition's windows."""
+
+    records: Mapping[tuple[str, int], bytes]
+    meanings: Meanings
+    at: str
+
+    def get(self, tag: str, number: int, key: int) -> tuple[Page, Meaning]:
+        data = self.records.get((tag, key))
+        at = f"{self.at}, page {key} of task {tag[:100]!r}"
+        if data is None:
+            raise SnapshotError(f"{at}: is not there; was the topic cleaned by hand? It must be compacted, not deleted")
+        page = decode(Page, data, at)
+        if page.number != number:
+            raise SnapshotError(f"{at}: holds events from {page.number * PAGE} on, wanted from {number * PAGE} on")
+        return page, self.meanings.of(page.schema)
