@@ -305,9 +305,9 @@ def throughput(kafka: KafkaSettings, count: int, tasks: int, rounds: int) -> dic
 
 
 def restore(kafka: KafkaSettings, tasks: int) -> list[dict[str, float]]:
-    """Tasks that are young, and tasks with full pages."""
+    """Tasks that are young, tasks with full pages, and tasks with a full window."""
     found = []
-    for each, count in ((4, tasks), (40, tasks // 5)):
+    for each, count in ((4, tasks), (40, tasks // 5), (300, tasks // 50)):
         rate, size = restored(kafka, count, each)
         megabytes = rate * size / 1e6
         print(

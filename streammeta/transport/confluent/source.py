@@ -83,12 +83,11 @@ class ConfluentSource:
         Raises:
             TransportError: the broker refuses us for good; a broker that is away only means no records.
         """
-        count = min(max_records, self._settings.max_poll_records)
         if not self._joins:
             self._join()
         try:
             first = self._consumer.poll(timeout_seconds)  # `consume` would wait until there are as many as it may take
-            more = self._consumer.consume(count - 1, 0) if first is not None and count > 1 else []
+            more = self._consumer.consume(max_records - 1, 0) if first is not None and max_records > 1 else []
         except KafkaException as err:
             told = failure(f"{self._where}: cannot be read", err)
             if not isinstance(told, TransactionError):

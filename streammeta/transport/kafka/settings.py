@@ -54,7 +54,6 @@ class KafkaSettings(BaseModel):
     stuck_seconds: float = Field(
         300.0, gt=0, le=86_400, description="records that wait for so long, and do not come, end the service"
     )
-    max_poll_records: int = Field(5_000, ge=1, le=1_000_000, description="most records that one poll hands over")
     fetch_wait_seconds: float = Field(
         0.1, gt=0, le=10, description="how long the broker may wait for a fetch to become fetch_min_bytes large"
     )

@@ -95,9 +95,8 @@ class KafkaSource:
         Raises:
             TransportError: the broker refuses us for good; a broker that is away only means no records.
         """
-        count = min(max_records, self._settings.max_poll_records)
         try:
-            fetched = self._consumer.poll(timeout_ms=round(timeout_seconds * 1000), max_records=count)
+            fetched = self._consumer.poll(timeout_ms=round(timeout_seconds * 1000), max_records=max_records)
         except FencedInstanceIdError as err:
             name = self._settings.group_instance_id
             raise TransportError(f"{self._where}: another member runs under group_instance_id {name!r}") from err
@@ -245,7 +244,6 @@ class KafkaSource:
             "session_timeout_ms": session_ms,
             "heartbeat_interval_ms": min(1000, session_ms // 4),  # how soon a member learns that others came or went
             "max_poll_interval_ms": round(settings.max_poll_interval_seconds * 1000),
-            "max_poll_records": settings.max_poll_records,
             "fetch_max_wait_ms": round(settings.fetch_wait_seconds * 1000),
             "fetch_min_bytes": settings.fetch_min_bytes,
             "max_partition_fetch_bytes": settings.fetch_partition_bytes,
