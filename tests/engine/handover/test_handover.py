@@ -72,6 +72,8 @@ def test_moved_tasks_go_on_to_the_bit(linear_tasks: Stream, kind: str, detector:
     goes = moved(stays, log, settings)
 
     stays.settings = goes.settings = settings.model_copy(update={"meta": SMALL.meta})
+    foreseen = zip(stays.predict(events[600:660]), goes.predict(events[600:660]), strict=True)
+    assert all(same(one, other) for one, other in foreseen)
     after = zip(stays.step(events[600:]), goes.step(events[600:]), strict=True)
     assert all(same(one, other) for one, other in after)
     assert goes.stats().tasks == tasks
