@@ -70,7 +70,7 @@ class Giving:
             columns = parts.tasks.columns
             layout, phi = (
                 [(name, columns[name].dtype.str, list(columns[name].shape[1:])) for name in names]
-                for names in (parts.row, parts.derived)
+                for names in (parts.row_columns, parts.derived)
             )
             schema = (FORMAT, parts.fingerprint, layout, phi, parts.features.slots, sizes[2], parts.labels.classes)
             encoded = encode(schema)
@@ -82,7 +82,7 @@ class Giving:
         tasks, detectors = self._parts.tasks, self._parts.detectors
         rows = np.array([tasks.recall(key) for key in keys], np.int64)
         columns = tasks.columns
-        packed = pack_rows(columns, self._parts.row, rows)
+        packed = pack_rows(columns, self._parts.row_columns, rows)
         counts = zip(columns["pushed"][rows].tolist(), columns["labelled"][rows].tolist(), strict=True)
         for key, row, data, phi, (pushed, labelled) in zip(
             keys, rows.tolist(), packed, self._phi(rows), counts, strict=True
@@ -97,7 +97,7 @@ class Giving:
             yield Change(key[0], Key("task", 0, key[1]).encode(), encode(head))
 
     def _phi(self, rows: npt.NDArray[np.int64]) -> list[memoryview]:
-        """What windows could make of these rows again, but not to the bit; of the others nothing."""
+        """φ of these rows as bytes; nothing of those whose windows make the same again."""
         names, columns = self._parts.derived, self._parts.tasks.columns
         found = [memoryview(b"")] * rows.size
         needed = np.flatnonzero(~may_stay_behind(columns, rows, self._parts.version()))

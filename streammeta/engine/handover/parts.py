@@ -40,7 +40,7 @@ class TaskParts:
         return self.window // PAGE + 2
 
     @property
-    def row(self) -> list[str]:
+    def row_columns(self) -> list[str]:
         """The columns that are written of every task."""
         return [name for name in self.tasks.columns if name not in (*_WINDOW, *self.derived)]
 

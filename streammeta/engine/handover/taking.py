@@ -85,7 +85,7 @@ class Taking:
 
     def _check_rows(self, found: Mapping[str, npt.NDArray[Any]], at: str) -> None:
         """Refuse rows that this engine has no place for, and numbers that no row has."""
-        self._check_shapes(found, self._parts.row, at)
+        self._check_shapes(found, self._parts.row_columns, at)
         for name in _COUNTERS:
             if not ((found[name] >= 0) & (found[name] <= _MOST)).all():
                 raise SnapshotError(f"{at}: a row with {name} of {found[name].min()}, wanted a count: it is damaged")
