@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 import structlog
+from prometheus_client import CollectorRegistry
 from typer.testing import CliRunner
 
 from streammeta import cli
+from streammeta.service.metrics import Metrics
 
 README = Path(__file__).parents[1] / "README.md"
 DOCS = sorted((README.parent / "docs").glob("*.md"))
@@ -32,6 +34,16 @@ def test_python_examples_run(code: str, tmp_path: Path) -> None:
 
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
+
+
+@pytest.mark.parametrize("page", [README, *DOCS], ids=lambda page: page.stem)
+def test_metrics_that_are_told_of_exist(page: Path) -> None:
+    """Who watches a name that nobody sets watches nothing."""
+    metrics = Metrics(CollectorRegistry())
+    known = {sample.name for family in metrics.registry.collect() for sample in family.samples}
+    known |= {family.name for family in metrics.registry.collect()}
+    told = set(re.findall(r"`(streammeta_[a-z_]+)`", page.read_text()))
+    assert told - known - {name + "_total" for name in known} == set()
 
 
 def test_shell_examples_run(tmp_path: Path) -> None:
