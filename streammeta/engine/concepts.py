@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from streammeta.engine.tasks import Column
+from streammeta.engine.columns import Column
 from streammeta.errors import SnapshotError
 from streammeta.meta.base import Ints
 

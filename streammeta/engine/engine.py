@@ -15,6 +15,7 @@ import numpy.typing as npt
 from streammeta.engine.buffer import RecentRows, normalize, window, windows
 from streammeta.engine.checkpoint import check_fingerprint, random_from, random_state
 from streammeta.engine.chosen import fingerprint, gaussians_above, make_method, make_recall
+from streammeta.engine.columns import Column
 from streammeta.engine.concepts import concept_columns
 from streammeta.engine.curriculum import Curriculum
 from streammeta.engine.drift import Detectors
@@ -28,9 +29,10 @@ from streammeta.engine.runs import Counts, Item, Runs
 from streammeta.engine.settings import EngineSettings, MetaSettings
 from streammeta.engine.shared import Shared
 from streammeta.engine.snapshot import Snapshot
+from streammeta.engine.spill import TaskKey
 from streammeta.engine.staleness import is_stale, refresh
 from streammeta.engine.taskrow import SUMMARY_COLUMNS, summarize, task_columns
-from streammeta.engine.tasks import Column, TaskKey, TaskTable
+from streammeta.engine.tasks import TaskTable
 from streammeta.engine.weights import Weights
 from streammeta.errors import EventError, SnapshotError
 from streammeta.event import Event, Label

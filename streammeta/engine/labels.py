@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streammeta.engine.features import Filled
-from streammeta.engine.tasks import TaskKey
+from streammeta.engine.spill import TaskKey
 from streammeta.errors import EventError
 from streammeta.event import Label, LabelValue, Origin
 from streammeta.meta.base import Floats, Kind

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from streammeta.engine.columns import Column, roomy
 from streammeta.engine.outcome import TaskSummary
-from streammeta.engine.tasks import Column, TaskKey, roomy
+from streammeta.engine.spill import TaskKey
 from streammeta.meta.base import Method
 
 __all__ = ["SUMMARY_COLUMNS", "summarize", "task_columns"]

@@ -6,7 +6,8 @@ from threading import Thread
 import numpy as np
 import pytest
 
-from streammeta.engine.tasks import Column, MemorySettings, TaskTable
+from streammeta.engine.columns import Column
+from streammeta.engine.tasks import MemorySettings, TaskTable
 from streammeta.errors import ConfigError, SnapshotError
 
 KINDS = {"count": Column((), np.int64), "sums": Column((3,), np.float32), "window": Column((2, 1), np.float32, np.nan)}

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from streammeta.engine.tasks import Column
+from streammeta.engine.columns import Column
 from streammeta.meta.base import Floats
 
 __all__ = ["RIVER", "Case", "Columns", "Doubles", "Expert", "Slots", "did_you_mean"]

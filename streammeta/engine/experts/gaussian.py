@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from streammeta.engine.columns import Column, roomy
 from streammeta.engine.experts.base import Case, Columns, Doubles
 from streammeta.engine.experts.gaussian_kernel import HEATS, add_to_class, ask_gaussian, weigh_heats
-from streammeta.engine.tasks import Column, roomy
 from streammeta.errors import SnapshotError
 from streammeta.meta.base import Ints, Scaling
 

@@ -21,9 +21,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from streammeta.engine.columns import Column
 from streammeta.engine.experts.base import Case, Columns, Doubles, Expert
 from streammeta.engine.experts.mixture_kernel import add_class_evidence, add_value_evidence, mix_classes, mix_values
-from streammeta.engine.tasks import Column
 from streammeta.meta.base import Kind
 
 __all__ = ["Blend", "Mixture"]

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from streammeta.engine.columns import Column
 from streammeta.engine.experts.base import Case, Columns, Doubles
 from streammeta.engine.experts.neighbours_kernel import ask_neighbours
-from streammeta.engine.tasks import Column
 from streammeta.meta.base import Kind, Scaling
 
 __all__ = ["Neighbours"]

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from streammeta.engine.columns import Column
 from streammeta.engine.experts.base import Case, Columns, Doubles
-from streammeta.engine.tasks import Column
 
 __all__ = ["Persistence"]
 

@@ -17,8 +17,8 @@ import numpy.typing as npt
 import structlog
 from river import multiclass, preprocessing
 
+from streammeta.engine.columns import Column
 from streammeta.engine.experts.base import Case, Columns, Doubles, Slots
-from streammeta.engine.tasks import Column
 from streammeta.meta.base import Kind
 
 __all__ = ["RiverModel"]

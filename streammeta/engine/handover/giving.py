@@ -20,8 +20,8 @@ from streammeta.engine.handover.record import (
     schema_id,
 )
 from streammeta.engine.labels import Waiting
+from streammeta.engine.spill import TaskKey
 from streammeta.engine.staleness import may_stay_behind
-from streammeta.engine.tasks import TaskKey
 from streammeta.meta.base import Floats
 
 __all__ = ["Change", "Giving"]

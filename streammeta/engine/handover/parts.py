@@ -9,7 +9,8 @@ from streammeta.engine.drift import Detectors
 from streammeta.engine.features import FeatureSpace
 from streammeta.engine.handover.record import PAGE
 from streammeta.engine.labels import LabelSpace, WaitingRoom
-from streammeta.engine.tasks import TaskKey, TaskTable
+from streammeta.engine.spill import TaskKey
+from streammeta.engine.tasks import TaskTable
 
 __all__ = ["TaskParts", "Written", "chunks"]
 

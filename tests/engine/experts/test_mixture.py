@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 
+from streammeta.engine.columns import Column
 from streammeta.engine.experts import Case, Mixture
 from streammeta.engine.experts.base import Columns, Doubles
-from streammeta.engine.tasks import Column
 
 CASE = Case(0, "t", np.zeros(1, np.float32))
 

@@ -1,0 +1,186 @@
+"""The columns of a task's row, and a row as bytes: the same bytes in memory, in the spill, and in a snapshot."""
+
+import struct
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from math import prod
+from typing import Any, Final, NamedTuple, TypeAlias
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from streammeta.errors import SnapshotError
+
+__all__ = ["Arrays", "Column", "RowCodec", "roomy"]
+
+Arrays: TypeAlias = dict[str, npt.NDArray[Any]]
+_CHUNK = 256  # rows packed at a time
+_NUMBERS: Final = {"int64": "q", "float64": "d"}  # set as Python's numbers where they are single: arrays cost more
+
+
+class Column(NamedTuple):
+    """One array over all tasks; ``shape`` is that of one row."""
+
+    shape: tuple[int, ...]
+    dtype: type[np.generic]
+    blank: float = 0.0
+    filled: str | None = None  # the column that counts what was put into a row, first place first, blanks and all
+
+
+def roomy(n: int) -> int:
+    """The next power of two: columns that grow by doubling grow seldom."""
+    return 1 << max(n - 1, 0).bit_length()
+
+
+class _StoredRow(msgspec.Struct, array_like=True):
+    layout: msgspec.Raw  # of a _Layout: the same bytes for all rows that are stored alike
+    sizes: list[int]  # places that are stored of each column that says how many are filled
+    data: bytes  # the columns, one after the other: the whole ones, then those
+    extra: bytes
+
+
+_Layout: TypeAlias = list[tuple[str, list[int]]]  # names, and shapes of a row
+
+
+class _Part(NamedTuple):
+    """A column in the bytes of a row."""
+
+    name: str
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    begin: int  # of a column that is whole
+    here: tuple[slice, ...]  # its place in a row, which may be wider by now
+
+    @property
+    def place(self) -> int:
+        """Bytes of one place: of what the first axis counts."""
+        return prod(self.shape[1:]) * self.dtype.itemsize
+
+
+class _Plan(NamedTuple):
+    """Where everything lies in rows of one layout; made, and checked, once."""
+
+    numbers: struct.Struct
+    numbered: list[str]  # the columns of ``numbers``
+    whole: list[_Part]
+    cut: list[_Part]
+    size: int  # of the numbers and whole columns
+
+    def parts(self, stored: _StoredRow) -> Iterator[tuple[_Part, npt.NDArray[Any]]]:
+        """The arrays of a row; raises SnapshotError when it has other bytes than its layout says."""
+        counts, data = stored.sizes, stored.data
+        wanted = self.size + sum(part.place * count for part, count in zip(self.cut, counts, strict=False))
+        fits = all(0 <= count <= part.shape[0] for part, count in zip(self.cut, counts, strict=False))
+        if len(counts) != len(self.cut) or len(data) != wanted or not fits:
+            raise SnapshotError(f"the state of a task has {len(data)} bytes, wanted {wanted}: is it damaged?")
+        for part in self.whole:
+            yield part, np.frombuffer(data, part.dtype, prod(part.shape), part.begin).reshape(part.shape)
+        begin = self.size
+        for part, count in zip(self.cut, counts, strict=True):
+            shape = (count, *part.shape[1:])
+            yield part, np.frombuffer(data, part.dtype, prod(shape), begin).reshape(shape)
+            begin += part.place * count
+
+
+class RowCodec:
+    """Rows of such columns as bytes, and back. Columns may have become wider since."""
+
+    def __init__(self, kinds: Mapping[str, Column]) -> None:
+        self.kinds = dict(kinds)
+        self._layout = msgspec.Raw(msgspec.msgpack.encode([(name, kind.shape) for name, kind in kinds.items()]))
+        self._plans: dict[bytes, _Plan] = {}
+
+    def pack(
+        self, columns: Mapping[str, npt.NDArray[Any]], rows: Sequence[int], extra: Callable[[int], bytes]
+    ) -> Iterator[bytes]:
+        """Rows as bytes, many at once: copying one column of one row at a time costs more than writing them out."""
+        names = [name for name, kind in self.kinds.items() if not kind.filled]
+        for begin in range(0, len(rows), _CHUNK):
+            at = np.array(rows[begin : begin + _CHUNK], np.int64)
+            whole = [np.ascontiguousarray(columns[name][at]).reshape(len(at), -1).view(np.uint8) for name in names]
+            joined = np.concatenate(whole, axis=1)
+            cut = [
+                (columns[name], np.minimum(columns[kind.filled][at], kind.shape[0]).tolist())
+                for name, kind in self.kinds.items()
+                if kind.filled
+            ]
+            for i, row in enumerate(at.tolist()):
+                sizes = [counts[i] for _, counts in cut]
+                parts = [column[row, :size].tobytes() for (column, _), size in zip(cut, sizes, strict=True)]
+                data = b"".join((joined[i].tobytes(), *parts))
+                yield msgspec.msgpack.encode(_StoredRow(self._layout, sizes, data, extra(row)))
+
+    def unpack(self, data: bytes) -> Arrays:
+        """The columns of one row, in the shapes they had; cut where no more was filled.
+
+        Raises:
+            SnapshotError: they are not of these columns, or damaged.
+        """
+        stored = _decode(data)
+        plan = self._plan(bytes(stored.layout))
+        found = {part.name: array for part, array in plan.parts(stored)}
+        numbers = plan.numbers.unpack_from(stored.data)
+        return found | {n: np.array(v, self.kinds[n].dtype) for n, v in zip(plan.numbered, numbers, strict=True)}
+
+    def load(self, data: bytes, columns: Mapping[str, npt.NDArray[Any]], row: int) -> bytes:
+        """Put one row into a row of ``columns`` that is blank but where columns are cut; returns what else it had.
+
+        Raises:
+            SnapshotError: as ``unpack``.
+        """
+        stored = _decode(data)
+        plan = self._plan(bytes(stored.layout))
+        for part, array in plan.parts(stored):
+            into = columns[part.name][row, ...]
+            if self.kinds[part.name].filled:
+                into = into[: len(array)]
+                if array.shape != into.shape:
+                    into[:] = self.kinds[part.name].blank  # features that came since
+            into[part.here if array.shape != into.shape else ...] = array
+        for name, number in zip(plan.numbered, plan.numbers.unpack_from(stored.data), strict=True):
+            columns[name][row] = number
+        return stored.extra
+
+    def _plan(self, layout: bytes) -> _Plan:
+        found = self._plans.get(layout)
+        if found is None:
+            found = self._plans[layout] = self._made(_shapes(layout))
+        return found
+
+    def _made(self, shapes: Mapping[str, tuple[int, ...]]) -> _Plan:
+        kinds = self.kinds
+        if shapes.keys() != kinds.keys():
+            wanted = ", ".join(sorted(kinds))
+            raise SnapshotError(f"the state of a task has columns {sorted(shapes)}, wanted {wanted}: other settings?")
+        whole, cut, numbered, formats, begin = list[_Part](), list[_Part](), list[str](), ["<"], 0
+        for name, kind in kinds.items():
+            shape, full, dtype = shapes[name], kind.shape, np.dtype(kind.dtype)
+            if len(shape) != len(full) or not all(0 <= a <= b for a, b in zip(shape, full, strict=True)):
+                raise SnapshotError(f"the state of a task has {name} of shape {shape}, wanted {full}: other settings?")
+            part = _Part(name, dtype, shape, begin, tuple(slice(n) for n in shape))
+            size = prod(shape) * dtype.itemsize
+            if kind.filled:
+                cut.append(part._replace(here=(slice(None), *part.here[1:])))
+                continue
+            if shape == () and dtype.name in _NUMBERS:
+                numbered.append(name)
+                formats.append(_NUMBERS[dtype.name])
+            else:
+                whole.append(part)
+                formats.append(f"{size}x")
+            begin += size
+        return _Plan(struct.Struct("".join(formats)), numbered, whole, cut, begin)
+
+
+def _decode(data: bytes) -> _StoredRow:
+    try:
+        return msgspec.msgpack.decode(data, type=_StoredRow)
+    except (msgspec.DecodeError, UnicodeDecodeError) as err:
+        raise SnapshotError(f"the state of a task cannot be read ({err}); restore it from a copy") from err
+
+
+def _shapes(layout: bytes) -> dict[str, tuple[int, ...]]:
+    try:
+        return {name: tuple(shape) for name, shape in msgspec.msgpack.decode(layout, type=_Layout)}
+    except (msgspec.DecodeError, UnicodeDecodeError) as err:
+        raise SnapshotError(f"the layout of a task's state cannot be read ({err}); restore it from a copy") from err
