@@ -10,6 +10,7 @@ import math
 import random
 import struct
 from collections import deque
+from functools import cache
 from typing import Annotated, Any, Self, TypeAlias
 
 import msgspec
@@ -30,7 +31,6 @@ _SLACK = 1e-6  # of sums that were added up in another order
 _MERSENNE = struct.Struct("<624I")  # the words of Python's random generator
 _ADWIN = struct.Struct("<diQdd4d4iQ")  # parameters, sums, counts, number of rows
 _ADWIN_ROW = struct.Struct("<QQQ")  # most buckets, buckets used, slots; then slots numbers, slots, slots numbers
-_ADWIN_END = struct.Struct("<diQii")  # parameters again
 
 
 class DetectorState(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
@@ -258,12 +258,17 @@ class _Adwin(DetectorState, frozen=True):
         head = (d.delta, d.clock, d.max_buckets, d.min_window_length, d.grace_period)
         sums = (self.total, self.variance, width, self.total_width)
         ticks = (self.buckets, self.most_buckets, self.tick, self.detections)
-        parts = [_ADWIN.pack(*head, *sums, *ticks, len(counts))]
+        numbers = [*head, *sums, *ticks, len(counts)]
         for row, count in zip(self.rows, counts, strict=True):
             empty = [0.0] * (slots - count)
-            parts.append(_ADWIN_ROW.pack(d.max_buckets, count, slots))
-            parts.append(struct.pack(f"<{slots}dQ{slots}d", *row.totals, *empty, slots, *row.variances, *empty))
-        return b"".join([*parts, _ADWIN_END.pack(*head)])
+            numbers += (d.max_buckets, count, slots, *row.totals, *empty, slots, *row.variances, *empty)
+        return _adwin_layout(len(counts), slots).pack(*numbers, *head)
+
+
+@cache
+def _adwin_layout(rows: int, slots: int) -> struct.Struct:
+    """Parameters, sums, counts, number of rows; the rows; parameters again."""
+    return struct.Struct(_ADWIN.format + f"{_ADWIN_ROW.format[1:]}{slots}dQ{slots}d" * rows + "diQii")
 
 
 class _Run(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):

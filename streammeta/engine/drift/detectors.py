@@ -74,6 +74,7 @@ class Detectors:
         self._rows: dict[int, _Watch] = {}
         self._kind = None if settings.detector == "none" else _KINDS[settings.detector]
         self._state = STATES.get(settings.detector, DetectorState)
+        self._decoder = msgspec.msgpack.Decoder(self._state | None)
         self._parameters = checked_parameters(settings)
         self._print = zlib.crc32(repr((settings.detector, sorted(self._parameters.items()))).encode())
         if settings.detector == "adwin":
@@ -138,7 +139,7 @@ class Detectors:
                     f"{self._settings.detector} {self._parameters}; restore these settings, or drop the detectors"
                 )
             watch = _Watch(saved.settled)
-            state = msgspec.msgpack.decode(saved.state, type=self._state | None)
+            state = self._decoder.decode(saved.state)
             if state is not None:
                 watch.detector = self._kind.make(**self._parameters, **self._kind.fixed)
                 state.into(watch.detector)
