@@ -91,10 +91,10 @@ RUNS: Mapping[str, Run] = {
     "protonet": Run(_protonet, _falling(2e-3), 2_000, ways=60, tasks=1, support=1, query=2),
     "r2d2": Run(_r2d2, _falling(3e-3), 2_000, ways=60, tasks=1, support=1, query=2),
     "maml (transductive)": Run(
-        _maml(1), _falling(2e-3), 4_000, ways=5, tasks=4, support=1, query=3, evaluations=(0,), judged=_maml(3)
+        _maml(1), _falling(2e-3), 12_000, ways=5, tasks=4, support=1, query=3, evaluations=(0,), judged=_maml(3)
     ),
     "reptile (transductive)": Run(
-        _reptile(5), lambda updates: linear(1.0, 0.0, updates), 1_000, ways=5, tasks=5, support=1, query=2,
+        _reptile(5), lambda updates: linear(1.0, 0.0, updates), 3_000, ways=5, tasks=5, support=1, query=2,
         evaluations=(0,), judged=_reptile(50),
     ),
 }  # fmt: skip

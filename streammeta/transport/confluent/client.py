@@ -3,18 +3,22 @@
 import logging
 import sys
 import threading
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final, TypeVar
 
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from streammeta.errors import TransactionError, TransportError
 from streammeta.transport.kafka.client import await_any_broker, suspicion
 from streammeta.transport.kafka.settings import KafkaSettings
 
-__all__ = ["bounded", "connect", "failure", "is_member"]
+__all__ = ["bounded", "connect", "failure", "is_member", "reason", "wake"]
 
 _CLIENT_LOG = logging.getLogger("kafka.librdkafka")  # below kafka-python's, so that one level holds for both
+_WAKE_SECONDS: Final = 0.5
+_SLICE_SECONDS: Final = 0.02
 _MEMBERSHIP: Final = b"CGMDv2:"  # how librdkafka writes it: this, the generation as a native int32, then names
 _FATAL: Final = frozenset(
     {
@@ -49,7 +53,7 @@ def connect(
     await_any_broker(settings)
     try:
         made: Any = client({**_options(settings), **more})
-        let_in = made.cluster_id(settings.connect_timeout_seconds) is not None
+        let_in = _is_let_in(made, settings.connect_timeout_seconds)
         said = "no answer"
     except KafkaException as err:
         let_in, said = False, reason(err)
@@ -60,6 +64,23 @@ def connect(
         )
     found: _Client = made
     return found
+
+
+def _is_let_in(client: Any, seconds: float) -> bool:  # noqa: ANN401 (any of the client's)
+    """Whether a broker tells who it is, in time.
+
+    Asked again and again: an answer that comes while librdkafka begins to wait for it is noticed a second later only.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            if client.cluster_id(_SLICE_SECONDS) is not None:
+                return True
+        except KafkaException as err:
+            if err.args[0].code() != KafkaError._TIMED_OUT or time.monotonic() > deadline:
+                raise
+        if time.monotonic() > deadline:
+            return False
 
 
 def reason(err: KafkaException | KafkaError) -> str:
@@ -91,6 +112,16 @@ def is_member(metadata: object) -> bool:
         return False
     begin = len(_MEMBERSHIP)
     return int.from_bytes(metadata[begin : begin + 4], sys.byteorder, signed=True) >= 0
+
+
+def wake(consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
+    """Have partitions that were begun or resumed fetched now, each by its leader's thread in librdkafka.
+
+    A thread that has had nothing to fetch looks up once a second, or when it is asked for something: so we ask.
+    """
+    with suppress(KafkaException):  # a leader that does not answer would not give records either
+        for one in partitions:
+            consumer.get_watermark_offsets(one, timeout=_WAKE_SECONDS, cached=False)
 
 
 def bounded(call: Callable[[], _T], seconds: float) -> _T:

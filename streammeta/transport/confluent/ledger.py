@@ -16,7 +16,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 from streammeta.errors import TransactionError, TransportError
 from streammeta.transport.base import Message, Positions
 from streammeta.transport.confluent.client import bounded, connect, failure, is_member
-from streammeta.transport.kafka.eviction import BACKOFF_MS, evict, transactional_id
+from streammeta.transport.kafka.eviction import BACKOFF_MS, evict, settle, transactional_id
 from streammeta.transport.kafka.settings import KafkaSettings
 
 __all__ = ["ConfluentLedger", "queue"]
@@ -68,6 +68,7 @@ class ConfluentLedger:
         self._sent = False  # a transaction is open
         self._failures: deque[tuple[str | None, KafkaError]] = deque(maxlen=10)  # topics that took no message, and why
         self._producer: Producer | None = None
+        settle(settings, self._id, self._timeout_ms)
         try:
             self.reset()
         except TransactionError as err:

@@ -11,7 +11,7 @@ from confluent_kafka.admin._listoffsets import OffsetSpec  # where it is declare
 
 from streammeta.errors import TransactionError, TransportError
 from streammeta.transport.base import Partition, Row
-from streammeta.transport.confluent.client import bounded, connect, failure
+from streammeta.transport.confluent.client import bounded, connect, failure, wake
 from streammeta.transport.kafka.settings import KafkaSettings
 
 __all__ = ["ConfluentTables"]
@@ -67,6 +67,7 @@ class ConfluentTables:
             if at not in self._ends:
                 self._next[at] = 0
                 self._consumer.incremental_assign([TopicPartition(*at, 0)])
+                wake(self._consumer, [TopicPartition(*at)])
             self._ends[at] = end
         except KafkaException as err:
             self._drop_admin()

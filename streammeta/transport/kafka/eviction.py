@@ -16,7 +16,7 @@ from streammeta.errors import TransportError
 from streammeta.transport.kafka.client import connect
 from streammeta.transport.kafka.settings import KafkaSettings
 
-__all__ = ["BACKOFF_MS", "end_producer", "evict", "transactional_id"]
+__all__ = ["BACKOFF_MS", "end_producer", "evict", "settle", "transactional_id"]
 
 BACKOFF_MS: Final = 10  # the default, 100 ms, is the tail of every transaction's latency
 _log = structlog.get_logger(__name__)
@@ -43,9 +43,22 @@ def evict(settings: KafkaSettings, application: str, group: str, *, own: str, ti
     """
     try:
         for name in _dead(settings, application, group, own):
-            _fence(settings, name, timeout_ms)
+            seconds = _fence(settings, name, timeout_ms)
+            _log.info("ended the transaction of a lost member", member=name, seconds=round(seconds, 2))
     except (KafkaError, TransportError) as err:
         _log.warning("transactions of lost members cannot be ended; they end by themselves", reason=str(err))
+
+
+def settle(settings: KafkaSettings, name: str, timeout_ms: int) -> None:
+    """Abort what an earlier process left open under a producer's name, and wait until that is done.
+
+    Whoever takes the name does so, too; but librdkafka, told that it is not done yet, asks again after half a second
+    only. Failing, it only costs that.
+    """
+    try:
+        _fence(settings, name, timeout_ms)
+    except (KafkaError, TransportError) as err:
+        _log.debug("what was left open is settled by the client itself", reason=str(err))
 
 
 def end_producer(producer: Any) -> None:  # noqa: ANN401 (kafka-python has no types)
@@ -74,8 +87,8 @@ def _dead(settings: KafkaSettings, application: str, group: str, own: str) -> li
     return [one for one in ours if not any(one.endswith(f"-{name}") for name in alive)]
 
 
-def _fence(settings: KafkaSettings, name: str, timeout_ms: int) -> None:
-    """Take a dead producer's name, which aborts what it left open."""
+def _fence(settings: KafkaSettings, name: str, timeout_ms: int) -> float:
+    """Take a dead producer's name, which aborts what it left open; returns the seconds that took."""
     begun = time.monotonic()
     producer = connect(
         KafkaProducer,
@@ -89,4 +102,4 @@ def _fence(settings: KafkaSettings, name: str, timeout_ms: int) -> None:
         producer.init_transactions()
     finally:
         end_producer(producer)
-    _log.info("ended the transaction of a lost member", member=name, seconds=round(time.monotonic() - begun, 2))
+    return time.monotonic() - begun
