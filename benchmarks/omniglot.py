@@ -94,7 +94,7 @@ RUNS: Mapping[str, Run] = {
         _maml(1), _falling(2e-3), 12_000, ways=5, tasks=4, support=1, query=3, evaluations=(0,), judged=_maml(3)
     ),
     "reptile (transductive)": Run(
-        _reptile(5), lambda updates: linear(1.0, 0.0, updates), 3_000, ways=5, tasks=5, support=1, query=2,
+        _reptile(5), lambda updates: linear(1.0, 0.0, updates), 500, ways=5, tasks=5, support=5, query=5,
         evaluations=(0,), judged=_reptile(50),
     ),
 }  # fmt: skip
