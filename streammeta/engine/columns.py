@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from streammeta.errors import SnapshotError
 
-__all__ = ["Arrays", "Column", "RowCodec", "roomy"]
+__all__ = ["Arrays", "Column", "RowCodec", "pack_rows", "roomy"]
 
 Arrays: TypeAlias = dict[str, npt.NDArray[Any]]
 _CHUNK = 256  # rows packed at a time
@@ -30,6 +30,14 @@ class Column(NamedTuple):
 def roomy(n: int) -> int:
     """The next power of two: columns that grow by doubling grow seldom."""
     return 1 << max(n - 1, 0).bit_length()
+
+
+def pack_rows(
+    columns: Mapping[str, npt.NDArray[Any]], names: Sequence[str], rows: npt.NDArray[np.int64]
+) -> npt.NDArray[np.uint8]:
+    """The columns of several rows, one after the other, as bytes [N, size of a row]."""
+    parts = [np.ascontiguousarray(columns[name][rows]).reshape(len(rows), -1).view(np.uint8) for name in names]
+    return np.concatenate(parts, axis=1)
 
 
 class _StoredRow(msgspec.Struct, array_like=True):
@@ -97,8 +105,7 @@ class RowCodec:
         names = [name for name, kind in self.kinds.items() if not kind.filled]
         for begin in range(0, len(rows), _CHUNK):
             at = np.array(rows[begin : begin + _CHUNK], np.int64)
-            whole = [np.ascontiguousarray(columns[name][at]).reshape(len(at), -1).view(np.uint8) for name in names]
-            joined = np.concatenate(whole, axis=1)
+            joined = pack_rows(columns, names, at)
             cut = [
                 (columns[name], np.minimum(columns[kind.filled][at], kind.shape[0]).tolist())
                 for name, kind in self.kinds.items()

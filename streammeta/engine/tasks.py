@@ -18,8 +18,6 @@ from streammeta.engine.spill import Spill, TaskKey
 
 __all__ = ["MemorySettings", "TaskTable"]
 
-_CHUNK = 256  # rows written to the spill at a time
-
 
 class MemorySettings(BaseModel, frozen=True, extra="forbid"):
     """How much is kept."""
@@ -117,13 +115,14 @@ class TaskTable:
     def shrink(self) -> None:
         """Send the least recently seen tasks to the spill until at most ``max_tasks`` are in memory."""
         over = [*islice(self._rows.items(), max(0, len(self._rows) - self._max_tasks))]
-        for begin in range(0, len(over), _CHUNK):
-            chunk = over[begin : begin + _CHUNK]
-            stored = self._codec.pack(self.columns, [row for _, row in chunk], self._dump_extra)
-            self._spill.put([key for key, _ in chunk], stored)
-            for key, row in chunk:
-                del self._rows[key]
-                self._let_go(row)
+        if not over:
+            return
+        self._spill.put(
+            [key for key, _ in over], self._codec.pack(self.columns, [row for _, row in over], self._dump_extra)
+        )
+        for key, row in over:
+            del self._rows[key]
+            self._let_go(row)
 
     def take_touched(self) -> set[TaskKey]:
         """The tasks touched since this was last asked."""

@@ -15,9 +15,9 @@ from streammeta.errors import StreammetaError
 from streammeta.event import Decoder, Event, Origin, Record
 from streammeta.meta.settings import LearnerSettings
 
-__all__ = ["mutated"]
+__all__ = ["SETTINGS", "eventful", "mutated"]
 
-_SETTINGS = EngineSettings(
+SETTINGS = EngineSettings(
     learner=LearnerSettings(hidden=4, encoded=3, memories=(20.0,), members=1),
     meta=MetaSettings(mode="off"),
     memory=MemorySettings(window=32),
@@ -51,8 +51,9 @@ def mutated(data: bytes, source: random.Random) -> bytes:
     return bytes(changed)
 
 
-def _engine() -> Engine:
-    engine = Engine(_SETTINGS)
+def eventful() -> Engine:
+    """An engine that has a little of everything a record can hold: labels that came, and some that did not yet."""
+    engine = Engine(SETTINGS)
     for i in range(80):
         x = {"a": i % 5 - 2.0, "b": i % 7 - 3.0}
         y = None if i % 9 == 0 else int(i % 5 > 2)
@@ -62,14 +63,14 @@ def _engine() -> Engine:
 
 def _tries(source: random.Random) -> dict[str, Callable[[], None]]:
     """One try of each decoder."""
-    engine, decoder = _engine(), Decoder()
+    engine, decoder = eventful(), Decoder()
     records = {key: value for _, key, value in engine.handover().changes() if value is not None}
     keys, weights = list(records), encode_weights(engine.shared_weights())
     events = [Event({"a": 1.0, "b": 0.0}, f"t{i}", Origin("in", 0, i), y=i) for i in range(2)]
 
     def tasks() -> None:
         key = source.choice(keys)
-        fresh = Engine(_SETTINGS)
+        fresh = Engine(SETTINGS)
         try:
             for _ in fresh.handover().take(0, records | {key: mutated(records[key], source)}, "state/0"):
                 pass
@@ -78,7 +79,7 @@ def _tries(source: random.Random) -> dict[str, Callable[[], None]]:
             fresh.close()
 
     def theta() -> None:
-        fresh = Engine(_SETTINGS)
+        fresh = Engine(SETTINGS)
         try:
             fresh.follow(decode_weights(mutated(weights, source), "weights/0"), lead=True)
             fresh.step(events)

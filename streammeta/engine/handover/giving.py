@@ -6,6 +6,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from streammeta.engine.columns import pack_rows
 from streammeta.engine.handover.parts import TaskParts, Written, chunks
 from streammeta.engine.handover.record import (
     FORMAT,
@@ -16,7 +17,6 @@ from streammeta.engine.handover.record import (
     Wait,
     WaitPage,
     encode,
-    pack_rows,
     schema_id,
 )
 from streammeta.engine.labels import Waiting

@@ -11,7 +11,7 @@ and not each window again. Whatever is read here is checked before it reaches co
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any, Final, Literal, NamedTuple, TypeAlias, TypeVar
 
 import msgspec
@@ -23,7 +23,6 @@ from streammeta.errors import SnapshotError
 __all__ = [
     "FORMAT",
     "PAGE",
-    "Bytes",
     "Head",
     "Key",
     "Page",
@@ -32,7 +31,6 @@ __all__ = [
     "WaitPage",
     "decode",
     "encode",
-    "pack_rows",
     "parse_key",
     "schema_id",
     "unpack_rows",
@@ -42,7 +40,6 @@ FORMAT: Final = 2
 PAGE = 16  # labelled events in a page of the window
 _ID = 8  # bytes of a schema's hash
 _MOST = 65_536  # dimensions, slots, classes: as many as settings allow
-Bytes: TypeAlias = npt.NDArray[np.uint8]
 _Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 _Size: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=_MOST)]
 _Id: TypeAlias = Annotated[bytes, msgspec.Meta(min_length=_ID, max_length=_ID)]
@@ -177,12 +174,6 @@ def _other_format(value: bytes) -> str:
 def schema_id(data: bytes) -> bytes:
     """The name of a schema: a hash of its encoded form."""
     return hashlib.sha256(data).digest()[:_ID]
-
-
-def pack_rows(columns: Mapping[str, npt.NDArray[Any]], names: Sequence[str], rows: npt.NDArray[np.int64]) -> Bytes:
-    """The columns of several rows, one after the other, as bytes [N, size of a row]."""
-    parts = [np.ascontiguousarray(columns[name][rows]).reshape(len(rows), -1).view(np.uint8) for name in names]
-    return np.concatenate(parts, axis=1)
 
 
 def unpack_rows(layout: _Layout, rows: Sequence[memoryview], at: str) -> dict[str, npt.NDArray[Any]]:

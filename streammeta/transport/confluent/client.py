@@ -4,20 +4,18 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import KafkaError, KafkaException
 
 from streammeta.errors import TransactionError, TransportError
 from streammeta.transport.kafka.client import await_any_broker, suspicion
 from streammeta.transport.kafka.settings import KafkaSettings
 
-__all__ = ["bounded", "connect", "failure", "is_member", "reason", "wake"]
+__all__ = ["bounded", "connect", "failure", "is_member", "reason"]
 
 _CLIENT_LOG = logging.getLogger("kafka.librdkafka")  # below kafka-python's, so that one level holds for both
-_WAKE_SECONDS: Final = 0.5
 _SLICE_SECONDS: Final = 0.02
 _MEMBERSHIP: Final = b"CGMDv2:"  # how librdkafka writes it: this, the generation as a native int32, then names
 _FATAL: Final = frozenset(
@@ -73,13 +71,14 @@ def _is_let_in(client: Any, seconds: float) -> bool:  # noqa: ANN401 (any of the
     """
     deadline = time.monotonic() + seconds
     while True:
+        is_last = time.monotonic() > deadline
         try:
             if client.cluster_id(_SLICE_SECONDS) is not None:
                 return True
         except KafkaException as err:
-            if err.args[0].code() != KafkaError._TIMED_OUT or time.monotonic() > deadline:
+            if is_last or err.args[0].code() != KafkaError._TIMED_OUT:
                 raise
-        if time.monotonic() > deadline:
+        if is_last:
             return False
 
 
@@ -112,16 +111,6 @@ def is_member(metadata: object) -> bool:
         return False
     begin = len(_MEMBERSHIP)
     return int.from_bytes(metadata[begin : begin + 4], sys.byteorder, signed=True) >= 0
-
-
-def wake(consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
-    """Have partitions that were begun or resumed fetched now, each by its leader's thread in librdkafka.
-
-    A thread that has had nothing to fetch looks up once a second, or when it is asked for something: so we ask.
-    """
-    with suppress(KafkaException):  # a leader that does not answer would not give records either
-        for one in partitions:
-            consumer.get_watermark_offsets(one, timeout=_WAKE_SECONDS, cached=False)
 
 
 def bounded(call: Callable[[], _T], seconds: float) -> _T:

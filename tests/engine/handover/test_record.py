@@ -5,29 +5,17 @@ from collections.abc import Iterator
 
 import pytest
 
-from streammeta.engine import Engine, EngineSettings, MetaSettings
+from streammeta.engine import Engine
 from streammeta.engine.handover.record import Key, parse_key
-from streammeta.engine.tasks import MemorySettings
 from streammeta.engine.weights import decode_weights, encode_weights
 from streammeta.errors import EventError, SnapshotError
 from streammeta.event import Decoder, Event, Origin, Record
-from streammeta.meta.settings import LearnerSettings
-from tests.faults.mutations import mutated
-
-SETTINGS = EngineSettings(
-    learner=LearnerSettings(hidden=4, encoded=3, memories=(20.0,), members=1),
-    meta=MetaSettings(mode="off"),
-    memory=MemorySettings(window=32),
-)
+from tests.faults.mutations import SETTINGS, eventful, mutated
 
 
 @pytest.fixture(scope="module")
 def engine() -> Iterator[Engine]:
-    one = Engine(SETTINGS)
-    for i in range(80):
-        x = {"a": i % 5 - 2.0, "b": i % 7 - 3.0}
-        y = None if i % 9 == 0 else int(i % 5 > 2)
-        one.step([Event(x, f"t{i % 2}", Origin("in", 0, i), y=y, id=str(i), ts=float(i))])
+    one = eventful()
     yield one
     one.close()
 
