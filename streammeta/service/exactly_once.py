@@ -316,8 +316,8 @@ class ExactlyOnce:
         self._health.restored()
         self._health.reading(len(self._positions))  # whoever asks now must not hear what was true a second ago
         self._source.resume(arrived)
-        numbers = sorted(number for _, number in arrived)
-        _log.info("partitions restored", partitions=numbers, tasks=tasks, seconds=round(seconds, 2), leads=self._leads)
+        offsets = {number: self._positions.get((topic, number)) for topic, number in sorted(arrived)}
+        _log.info("partitions restored", offsets=offsets, tasks=tasks, seconds=round(seconds, 2), leads=self._leads)
         unsaved = self._turn.engine.unsaved_experts
         if tasks and unsaved:
             _log.warning("models of River are in no changelog: these experts begin anew", experts=", ".join(unsaved))

@@ -7,14 +7,14 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from typing import Any
 
 import pytest
 from kafka import KafkaProducer
 from pydantic import ValidationError
 
-from streammeta.errors import TransportError
+from streammeta.errors import TransactionError, TransportError
 from streammeta.event import Record
 from streammeta.transport.base import GroupSource, Message, Partition
 from streammeta.transport.choice import adapters
@@ -230,6 +230,47 @@ def test_a_second_member_starts_exactly_where_the_first_committed_on_revocation(
     everything = sorted(str(record.origin) for record in [*done, *theirs])
     assert len(everything) == 400, "some records were read twice, or never"
     assert len(set(everything)) == 400
+
+
+@pytest.mark.parametrize("rebalance", ["cooperative", "eager"])
+def test_a_partition_that_comes_back_starts_where_it_was_committed_not_where_it_was_read(
+    kafka: KafkaSettings, topic: str, create_topic: CreateTopic, opened: ExitStack, rebalance: str
+) -> None:
+    """A member that could not commit what it read before the partitions were shared out has to read it again."""
+    create_topic(topic, 2)
+    fill(kafka, topic, 100, keys=40)
+    settings = kafka.model_copy(update={"rebalance": rebalance})
+    gone: set[Partition] = set()
+    begun: dict[Partition, int] = {}
+
+    def revoked(partitions: Collection[Partition]) -> None:
+        gone.update(partitions)
+        raise TransactionError("cannot be committed")
+
+    def assigned(partitions: Collection[Partition]) -> None:
+        begun.update((partition, first.assigned()[partition]) for partition in partitions)
+
+    first = opened.enter_context(
+        closing(adapters(kafka).source(settings, topic, topic, on_revoked=revoked, on_assigned=assigned))
+    )
+    read(first, 100)
+    begun.clear()
+    second = opened.enter_context(closing(adapters(kafka).source(settings, topic, topic)))
+    theirs: list[Record] = []
+    ours: list[Record] = []
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not (gone and second.assigned() and len(first.assigned()) == 1) and time.monotonic() < deadline:
+        theirs += second.poll(100, 0.05)
+        with suppress(TransactionError):
+            ours += first.poll(100, 0.05)
+    (kept,) = first.assigned()
+    if rebalance == "eager":  # everybody gives up everything, and what comes back is begun anew
+        assert begun == {kept: 0}
+        assert (ours or read(first, 1))[0].origin.offset == 0
+    else:  # what stays was never away
+        assert not begun
+        assert kept not in gone
+    assert (theirs or read(second, 1))[0].origin.offset == 0
 
 
 def test_nobody_commits_for_a_partition_that_went_to_another(

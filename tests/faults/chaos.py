@@ -116,12 +116,23 @@ class Report:
                 *(f"  at {at:6.1f} s: {what}" for at, what in sorted(self.kills + self.faults)),
                 f"lost {len(self.lost)}, doubled {len(self.doubled)}, other than undisturbed {len(self.different)}, "
                 f"out of order {len(self.disordered)}, open transactions {self.open_transactions}",
+                *(f"  lost: {one}" for one in _stretches(self.lost)),
+                *(f"  other: {one}" for one in _stretches(self.different)),
                 f"task states equal to the bit: {self.states_equal}; both readers saw the same: {self.readers_agree}",
                 "SIGKILL to the next committed prediction, worst partition:",
                 f"  partitions go to others: {_spread(self.recovery_seconds)}",
                 f"  a static member restarts: {_spread(self.restart_seconds)}",
             ]
         )
+
+
+def _stretches(sources: Sequence[str]) -> list[str]:
+    """Where records lie: for each partition how many, from which offset to which."""
+    offsets: dict[str, list[int]] = defaultdict(list)
+    for one in sources:
+        partition, offset = one.rsplit("/", 1)
+        offsets[partition].append(int(offset))
+    return [f"{len(found)} of {where} from {min(found)} to {max(found)}" for where, found in sorted(offsets.items())]
 
 
 def _spread(seconds: Sequence[float]) -> str:

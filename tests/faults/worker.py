@@ -13,6 +13,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import structlog
+
 from streammeta.app import serve
 from streammeta.cli import main
 from streammeta.event import Record
@@ -22,6 +24,7 @@ from streammeta.transport.choice import Adapters
 from streammeta.transport.kafka.ledger import KafkaLedger
 from streammeta.transport.kafka.settings import KafkaSettings
 
+_log = structlog.get_logger(__name__)
 _POINT = os.environ.get("CHAOS_POINT")
 _PASSES = int(os.environ.get("CHAOS_PASSES", "1"))
 _passed: Counter[str] = Counter()
@@ -46,7 +49,14 @@ def watched(settings: KafkaSettings) -> Adapters:
 def source_of(base: Any) -> Any:
     class Source(base):
         def poll(self, max_records: int, timeout_seconds: float) -> Sequence[Record]:
+            following = dict(self.assigned())
             records = super().poll(max_records, timeout_seconds)
+            for record in records:
+                at = record.origin.topic, record.origin.partition
+                wanted = following.get(at, record.origin.offset)
+                if record.origin.offset != wanted:  # the topic has no gaps
+                    _log.error("records left out", partition=at[1], wanted=wanted, came=record.origin.offset)
+                following[at] = record.origin.offset + 1
             if records:
                 passing("after poll")
             return records

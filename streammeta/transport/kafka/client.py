@@ -48,6 +48,18 @@ class Consumer(KafkaConsumer):  # type: ignore[misc]  # kafka-python has no type
 
         coordinator._do_join_and_sync_async = join_once
 
+    def committed_offsets(self, partitions: Collection[TopicPartition], timeout_ms: int) -> dict[TopicPartition, int]:
+        """Next offsets that the group has committed, for the partitions where it has, asked now and in one question.
+
+        The client's own ``committed`` takes the answer to an earlier question that came too late for that one.
+
+        Raises:
+            KafkaError: they cannot be had; KafkaTimeoutError: not in time.
+        """
+        self._coordinator._offset_fetch_futures.clear()
+        found = self._coordinator.fetch_committed_offsets(list(partitions), timeout_ms=timeout_ms)
+        return {at: one.offset for at, one in found.items()}
+
     def _poll_once(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 (kafka-python has no types)
         coordinator = self._coordinator
         if coordinator.rebalance_in_progress():

@@ -206,13 +206,13 @@ class KafkaSource:
         Raises:
             TransactionError: the broker does not tell them in time.
         """
+        ats = [_at(partition) for partition in self._next]
         try:
-            for partition in list(self._next):
-                start = self._consumer.committed(_at(partition), timeout_ms=self._timeout_ms)
-                if start is None:
-                    start = self._consumer.beginning_offsets([_at(partition)])[_at(partition)]
-                self._consumer.seek(_at(partition), start)
-                self._next[partition] = start
+            starts = self._consumer.beginning_offsets(ats, timeout_ms=self._timeout_ms)
+            starts |= self._consumer.committed_offsets(ats, self._timeout_ms)
+            for at in ats:
+                self._consumer.seek(at, starts[at])
+                self._next[at.topic, at.partition] = starts[at]
         except (KafkaError, AssertionError) as err:
             raise TransactionError(f"{self._where}: committed offsets cannot be read: {err!r}") from err
 
@@ -285,30 +285,32 @@ class KafkaSource:
                 self._held.discard(partition)
 
     def _placed(self) -> Collection[Partition]:
-        """Arriving partitions of which is known where reading starts; the others stay paused until the next round."""
-        placed = set()
-        for partition in sorted(self._arriving):
-            start = self._consumer.position(TopicPartition(*partition), timeout_ms=self._timeout_ms)
-            if start is None:
-                continue
-            start = self._found(partition, start)
-            kept = self._kept.pop(partition, start)
-            if kept > start:
-                self._consumer.seek(TopicPartition(*partition), kept)
-            self._next[partition] = max(kept, start)
-            placed.add(partition)
-        self._arriving -= placed
-        return placed
+        """Arriving partitions, each at its committed offset; they stay paused for another round while nobody tells it.
 
-    def _found(self, partition: Partition, start: int) -> int:
-        """Where to start, if the log still has (or already had) a record there."""
-        at = _at(partition)
-        begin: int = self._consumer.beginning_offsets([at])[at]
-        end: int = self._consumer.end_offsets([at])[at]
-        found = found_offset(start, begin, end, self._on_lost_offset, where=self._where, partition=partition[1])
-        if found != start:
-            self._consumer.seek(at, found)
-        return found
+        Where the client stands does not count: with eager rebalances it would go on with what comes back to it where it
+        was before, committed or not.
+        """
+        ats = [_at(partition) for partition in sorted(self._arriving)]
+        try:
+            committed = self._consumer.committed_offsets(ats, self._timeout_ms)
+            begins = self._consumer.beginning_offsets(ats, timeout_ms=self._timeout_ms)
+            ends = self._consumer.end_offsets(ats, timeout_ms=self._timeout_ms)
+        except KafkaError as err:  # not to the caller of poll: what was fetched in the same round would be lost
+            if not err.retriable:
+                raise
+            _log.warning("where to start is not known yet", partitions=[at.partition for at in ats], reason=repr(err))
+            return ()
+        placed: dict[Partition, int] = {}
+        for at in self._consumer.assignment().intersection(ats):  # of what went meanwhile we are told next
+            partition, start = (at.topic, at.partition), begins[at]
+            if at in committed:
+                on_lost, number = self._on_lost_offset, at.partition
+                start = found_offset(committed[at], start, ends[at], on_lost, where=self._where, partition=number)
+            placed[partition] = max(start, self._kept.pop(partition, start))
+            self._consumer.seek(at, placed[partition])
+        self._next |= placed
+        self._arriving -= placed.keys()
+        return placed.keys()
 
     def _take(self, partitions: Collection[Partition]) -> None:
         if partitions and self._on_assigned is not None:
