@@ -15,7 +15,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 from streammeta.errors import TransactionError, TransportError
 from streammeta.event import Origin, Record
 from streammeta.transport.base import OnPartitions, Partition, Positions
-from streammeta.transport.confluent.client import bounded, connect, failure, is_member, reason
+from streammeta.transport.confluent.client import bounded, connect, failure, is_member, reason, wake
 from streammeta.transport.confluent.offsets import Offsets
 from streammeta.transport.kafka.settings import KafkaSettings, OnLostOffset
 
@@ -25,6 +25,7 @@ _log = structlog.get_logger(__name__)
 _CLOSE_SECONDS: Final = 5.0
 _NEVER: Final = 2**63  # no offset is so large
 _SEEK_PAUSE_SECONDS: Final = 0.005
+_SLICE_SECONDS: Final = 0.02  # of a poll; then we look whether it brought partitions
 _STRATEGY: Final = {"cooperative": "cooperative-sticky", "eager": "range"}
 
 
@@ -86,7 +87,7 @@ class ConfluentSource:
         if not self._joins:
             self._join()
         try:
-            first = self._consumer.poll(timeout_seconds)  # `consume` would wait until there are as many as it may take
+            first = self._first(timeout_seconds)
             more = self._consumer.consume(max_records - 1, 0) if first is not None and max_records > 1 else []
         except KafkaException as err:
             told = failure(f"{self._where}: cannot be read", err)
@@ -101,6 +102,15 @@ class ConfluentSource:
         if self._arriving:
             self._take_arriving()
         return records
+
+    def _first(self, timeout_seconds: float) -> Any:  # noqa: ANN401 (a message of the client)
+        """The next message; None when the time is over, or when partitions came: theirs wait, and would not end it."""
+        deadline, known = time.monotonic() + timeout_seconds, set(self._arriving)
+        while True:
+            left = max(deadline - time.monotonic(), 0.0)
+            found = self._consumer.poll(min(left, _SLICE_SECONDS))  # `consume` would wait for as many as it may take
+            if found is not None or left <= _SLICE_SECONDS or self._fault is not None or self._arriving.keys() - known:
+                return found
 
     @property
     def exhausted(self) -> bool:
@@ -186,7 +196,9 @@ class ConfluentSource:
     def resume(self, partitions: Collection[Partition]) -> None:
         """Hand out records of these partitions again."""
         self._held -= set(partitions)
-        self._consumer.resume([TopicPartition(*one) for one in partitions if one in self._next])
+        found = [TopicPartition(*one) for one in partitions if one in self._next]
+        self._consumer.resume(found)
+        wake(self._consumer, found)
 
     def rewind(self) -> None:
         """Go back to the committed offset in every partition that is ours.
