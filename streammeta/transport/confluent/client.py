@@ -4,19 +4,21 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final, TypeVar
 
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from streammeta.errors import TransactionError, TransportError
 from streammeta.transport.kafka.client import await_any_broker, suspicion
 from streammeta.transport.kafka.settings import KafkaSettings
 
-__all__ = ["bounded", "connect", "failure", "is_member", "reason"]
+__all__ = ["bounded", "connect", "failure", "is_member", "reason", "wake"]
 
 _CLIENT_LOG = logging.getLogger("kafka.librdkafka")  # below kafka-python's, so that one level holds for both
 _SLICE_SECONDS: Final = 0.02
+_WAKE_SECONDS: Final = 0.5
 _MEMBERSHIP: Final = b"CGMDv2:"  # how librdkafka writes it: this, the generation as a native int32, then names
 _FATAL: Final = frozenset(
     {
@@ -111,6 +113,16 @@ def is_member(metadata: object) -> bool:
         return False
     begin = len(_MEMBERSHIP)
     return int.from_bytes(metadata[begin : begin + 4], sys.byteorder, signed=True) >= 0
+
+
+def wake(consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
+    """Have partitions that were begun or resumed fetched now, each by its leader's thread in librdkafka.
+
+    A thread that has had nothing to fetch looks up once a second, or when it is asked for something: so we ask.
+    """
+    with suppress(KafkaException):  # a leader that does not answer would not give records either
+        for one in partitions:
+            consumer.get_watermark_offsets(one, timeout=_WAKE_SECONDS, cached=False)
 
 
 def bounded(call: Callable[[], _T], seconds: float) -> _T:

@@ -86,19 +86,21 @@ class ConfluentSource:
         """
         if not self._joins:
             self._join()
+        came: list[Any] = []
         try:
             first = self._first(timeout_seconds)
-            more = self._consumer.consume(max_records - 1, 0) if first is not None and max_records > 1 else []
-        except KafkaException as err:
+            if first is not None:
+                came.append(first)
+                came += self._consumer.consume(max_records - 1, 0) if max_records > 1 else []
+        except KafkaException as err:  # what came before it counts: the client will not bring it again
             told = failure(f"{self._where}: cannot be read", err)
             if not isinstance(told, TransactionError):
                 raise told from err
             _log.warning("a poll failed; the next may not", reason=str(told))
-            first, more = None, []
         fault, self._fault = self._fault, None
         if fault is not None:
             raise fault
-        records = [] if first is None else self._accepted([first, *more])
+        records = self._accepted(came)
         if self._arriving:
             self._take_arriving()
         return records

@@ -11,7 +11,7 @@ from confluent_kafka.admin._listoffsets import OffsetSpec  # where it is declare
 
 from streammeta.errors import TransactionError, TransportError
 from streammeta.transport.base import Partition, Row
-from streammeta.transport.confluent.client import bounded, connect, failure
+from streammeta.transport.confluent.client import bounded, connect, failure, wake
 from streammeta.transport.kafka.settings import KafkaSettings
 
 __all__ = ["ConfluentTables"]
@@ -19,7 +19,6 @@ __all__ = ["ConfluentTables"]
 _log = structlog.get_logger(__name__)
 _MOST_RECORDS = 5_000
 _CLOSE_SECONDS = 1.0
-_WAKE_SECONDS = 0.5
 
 
 class ConfluentTables:
@@ -68,7 +67,7 @@ class ConfluentTables:
             if at not in self._ends:
                 self._next[at] = 0
                 self._consumer.incremental_assign([TopicPartition(*at, 0)])
-                self._wake(at)
+                wake(self._consumer, [TopicPartition(*at)])
             self._ends[at] = end
         except KafkaException as err:
             self._drop_admin()
@@ -126,14 +125,6 @@ class ConfluentTables:
         if not isinstance(told, TransactionError):
             raise told
         _log.warning("the client tells of trouble", reason=str(told))
-
-    def _wake(self, at: Partition) -> None:
-        """Have a partition that was begun fetched now, by its leader's thread in librdkafka.
-
-        A thread that has had nothing to fetch looks up once a second, or when it is asked for something: so we ask.
-        """
-        with suppress(KafkaException):  # a leader that does not answer would not give records either
-            self._consumer.get_watermark_offsets(TopicPartition(*at), timeout=_WAKE_SECONDS, cached=False)
 
     def _end(self, at: Partition) -> int:
         where = TopicPartition(*at)
