@@ -8,7 +8,7 @@ SHELL := /bin/bash
 export UV_SYSTEM_CERTS ?= 1
 export UV_NATIVE_TLS ?= 1
 
-.PHONY: help setup lock demo test lint types imports unit broker browser bench bench-omniglot bench-sinusoids chaos slow-work fuzz clean
+.PHONY: help setup lock demo test lint types imports unit broker browser bench bench-omniglot bench-sinusoids chaos members slow-work fuzz clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -60,6 +60,10 @@ browser:  ## a headless Chromium for the tests of the HTML report (Debian and it
 chaos: setup  ## exactly once, the long form (half an hour): 100,000 events, 30 SIGKILLs, both clients, both rebalances
 	$(BIN)/python -m tests.faults.chaos --events 100000 --rate 200 --kills 30 --rebalance cooperative
 	$(BIN)/python -m tests.faults.chaos --events 100000 --rate 200 --kills 30 --rebalance eager
+
+members: setup  ## where reading begins, the long form (ten minutes): members come, go and fail, by both clients, both rebalances
+	$(BIN)/python -m tests.faults.members --seconds 300 --rebalance cooperative
+	$(BIN)/python -m tests.faults.members --seconds 300 --rebalance eager
 
 slow-work: setup  ## work longer than a member may be silent, the long form: a minute of meta-update, 100,000 tasks, 30 s of no broker
 	STREAMMETA_SLOW_WORK=full $(BIN)/pytest -p no:randomly tests/faults/test_slow_work.py
