@@ -62,8 +62,8 @@ chaos: setup  ## exactly once, the long form (half an hour): 100,000 events, 30 
 	$(BIN)/python -m tests.faults.chaos --events 100000 --rate 200 --kills 30 --rebalance eager
 
 members: setup  ## where reading begins, the long form (ten minutes): members come, go and fail, by both clients, both rebalances
-	$(BIN)/python -m tests.faults.members --seconds 300 --rebalance cooperative
-	$(BIN)/python -m tests.faults.members --seconds 300 --rebalance eager
+	$(BIN)/python -m tests.faults.members --seconds 300 --broker-seconds 40 --rebalance cooperative
+	$(BIN)/python -m tests.faults.members --seconds 300 --broker-seconds 40 --rebalance eager
 
 slow-work: setup  ## work longer than a member may be silent, the long form: a minute of meta-update, 100,000 tasks, 30 s of no broker
 	STREAMMETA_SLOW_WORK=full $(BIN)/pytest -p no:randomly tests/faults/test_slow_work.py

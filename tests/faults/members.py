@@ -8,11 +8,12 @@ alone, without engines, transactions and processes, so that it comes past a rare
 import argparse
 import random
 import sys
+import threading
 import time
 from collections import Counter, deque
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 
 from kafka import KafkaProducer
@@ -206,8 +207,30 @@ def _live_again_and_again(
 ) -> None:
     while (now := time.monotonic()) < end:
         client = kafka.model_copy(update={"client": choice.choice(clients)})
-        Member(client, topic, seen, choice).live(min(end, now + choice.uniform(3.0, 15.0)))
+        try:
+            Member(client, topic, seen, choice).live(min(end, now + choice.uniform(3.0, 15.0)))
+        except TransportError:  # there is no broker now
+            seen.counts["errors"] += 1
         time.sleep(min(choice.uniform(0.0, 4.0), max(0.0, end - time.monotonic())))
+
+
+@contextmanager
+def _crashing(broker: Broker, every_seconds: float) -> Iterator[None]:
+    """SIGKILL the broker, and start it again, every so often; never where that is 0."""
+    over = threading.Event()
+
+    def crash() -> None:
+        while every_seconds and not over.wait(every_seconds):
+            broker.kill()
+            broker.start()
+
+    thread = threading.Thread(target=crash)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join(_PATIENCE)
 
 
 def main() -> int:
@@ -216,13 +239,15 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--seconds", type=float, default=300.0)
     parser.add_argument("--rebalance", default="cooperative", choices=["cooperative", "eager"])
+    parser.add_argument("--broker-seconds", type=float, default=0.0, help="between two SIGKILLs of the broker; 0: none")
     parser.add_argument("--clients", nargs="+", default=["kafka-python", "confluent"], help="of the members")
     options = parser.parse_args()
     with Broker() as broker:
         kafka = KafkaSettings(
             bootstrap_servers=broker.bootstrap, session_timeout_seconds=6, rebalance=options.rebalance
         )
-        seen = come_and_go(kafka, "members", seed=options.seed, seconds=options.seconds, clients=options.clients)
+        with _crashing(broker, options.broker_seconds):
+            seen = come_and_go(kafka, "members", seed=options.seed, seconds=options.seconds, clients=options.clients)
     sys.stdout.write(f"seed {options.seed}: {seen}\n")
     return 1 if seen.wrong else 0
 

@@ -22,4 +22,5 @@ def test_every_member_begins_where_the_group_committed_and_leaves_nothing_out(
     seen = come_and_go(settings, topic, seed=1, seconds=20.0, clients=["kafka-python", "confluent"])
 
     assert not seen.wrong, str(seen)
+    assert seen.counts["errors"] == 0, str(seen)
     assert min(seen.counts[what] for what in ("records", "starts", "commits", "failures", "assignments")) > 3, str(seen)
