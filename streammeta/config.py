@@ -73,7 +73,8 @@ class InputSettings(BaseModel, frozen=True, extra="forbid"):
     )
     on_lost_offset: OnLostOffset = Field(
         "stop",
-        description='Where the committed offset is no more in the topic: "stop", or go on at "earliest" or "latest".',
+        description="Where records were deleted before they were read, at the start or because we are far behind: "
+        '"stop", or go on at "earliest" or "latest".',
     )
 
 

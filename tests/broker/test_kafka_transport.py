@@ -11,14 +11,14 @@ from contextlib import ExitStack, closing, suppress
 from typing import Any
 
 import pytest
-from kafka import KafkaProducer
+from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
 from pydantic import ValidationError
 
 from streammeta.errors import TransactionError, TransportError
 from streammeta.event import Record
 from streammeta.transport.base import GroupSource, Message, Partition
 from streammeta.transport.choice import adapters
-from streammeta.transport.kafka.settings import KafkaSettings
+from streammeta.transport.kafka.settings import KafkaSettings, OnLostOffset
 from streammeta.transport.kafka.topics import create_topics, ensure_topics
 from tests.broker.running import CLIENTS, RunningBroker
 
@@ -426,6 +426,44 @@ def test_a_failure_inside_on_revoked_reaches_the_caller(
 
     with pytest.raises(TransportError, match="disk full"):
         share_out(first, second)
+
+
+@pytest.mark.parametrize("on_lost", ["stop", "earliest", "latest"])
+def test_records_that_are_deleted_before_a_running_member_read_them_are_not_passed_over_in_silence(
+    kafka: KafkaSettings,
+    topic: str,
+    create_topic: CreateTopic,
+    opened: ExitStack,
+    capsys: pytest.CaptureFixture[str],
+    on_lost: OnLostOffset,
+) -> None:
+    """A service that is behind by more than the topic keeps: a client goes on with what there is, and says nothing."""
+    create_topic(topic)
+    fill(kafka, topic, 50)
+    source = opened.enter_context(closing(adapters(kafka).source(kafka, topic, topic, on_lost_offset=on_lost)))
+    read(source, 50)
+    source.pause([(topic, 0)])
+    until = time.monotonic() + 2
+    while time.monotonic() < until:  # what is being fetched comes to its end
+        assert not source.poll(10, 0.1)
+    fill(kafka, topic, 100, begin=50)
+    with closing(KafkaAdminClient(bootstrap_servers=kafka.servers)) as admin:
+        admin.delete_records({TopicPartition(topic, 0): 120})
+    source.resume([(topic, 0)])
+
+    if on_lost == "stop":
+        with pytest.raises(TransportError, match=r"read up to offset 50, but holds 120 to 150.*on_lost_offset"):
+            read(source, 1)
+        return
+    if on_lost == "earliest":
+        assert offsets(read(source, 30)) == list(range(120, 150))
+    else:
+        until = time.monotonic() + WAIT_SECONDS
+        while source.assigned()[topic, 0] < 150 and time.monotonic() < until:
+            assert not source.poll(10, 0.1)
+        fill(kafka, topic, 1)
+        assert offsets(read(source, 1)) == [150]
+    assert "records were lost" in capsys.readouterr().out
 
 
 def test_output_topics_get_as_many_partitions_as_the_input(kafka: KafkaSettings, topic: str) -> None:

@@ -35,16 +35,20 @@ class Offsets:
         """Where reading starts: at the committed offset, or at a later one that was sought, which is then used up."""
         starts = {}
         for partition, committed in self.committed(partitions).items():
-            begin, end = self.borders(partition)
-            start = begin
-            if committed is not None:
-                start = found_offset(
-                    committed, begin, end, self._on_lost_offset, where=self._where, partition=partition[1]
-                )
+            borders = self.borders(partition)
+            start = borders[0] if committed is None else self.found(partition, committed, borders)
             starts[partition] = max(start, sought.get(partition, start))
         for partition in starts:
             sought.pop(partition, None)
         return starts
+
+    def found(self, partition: Partition, start: int, borders: tuple[int, int]) -> int:
+        """Where to go on in a log with these borders: at ``start``, if it has (or already had) a record there.
+
+        Raises:
+            TransportError: it has not, and we are to stop then.
+        """
+        return found_offset(start, *borders, self._on_lost_offset, where=self._where, partition=partition[1])
 
     def committed(self, partitions: Sequence[Partition]) -> dict[Partition, int | None]:
         """The group's committed offsets; None where there is none."""

@@ -266,30 +266,43 @@ class ConfluentSource:
         for message in messages:
             error, offset = message.error(), message.offset()
             partition = message.topic(), message.partition()
-            if error is not None:
-                self._hear(error, partition, offset)
-            elif offset >= following.get(partition, _NEVER):
+            if error is not None and error.code() != KafkaError._PARTITION_EOF:
+                self._hear(error)
+                continue
+            wanted = following.get(partition, _NEVER)
+            if offset > wanted:
+                wanted = following[partition] = self._after_gap(partition, wanted, offset)
+            if error is None and offset >= wanted:
                 following[partition] = offset + 1
                 records.append(_record(message, partition, offset))
         return records
 
-    def _hear(self, error: KafkaError, at: Partition, offset: int) -> None:
+    def _after_gap(self, at: Partition, wanted: int, came: int) -> int:
+        """What comes next where between two offsets there is no record, such as at the end of a transaction.
+
+        Or no record any more, where they were deleted before we read them: the client goes on with the first one there
+        is, and says nothing.
+        """
+        borders = self._consumer.get_watermark_offsets(TopicPartition(*at), cached=True)
+        if borders is None or not wanted < borders[0] <= came:
+            return came
+        start = self._offsets.found(at, wanted, borders)
+        if start > came:
+            self._go_to(at, start)
+        return max(start, came)
+
+    def _hear(self, error: KafkaError) -> None:
         """What comes in place of a record."""
-        code = error.code()
-        if code == KafkaError._PARTITION_EOF:  # step over what is no record, so that it does not look like lag
-            if at in self._next:
-                self._next[at] = max(offset, self._next[at])
-        elif error.fatal() or code in (KafkaError._FATAL, KafkaError.FENCED_INSTANCE_ID):
+        if error.fatal() or error.code() in (KafkaError._FATAL, KafkaError.FENCED_INSTANCE_ID):
             name = self._settings.group_instance_id
             raise TransportError(
                 f"{self._where}: the client cannot go on: {reason(error)}"
                 + (f"; another member runs under group_instance_id {name!r}?" if name else "")
             )
-        else:
-            told = failure(self._where, error)
-            if not isinstance(told, TransactionError):
-                raise told
-            _log.warning("the client tells of trouble", reason=str(told))
+        told = failure(self._where, error)
+        if not isinstance(told, TransactionError):
+            raise told
+        _log.warning("the client tells of trouble", reason=str(told))
 
     # -- partitions that come and go, told inside a poll ---------------------------------------------------------------
 

@@ -28,6 +28,7 @@ class Consumer(KafkaConsumer):  # type: ignore[misc]  # kafka-python has no type
     so that a group whose members work between their polls can go on like that for minutes. And where the join was
     asked for by new metadata, it forgets the join altogether: the member stays without partitions, and without a word.
     A static member whose name another one took is told so at its next heartbeat, and also keeps it to itself.
+    Where the log does not hold the next record any more, it goes on with another one, and says nothing.
     And it joins before it knows its topics: a leader then shares out no partitions, and a second later all join again.
     """
 
@@ -36,6 +37,16 @@ class Consumer(KafkaConsumer):  # type: ignore[misc]  # kafka-python has no type
 
     def __init__(self, **configs: Any) -> None:  # noqa: ANN401 (kafka-python has no types)
         super().__init__(**configs)
+        self.beyond: set[TopicPartition] = set()  # paused: the log does not hold their next record
+        reset = self._subscription.request_offset_reset
+
+        def note_and_reset(partition: TopicPartition, *strategy: Any) -> None:  # noqa: ANN401 (kafka-python has no types)
+            if not strategy:  # nobody asked for it
+                self.pause(partition)
+                self.beyond.add(partition)
+            reset(partition, *strategy)
+
+        self._subscription.request_offset_reset = note_and_reset
         coordinator = self._coordinator
         join: Callable[[], Awaitable[bytes]] = coordinator._do_join_and_sync_async
         finished: list[bytes] = []  # what the last join brought, unless it failed

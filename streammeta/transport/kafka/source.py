@@ -8,7 +8,8 @@ else gets the partitions: so what is committed in ``on_revoked`` is what the nex
 
 import time
 from collections import deque
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 
 import structlog
@@ -269,7 +270,21 @@ class KafkaSource:
                 self._arriving -= partitions
                 self._let_go(partitions & self._next.keys(), self._on_lost if what == "lost" else self._on_revoked)
         if self._arriving and not self._closed:
-            self._take(self._placed())
+            with self._told_or_later():
+                self._take(self._placed())
+        if self._consumer.beyond and not self._closed:
+            with self._told_or_later():
+                self._find_again()
+
+    @contextmanager
+    def _told_or_later(self) -> Iterator[None]:
+        """What the broker does not tell now is asked again in the next round, and nothing of this one is lost."""
+        try:
+            yield
+        except KafkaError as err:
+            if not err.retriable:
+                raise
+            _log.warning("where to go on is not known yet", where=self._where, reason=repr(err))
 
     def _let_go_of_all(self) -> None:
         """Before a join, where everybody gives up everything."""
@@ -285,32 +300,41 @@ class KafkaSource:
                 self._held.discard(partition)
 
     def _placed(self) -> Collection[Partition]:
-        """Arriving partitions, each at its committed offset; they stay paused for another round while nobody tells it.
+        """Arriving partitions, each at its committed offset.
 
         Where the client stands does not count: with eager rebalances it would go on with what comes back to it where it
         was before, committed or not.
         """
         ats = [_at(partition) for partition in sorted(self._arriving)]
-        try:
-            committed = self._consumer.committed_offsets(ats, self._timeout_ms)
-            begins = self._consumer.beginning_offsets(ats, timeout_ms=self._timeout_ms)
-            ends = self._consumer.end_offsets(ats, timeout_ms=self._timeout_ms)
-        except KafkaError as err:  # not to the caller of poll: what was fetched in the same round would be lost
-            if not err.retriable:
-                raise
-            _log.warning("where to start is not known yet", partitions=[at.partition for at in ats], reason=repr(err))
-            return ()
-        placed: dict[Partition, int] = {}
+        placed = self._go_to(ats, self._consumer.committed_offsets(ats, self._timeout_ms), self._kept)
+        for partition in placed:
+            self._arriving.remove(partition)
+            self._kept.pop(partition, None)
+        return placed
+
+    def _find_again(self) -> None:
+        """Go on where the log is, if we are to, in partitions whose next records were deleted before we read them."""
+        ats = [at for at in self._consumer.beyond if (at.topic, at.partition) in self._next]
+        self._go_to(ats, {at: self._next[at.topic, at.partition] for at in ats}, {})
+        self._consumer.beyond.clear()
+        self._consumer.resume(*(at for at in ats if (at.topic, at.partition) not in self._held))
+
+    def _go_to(
+        self, ats: Collection[TopicPartition], starts: Mapping[TopicPartition, int], least: Positions
+    ) -> Collection[Partition]:
+        """Go to these offsets, or to the first one of the log, but not below ``least``; returns where it was done."""
+        begins = self._consumer.beginning_offsets(ats, timeout_ms=self._timeout_ms)
+        ends = self._consumer.end_offsets(ats, timeout_ms=self._timeout_ms)
+        there: dict[Partition, int] = {}
         for at in self._consumer.assignment().intersection(ats):  # of what went meanwhile we are told next
             partition, start = (at.topic, at.partition), begins[at]
-            if at in committed:
+            if at in starts:
                 on_lost, number = self._on_lost_offset, at.partition
-                start = found_offset(committed[at], start, ends[at], on_lost, where=self._where, partition=number)
-            placed[partition] = max(start, self._kept.pop(partition, start))
-            self._consumer.seek(at, placed[partition])
-        self._next |= placed
-        self._arriving -= placed.keys()
-        return placed.keys()
+                start = found_offset(starts[at], start, ends[at], on_lost, where=self._where, partition=number)
+            there[partition] = max(start, least.get(partition, start))
+            self._consumer.seek(at, there[partition])
+        self._next |= there
+        return there.keys()
 
     def _take(self, partitions: Collection[Partition]) -> None:
         if partitions and self._on_assigned is not None:
@@ -319,7 +343,7 @@ class KafkaSource:
 
     def _pass_markers(self) -> None:
         """Step over what is no record, such as the end of a transaction, so that it does not look like lag."""
-        for partition in self._next:
+        for partition in self._next.keys() - self._consumer.beyond:  # of those it is another record's
             position = self._consumer.position(TopicPartition(*partition), timeout_ms=0)
             if position is not None:
                 self._next[partition] = max(position, self._next[partition])
