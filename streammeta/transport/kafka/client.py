@@ -40,11 +40,11 @@ class Consumer(KafkaConsumer):  # type: ignore[misc]  # kafka-python has no type
         self.beyond: set[TopicPartition] = set()  # paused: the log does not hold their next record
         reset = self._subscription.request_offset_reset
 
-        def note_and_reset(partition: TopicPartition, *strategy: Any) -> None:  # noqa: ANN401 (kafka-python has no types)
-            if not strategy:  # nobody asked for it
+        def note_and_reset(partition: TopicPartition, offset_reset_strategy: int | None = None) -> None:
+            if offset_reset_strategy is None:  # nobody asked for it
                 self.pause(partition)
                 self.beyond.add(partition)
-            reset(partition, *strategy)
+            reset(partition, offset_reset_strategy)
 
         self._subscription.request_offset_reset = note_and_reset
         coordinator = self._coordinator

@@ -209,11 +209,7 @@ class KafkaSource:
         """
         ats = [_at(partition) for partition in self._next]
         try:
-            starts = self._consumer.beginning_offsets(ats, timeout_ms=self._timeout_ms)
-            starts |= self._consumer.committed_offsets(ats, self._timeout_ms)
-            for at in ats:
-                self._consumer.seek(at, starts[at])
-                self._next[at.topic, at.partition] = starts[at]
+            self._go_to(ats, self._consumer.committed_offsets(ats, self._timeout_ms), {})
         except (KafkaError, AssertionError) as err:
             raise TransactionError(f"{self._where}: committed offsets cannot be read: {err!r}") from err
 
