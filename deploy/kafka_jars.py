@@ -8,6 +8,7 @@ environment variable ``STREAMMETA_BROKER_CACHE`` names.
 import importlib
 import os
 import shutil
+import ssl
 import sys
 import tempfile
 import zipfile
@@ -55,7 +56,16 @@ def fetched_jars(cache: Path) -> Path:
             if not tries_left:
                 raise BrokerError(f"Apache Kafka {KAFKA_VERSION} cannot be fetched into {cache}: {err}") from err
             tell(f"\nbroker: {err}; trying again\n")
+            _trust_as_the_system_does()
     return final
+
+
+def _trust_as_the_system_does() -> None:
+    """As pip and uv do; the HTTP client of jgo knows its own list only, which a company's proxy is not in."""
+    paths = ssl.get_default_verify_paths()
+    found = paths.cafile or paths.capath
+    if found is not None:
+        os.environ.setdefault("REQUESTS_CA_BUNDLE", found)
 
 
 def _fetch(final: Path) -> None:
