@@ -23,6 +23,7 @@ from streammeta.service.loop import Options
 from streammeta.service.metrics import Metrics
 from streammeta.transport.base import Message
 from streammeta.transport.memory_log import MemoryLedger, MemoryLog, MemoryMember, MemoryTables
+from tests.faults.states import tasks_of
 
 SMALL = EngineSettings(
     learner=LearnerSettings(hidden=8, encoded=4, memories=(20.0,), members=1),
@@ -137,25 +138,6 @@ def published(log: MemoryLog) -> dict[str, dict[str, Any]]:
     return {value["source"]: value for value in values}
 
 
-def tasks_of(log: MemoryLog, settings: EngineSettings = SMALL) -> dict[tuple[int, str], tuple[Any, ...]]:
-    """The task states in the changelog, to the byte, as a fresh engine takes them."""
-    engine, found = Engine(settings), {}
-    handover = engine.handover()
-    for number in range(log.partitions):
-        latest: dict[bytes, bytes] = {}
-        for _, entry in log.read("state", number):
-            latest.pop(entry.key or b"", None)
-            if entry.value is not None:
-                latest[entry.key or b""] = entry.value
-        for _ in handover.take(number, latest, "state"):
-            pass
-    for key, row in engine._tasks.rows():
-        columns = {name: column[row].tobytes() for name, column in engine._tasks.columns.items()}
-        del columns["rest"]  # how long until φ may be derived again: no part of what it is
-        found[key] = (columns, engine._detectors.dump(row), sorted(engine._waiting._pages.get(key, {})))
-    return found
-
-
 def undisturbed(count: int, partitions: int = 1, settings: EngineSettings = SMALL) -> MemoryLog:
     log = MemoryLog("in", partitions)
     fill(log, count)
@@ -192,7 +174,7 @@ def test_a_fault_at_any_point_changes_nothing_that_is_published(fault: str, poin
     finish(log)
 
     assert published(log) == published(expected)
-    assert tasks_of(log) == tasks_of(expected)
+    assert tasks_of(log, SMALL) == tasks_of(expected, SMALL)
     assert log.open_transactions == []
     assert log.committed == expected.committed
 
@@ -210,7 +192,7 @@ def test_a_fault_while_restoring_after_a_fault_is_no_other_case() -> None:
     finish(log)
 
     assert published(log) == published(expected)
-    assert tasks_of(log) == tasks_of(expected)
+    assert tasks_of(log, SMALL) == tasks_of(expected, SMALL)
 
 
 def test_theta_goes_on_too(linear_tasks: Callable[..., Any]) -> None:
@@ -261,7 +243,7 @@ def test_partitions_move_between_workers_and_nobody_can_tell() -> None:
     group[0].service._finish()
 
     assert published(log) == published(expected)
-    assert tasks_of(log) == tasks_of(expected)
+    assert tasks_of(log, SMALL) == tasks_of(expected, SMALL)
 
 
 def test_a_member_taken_for_dead_publishes_nothing_more() -> None:
@@ -282,7 +264,7 @@ def test_a_member_taken_for_dead_publishes_nothing_more() -> None:
     heir.service._finish()
 
     assert published(log) == published(expected)
-    assert tasks_of(log) == tasks_of(expected)
+    assert tasks_of(log, SMALL) == tasks_of(expected, SMALL)
 
 
 def test_only_the_owner_of_partition_0_changes_theta_and_the_others_adopt_it() -> None:
