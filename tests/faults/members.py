@@ -8,12 +8,11 @@ alone, without engines, transactions and processes, so that it comes past a rare
 import argparse
 import random
 import sys
-import threading
 import time
 from collections import Counter, deque
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 
 from kafka import KafkaProducer
@@ -177,12 +176,23 @@ class Member:
         return sorted(number for _, number in partitions)
 
 
-def come_and_go(kafka: KafkaSettings, topic: str, *, seed: int, seconds: float, clients: Sequence[str]) -> Seen:
-    """Let members live and die on a topic that is written to meanwhile; the first of them is a static one."""
+def come_and_go(
+    kafka: KafkaSettings,
+    topic: str,
+    *,
+    seed: int,
+    seconds: float,
+    clients: Sequence[str],
+    beside: Callable[[float], None] = lambda _end: None,
+) -> Seen:
+    """Let members live and die on a topic that is written to meanwhile; the first of them is a static one.
+
+    ``beside`` is called with the end (monotonic seconds), in a thread of its own; what it raises is raised.
+    """
     create_topics(kafka, {topic: _PARTITIONS})
     seen, end = Seen(), time.monotonic() + seconds
-    with ThreadPoolExecutor(_MEMBERS + 1) as pool:
-        works = [pool.submit(_produce, kafka, topic, end)]
+    with ThreadPoolExecutor(_MEMBERS + 2) as pool:
+        works = [pool.submit(beside, end), pool.submit(_produce, kafka, topic, end)]
         for number in range(_MEMBERS):
             static = "static" if number == 0 else None
             named = kafka.model_copy(update={"client_id": f"member-{number}", "group_instance_id": static})
@@ -214,23 +224,16 @@ def _live_again_and_again(
         time.sleep(min(choice.uniform(0.0, 4.0), max(0.0, end - time.monotonic())))
 
 
-@contextmanager
-def _crashing(broker: Broker, every_seconds: float) -> Iterator[None]:
-    """SIGKILL the broker, and start it again, every so often; never where that is 0."""
-    over = threading.Event()
+def _crashes(broker: Broker, every_seconds: float) -> Callable[[float], None]:
+    """SIGKILLs of the broker, which starts again each time, every so often until a time; never where that is 0."""
 
-    def crash() -> None:
-        while every_seconds and not over.wait(every_seconds):
+    def crash(end: float) -> None:
+        while every_seconds and time.monotonic() + every_seconds < end:
+            time.sleep(every_seconds)
             broker.kill()
             broker.start()
 
-    thread = threading.Thread(target=crash)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join(_PATIENCE)
+    return crash
 
 
 def main() -> int:
@@ -246,8 +249,14 @@ def main() -> int:
         kafka = KafkaSettings(
             bootstrap_servers=broker.bootstrap, session_timeout_seconds=6, rebalance=options.rebalance
         )
-        with _crashing(broker, options.broker_seconds):
-            seen = come_and_go(kafka, "members", seed=options.seed, seconds=options.seconds, clients=options.clients)
+        seen = come_and_go(
+            kafka,
+            "members",
+            seed=options.seed,
+            seconds=options.seconds,
+            clients=options.clients,
+            beside=_crashes(broker, options.broker_seconds),
+        )
     sys.stdout.write(f"seed {options.seed}: {seen}\n")
     return 1 if seen.wrong else 0
 

@@ -208,8 +208,7 @@ class ConfluentSource:
         Raises:
             TransactionError: the broker does not tell them in time.
         """
-        for partition, committed in self._offsets.committed(list(self._next)).items():
-            start = self._offsets.borders(partition)[0] if committed is None else committed
+        for partition, start in self._offsets.starts(list(self._next), {}).items():
             self._go_to(partition, start)
             self._next[partition] = start
 

@@ -311,9 +311,9 @@ class KafkaSource:
     def _find_again(self) -> None:
         """Go on where the log is, if we are to, in partitions whose next records were deleted before we read them."""
         ats = [at for at in self._consumer.beyond if (at.topic, at.partition) in self._next]
-        self._go_to(ats, {at: self._next[at.topic, at.partition] for at in ats}, {})
+        found = self._go_to(ats, {at: self._next[at.topic, at.partition] for at in ats}, {})
         self._consumer.beyond.clear()
-        self._consumer.resume(*(at for at in ats if (at.topic, at.partition) not in self._held))
+        self._let_in(found)
 
     def _go_to(
         self, ats: Collection[TopicPartition], starts: Mapping[TopicPartition, int], least: Positions
@@ -335,6 +335,9 @@ class KafkaSource:
     def _take(self, partitions: Collection[Partition]) -> None:
         if partitions and self._on_assigned is not None:
             self._on_assigned(partitions)
+        self._let_in(partitions)
+
+    def _let_in(self, partitions: Collection[Partition]) -> None:
         self._consumer.resume(*(_at(partition) for partition in partitions if partition not in self._held))
 
     def _pass_markers(self) -> None:
