@@ -21,10 +21,10 @@ from typing import Any, get_args
 import torch
 
 from benchmarks.peers.files import FILES
-from simulators import SCENARIOS, Alarm, Drift, Sample, detection, simulate
 from streammeta.engine import Engine, EngineSettings, Outcome, Signal
 from streammeta.engine.drift import DetectorName, DriftResponse
 from streammeta.event import Event, Origin
+from streammeta.simulators import SCENARIOS, Alarm, Drift, Sample, detection, simulate
 
 __all__ = ["main", "scored", "table"]
 

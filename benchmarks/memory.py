@@ -17,12 +17,12 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
-from simulators import simulate
 from streammeta.engine import Engine, EngineSettings, Outcome
 from streammeta.event import Decoder
 from streammeta.service.http import Health
 from streammeta.service.loop import Options, Service
 from streammeta.service.metrics import Metrics
+from streammeta.simulators import simulate
 from streammeta.transport.memory import MemorySource
 
 _PAGE = 4096

@@ -1,16 +1,28 @@
-"""Seeded streams of many tasks that change their laws: for demos, tests and measurements.
+"""The front of `streammeta.simulators`, for work in this repository: `from simulators import simulate`.
 
->>> from simulators import simulate
->>> for sample in simulate("shared-representation", events=2, seed=1, tasks=10):
-...     record = sample.to_json()  # what a producer would send
+The package lives under `streammeta`, and an installed streammeta brings no module of this name: your own
+`simulators.py` is safe. `README.md` beside this file has recipes, and `python -m simulators` is `streammeta simulate`.
 """
 
-from simulators.families import hidden_features
-from simulators.sample import LateLabel, Sample, with_late_labels
-from simulators.scenarios import SCENARIOS, Scenario, simulate
-from simulators.stream import stream
-from simulators.truth import Alarm, Detection, Drift, detection, noted, read_truth
-from simulators.world import DriftKind, StreamSettings, World
+from streammeta.simulators import (
+    SCENARIOS,
+    Alarm,
+    Detection,
+    Drift,
+    DriftKind,
+    LateLabel,
+    Sample,
+    Scenario,
+    StreamSettings,
+    World,
+    detection,
+    hidden_features,
+    noted,
+    read_truth,
+    simulate,
+    stream,
+    with_late_labels,
+)
 
 __all__ = [
     "SCENARIOS",

@@ -254,7 +254,7 @@ def simulate_(
     list_: Annotated[bool, typer.Option("--list", help="Name the scenarios and their settings.")] = False,
 ) -> None:
     """Send a simulated stream of drifting tasks somewhere."""
-    from simulators import SCENARIOS, noted, simulate, with_late_labels
+    from streammeta.simulators import SCENARIOS, noted, simulate, with_late_labels
 
     if list_ or name is None:
         for each, scenario in SCENARIOS.items():

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simulators import SCENARIOS, simulate
 from streammeta.errors import EventError
 from streammeta.event import Decoder, Event, Label, Origin, Record
+from streammeta.simulators import SCENARIOS, simulate
 
 ORIGIN = Origin("events", 3, 41)
 

@@ -11,8 +11,8 @@ import numpy as np
 
 from benchmarks.peers.environments import ROOT
 from benchmarks.peers.prequential import Rows, read_rows
-from simulators import Sample, simulate
 from streammeta.engine import Kind
+from streammeta.simulators import Sample, simulate
 
 __all__ = ["FILES", "GROUPS", "File", "chosen", "data_folder", "described", "laid_out"]
 

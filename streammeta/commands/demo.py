@@ -14,7 +14,6 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from river import compose, feature_extraction, linear_model, optim, preprocessing
 
-from simulators import Sample, simulate
 from streammeta.app.replay import Monitor, replay
 from streammeta.config import Settings
 from streammeta.engine import Outcome
@@ -24,6 +23,7 @@ from streammeta.service.http import Health
 from streammeta.service.metrics import Metrics
 from streammeta.service.result import CHANNELS
 from streammeta.service.turn import Observe
+from streammeta.simulators import Sample, simulate
 from streammeta.transport.memory import MemorySink, MemorySource
 
 __all__ = ["Comparison", "Rival", "lines", "rivals", "run", "stream", "tables"]

@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
-from simulators import LateLabel
 from streammeta.errors import ConfigError, TransportError
+from streammeta.simulators import LateLabel
 from streammeta.transport.base import Message
 from streammeta.transport.kafka.settings import KafkaSettings
 from streammeta.transport.kafka.sink import KafkaSink

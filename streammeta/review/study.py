@@ -10,7 +10,6 @@ from typing import Any, NamedTuple, TypeAlias
 import msgspec
 from river.utils import dataframe
 
-from simulators import SCENARIOS, Sample, read_truth, simulate, with_late_labels
 from streammeta.app.kind import settled
 from streammeta.app.parts import new_engine
 from streammeta.app.replay import replay
@@ -23,6 +22,7 @@ from streammeta.review import compare
 from streammeta.review.contest import STREAMMETA, Contest
 from streammeta.review.rival import EngineRival, Rival, RiverRival, Wiring, river_model
 from streammeta.service.turn import Observe
+from streammeta.simulators import SCENARIOS, Sample, read_truth, simulate, with_late_labels
 from streammeta.transport.base import Sink, Source
 from streammeta.transport.file import FileSource
 from streammeta.transport.memory import MemorySource

@@ -3,9 +3,9 @@
 import json
 
 from benchmarks.detection import main, scored, table
-from simulators import Sample
 from streammeta.engine.outcome import Outcome, Signal
 from streammeta.event import Event, Origin
+from streammeta.simulators import Sample
 
 
 def story(drifts, alarms, errors, events=100):

@@ -16,7 +16,7 @@ from benchmarks.peers.prequential import Job, Rows, each_task, prequential, read
 from benchmarks.peers.running_scale import RunningScale
 from benchmarks.peers.score import cost, figures, mean_figures
 from benchmarks.peers.tables import markdown
-from simulators import simulate
+from streammeta.simulators import simulate
 
 
 def rows_of(ys, tasks=None, seed=0):

@@ -1,10 +1,10 @@
 import pytest
 
-from simulators import Sample
 from streammeta.commands.demo import Comparison, Rival, rivals, stream
 from streammeta.engine import Outcome
 from streammeta.event import Event
 from streammeta.report import AGES
+from streammeta.simulators import Sample
 
 
 def sample(task: str, y: int, *, drifted: bool = False) -> Sample:

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 
 import pytest
 
-from simulators import LateLabel, Sample
 from streammeta.commands.player import Recorded
 from streammeta.commands.produce import Pace, Sendable, at_own_pace, at_rate, produce
 from streammeta.errors import ConfigError
+from streammeta.simulators import LateLabel, Sample
 from streammeta.transport.kafka.settings import KafkaSettings
 
 

@@ -9,7 +9,6 @@ import torch
 from msgspec.structs import replace
 from river import datasets
 
-from simulators import simulate
 from streammeta.engine import Engine, EngineSettings
 from streammeta.engine.outcome import Signal
 from streammeta.errors import ConfigError
@@ -18,6 +17,7 @@ from streammeta.meta.base import Episodes, Scaling, Windows
 from streammeta.meta.catalogue import methods_for
 from streammeta.meta.outer import outer_step, start_outer
 from streammeta.meta.stream import in_stream
+from streammeta.simulators import simulate
 
 META = {"every_events": 16, "tasks": 2, "length": 40, "shortest": 8, "stretch": 1}
 STREAMED = [(kind, name) for kind in ("regression", "classification") for name in methods_for(kind)]

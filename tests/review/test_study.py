@@ -14,13 +14,13 @@ from river.evaluate import progressive_val_score
 from benchmarks.peers import score
 from benchmarks.peers.prequential import Job, prequential, read_rows
 from benchmarks.peers.river_runner import make
-from simulators import noted, simulate, with_late_labels
 from streammeta.config import Settings, load
 from streammeta.engine import Engine, Signal
 from streammeta.errors import ConfigError
 from streammeta.event import Decoder, Label, Origin, Record
 from streammeta.review.study import Plan, opened, run
 from streammeta.review.trace import decode_errors
+from streammeta.simulators import noted, simulate, with_late_labels
 
 SMALL: dict[str, Any] = {"learner": {"hidden": 12, "encoded": 8}, "meta": {"tasks": 2, "length": 16}}
 

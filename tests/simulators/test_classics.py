@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from river.datasets import synth
 
-from simulators import SCENARIOS, simulate
+from streammeta.simulators import SCENARIOS, simulate
 
 EVENTS = 2000
 

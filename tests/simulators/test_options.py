@@ -6,9 +6,9 @@ from collections import defaultdict
 import numpy as np
 import pytest
 
-from simulators import SCENARIOS, LateLabel, Sample, hidden_features, simulate, stream, with_late_labels
 from streammeta.errors import ConfigError
 from streammeta.event import Decoder, Event, Label, Origin, Record
+from streammeta.simulators import SCENARIOS, LateLabel, Sample, hidden_features, simulate, stream, with_late_labels
 
 EVERYTHING = {
     "tasks": 6,

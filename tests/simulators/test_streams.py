@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 
-from simulators import SCENARIOS, Sample, hidden_features, simulate, stream
 from streammeta.errors import ConfigError
 from streammeta.event import Decoder, Origin, Record
+from streammeta.simulators import SCENARIOS, Sample, hidden_features, simulate, stream
 
 NAMES = list(SCENARIOS)
 DRIFTS = ["abrupt", "gradual", "incremental", "none"]

@@ -2,8 +2,8 @@
 
 import pytest
 
-from simulators import Alarm, Detection, Drift, detection, noted, read_truth, simulate
 from streammeta.errors import TransportError
+from streammeta.simulators import Alarm, Detection, Drift, detection, noted, read_truth, simulate
 
 ONE_TASK = ["a"] * 100
 

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from simulators import simulate
 from streammeta.engine import Engine, EngineSettings
 from streammeta.engine.experts import Case
 from streammeta.engine.experts.gaussian import Gaussian, check_gaussian, renumber_gaussian
 from streammeta.errors import ConfigError, SnapshotError
 from streammeta.event import Event, Origin
 from streammeta.meta.base import Scaling
+from streammeta.simulators import simulate
 
 SMALL = {"hidden": 12, "encoded": 8, "members": 2}
 UNIT = Scaling(np.zeros(2, np.float32), np.ones(2, np.float32), 0.0, 1.0)

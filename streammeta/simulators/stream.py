@@ -15,10 +15,10 @@ import numpy as np
 from numpy.random import default_rng
 from numpy.typing import NDArray
 
-from simulators.laws import Laws
-from simulators.sample import Sample
-from simulators.world import Floats, Ints, StreamSettings, World
 from streammeta.errors import ConfigError
+from streammeta.simulators.laws import Laws
+from streammeta.simulators.sample import Sample
+from streammeta.simulators.world import Floats, Ints, StreamSettings, World
 
 __all__ = ["stream"]
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import msgspec
 
-from simulators.sample import Sample
 from streammeta.errors import TransportError
+from streammeta.simulators.sample import Sample
 
 __all__ = ["Alarm", "Detection", "Drift", "detection", "noted", "read_truth"]
 

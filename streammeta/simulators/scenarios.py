@@ -6,8 +6,9 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from simulators.agrawal import AgrawalSettings, agrawal
-from simulators.classics import (
+from streammeta.errors import ConfigError
+from streammeta.simulators.agrawal import AgrawalSettings, agrawal
+from streammeta.simulators.classics import (
     FriedmanSettings,
     HyperplaneSettings,
     LedSettings,
@@ -23,17 +24,16 @@ from simulators.classics import (
     sea,
     stagger,
 )
-from simulators.families import (
+from streammeta.simulators.families import (
     RecurringConceptsSettings,
     SharedRepresentationSettings,
     SinusoidsSettings,
     shared_representation,
     switching_sinusoids,
 )
-from simulators.sample import Sample
-from simulators.stream import stream
-from simulators.world import StreamSettings, World
-from streammeta.errors import ConfigError
+from streammeta.simulators.sample import Sample
+from streammeta.simulators.stream import stream
+from streammeta.simulators.world import StreamSettings, World
 
 __all__ = ["SCENARIOS", "Scenario", "simulate"]
 

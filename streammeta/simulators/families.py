@@ -6,7 +6,7 @@ import numpy as np
 from numpy.random import default_rng
 from pydantic import Field
 
-from simulators.world import Floats, StreamSettings, World
+from streammeta.simulators.world import Floats, StreamSettings, World
 
 __all__ = [
     "RecurringConceptsSettings",

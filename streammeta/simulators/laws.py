@@ -8,7 +8,7 @@ import numpy as np
 from numpy.random import Generator, default_rng
 from numpy.typing import NDArray
 
-from simulators.world import Floats, Ints, StreamSettings, World
+from streammeta.simulators.world import Floats, Ints, StreamSettings, World
 
 __all__ = ["Laws"]
 

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from simulators.classics import ClassicSettings
-from simulators.world import Floats, World
+from streammeta.simulators.classics import ClassicSettings
+from streammeta.simulators.world import Floats, World
 
 __all__ = ["AgrawalSettings", "agrawal"]
 

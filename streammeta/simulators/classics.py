@@ -7,7 +7,7 @@ each law to River's own. Each is one stream of one task, as published, unless mo
 import numpy as np
 from pydantic import Field
 
-from simulators.world import DriftKind, Floats, Ints, Schedule, StreamSettings, World
+from streammeta.simulators.world import DriftKind, Floats, Ints, Schedule, StreamSettings, World
 
 __all__ = [
     "ClassicSettings",
