@@ -22,6 +22,7 @@ from streammeta.engine.weights import Weights, decode_weights, encode_weights
 from streammeta.errors import TransactionError, TransportError
 from streammeta.event import Decoder, Record
 from streammeta.service.background import MetaUpdates
+from streammeta.service.busy import Busy
 from streammeta.service.http import Health
 from streammeta.service.loop import Options, Summary
 from streammeta.service.metrics import Metrics
@@ -85,6 +86,7 @@ class ExactlyOnce:
         self._done = Summary(0, 0, 0.0)  # by engines before this one
         self._save_at = self._look_at = self._log_at = clock()
         self._logged = 0
+        self._busy = Busy(metrics)
         self._watchdog, self._watch_at = Watchdog(), clock()
         self._begin()
 
@@ -154,7 +156,7 @@ class ExactlyOnce:
         self._restore()
         wait = 0.0 if self._arriving else self._options.poll_seconds
         wait = min(wait, max(0.0, self._save_at - self._clock())) if self._changed else wait
-        self._take(self._source.poll(self._options.poll_records, wait))
+        self._take(self._busy.poll(self._source, self._options.poll_records, wait))
         self._health.turned()
         if self._clock() >= self._save_at and self._source.settled:
             self._commit()
@@ -401,6 +403,7 @@ class ExactlyOnce:
         self._look_at = now + _LOOK_EVERY_SECONDS
         stats, lag = self._turn.engine.stats(), sum(self._source.lag().values())
         self._health.reading(len(self._positions))
+        self._busy.show()
         self._metrics.source(len(self._positions), lag)
         self._metrics.engine(stats)
         missing = sum(one.missing for one in self._arriving.values() if one is not None)

@@ -18,6 +18,7 @@ from streammeta.engine.snapshot import read_snapshot, write_snapshot
 from streammeta.errors import TransportError
 from streammeta.event import Decoder, Record
 from streammeta.service.background import MetaUpdates
+from streammeta.service.busy import Busy
 from streammeta.service.http import Health
 from streammeta.service.metrics import Metrics
 from streammeta.service.turn import Observe, Turn
@@ -115,6 +116,7 @@ class Service:
             observers=observers,
             clock=clock,
         )
+        self._busy = Busy(metrics)
         self._source: Source | None = None  # while running
         self._positions: dict[Partition, int] = {}  # what the engine's state includes: next offsets
         self._taken: set[Partition] = set()  # of these, the ones read in this run: only they are ours to commit
@@ -138,7 +140,7 @@ class Service:
         self._save_at = self._clock() + self._options.save_every_seconds
         try:
             while not (stop.is_set() or source.exhausted):
-                self._take(source.poll(self._options.poll_records, self._options.poll_seconds))
+                self._take(self._busy.poll(source, self._options.poll_records, self._options.poll_seconds))
                 self._health.turned()
                 if self._clock() >= self._save_at:
                     self._save(source)
@@ -216,6 +218,7 @@ class Service:
         self._look_at = now + _LOOK_EVERY_SECONDS
         partitions, lag, stats = len(source.assigned()), sum(source.lag().values()), self._engine.stats()
         self._health.reading(partitions)
+        self._busy.show()
         self._metrics.source(partitions, lag)
         self._metrics.engine(stats)
         if now < self._log_at + self._options.log_every_seconds and not now_or_never:

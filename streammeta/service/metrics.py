@@ -68,6 +68,14 @@ class Metrics:
         self.poll_records = Histogram(
             "streammeta_poll_records", "Records taken in one turn of the loop.", buckets=_RECORDS, registry=registry
         )
+        self.busy_ratio = Gauge(
+            "streammeta_busy_ratio",
+            "Share of about the last half minute at work, not waiting for records; near 1 a process is at its limit.",
+            registry=registry,
+        )
+        self.busy_seconds = Counter(
+            "streammeta_busy_seconds_total", "Time at work, not waiting for records.", registry=registry
+        )
         self.step_seconds = Histogram(
             "streammeta_step_seconds", "Wall time of one engine step.", buckets=_STEP_SECONDS, registry=registry
         )
@@ -196,6 +204,11 @@ class Metrics:
         """Count one restoration of partitions."""
         self.restored_records.inc(records)
         self.restore_seconds.observe(seconds)
+
+    def worked(self, seconds: float, share: float) -> None:
+        """Show how much of its time the loop works: seconds since the last call, and the recent share of time."""
+        self.busy_seconds.inc(seconds)
+        self.busy_ratio.set(share)
 
     def source(self, partitions: int, lag: int) -> None:
         """Show what the input is like."""
