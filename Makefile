@@ -19,11 +19,24 @@ $(UV):
 	$(PYTHON) -m venv .tools
 	.tools/bin/python -m pip install --quiet --disable-pip-version-check 'uv>=0.8,<1'
 
-.venv/.ready: $(UV) pyproject.toml requirements.lock
+# A C++20 compiler: the machine's own, or where there is none zig's, which is a Python package.
+ZIG := $(CURDIR)/.tools/zig
+BUILD := $(shell command -v $(or $(CXX),c++) >/dev/null || command -v g++ >/dev/null || command -v clang++ >/dev/null || \
+  echo CC=$(ZIG)/cc CXX=$(ZIG)/c++ SKBUILD_CMAKE_DEFINE="CMAKE_AR=$(ZIG)/ar\;CMAKE_RANLIB=$(ZIG)/ranlib")
+NATIVE := $(wildcard streammeta/native/*.cpp streammeta/native/*.hpp streammeta/native/*.c streammeta/native/CMakeLists.txt)
+
+$(ZIG)/c++: $(UV)
+	$(UV) pip install --quiet --python .tools 'ziglang>=0.14,<0.17'
+	mkdir -p $(ZIG)
+	for tool in cc c++ ar ranlib; do \
+	  printf '#!/bin/sh\nexec "%s" -m ziglang %s "$$@"\n' "$(CURDIR)/.tools/bin/python" $$tool > $(ZIG)/$$tool; \
+	  chmod +x $(ZIG)/$$tool; done
+
+.venv/.ready: $(UV) pyproject.toml requirements.lock $(NATIVE) $(if $(BUILD),$(ZIG)/c++)
 	$(UV) venv --quiet --allow-existing --python $(PYTHON) .venv
 	$(UV) pip sync --quiet --python .venv --require-hashes --compile-bytecode requirements.lock
-	$(UV) pip install --quiet --python .venv --no-deps --editable .
-	@echo "compiling streammeta's kernels, once (a minute or two)"
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BUILD) $(UV) pip install --quiet --python .venv --no-deps --no-build-isolation --editable .
+	@echo "compiling streammeta's other kernels, once (a minute or two)"
 	@$(BIN)/python -c 'from streammeta.app.parts import warm_up; warm_up("classification"); warm_up("regression")' >/dev/null
 	@touch $@
 
@@ -41,6 +54,7 @@ test: lint types imports unit  ## every check, as CI runs them
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run --Werror streammeta/native/*.cpp streammeta/native/*.hpp streammeta/native/*.c
 
 types: setup
 	$(BIN)/mypy

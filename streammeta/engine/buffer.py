@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from numba import njit
 
 from streammeta.engine.settings import SegmentSettings
 from streammeta.meta.base import Episodes, Floats, Ints, Kind, Scaling, Windows
+from streammeta.native import _kernels as kernels
 
 __all__ = ["RecentRows", "draw_episodes", "normalize", "push", "window", "windows"]
 
@@ -25,18 +25,7 @@ _TRIES = 2  # rows drawn for each one wanted, as some may be too young
 
 def push(columns: _Columns, rows: Ints, xs: Floats, ys: Floats) -> None:
     """Remember raw events xs [N, D] with labels ys [N], each in its row, in this order."""
-    _push(columns["window_x"], columns["window_y"], columns["pushed"], rows, xs, ys)
-
-
-@njit(cache=True)  # type: ignore[untyped-decorator]
-def _push(window_x: Any, window_y: Any, pushed: Any, rows: Any, xs: Any, ys: Any) -> None:  # noqa: ANN401
-    for i in range(rows.size):
-        row = rows[i]
-        at = pushed[row] % window_y.shape[1]
-        window_x[row, at, : xs.shape[1]] = xs[i]
-        window_x[row, at, xs.shape[1] :] = np.nan  # what was in its place may have been another task's
-        window_y[row, at] = ys[i]
-        pushed[row] += 1
+    kernels.push(columns["window_x"], columns["window_y"], columns["pushed"], rows, xs, ys)
 
 
 def windows(columns: _Columns) -> Windows:
@@ -187,8 +176,8 @@ def draw_episodes(
     xs = np.zeros((rows.size, length, scaling.shift.size), np.float32)
     ys = np.zeros((rows.size, length), np.float32)
     begins = (columns["pushed"][rows] - kept + firsts) % columns["window_y"].shape[1]
-    windows, affine = (columns["window_x"], columns["window_y"]), (scaling.shift, scaling.gain)
-    _gather(windows, rows, begins, sizes, affine, xs, ys)
+    cut = rows, begins, sizes, scaling.shift, scaling.gain, float(_CLIP)
+    kernels.gather(columns["window_x"], columns["window_y"], *cut, xs, ys)  # as ``normalize`` has them
     at = np.arange(length)
     valid = (at < sizes[:, None]).astype(np.float32)
     cold = settings.tasks - int(settings.tasks * settings.burn_in_share)
@@ -200,17 +189,3 @@ def draw_episodes(
         targets = torch.from_numpy((ys - np.float32(scaling.y_shift)) / np.float32(scaling.y_spread))
     parts = torch.from_numpy(xs), targets, torch.from_numpy(valid), torch.from_numpy(scored.astype(np.float32))
     return Episodes(*(part.view(members, settings.tasks, *part.shape[1:]) for part in parts))
-
-
-@njit(cache=True)  # type: ignore[untyped-decorator]
-def _gather(windows: Any, rows: Any, begins: Any, sizes: Any, affine: Any, xs: Any, ys: Any) -> None:  # noqa: ANN401
-    """Fill xs [S, L, D] and ys [S, L] with segments, as ``normalize`` has them."""
-    (window_x, window_y), (shift, gain) = windows, affine
-    for i in range(rows.size):
-        for t in range(sizes[i]):
-            at = (begins[i] + t) % window_y.shape[1]
-            ys[i, t] = window_y[rows[i], at]
-            for d in range(xs.shape[2]):
-                value = (window_x[rows[i], at, d] - shift[d]) * gain[d]
-                if not np.isnan(value):
-                    xs[i, t, d] = min(max(value, -_CLIP), _CLIP)

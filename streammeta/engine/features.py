@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from streammeta.errors import EventError
 from streammeta.event import Feature, Origin
 from streammeta.meta.base import Floats, Scaling
+from streammeta.native import _kernels as kernels
 
 __all__ = ["FeatureSpace", "Filled", "RunningScaling"]
 
@@ -169,26 +169,6 @@ def _by_name(key: _Slot) -> tuple[str, str]:
     return name, value or ""
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
-def _observe(count: Any, mean: Any, squares: Any, xs: Any) -> None:  # noqa: ANN401
-    """Running moments of each column, one row after the other (Welford); NaN is missing."""
-    for e in range(xs.shape[0]):
-        for i in range(xs.shape[1]):
-            x = float(xs[e, i])
-            if np.isnan(x):
-                continue
-            spread = np.sqrt(squares[i] / count[i]) if count[i] >= 16 else 0.0
-            if spread > 0:
-                x = min(max(x, mean[i] - _OUTLIER * spread), mean[i] + _OUTLIER * spread)
-            if count[i] >= _FORGET_AFTER:
-                squares[i] *= 1 - 1 / _FORGET_AFTER
-            else:
-                count[i] += 1
-            gap = x - mean[i]
-            mean[i] += gap / count[i]
-            squares[i] += gap * (x - mean[i])
-
-
 class RunningScaling:
     """Running mean and spread of D features and of the target; read out only where θ may change."""
 
@@ -201,11 +181,11 @@ class RunningScaling:
         more = xs.shape[1] - self.moments.shape[1]
         if more > 0:
             self.moments = np.concatenate([self.moments, np.zeros((3, more))], axis=1)
-        _observe(*self.moments, xs)
+        kernels.observe_moments(self.moments, xs, _OUTLIER, _FORGET_AFTER)
 
     def observe_target(self, ys: Floats) -> None:
         """Take in raw targets [N], in order."""
-        _observe(*self.target, ys[:, None])
+        kernels.observe_moments(self.target, ys[:, None], _OUTLIER, _FORGET_AFTER)
 
     def read(self, categories: npt.NDArray[np.bool_]) -> Scaling:
         """The normalization as of now; categories, and features never seen to vary, keep their own unit."""

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from streammeta.meta.base import Ints
+from streammeta.native import _kernels as kernels
 
 __all__ = ["is_stale", "leave_out", "left_out", "may_stay_behind", "refresh"]
 
@@ -61,36 +61,5 @@ def refresh(
     size = columns["window_y"].shape[1]
     share = _SHARE_BEHIND if behind else _REBUILD_SHARE
     state = columns["rest"], columns["version"], columns["pushed"]
-    end, found = _refresh(rows, begin, state, size, share, version, stale)
+    end, found = kernels.refresh(rows, begin, *state, size, share, version, stale)
     return end, stale[:found]
-
-
-@njit(cache=True)  # type: ignore[untyped-decorator]
-def _refresh(
-    rows: Any,  # noqa: ANN401
-    begin: int,
-    state: Any,  # noqa: ANN401
-    size: int,
-    share: int,
-    now: int,
-    stale: Any,  # noqa: ANN401
-) -> tuple[int, int]:
-    (rest, version, pushed), found = state, 0
-    for i in range(begin, rows.size):
-        row = rows[i]
-        rest[row] -= 1
-        left_out = version[row] < -1
-        if left_out:
-            version[row] = -3 - version[row]
-        elif rest[row] >= 0 or version[row] == now:
-            continue
-        for j in range(begin, i):
-            if rows[j] == row:
-                rest[row] += 1  # it will be counted when the next stretch begins with it
-                return i, found
-        if version[row] != now:
-            version[row] = now
-            rest[row] = min(pushed[row], size) // share
-        stale[found] = row
-        found += 1
-    return rows.size, found

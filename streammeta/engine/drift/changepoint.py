@@ -18,12 +18,13 @@ Source: Adams & MacKay (2007), arXiv:0710.3742; pruned, and on the loss of a lea
 arXiv:1912.08866. The dispersion is McCullagh & Nelder (1989), Generalized Linear Models, chapter 9.
 """
 
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 from river import base
+
+from streammeta.native import _kernels as kernels
 
 __all__ = ["ChangePoint"]
 
@@ -31,8 +32,6 @@ _Numbers: TypeAlias = npt.NDArray[np.float64]
 _WEIGHT, _COUNT, _SUM, _BEFORE = range(4)  # columns of runs
 _NOT_RISEN = 1.0  # the level before a run that no change began: nothing lies above it
 _PHI, _PHI_COUNT = 0.3, 10.0  # dispersion expected at first, and how many values that is worth
-_LEAST_PHI, _MOST_PHI = 0.1, 1.5
-_EDGE = 0.01  # a mean nearer to 0 or 1 counts as this: no value is infinitely far from what was expected
 
 
 class ChangePoint(base.DriftDetector):  # type: ignore[misc]  # mypy does not look into River
@@ -81,7 +80,9 @@ class ChangePoint(base.DriftDetector):  # type: ignore[misc]  # mypy does not lo
         """
         if not 0 <= x <= 1:
             raise ValueError(f"ChangePoint: got the value {x}, wanted a number from 0 to 1; scale it first")
-        self._drift_detected = _update(self._runs, self._dispersion, float(x), self.hazard) > self.threshold
+        self._drift_detected = (
+            kernels.update_changepoint(self._runs, self._dispersion, float(x), self.hazard) > self.threshold
+        )
         if self._drift_detected:
             _begin_anew(self._runs)
 
@@ -91,39 +92,6 @@ class ChangePoint(base.DriftDetector):  # type: ignore[misc]  # mypy does not lo
         self._runs: _Numbers = np.zeros((self.runs, 4))  # weight, how many values, their sum, level expected before
         self._runs[0] = 1.0, 0.0, 0.0, _NOT_RISEN
         self._dispersion: _Numbers = np.array([_PHI * _PHI_COUNT, _PHI_COUNT])  # sum of squared residuals, how many
-
-
-@njit(cache=True)  # type: ignore[untyped-decorator]
-def _update(runs: Any, dispersion: Any, x: float, hazard: float) -> float:  # noqa: ANN401
-    """Take x into the runs [H, 4] and the dispersion [2]; returns the belief that the level rose."""
-    expected, least, kept = 0.0, 0, 0.0
-    for h in range(runs.shape[0]):
-        expected += runs[h, 0] * (1 + runs[h, 2]) / (2 + runs[h, 1])
-        kept += runs[h, 0]
-        if runs[h, 0] < runs[least, 0]:
-            least = h
-    kept -= runs[least, 0]
-    phi = min(max(dispersion[0] / dispersion[1], _LEAST_PHI), _MOST_PHI)
-    m = min(max(expected, _EDGE), 1 - _EDGE)
-    dispersion[0] += (x - m) ** 2 / (m * (1 - m))
-    dispersion[1] += 1
-    total = 0.0
-    for h in range(runs.shape[0]):
-        runs[h, 0] *= (1 - hazard) / kept
-        if h == least:
-            runs[h, 0], runs[h, 1], runs[h, 2], runs[h, 3] = hazard, 0.0, 0.0, expected
-        if runs[h, 0] > 0:
-            mean = (1 + runs[h, 2]) / (2 + runs[h, 1])
-            runs[h, 0] *= np.exp((x * np.log(mean) + (1 - x) * np.log1p(-mean)) / phi)
-            runs[h, 1] += 1
-            runs[h, 2] += x
-            total += runs[h, 0]
-    belief = 0.0
-    for h in range(runs.shape[0]):
-        runs[h, 0] /= total
-        if (1 + runs[h, 2]) / (2 + runs[h, 1]) > runs[h, 3]:
-            belief += runs[h, 0]
-    return belief
 
 
 def _rose(runs: _Numbers) -> npt.NDArray[np.bool_]:

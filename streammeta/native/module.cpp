@@ -1,0 +1,14 @@
+// The module `_kernels`: what the files beside this one add to it.
+#include "array.hpp"
+
+#define STREAMMETA_KERNELS(each) each(window) each(rebuild) each(moments) each(changepoint) each(elementary)
+
+namespace streammeta {
+#define DECLARE(name) void bind_##name(nb::module_&);
+STREAMMETA_KERNELS(DECLARE)
+}  // namespace streammeta
+
+NB_MODULE(_kernels, module) {
+#define BIND(name) streammeta::bind_##name(module);
+    STREAMMETA_KERNELS(BIND)
+}
