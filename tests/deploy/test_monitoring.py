@@ -53,7 +53,7 @@ def test_each_alert_is_tested_and_has_a_section_in_the_runbook_that_it_links(ale
     (rule,) = re.findall(rf"- alert: {alert}\n(?:        .*\n|\n)*", RULES)
     (section,) = re.findall(rf"^## {alert}\n((?:(?!## ).*\n)*)", RUNBOOK, re.MULTILINE)
 
-    assert f"runbook: docs/runbook.md#{alert.lower()}\n" in rule
+    assert f"runbook_url: docs/runbook.md#{alert.lower()}\n" in rule
     assert re.search(r"severity: (warning|critical)", rule)
     assert all(f"**{word}**" in section for word in ("Means", "Look at", "Do"))
     assert re.search(rf"alertname: {alert}\n +exp_alerts:\n +- exp_labels", RULE_TESTS), "promtool never sees it fire"

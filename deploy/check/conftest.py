@@ -1,0 +1,46 @@
+"""What the checks share: the tools, and the chart as it is rendered."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+CHART = ROOT / "deploy/helm/streammeta"
+KUBERNETES = "1.31.0"
+
+Tool = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="session")
+def tool() -> Tool:
+    """Run a tool of `make deploy-tools` by name; a tool that is missing fails the check."""
+    here = ROOT / ".tools/deploy/bin"
+    path = f"{here}{os.pathsep}{os.environ['PATH']}"
+
+    def run(name: str, *arguments: object, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+        found = shutil.which(name, path=path)
+        if found is None:
+            pytest.fail(f"{name} is not there; run make deploy-tools")
+        words = [found, *(str(one) for one in arguments)]
+        return subprocess.run(words, cwd=cwd, capture_output=True, text=True, timeout=120, check=False)  # noqa: S603
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def rendered(tool: Tool) -> Callable[..., list[dict[str, Any]]]:
+    """The chart's objects for a file of values."""
+
+    def render(values: Path, *more: str, chart: Path = CHART) -> list[dict[str, Any]]:
+        done = tool("helm", "template", "a-release", chart, "--kube-version", KUBERNETES, "-f", values, *more)
+        if done.returncode:
+            raise AssertionError(done.stderr)
+        return [one for one in yaml.safe_load_all(done.stdout) if one]
+
+    return render
