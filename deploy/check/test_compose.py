@@ -1,0 +1,54 @@
+"""The compose file: by the compose specification's schema, and its paths by looking."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from deploy.check.conftest import ROOT
+
+FILE = ROOT / "deploy/compose.yaml"
+
+
+def test_it_follows_the_compose_specification(tool) -> None:
+    done = tool("check-jsonschema", "--builtin-schema", "vendor.compose-spec", FILE)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_what_it_mounts_and_builds_from_exists() -> None:
+    services = yaml.safe_load(FILE.read_text())["services"]
+    mounted = [Path(one.split(":")[0]) for service in services.values() for one in service.get("volumes", ())]
+    build = services["streammeta"]["build"]
+
+    assert [path for path in mounted if str(path).startswith(".") and not (FILE.parent / path).exists()] == []
+    assert (FILE.parent / build["context"] / build["dockerfile"]).is_file()
+    assert f" AS {build['target']}\n" in (FILE.parent / build["context"] / build["dockerfile"]).read_text()
+
+
+def test_nothing_is_open_to_other_machines() -> None:
+    """It has no passwords, so its ports are on this machine only."""
+    services = yaml.safe_load(FILE.read_text())["services"]
+
+    assert all(port.startswith("127.0.0.1:") for service in services.values() for port in service.get("ports", ()))
+
+
+def test_images_have_a_version() -> None:
+    services = yaml.safe_load(FILE.read_text())["services"]
+
+    for service in services.values():
+        _, _, tag = service["image"].partition(":")
+        assert tag
+        assert tag != "latest"
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [("services:", "service:"), ("restart: unless-stopped", "restart: [always]"), ("condition: service_healthy", "condition: healthy")],
+)
+def test_a_broken_file_fails_the_check(right: str, wrong: str, tool, tmp_path: Path) -> None:
+    assert right in FILE.read_text()
+    broken = tmp_path / "compose.yaml"
+    broken.write_text(FILE.read_text().replace(right, wrong, 1))
+
+    assert tool("check-jsonschema", "--builtin-schema", "vendor.compose-spec", broken).returncode != 0
