@@ -8,7 +8,7 @@ SHELL := /bin/bash
 export UV_SYSTEM_CERTS ?= 1
 export UV_NATIVE_TLS ?= 1
 
-.PHONY: help setup lock demo test lint types imports unit broker browser bench bench-omniglot bench-sinusoids chaos members slow-work fuzz clean
+.PHONY: help setup lock demo test lint types imports unit deploy-tools deploy-check broker browser bench bench-omniglot bench-sinusoids chaos members slow-work fuzz clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -42,9 +42,15 @@ $(ZIG)/c++: $(UV)
 
 setup: .venv/.ready  ## a working .venv with streammeta and everything its checks need
 
+COMPILE = $(UV) pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url \
+  --no-emit-find-links --python-version 3.11
+
 lock: $(UV)  ## resolve the newest allowed versions into requirements.lock (with hashes, for every platform)
-	$(UV) pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
-	  --python-version 3.11 --group dev -o requirements.lock --upgrade pyproject.toml
+	$(COMPILE) --group dev -o requirements.lock --upgrade pyproject.toml
+	$(COMPILE) --extra confluent -c requirements.lock -o deploy/image/train.txt pyproject.toml
+	$(COMPILE) --extra confluent -c requirements.lock --override deploy/image/without-torch.txt -o deploy/image/serve.txt pyproject.toml
+	$(COMPILE) --upgrade -o deploy/image/uv.txt deploy/image/uv.in
+	$(COMPILE) --upgrade -o deploy/check/requirements.txt deploy/check/requirements.in
 
 demo: setup  ## simulated streams through the service's own loop, live, with a report at the end (about a minute)
 	$(BIN)/streammeta demo
@@ -64,6 +70,17 @@ imports: setup
 
 unit: setup
 	$(BIN)/pytest
+
+.tools/deploy/.ready: $(UV) deploy/check/requirements.txt deploy/check/tools.sh
+	$(UV) venv --quiet --allow-existing --python $(PYTHON) .tools/deploy
+	$(UV) pip sync --quiet --python .tools/deploy --require-hashes deploy/check/requirements.txt
+	deploy/check/tools.sh .tools/deploy/bin
+	@touch $@
+
+deploy-tools: .tools/deploy/.ready  ## what deploy-check needs: helm, promtool, hadolint, actionlint, schemas
+
+deploy-check: setup deploy-tools  ## image, chart, rules, dashboards, compose file, unit, workflows: by the tools that would use them
+	PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 .tools/deploy/bin/pytest -q -c deploy/check/pytest.ini --rootdir . deploy/check
 
 broker: setup  ## a real Apache Kafka on localhost:9092 until Ctrl-C, for trying the service by hand
 	$(BIN)/python -m deploy.broker --port 9092

@@ -44,7 +44,11 @@ def test_images_have_a_version() -> None:
 
 @pytest.mark.parametrize(
     ("right", "wrong"),
-    [("services:", "service:"), ("restart: unless-stopped", "restart: [always]"), ("condition: service_healthy", "condition: healthy")],
+    [
+        ("services:", "service:"),
+        ("restart: unless-stopped", "restart: [always]"),
+        ("condition: service_healthy", "condition: healthy"),
+    ],
 )
 def test_a_broken_file_fails_the_check(right: str, wrong: str, tool, tmp_path: Path) -> None:
     assert right in FILE.read_text()

@@ -53,7 +53,7 @@ def test_a_broken_rule_fails_the_check(change: tuple[str, str], tool, tmp_path: 
     # the day-long series of the other tests say nothing about these changes
     tests = tmp_path / "streammeta.rules.test.yaml"
     short = yaml.safe_load(tests.read_text())
-    short["tests"] = [one for one in short["tests"] if len(str(one)) and not _long(one)]
+    short["tests"] = [one for one in short["tests"] if not _long(one)]
     tests.write_text(yaml.safe_dump(short))
 
     assert tool("promtool", "test", "rules", tests).returncode != 0

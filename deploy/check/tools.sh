@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# Tools of `make deploy-check` that are not Python packages: helm, actionlint, promtool. Those that the machine has are
+# used; the others are brought into FOLDER: helm and actionlint built by Go, promtool from Debian's package prometheus,
+# unpacked and not installed. Usage: tools.sh FOLDER
+set -euo pipefail
+folder=$(realpath "$1")
+export PATH="$folder:$PATH"
+
+with_go() {  # NAME MODULE@VERSION
+  command -v "$1" >/dev/null && return
+  command -v go >/dev/null || { echo "deploy-tools: wanted $1, or Go 1.25 or newer to build it; install one of them" >&2; exit 1; }
+  echo "building $1 (a few minutes, once)"
+  GOBIN="$folder" go install "$2"
+}
+
+with_go helm helm.sh/helm/v3/cmd/helm@v3.22.0
+with_go actionlint github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
+
+if ! command -v promtool >/dev/null; then
+  command -v apt-get >/dev/null || { echo "deploy-tools: wanted promtool, of Prometheus; install it" >&2; exit 1; }
+  unpacked=$(mktemp -d)
+  trap 'rm -rf "$unpacked"' EXIT
+  (cd "$unpacked" && { apt-get download -qq prometheus || { apt-get update -qq && apt-get download -qq prometheus; }; })
+  dpkg -x "$unpacked"/prometheus_*.deb "$unpacked/x"
+  install "$unpacked/x/usr/bin/promtool" "$folder/promtool"
+fi
+
+command -v systemd-analyze >/dev/null || { echo "deploy-tools: wanted systemd-analyze, of systemd; install it" >&2; exit 1; }
