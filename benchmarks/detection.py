@@ -49,7 +49,7 @@ def scored(samples: Sequence[Sample], found: Sequence[Outcome], within: int | No
     tasks = [sample.task for sample in samples]
     drifts = [Drift(i, s.task, s.concept) for i, s in enumerate(samples) if s.drifted]
     alarms = [Alarm(i, tasks[i]) for i, one in enumerate(found) if one.signal is Signal.DRIFT]
-    told = detection(drifts, alarms, tasks, within=within)
+    signalled = detection(drifts, alarms, tasks, within=within)
     since: dict[str, int] = {}
     right, soon = [], []
     for sample, one in zip(samples, found, strict=True):
@@ -64,10 +64,10 @@ def scored(samples: Sequence[Sample], found: Sequence[Outcome], within: int | No
         "events": len(samples),
         "accuracy": sum(right) / len(right),
         "accuracy_soon": sum(soon) / len(soon) if soon else None,
-        "found": told.found,
-        "missed": told.missed,
-        "delays": list(told.delays),
-        "false_in_1000": 1000 * told.false_alarms / len(samples),
+        "found": signalled.found,
+        "missed": signalled.missed,
+        "delays": list(signalled.delays),
+        "false_in_1000": 1000 * signalled.false_alarms / len(samples),
     }
 
 

@@ -168,7 +168,7 @@ class _Race:
             "tasks": len(set(self._rows.tasks)),
             "kind": self._file.kind,
             "delay": self._file.delay,
-            "told": self._file.told,
+            "description": self._file.description,
             "runs": [],
         }
 

@@ -20,7 +20,7 @@ from types import FrameType, TracebackType
 from kafka import KafkaAdminClient
 from kafka.errors import KafkaError
 
-from deploy.kafka_jars import KAFKA_VERSION, BrokerError, cache_folder, fetched_jars, java, tell
+from deploy.kafka_jars import KAFKA_VERSION, BrokerError, cache_folder, fetched_jars, java, say
 
 __all__ = ["KAFKA_VERSION", "Broker", "BrokerError", "main"]
 
@@ -311,10 +311,10 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 0
     except BrokerError as err:
-        tell(f"broker: {err}\n")
+        say(f"broker: {err}\n")
         return 1
     else:
-        tell(f"broker: Kafka ended by itself; its log ends with\n{broker.log_tail()}\n")
+        say(f"broker: Kafka ended by itself; its log ends with\n{broker.log_tail()}\n")
         return 1
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not leave the broker behind

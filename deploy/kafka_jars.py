@@ -15,7 +15,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-__all__ = ["KAFKA_VERSION", "BrokerError", "cache_folder", "fetched_jars", "java", "tell"]
+__all__ = ["KAFKA_VERSION", "BrokerError", "cache_folder", "fetched_jars", "java", "say"]
 
 KAFKA_VERSION = "4.3.1"
 _ARTIFACTS = (f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}", "org.slf4j:slf4j-simple:1.7.36")
@@ -55,7 +55,7 @@ def fetched_jars(cache: Path) -> Path:
         except (OSError, RuntimeError, ValueError, zipfile.BadZipFile) as err:
             if not tries_left:
                 raise BrokerError(f"Apache Kafka {KAFKA_VERSION} cannot be fetched into {cache}: {err}") from err
-            tell(f"\nbroker: {err}; trying again\n")
+            say(f"\nbroker: {err}; trying again\n")
             _trust_as_the_system_does()
     return final
 
@@ -88,15 +88,15 @@ def _fetch(final: Path) -> None:
 
 def _download(maven: Any, jars: Path, repository: Path) -> None:  # noqa: ANN401 (an optional module)
     context = maven.MavenContext(resolver=maven.PythonResolver(), repo_cache=repository, timeout=30)
-    tell(f"broker: fetching Apache Kafka {KAFKA_VERSION} (45 MB, once); resolving, about 20 s\n")
+    say(f"broker: fetching Apache Kafka {KAFKA_VERSION} (45 MB, once); resolving, about 20 s\n")
     inputs, others = context.resolver.resolve([context.create_dependency(name) for name in _ARTIFACTS])
     needed = [*inputs, *(dependency for dependency in others if dependency.scope in ("compile", "runtime"))]
     for number, dependency in enumerate(needed, start=1):
         jar = Path(dependency.artifact.resolve())
         jar.rename(jars / jar.name)
         if sys.stderr.isatty():
-            tell(f"\rbroker: {number} of {len(needed)} jars")
-    tell(f"\rbroker: {len(needed)} of {len(needed)} jars\n")
+            say(f"\rbroker: {number} of {len(needed)} jars")
+    say(f"\rbroker: {len(needed)} of {len(needed)} jars\n")
 
 
 def _check(jar: Path) -> None:
@@ -113,7 +113,7 @@ def _optional(name: str) -> Any:  # noqa: ANN401 (a module, or None)
         return None
 
 
-def tell(text: str) -> None:
+def say(text: str) -> None:
     """Say how it goes, on standard error."""
     sys.stderr.write(text)
     sys.stderr.flush()

@@ -52,7 +52,7 @@ _Json = Annotated[Path | None, typer.Option("--json", help="Write the report the
 
 
 def main() -> NoReturn:
-    """Run the command line. What streammeta raises on purpose is told in a line, without a traceback."""
+    """Run the command line. What streammeta raises on purpose is shown in one line, without a traceback."""
     try:
         app()
     except StreammetaError as err:
@@ -96,7 +96,7 @@ def replay(
     *,
     config: _Config = None,
     kind: _Kind = None,
-    limit: Annotated[int | None, typer.Option(min=0, help="Stop after so many records.")] = None,
+    limit: Annotated[int | None, typer.Option(min=0, help="Stop after this number of records.")] = None,
     seed: _Seed = None,
     against: Annotated[
         list[str] | None, typer.Option(help="Run this beside it: river:forest.ARFClassifier. May be repeated.")
@@ -111,7 +111,8 @@ def replay(
     label_delay: Annotated[str, typer.Option(help="Labels come so late: 100 (events), 90s, 30m, 1h, 2d.")] = "0",
     speed: _Speed = None,
     truth: Annotated[
-        Path | None, typer.Option(help="Where laws truly changed, as `simulate --truth` wrote it: scores detection.")
+        Path | None,
+        typer.Option(help="True concept changes, as `simulate --truth` wrote them: scores detection."),
     ] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="A setting of the scenario: name=value.")] = None,
     json_to: _Json = None,
@@ -149,9 +150,9 @@ def replay(
     )
     with opened(plan, settings, kind=kind, seed=seed) as ready, stop_on_signals() as stop:
         console.print(f"{ready.name}: {ready.tally.kind} ({ready.kind_reason})", highlight=False, soft_wrap=True)
-        rivals = ready.contest.traces[1:]
+        baselines = ready.comparison.traces[1:]
         with shown(
-            ready.tally, ready.fraction, title="replay", console=console, clock=time.monotonic, beside=rivals
+            ready.tally, ready.fraction, title="replay", console=console, clock=time.monotonic, beside=baselines
         ) as live:
             sink = None if out is None else FileSink(out)
             figures = study.run(ready, sink=sink, observers=[live], stop=stop)
@@ -162,7 +163,7 @@ def replay(
         write_page(figures, html)
     if pictures is not None:
         write_png(figures, pictures)
-    _tell(figures, json_to, board=scoreboard)
+    _show(figures, json_to, board=scoreboard)
     for written in (html, pictures):
         if written is not None:
             typer.echo(f"report written to {written}", err=True)
@@ -180,8 +181,8 @@ def compare(
     """Is one learner better than another, or was it luck? A paired test over the events of two replays, or of one."""
     from rich.console import Console
 
-    from streammeta.review import compare as comparison
-    from streammeta.review.contest import STREAMMETA
+    from streammeta.review import paired as comparison
+    from streammeta.review.comparison import STREAMMETA
 
     report_a = comparison.read_report(a)
     if b is None:
@@ -210,7 +211,7 @@ def demo(
     from prometheus_client import CollectorRegistry
     from rich.console import Console
 
-    from streammeta.app.kind import settled
+    from streammeta.app.kind import resolve_kind
     from streammeta.app.stopping import stop_on_signals
     from streammeta.commands import demo as demonstration
     from streammeta.commands.live import shown
@@ -221,10 +222,10 @@ def demo(
 
     log.configure("warning")
     console = Console(stderr=True)
-    settings, _ = settled(load(), kind="classification", seed=seed, first=list)
+    settings, _ = resolve_kind(load(), kind="classification", seed=seed, first=list)
     metrics, health, tally = Metrics(CollectorRegistry()), Health(time.monotonic), Tally(settings.app.kind)
     comparison = demonstration.Comparison(
-        demonstration.stream(events, seed), demonstration.rivals(), warm_up=events // 2, seconds=seconds
+        demonstration.stream(events, seed), demonstration.baselines(), warm_up=events // 2, seconds=seconds
     )
     with HttpServer("127.0.0.1", port, metrics.registry, health) as server, stop_on_signals() as stop:
         console.print(f"demo: metrics at {server.url}/metrics while it runs", highlight=False, soft_wrap=True)
@@ -232,7 +233,7 @@ def demo(
             figures = demonstration.run(
                 settings, comparison, tally, observers=[live], stop=stop, metrics=metrics, health=health
             )
-    _tell(figures, json_to, board=demonstration)
+    _show(figures, json_to, board=demonstration)
 
 
 @app.command(name="simulate")
@@ -248,7 +249,7 @@ def simulate_(
     partitions: _Partitions = 4,
     set_: Annotated[list[str] | None, typer.Option("--set", help="A setting of the scenario: name=value.")] = None,
     truth: Annotated[
-        Path | None, typer.Option(help="Write there where each task's law changed, which records do not tell.")
+        Path | None, typer.Option(help="Write there where each task's concept changed, which records do not say.")
     ] = None,
     config: _Config = None,
     list_: Annotated[bool, typer.Option("--list", help="Name the scenarios and their settings.")] = False,
@@ -273,7 +274,7 @@ def play_(
     file: Annotated[Path, typer.Argument(help="Recorded events: .csv or .jsonl, also with .gz.")],
     *,
     to: _To = "-",
-    limit: Annotated[int | None, typer.Option(min=0, help="Stop after so many records.")] = None,
+    limit: Annotated[int | None, typer.Option(min=0, help="Stop after this number of records.")] = None,
     rate: _Rate = None,
     speed: _Speed = None,
     partitions: _Partitions = 4,
@@ -293,7 +294,7 @@ def inspect(
     sort: Annotated[
         Literal["error", "age", "drift"], typer.Option(help="Worst, oldest or last drifted first.")
     ] = "error",
-    limit: Annotated[int, typer.Option(min=0, help="Show so many tasks; 0: all.")] = 20,
+    limit: Annotated[int, typer.Option(min=0, help="Number of tasks to show; 0: all.")] = 20,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON, for other programs.")] = False,
     config: _Config = None,
 ) -> None:
@@ -366,7 +367,7 @@ class _Board(Protocol):
     def lines(self, figures: "Figures") -> Iterator[str]: ...
 
 
-def _tell(figures: "Figures", json_to: Path | None, board: _Board) -> None:
+def _show(figures: "Figures", json_to: Path | None, board: _Board) -> None:
     """Show a report: tables on a terminal, plain lines elsewhere; and write it as JSON."""
     from rich.console import Console
 

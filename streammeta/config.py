@@ -40,7 +40,7 @@ __all__ = [
 _PREFIX = "STREAMMETA_"
 _BETWEEN = "__"
 _SECRET = ("password", "secret", "token")
-_Place: TypeAlias = tuple[int | str, ...]  # a setting's path, as pydantic tells it
+_Place: TypeAlias = tuple[int | str, ...]  # a setting's path, as pydantic gives it
 
 
 class AppSettings(BaseModel, frozen=True, extra="forbid"):
@@ -73,7 +73,7 @@ class InputSettings(BaseModel, frozen=True, extra="forbid"):
     )
     on_lost_offset: OnLostOffset = Field(
         "stop",
-        description="Where records were deleted before they were read, at the start or because we are far behind: "
+        description="Where records were deleted before they were read, at the start or because of a long backlog: "
         '"stop", or go on at "earliest" or "latest".',
     )
 

@@ -1,4 +1,4 @@
-"""River estimators: the engine behind `learn_one` and `predict_one`.
+"""River estimators: the engine under `learn_one` and `predict_one`.
 
 They predict exactly what the service predicts for the same events: both are one `Engine`. `predict_one` changes
 nothing; `learn_one` is one engine step with the label there, drift detection and meta-updates included.
@@ -57,14 +57,14 @@ class _MetaLearner(base.Base):  # type: ignore[misc]  # mypy does not look into 
 
     @property
     def engine(self) -> Engine:
-        """The engine behind it: `stats()`, `tasks()`, `snapshot()`."""
+        """The engine that it uses: `stats()`, `tasks()`, `snapshot()`."""
         if self._engine is None:
             self._engine = _PortableEngine(self._chosen, None if isinstance(self.method, str) else self.method)
         return self._engine
 
     @property
     def drift_detected(self) -> bool:
-        """Whether the event learned last told that its task's law has changed."""
+        """Whether a drift of its task was detected with the event learned last."""
         return self._signal is Signal.DRIFT
 
     def _choose(self) -> EngineSettings:
@@ -95,7 +95,7 @@ class _MetaLearner(base.Base):  # type: ignore[misc]  # mypy does not look into 
         for outcome in self.engine.step(events):
             self._signal = _accepted(outcome).signal
 
-    def _foresee(self, rows: Sequence[_Row]) -> list[Outcome]:
+    def _predict_rows(self, rows: Sequence[_Row]) -> list[Outcome]:
         events = [self._event(x, self._learned) for x in rows]
         return [_accepted(outcome) for outcome in self.engine.predict(events)]
 
@@ -109,10 +109,10 @@ class _MetaLearner(base.Base):  # type: ignore[misc]  # mypy does not look into 
 class MetaClassifier(_MetaLearner, base.MiniBatchClassifier):  # type: ignore[misc]  # mypy does not look into River
     """A meta-learning classifier: it learns across tasks how to learn each of them from a handful of events.
 
-    The stream may mix many tasks, told apart by a feature (`task="store"`); every task has a small state of its own
+    The stream may mix many tasks, distinguished by a feature (`task="store"`); every task has a small state of its own
     that adapts with each event, on an encoder that all tasks share and that is meta-learned while the stream runs.
-    Without a tag the whole stream is one task, and the drift detector alone tells when its law changes. Features need
-    no scaling; text is a category, None and NaN are missing, and features and classes may come late.
+    Without a tag the whole stream is one task, and only the drift detector notices a new concept. Features need no
+    scaling; text is a category, None and NaN are missing, and features and classes may come late.
 
     Args:
         task: the feature that names an event's task; it is not used as a feature.
@@ -121,8 +121,8 @@ class MetaClassifier(_MetaLearner, base.MiniBatchClassifier):  # type: ignore[mi
             encoder.
         detector: watches the loss of every task: a name, or one of River's detectors (its parameters are taken over,
             each task has one of its own); None: ADWIN with parameters made for fast learners.
-        response: on drift, "mix" lets the mixture decide between old and new, "reset" starts the task anew, "recall"
-            knows laws that return.
+        response: on drift, "mix" lets the mixture decide between old and new, "reset" starts the task from θ, "recall"
+            recognizes concepts that return.
         settings: everything else, as `EngineSettings` or as a mapping: `{"meta": {"every_events": 64}}`.
         seed: fixes every random choice.
 
@@ -137,7 +137,7 @@ class MetaClassifier(_MetaLearner, base.MiniBatchClassifier):  # type: ignore[mi
         >>> score.get() > 0.88
         True
 
-        Two stores with opposite laws, told apart by their tag:
+        Two stores with opposite concepts, distinguished by their tag:
 
         >>> model = MetaClassifier(task="store")
         >>> for i in range(100):
@@ -172,12 +172,12 @@ class MetaClassifier(_MetaLearner, base.MiniBatchClassifier):  # type: ignore[mi
 
     def predict_one(self, x: _Row, **_: Any) -> Hashable | None:  # noqa: ANN401 as River has it
         """The likeliest label; None before the first one was learned."""
-        (outcome,) = self._foresee([x])
+        (outcome,) = self._predict_rows([x])
         return self._label(outcome)
 
     def predict_proba_one(self, x: _Row, **_: Any) -> dict[Hashable, float]:  # noqa: ANN401 as River has it
         """The probability of every label learned so far."""
-        (outcome,) = self._foresee([x])
+        (outcome,) = self._predict_rows([x])
         return self._probabilities(outcome)
 
     def learn_many(self, X: Any, y: Any) -> None:  # noqa: ANN401 any frame that narwhals knows
@@ -188,12 +188,12 @@ class MetaClassifier(_MetaLearner, base.MiniBatchClassifier):  # type: ignore[mi
 
     def predict_many(self, X: Any) -> Any:  # noqa: ANN401
         """The likeliest label of every row, as a series of the frame's own kind."""
-        said = [self._label(outcome) for outcome in self._foresee(list(_rows(X)))]
+        said = [self._label(outcome) for outcome in self._predict_rows(list(_rows(X)))]
         return dataframe.to_native_series(said, name=self._y_name, like=dataframe.into_frame(X))
 
     def predict_proba_many(self, X: Any) -> Any:  # noqa: ANN401
         """The probability of every label (a column each) for every row."""
-        rows = [self._probabilities(outcome) for outcome in self._foresee(list(_rows(X)))]
+        rows = [self._probabilities(outcome) for outcome in self._predict_rows(list(_rows(X)))]
         columns = {label: [row[label] for row in rows] for label in (rows[0] if rows else self._numbers)}
         return dataframe.to_native_frame(columns, like=dataframe.into_frame(X))
 
@@ -249,7 +249,7 @@ class MetaRegressor(_MetaLearner, base.MiniBatchRegressor):  # type: ignore[misc
 
     def predict_with_variance_one(self, x: _Row) -> tuple[float, float]:
         """Mean and variance of the prediction."""
-        (outcome,) = self._foresee([x])
+        (outcome,) = self._predict_rows([x])
         return float(outcome.prediction or 0.0), float(outcome.variance or 0.0)
 
     def learn_many(self, X: Any, y: Any) -> None:  # noqa: ANN401 any frame that narwhals knows
@@ -260,7 +260,7 @@ class MetaRegressor(_MetaLearner, base.MiniBatchRegressor):  # type: ignore[misc
 
     def predict_many(self, X: Any) -> Any:  # noqa: ANN401
         """The predicted mean of every row, as a series of the frame's own kind."""
-        said = [float(outcome.prediction or 0.0) for outcome in self._foresee(list(_rows(X)))]
+        said = [float(outcome.prediction or 0.0) for outcome in self._predict_rows(list(_rows(X)))]
         return dataframe.to_native_series(said, name=self._y_name, like=dataframe.into_frame(X))
 
 

@@ -163,7 +163,7 @@ def first_origin(record: Record) -> str | None:
     """Where a record came from before it was sent on; None where it was not."""
     if not record.headers:
         return None
-    found = next((told for name, told in record.headers if name == ORIGIN_HEADER), None)
+    found = next((content for name, content in record.headers if name == ORIGIN_HEADER), None)
     return None if found is None else found.decode(errors="replace")
 
 

@@ -1,4 +1,4 @@
-"""What a run was worth: figures told up event by event, and the report made of them at the end.
+"""What a run was worth: figures added up event by event, and the report made of them at the end.
 
 Prequential: every prediction was made before its label was learned from. An event that was predicted as nothing
 (before the first label) counts as an error. Memory is bounded by the number of classes; an event costs O(1).
@@ -178,7 +178,7 @@ def peak_rss_bytes() -> int:
 
 
 def resident_bytes() -> int:
-    """The resident memory of this process now; where the system does not tell, the most it ever had."""
+    """The resident memory of this process now; where the system does not say, the most it ever had."""
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
     except (OSError, ValueError, IndexError):
@@ -190,8 +190,8 @@ def lines(figures: Figures) -> list[str]:
     """The report as plain lines, for logs and pipes."""
     one = [f"{name}: {_shown(figures[name])}" for name in _order(figures)]
     for title, errors, counts in _curves(figures):
-        told = ", ".join(f"{age}: {_shown(errors[age])} (n {counts[age]:,})" for age in AGES if counts[age])
-        one += [f"{title}: {told}"]
+        summary = ", ".join(f"{age}: {_shown(errors[age])} (n {counts[age]:,})" for age in AGES if counts[age])
+        one += [f"{title}: {summary}"]
     return one
 
 

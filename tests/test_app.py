@@ -138,5 +138,5 @@ def test_a_report_names_the_experts_and_those_that_a_restore_forgets(tmp_path: P
         figures = replay(settings, source, None, Tally("classification"))
 
     assert figures["experts"] == "neighbours, river:naive_bayes.GaussianNB"
-    assert figures["experts_that_begin_anew_after_a_restore"] == "river:naive_bayes.GaussianNB"
+    assert figures["experts_not_restored"] == "river:naive_bayes.GaussianNB"
     assert figures["settings"]["learner"]["experts"] == names

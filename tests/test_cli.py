@@ -279,7 +279,7 @@ def test_version_and_help_are_there() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "told"),
+    ("arguments", "code", "description"),
     [
         (["replay", "nowhere.csv"], 1, "nowhere.csv: cannot be read"),
         (["replay", "data.parquet"], 1, "data.parquet: of a kind not known"),
@@ -295,7 +295,11 @@ def test_version_and_help_are_there() -> None:
     ],
 )
 def test_what_cannot_be_done_is_told_in_one_line(
-    arguments: list[str], code: int, told: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    arguments: list[str],
+    code: int,
+    description: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """A traceback tells a developer where; a line tells a user what to do."""
     status, err = failing(monkeypatch, capsys, *arguments)
@@ -303,7 +307,7 @@ def test_what_cannot_be_done_is_told_in_one_line(
     (line,) = err.splitlines()
     assert status == code
     assert line.startswith("streammeta: error: ")
-    assert told in line
+    assert description in line
 
 
 def test_every_wrong_setting_is_a_line_and_the_status_is_2(

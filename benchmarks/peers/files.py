@@ -35,7 +35,7 @@ class File:
     settings: Mapping[str, Any] = field(default_factory=dict)  # of the scenario, where they are not its defaults
 
     @property
-    def told(self) -> str:
+    def description(self) -> str:
         """How the stream is made, for the table; nothing for a recorded file."""
         settings = "".join(f" --set {name}={str(value).lower()}" for name, value in self.settings.items())
         return f"streammeta simulate {self.scenario}{settings} --seed 0" if self.scenario else ""

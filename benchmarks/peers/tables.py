@@ -46,7 +46,7 @@ def _file_table(name: str, part: Mapping[str, Any]) -> str:
 def _title(name: str, part: Mapping[str, Any]) -> str:
     late = f", labels {part['delay']} rows late" if part["delay"] else ""
     tasks = f", {part['tasks']:,} tasks" if part["tasks"] > 1 else ""
-    made = f"; {part['told']}" if part.get("told") else ""
+    made = f"; {part['told']}" if part.get("description") else ""
     return f"{name}: {part['rows']:,} rows, {part['features']} features{tasks}{late}{made}"
 
 

@@ -8,7 +8,7 @@ from streammeta.engine import Kind
 from streammeta.errors import ConfigError, EventError
 from streammeta.event import Decoder, LabelValue, Record
 
-__all__ = ["ChosenKind", "choose_kind", "settled"]
+__all__ = ["ChosenKind", "choose_kind", "resolve_kind"]
 
 _MOST_CLASSES = 50  # whole numbers with more distinct values are taken for a regression target
 
@@ -20,7 +20,7 @@ class ChosenKind(NamedTuple):
     reason: str
 
 
-def settled(
+def resolve_kind(
     settings: Settings,
     *,
     kind: Kind | Literal["auto"] | None,

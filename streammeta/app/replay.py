@@ -22,14 +22,14 @@ from streammeta.transport.base import Sink, Source
 
 __all__ = ["Monitor", "replay"]
 
-_REPLAY_RECORDS = 256  # at a time: no prediction depends on it, and whoever watches sees more
+_REPLAY_RECORDS = 256  # at a time: no prediction depends on it, and a viewer sees more
 
 
 class Monitor(NamedTuple):
     """What shows a run to the world while it goes on."""
 
     metrics: Metrics  # counts
-    health: Health  # is told of every turn
+    health: Health  # is updated at every turn
 
 
 def replay(
@@ -74,7 +74,7 @@ def replay(
         **tally.figures(),
         **cost,
         "experts": ", ".join(one if isinstance(one, str) else one.name for one in chosen) or None,
-        "experts_that_begin_anew_after_a_restore": unsaved,
+        "experts_not_restored": unsaved,
         "seed": settings.app.seed,
         "settings": settings.engine().model_dump(mode="json"),
     }

@@ -133,7 +133,7 @@ def _repartitioned(settings: Settings, topic: str, member: str, stop: threading.
 
 
 def _in_background(settings: Settings) -> Settings:
-    """A service that was not told how to meta-update does it beside its loop, so that it never stops polling."""
+    """Without a setting, a service meta-updates beside its loop, so that it never stops polling."""
     if "mode" in settings.meta.model_fields_set:
         return settings
     return settings.model_copy(update={"meta": settings.meta.model_copy(update={"mode": "background"})})

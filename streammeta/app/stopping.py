@@ -11,7 +11,7 @@ __all__ = ["stop_on_signals"]
 
 @contextmanager
 def stop_on_signals() -> Iterator[threading.Event]:
-    """An event that SIGTERM or SIGINT sets. A second signal acts as usual, for whoever cannot wait."""
+    """An event that SIGTERM or SIGINT sets. A second signal acts as usual, for a user who cannot wait."""
     stop = threading.Event()
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
 

@@ -1,6 +1,6 @@
 """The demonstration: simulated streams of many tasks through the service's own loop, beside two plain models.
 
-The simulator knows when each task's law changed; the report uses that, the learners do not see it.
+The simulator knows when each task's concept changed; the report uses that, the learners do not see it.
 """
 
 import threading
@@ -26,23 +26,23 @@ from streammeta.service.turn import Observe
 from streammeta.simulators import Sample, simulate
 from streammeta.transport.memory import MemorySink, MemorySource
 
-__all__ = ["Comparison", "Rival", "lines", "rivals", "run", "stream", "tables"]
+__all__ = ["Baseline", "Comparison", "baselines", "lines", "run", "stream", "tables"]
 
 STREAMMETA = "streammeta"
 _TOPIC = "memory"
 _WHEN = ", second half of the stream"
 
 
-class Rival(NamedTuple):
+class Baseline(NamedTuple):
     """A plain model to compare with: each event is first predicted, then learned from, as streammeta does."""
 
     name: str
-    told: str  # what it is, in a sentence
+    description: str  # what it is, in a sentence
     predict_then_learn: Callable[[Sample], object]
 
 
 def stream(events: int, seed: int) -> Iterator[Sample]:
-    """Tasks with laws of their own, some there from the start and others arriving, that switch without telling."""
+    """Tasks with concepts of their own, some there from the start and others arriving, that switch without notice."""
     arriving = max(1, events // 200)
     return simulate(
         "shared-representation",
@@ -55,19 +55,19 @@ def stream(events: int, seed: int) -> Iterator[Sample]:
     )
 
 
-def rivals() -> list[Rival]:
-    """Logistic regressions on products of two features, in which these tasks' laws are nearly linear."""
+def baselines() -> list[Baseline]:
+    """Logistic regressions on products of two features, in which these tasks' concepts are nearly linear."""
     one: Any = _logistic_regression()
     each: defaultdict[str, Any] = defaultdict(_logistic_regression)
     return [
-        Rival(
+        Baseline(
             "one model for all",
             "an online logistic regression on products of two features; it goes on learning, but knows no tasks",
             lambda sample: _predict_then_learn(one, sample),
         ),
-        Rival(
+        Baseline(
             "one model a task",
-            "the same, one for each task: a new task starts from nothing, and after a drift from its old law",
+            "the same, one for each task: a new task starts from nothing, and after a drift from its old concept",
             lambda sample: _predict_then_learn(each[sample.task], sample),
         ),
     ]
@@ -77,18 +77,18 @@ def rivals() -> list[Rival]:
 class _Score:
     """How wrong one learner was."""
 
-    told: str
+    description: str
     errors: int = 0
     by_age: AgeCurve = field(default_factory=AgeCurve)
     after_drift: AgeCurve = field(default_factory=AgeCurve)
 
 
 class Comparison:
-    """Has the rivals predict the very events that streammeta predicts, and scores all alike, by the simulator's truth.
+    """The baselines predict the same events as streammeta, and all are scored alike, by the simulator's truth.
 
     Args:
         samples: the stream.
-        rivals: the other learners.
+        baselines: the other learners.
         warm_up: events before the curves over labels begin; all learners learn from the first event on.
         seconds: end the stream after so long; None: with its last sample.
         clock: monotonic seconds.
@@ -97,19 +97,22 @@ class Comparison:
     def __init__(
         self,
         samples: Iterable[Sample],
-        rivals: Sequence[Rival],
+        baselines: Sequence[Baseline],
         *,
         warm_up: int = 0,
         seconds: float | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._samples, self._rivals, self._warm_up, self._clock = samples, rivals, warm_up, clock
+        self._samples, self._baselines, self._warm_up, self._clock = samples, baselines, warm_up, clock
         self._end = None if seconds is None else clock() + seconds
         self._on_the_way: dict[int, Sample] = {}
         self._seen: dict[str, int] = {}
         self._since_drift: dict[str, int] = {}
-        told = "meta-learns what the tasks share, adapts to each with every event, detects drifts by itself"
-        self._scores = {STREAMMETA: _Score(told), **{rival.name: _Score(rival.told) for rival in rivals}}
+        description = "meta-learns what the tasks share, adapts to each with every event, detects drifts by itself"
+        self._scores = {
+            STREAMMETA: _Score(description),
+            **{baseline.name: _Score(baseline.description) for baseline in baselines},
+        }
         self.events = 0
         self.drifts = 0  # true ones
 
@@ -122,25 +125,25 @@ class Comparison:
             yield Record(sample.to_json(), Origin(_TOPIC, 0, offset), sample.task.encode(), timestamp=sample.ts)
 
     def observe(self, outcomes: Sequence[Outcome], rejected: int) -> None:  # noqa: ARG002 simulated records are sound
-        """Score one step's outcomes, and let the rivals predict and learn the same events."""
+        """Score one step's outcomes, and let the baselines predict and learn the same events."""
         for outcome in outcomes:
             sample = self._on_the_way.pop(outcome.event.origin.offset)
             if sample.drifted:
                 self.drifts += 1
                 self._since_drift[sample.task] = 0
             self._add(STREAMMETA, sample, outcome.prediction)
-            for rival in self._rivals:
-                self._add(rival.name, sample, rival.predict_then_learn(sample))
+            for baseline in self._baselines:
+                self._add(baseline.name, sample, baseline.predict_then_learn(sample))
             self.events += 1
             self._seen[sample.task] = self._seen.get(sample.task, 0) + 1
             if sample.task in self._since_drift:
                 self._since_drift[sample.task] += 1
 
     def figures(self) -> Figures:
-        """Error of every learner: in all, and after the warm-up by labels since a task began, or its law changed."""
+        """Error of every learner: in all, and after the warm-up by labels since a task or its concept began."""
         return {
             name: {
-                "what": score.told,
+                "what": score.description,
                 "error": score.errors / self.events if self.events else None,
                 "error_by_age": score.by_age.means(),
                 "error_after_true_drift": score.after_drift.means(),
@@ -186,7 +189,7 @@ def tables(figures: Figures) -> RenderableType:
     learners = figures["learners"]
     return Group(
         _curve(learners, "error_by_age", f"Error at a task's n-th label{_WHEN}"),
-        _curve(learners, "error_after_true_drift", f"Error at the n-th label after a task's law changed{_WHEN}"),
+        _curve(learners, "error_after_true_drift", f"Error at the n-th label after a task's concept changed{_WHEN}"),
         *(f"{name}: {score['what']}" for name, score in learners.items()),
     )
 
@@ -196,11 +199,11 @@ def lines(figures: Figures) -> Iterator[str]:
     for name, score in figures["learners"].items():
         yield f"{name} ({score['what']})"
         yield f"  error in all: {score['error']:.1%}"
-        yield f"  error at a task's n-th label{_WHEN}: {_told(score['error_by_age'])}"
-        yield f"  error at the n-th label after a task's law changed{_WHEN}: {_told(score['error_after_true_drift'])}"
+        yield f"  error at a task's n-th label{_WHEN}: {_shown(score['error_by_age'])}"
+        yield f"  error at the n-th label after a concept change{_WHEN}: {_shown(score['error_after_true_drift'])}"
 
 
-def _told(curve: Mapping[str, float | None]) -> str:
+def _shown(curve: Mapping[str, float | None]) -> str:
     return ", ".join(f"{age}: {mean:.1%}" for age, mean in curve.items() if mean is not None)
 
 

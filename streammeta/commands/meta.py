@@ -72,11 +72,11 @@ def train(
     torch.set_num_threads(1 if data is None else torch.get_num_threads())  # small matrices only wait for each other
     with stop_on_signals() as stop, _shown(updates) as show:
 
-        def told(state: "OuterState") -> bool:
+        def on_update(state: "OuterState") -> bool:
             show(state)
             return stop.is_set()
 
-        trained = meta_train(job, out, device=_device(device), watch=told)
+        trained = meta_train(job, out, device=_device(device), watch=on_update)
     state = trained.state
     typer.echo(f"{out}: {state.updates} of {updates} meta-updates, loss {float(state.loss):.4f}")
     typer.echo(f"{out.with_suffix('.png')}: the curve")
@@ -137,13 +137,13 @@ def _shown(updates: int) -> Iterator["Watched"]:
     if not sys.stderr.isatty():
         due = time.monotonic() + _LINE_SECONDS
 
-        def tell(state: "OuterState") -> None:
+        def report(state: "OuterState") -> None:
             nonlocal due
             if time.monotonic() >= due:
                 due = time.monotonic() + _LINE_SECONDS
                 console.print(f"meta-train: {state.updates} of {updates}, loss {float(state.loss):.4f}", soft_wrap=True)
 
-        yield tell
+        yield report
         return
     columns = (TextColumn("meta-train"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, TextColumn("loss {task.fields[loss]:.4f}"), console=console) as bar:

@@ -32,7 +32,7 @@ def play(path: Path, *, limit: int | None = None) -> Iterator[Recorded]:
 
     Args:
         path: a file as `FileSource` reads it.
-        limit: stop after so many rows.
+        limit: stop after this number of rows.
 
     Raises:
         TransportError: the file cannot be read, or is damaged from some row on.

@@ -42,7 +42,7 @@ Pace = Callable[[Sendable], float]  # seconds from the first record to this one
 
 
 def at_rate(per_second: float) -> Pace:
-    """So many events a second; a late label goes with the event before it."""
+    """``rate`` events a second; a late label goes with the event before it."""
     sent = 0
 
     def seconds(one: Sendable) -> float:

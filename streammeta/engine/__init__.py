@@ -21,7 +21,7 @@ __all__ = [
     "TaskSummary",
 ]
 
-_ROOMS = {
+_MODULES = {
     "Engine": "streammeta.engine.engine",
     "EngineSettings": "streammeta.engine.settings",
     "EngineStats": "streammeta.engine.outcome",
@@ -36,6 +36,6 @@ _ROOMS = {
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 whatever is asked for
     """Fetch what is offered here when it is first asked for: whoever reads settings needs neither PyTorch nor River."""
-    if name not in _ROOMS:
+    if name not in _MODULES:
         raise AttributeError(f"{__name__} has no {name!r}")
-    return getattr(import_module(_ROOMS[name]), name)
+    return getattr(import_module(_MODULES[name]), name)

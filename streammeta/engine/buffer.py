@@ -25,17 +25,17 @@ _TRIES = 2  # rows drawn for each one wanted, as some may be too young
 
 def push(columns: _Columns, rows: Ints, xs: Floats, ys: Floats) -> None:
     """Remember raw events xs [N, D] with labels ys [N], each in its row, in this order."""
-    kernels.push(columns["window_x"], columns["window_y"], columns["pushed"], rows, xs, ys)
+    kernels.push(columns["window_x"], columns["window_y"], columns["window_count"], rows, xs, ys)
 
 
 def windows(columns: _Columns) -> Windows:
     """The windows of all tasks, as they lie."""
-    return Windows(columns["window_x"], columns["window_y"], columns["pushed"], columns["since"])
+    return Windows(columns["window_x"], columns["window_y"], columns["window_count"], columns["labels_since_drift"])
 
 
 def window(columns: _Columns, row: int, features: int, last: int | None = None) -> tuple[Floats, Floats]:
     """A task's remembered events, oldest first: raw xs [n, D] and ys [n], at most the ``last`` ones."""
-    pushed, size = int(columns["pushed"][row]), columns["window_y"].shape[1]
+    pushed, size = int(columns["window_count"][row]), columns["window_y"].shape[1]
     n = min(pushed, size if last is None else min(last, size))
     at = np.arange(pushed - n, pushed) % size
     return columns["window_x"][row, at, :features], columns["window_y"][row, at]
@@ -170,12 +170,12 @@ def draw_episodes(
     if not rows.size:
         return None
     length = settings.length
-    kept = np.minimum(columns["pushed"][rows], columns["window_y"].shape[1])
+    kept = np.minimum(columns["window_count"][rows], columns["window_y"].shape[1])
     firsts = random.integers(np.maximum(kept - length, 0) + 1)
     sizes = np.minimum(kept - firsts, length)
     xs = np.zeros((rows.size, length, scaling.shift.size), np.float32)
     ys = np.zeros((rows.size, length), np.float32)
-    begins = (columns["pushed"][rows] - kept + firsts) % columns["window_y"].shape[1]
+    begins = (columns["window_count"][rows] - kept + firsts) % columns["window_y"].shape[1]
     cut = rows, begins, sizes, scaling.shift, scaling.gain, float(_CLIP)
     kernels.gather(columns["window_x"], columns["window_y"], *cut, xs, ys)  # as ``normalize`` has them
     at = np.arange(length)

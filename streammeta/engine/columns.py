@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from streammeta.errors import SnapshotError
 
-__all__ = ["Arrays", "Column", "RowCodec", "pack_rows", "roomy"]
+__all__ = ["Arrays", "Column", "RowCodec", "next_power_of_two", "pack_rows"]
 
 Arrays: TypeAlias = dict[str, npt.NDArray[Any]]
 _CHUNK = 256  # rows packed at a time
@@ -27,7 +27,7 @@ class Column(NamedTuple):
     filled: str | None = None  # the column that counts what was put into a row, first place first, blanks and all
 
 
-def roomy(n: int) -> int:
+def next_power_of_two(n: int) -> int:
     """The next power of two: columns that grow by doubling grow seldom."""
     return 1 << max(n - 1, 0).bit_length()
 

@@ -11,12 +11,21 @@ from streammeta.engine.columns import Column
 from streammeta.errors import SnapshotError
 from streammeta.meta.base import Ints
 
-__all__ = ["BEFORE", "BEGUN", "LOOKED_AT", "PRESENT", "TOLD", "check_concepts", "concept_columns", "renumber_concepts"]
+__all__ = [
+    "BEFORE",
+    "BEGUN",
+    "CERTAIN",
+    "LOOKED_AT",
+    "PRESENT",
+    "check_concepts",
+    "concept_columns",
+    "renumber_concepts",
+]
 
 _Columns = Mapping[str, npt.NDArray[Any]]
 
 LOOKED_AT = 8  # labels that may tell that a law has returned
-PRESENT, BEFORE, TOLD, BEGUN = range(4)  # of ``past.law``
+PRESENT, BEFORE, CERTAIN, BEGUN = range(4)  # of ``past.concept``
 
 
 def concept_columns(concepts: int, page: int, width: int) -> dict[str, Column]:
@@ -29,7 +38,7 @@ def concept_columns(concepts: int, page: int, width: int) -> dict[str, Column]:
         "past.share": Column((concepts,), np.float64),  # w(k) of each, in the present law
         # concepts of the present law and of the last one (-1: none); 0 while it is uncertain whether the law changed;
         # labels learned before it did, or may have
-        "past.law": Column((4,), np.int64, -1),
+        "past.concept": Column((4,), np.int64, -1),
         "past.given": Column((LOOKED_AT, 2), np.float64),  # of the last labels: log p as foretold, and p / max p
         "past.usual": Column((2,), np.float64),  # how well labels are foretold: a sum with forgetting, and how many
     }
@@ -40,13 +49,13 @@ def check_concepts(found: _Columns, at: str) -> None:
     if "past.count" not in found:
         return
     concepts, page = found["past.y"].shape[1:]
-    law, share = found["past.law"], found["past.share"]
+    concept, share = found["past.concept"], found["past.share"]
     fits = {
         "past.count": (found["past.count"] >= 0) & (found["past.count"] <= page),
         "past.used": (found["past.used"] >= 0) & (found["past.used"] <= found["labelled"][:, None]),
         "past.share": (share >= 0) & (share.sum(1, keepdims=True) <= 1 + 1e-6),
-        "past.law": (law >= -1) & (law <= np.stack([[concepts - 1]] * 2 + [[1]] + [[2**53]], 1)),
-        "past.begun": law[:, BEGUN] <= found["labelled"],
+        "past.concept": (concept >= -1) & (concept <= np.stack([[concepts - 1]] * 2 + [[1]] + [[2**53]], 1)),
+        "past.begun": concept[:, BEGUN] <= found["labelled"],
         "past.given": np.isfinite(found["past.given"]),
         "past.usual": np.isfinite(found["past.usual"]) & (found["past.usual"] >= 0),
         "past.y": np.isfinite(found["past.y"]),

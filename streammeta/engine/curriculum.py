@@ -53,13 +53,13 @@ class Curriculum:
         """The stream's first event has no tag: θ has one task to serve."""
         self._rhythm.begin_alone()
 
-    def hear(self, outcomes: Sequence[Outcome | None]) -> None:
+    def observe_outcomes(self, outcomes: Sequence[Outcome | None]) -> None:
         """How labels were foretold, in the order of arrival."""
         for outcome in outcomes:
             if outcome is not None and outcome.loss is not None:
-                self._rhythm.hear(outcome.loss)
+                self._rhythm.observe_label_loss(outcome.loss)
                 if self._escalation and outcome.error is not None and outcome.age is not None:
-                    self._escalation.tell(outcome.age, outcome.error)
+                    self._escalation.observe_error(outcome.age, outcome.error)
 
     def draw(self, columns: Mapping[str, npt.NDArray[Any]], recent: RecentRows, scaling: Scaling) -> Episodes | None:
         """Segments for a meta-update; None where too few tasks have enough labels."""
@@ -75,10 +75,10 @@ class Curriculum:
             random=random,
         )
         if self._escalation and rows.size:
-            rows = self._with_left_behind(self._escalation, rows, columns, recent)
+            rows = self._with_underperforming(self._escalation, rows, columns, recent)
         return draw_episodes(columns, rows, scaling, meta, kind, members, random)
 
-    def lesson(self, state: MetaState, start: Theta | None, episodes: Episodes) -> Callable[[], MetaResult]:
+    def meta_job(self, state: MetaState, start: Theta | None, episodes: Episodes) -> Callable[[], MetaResult]:
         """A meta-update as work that may run in another thread: it reads nothing but this.
 
         Args:
@@ -99,9 +99,9 @@ class Curriculum:
 
         return work
 
-    def tell(self, result: MetaResult) -> None:
+    def observe_meta_update(self, result: MetaResult) -> None:
         """What came of a meta-update."""
-        self._rhythm.tell(result.loss)
+        self._rhythm.observe_meta_loss(result.loss)
 
     def dump(self) -> dict[str, npt.NDArray[Any]]:
         """Arrays from which ``load`` makes the same; ``random`` is not in them."""
@@ -113,10 +113,10 @@ class Curriculum:
         if self._escalation:
             self._escalation.load(arrays)
 
-    def _with_left_behind(
+    def _with_underperforming(
         self, escalation: Escalation, rows: Ints, columns: Mapping[str, npt.NDArray[Any]], recent: RecentRows
     ) -> Ints:
-        behind = escalation.left_behind(columns, np.array(recent.rows(), np.int64))
-        behind = behind[columns["pushed"][behind] >= self._settings.meta.shortest]
-        self._hurries = behind.size > 0
-        return escalation.prefer(rows, behind, self.random) if self._hurries else rows
+        underperforming = escalation.underperforming(columns, np.array(recent.rows(), np.int64))
+        underperforming = underperforming[columns["window_count"][underperforming] >= self._settings.meta.shortest]
+        self._hurries = underperforming.size > 0
+        return escalation.prefer(rows, underperforming, self.random) if self._hurries else rows

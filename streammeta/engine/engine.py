@@ -14,16 +14,16 @@ import numpy.typing as npt
 
 from streammeta.engine.buffer import RecentRows, normalize, window, windows
 from streammeta.engine.checkpoint import check_fingerprint, random_from, random_state
-from streammeta.engine.chosen import fingerprint, gaussians_above, make_method, make_recall
 from streammeta.engine.columns import Column
 from streammeta.engine.concepts import concept_columns
 from streammeta.engine.curriculum import Curriculum
 from streammeta.engine.drift import Detectors
 from streammeta.engine.experts import Case, Mixture, choose
+from streammeta.engine.factory import fingerprint, gaussians_above, make_method, make_recall
 from streammeta.engine.features import FeatureSpace
 from streammeta.engine.handover import Handover, TaskParts
 from streammeta.engine.judge import read
-from streammeta.engine.labels import LabelSpace, Waiting, WaitingRoom
+from streammeta.engine.labels import LabelSpace, PendingEvents, Waiting
 from streammeta.engine.outcome import EngineStats, MetaResult, Outcome, Signal, TaskSummary
 from streammeta.engine.runs import Counts, Item, Runs
 from streammeta.engine.settings import EngineSettings, MetaSettings
@@ -79,7 +79,7 @@ class Engine:
         self._method = method or make_method(settings)
         self._features = FeatureSpace(memory.max_features)
         self._labels = LabelSpace(settings.kind, memory.max_classes)
-        self._waiting = WaitingRoom(memory.max_waiting)
+        self._waiting = PendingEvents(memory.max_waiting)
         self._mixture = self._make_mixture()
         self._recall = make_recall(self._method, settings)
         self._detectors = Detectors(settings.drift)
@@ -93,7 +93,7 @@ class Engine:
         )
         self._shared = Shared(self._method)
         self._curriculum = Curriculum(settings, self._method)
-        self.behind = False  # more events wait than can be taken; whoever says so gives up that runs repeat
+        self.has_backlog = False  # more events wait than can be taken; whoever says so gives up that runs repeat
         self._begin(Counts(next_look=self._look_every))
 
     def _make_mixture(self) -> Mixture | None:
@@ -148,16 +148,16 @@ class Engine:
             except EventError as err:
                 outcomes.append(Outcome(event, rejected=str(err)))
                 continue
-            outcomes.append(self._foresee(event, features, features.table([filled])))
+            outcomes.append(self._predict_event(event, features, features.table([filled])))
         return outcomes
 
-    def _foresee(self, event: Event, features: FeatureSpace, xs: Floats) -> Outcome:
+    def _predict_event(self, event: Event, features: FeatureSpace, xs: Floats) -> Outcome:
         """The outcome of one event, from a copy of its task's row."""
         outputs, shared, row, fan_in = self._labels.outputs, self._shared, np.zeros(1, np.int64), features.fan_in
         weights = shared.weights_for(fan_in, outputs)
         wider = None if weights is shared.weights else self._columns(len(fan_in))
         columns, (known,) = self._tasks.copy([(event.origin.partition, event.task)], wider)
-        if is_stale(columns, 0, shared.version) and columns["pushed"][0] > 0:
+        if is_stale(columns, 0, shared.version) and columns["window_count"][0] > 0:
             self._derive(weights, columns, row, outputs)
         found = self._method.run(weights, columns, row, xs, np.full(1, np.nan, np.float32), outputs)
         mean, variance = found.mean[0].tolist(), float(found.variance[0])
@@ -175,7 +175,9 @@ class Engine:
             signal=Signal.STEADY if known else Signal.NEW_TASK,
             theta_version=shared.version,
             age=int(columns["labelled"][0]),
-            since_drift=int(columns["since"][0] - columns["kept"][0]) if columns["drifts"][0] else None,
+            since_drift=int(columns["labels_since_drift"][0] - columns["labels_kept_at_drift"][0])
+            if columns["drifts"][0]
+            else None,
         )
 
     def _take(
@@ -186,12 +188,12 @@ class Engine:
         It ends where θ may change next, and before and after a label of a class not seen before. What is refused gets
         its outcome here, and counts for nothing else.
         """
-        room = self._next_change() - self._counts.seen
+        capacity = self._next_change() - self._counts.seen
         items: list[Item] = []
         for at in range(begin, len(events)):
             event = events[at]
             brings_class = self._labels.is_new(event.y)
-            if len(items) == room or (brings_class and items):
+            if len(items) == capacity or (brings_class and items):
                 return items, at
             try:
                 items.append(self._admit(at, event))
@@ -214,7 +216,7 @@ class Engine:
         xs = self._features.table([item.filled for item in items])
         rows, begin = np.array([item.row for item in items], np.int64), 0
         while begin < len(items):
-            end, stale = refresh(self._tasks.columns, rows, begin, self._shared.version, behind=self.behind)
+            end, stale = refresh(self._tasks.columns, rows, begin, self._shared.version, has_backlog=self.has_backlog)
             self._go(items[begin:end], xs[begin:end], stale, outcomes)
             begin = end
         if self._labels.is_new(items[0].source.y):  # then it came alone, and learning it is what makes it known
@@ -223,12 +225,12 @@ class Engine:
             self._runs.learn(self._shared.weights, items[0], xs)
         self._observe(items, xs)
         if self.settings.meta.mode != "off":
-            self._curriculum.hear([outcomes[item.at] for item in items])
+            self._curriculum.observe_outcomes([outcomes[item.at] for item in items])
 
     def _go(self, items: list[Item], xs: Floats, stale: Ints, outcomes: list[Outcome | None]) -> None:
         """Derive φ of the stale rows again, then take the items through the cycle."""
         columns = self._tasks.columns
-        rows = stale[columns["pushed"][stale] > 0]
+        rows = stale[columns["window_count"][stale] > 0]
         if rows.size:
             self._derive(self._shared.weights, columns, rows, self._labels.outputs)
         self._runs.go(self._shared.weights, self._shared.version, items, xs, outcomes)
@@ -304,7 +306,7 @@ class Engine:
         if counts.seen < min(self._shared.next_scaling, counts.next_look):
             return
         if self._mixture:
-            self._mixture.settle()
+            self._mixture.publish_shared()
         self._shared.rescale(counts.seen, self._features.categories)
         if counts.seen < counts.next_look:
             return
@@ -339,7 +341,7 @@ class Engine:
             return None
         state, meta = self._shared.state, self.settings.meta
         start = self._shared.start() if (meta.pull or meta.renew_every) and has_encoder(state.theta) else None
-        return self._curriculum.lesson(state, start, episodes)
+        return self._curriculum.meta_job(state, start, episodes)
 
     def _draw(self) -> Episodes | None:
         return self._curriculum.draw(self._tasks.columns, self._recent, self._shared.scaling)
@@ -348,7 +350,7 @@ class Engine:
         """Adopt the new θ, unless its numbers were not finite; φ of each task follows when it is next touched."""
         if self._shared.follows:  # since this update began, another process has become the one that publishes θ
             return
-        self._curriculum.tell(result)
+        self._curriculum.observe_meta_update(result)
         if result.accepted:
             self._shared.adopt(result.step.state)
         else:

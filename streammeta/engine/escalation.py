@@ -38,13 +38,13 @@ class Escalation:
         self._after = after
         self._ages = np.zeros((_AGES, 3))  # labels, errors, squared errors, with forgetting
 
-    def tell(self, age: int, error: float) -> None:
+    def observe_error(self, age: int, error: float) -> None:
         """A label of a task that had learned ``age`` before it was predicted with this error."""
         own = self._ages[_bucket(age)]
         own *= _KEPT
         own += 1.0, error, error * error
 
-    def left_behind(self, columns: Mapping[str, npt.NDArray[Any]], rows: Ints) -> Ints:
+    def underperforming(self, columns: Mapping[str, npt.NDArray[Any]], rows: Ints) -> Ints:
         """Those of these rows whose tasks are."""
         labelled = columns["labelled"][rows]
         age = np.array([_bucket(n) for n in labelled.tolist()], np.int64)
@@ -52,13 +52,13 @@ class Escalation:
         mean = total / np.maximum(count, 1.0)
         variance = np.maximum(square / np.maximum(count, 1.0) - mean * mean, 0.0)
         least = mean + _CHANCE * np.sqrt(variance / np.minimum(np.maximum(labelled, 1), _ERROR_EVENTS))
-        behind = (labelled >= self._after) & (count >= _FEWEST) & (columns["error"][rows] > least)
-        found: Ints = rows[behind]
+        worse = (labelled >= self._after) & (count >= _FEWEST) & (columns["error"][rows] > least)
+        found: Ints = rows[worse]
         return found
 
-    def prefer(self, drawn: Ints, behind: Ints, random: np.random.Generator) -> Ints:
+    def prefer(self, drawn: Ints, underperforming: Ints, random: np.random.Generator) -> Ints:
         """The rows drawn for a meta-update, half of them replaced by tasks that are left behind."""
-        rows: Ints = np.where(random.random(drawn.size) < _SHARE, random.choice(behind, drawn.size), drawn)
+        rows: Ints = np.where(random.random(drawn.size) < _SHARE, random.choice(underperforming, drawn.size), drawn)
         return rows
 
     def dump(self) -> dict[str, npt.NDArray[np.float64]]:

@@ -76,9 +76,9 @@ class FeatureSpace:
                 raise EventError(f"{at}: a feature is {value}, wanted a finite number below {_LARGEST:.0e}")
         if names == self._names and _NUMBERS.issuperset(map(type, values)):
             return Filled(self._plan, values)  # type: ignore[arg-type]  # numbers, as was just seen
-        return self._read_anew(names, values)
+        return self._read_unseen(names, values)
 
-    def _read_anew(self, names: tuple[str, ...], values: Sequence[Feature]) -> Filled:
+    def _read_unseen(self, names: tuple[str, ...], values: Sequence[Feature]) -> Filled:
         """As ``read``, name by name; an event of numbers alone is remembered as the pattern of the next ones."""
         filled = [
             ((name, value) if isinstance(value, str) else (name, None), 1.0 if isinstance(value, str) else float(value))

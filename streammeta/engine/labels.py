@@ -14,7 +14,7 @@ from streammeta.errors import EventError
 from streammeta.event import Label, LabelValue, Origin
 from streammeta.meta.base import Floats, Kind
 
-__all__ = ["LabelSpace", "Waiting", "WaitingRoom"]
+__all__ = ["LabelSpace", "PendingEvents", "Waiting"]
 
 _LARGEST = 3.0e38  # as float32 holds it
 
@@ -108,7 +108,7 @@ class Waiting:
         self.mean, self.variance, self.theta_version = np.array(mean, np.float32), variance, theta_version
 
 
-class WaitingRoom:
+class PendingEvents:
     """Events by partition and id until their label comes; when it is full, the oldest leave.
 
     Those of one task are kept in pages, so that a change of a few need not save them all again.

@@ -32,7 +32,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streammeta.engine.buffer import window, windows
-from streammeta.engine.concepts import BEFORE, BEGUN, LOOKED_AT, PRESENT, TOLD
+from streammeta.engine.concepts import BEFORE, BEGUN, CERTAIN, LOOKED_AT, PRESENT
 from streammeta.meta.base import Floats, Ints, Method, Windows
 
 __all__ = ["Recall"]
@@ -44,7 +44,7 @@ _Phi: TypeAlias = dict[str, npt.NDArray[Any]]
 _WEIGHED_AT = frozenset((8, 12, 16, 24, 32))  # labels since the drift at which concepts are weighed again
 _SHARE = 0.02  # α
 _STAYED = 9.0  # odds that the law stayed, where nobody noticed a drift
-_SHORTEST_LAW = 16  # labels under a law that make it worth keeping
+_SHORTEST_CONCEPT = 16  # labels under a law that make it worth keeping
 _LEAST_SHARE = 0.01  # a concept less likely than that has no part in the heads
 _LIKELY, _CERTAIN = 0.5, 0.95  # shares of a concept that is the law
 _FEWEST, _SUSPECTED = 3, 5  # labels that tell of a return, at least; labels that must look bad
@@ -88,7 +88,7 @@ class Recall:
 
     # -- at a label ----------------------------------------------------------------------------------------------------
 
-    def tell(self, columns: _Columns, row: int, loss: float, variance: float | None) -> None:
+    def observe_loss(self, columns: _Columns, row: int, loss: float, variance: float | None) -> None:
         """A label came that had this loss; the row's counters say so already."""
         own = 0.0 if variance is None else 0.5 * math.log(2 * math.pi * max(variance, _LEAST_VARIANCE))
         surprise = min(loss - own, _MOST_SURPRISE)  # of numbers, what goes beyond the width of the prediction
@@ -108,11 +108,11 @@ class Recall:
             return 0
         task = _Task(weights, columns, row, outputs)
         known = task.known()
-        known = known[known != columns["past.law"][row, PRESENT]]
+        known = known[known != columns["past.concept"][row, PRESENT]]
         if not known.size:
             return 0
-        foretold = self._foretold(task, self._of_pages(task, known, 0), *task.last(len(given)))[:, ::-1]
-        factors = (foretold - given[:, 0]).cumsum(1)[:, _FEWEST - 1 :].max(0)  # of the best concept, by labels
+        predicted = self._predicted(task, self._of_pages(task, known, 0), *task.last(len(given)))[:, ::-1]
+        factors = (predicted - given[:, 0]).cumsum(1)[:, _FEWEST - 1 :].max(0)  # of the best concept, by labels
         length = int(factors.argmax())
         return length + _FEWEST if factors[length] > _RETURNED + math.log(known.size) else 0
 
@@ -122,18 +122,18 @@ class Recall:
 
     def _since(self, columns: _Columns, row: int) -> int:
         """Labels since the law changed, or may have."""
-        return int(columns["labelled"][row] - max(columns["past.law"][row, BEGUN], 0))
+        return int(columns["labelled"][row] - max(columns["past.concept"][row, BEGUN], 0))
 
     def page_is_full(self, columns: _Columns, row: int) -> bool:
         """Whether so many labels came under the present law that they are to be filed."""
-        since = int(columns["since"][row])
+        since = int(columns["labels_since_drift"][row])
         return since > 0 and since % columns["past.y"].shape[2] == 0
 
     # -- concepts ------------------------------------------------------------------------------------------------------
 
     def suspect(self, weights: Any, columns: _Columns, row: int, kept: int, outputs: int) -> None:  # noqa: ANN401
         """The present law may have ended ``kept`` labels ago."""
-        self._begin(weights, columns, row, kept, outputs, told=False)
+        self._begin(weights, columns, row, kept, outputs, certain=False)
 
     def end(self, weights: Any, columns: _Columns, row: int, kept: int, outputs: int) -> int:  # noqa: ANN401
         """The present law ended about ``kept`` labels ago, and the row's own counters do not say so yet.
@@ -141,23 +141,23 @@ class Recall:
         Returns:
             How many labels ago it did.
         """
-        law, since = columns["past.law"][row], self._since(columns, row)
-        if not law[TOLD] and since <= max(_WEIGHED_AT):
-            law[TOLD] = 1  # it was suspected already, and since when
+        concept, since = columns["past.concept"][row], self._since(columns, row)
+        if not concept[CERTAIN] and since <= max(_WEIGHED_AT):
+            concept[CERTAIN] = 1  # it was suspected already, and since when
             return since
-        self._begin(weights, columns, row, kept, outputs, told=True)
+        self._begin(weights, columns, row, kept, outputs, certain=True)
         return kept
 
-    def _begin(self, weights: Any, columns: _Columns, row: int, kept: int, outputs: int, *, told: bool) -> None:  # noqa: ANN401
+    def _begin(self, weights: Any, columns: _Columns, row: int, kept: int, outputs: int, *, certain: bool) -> None:  # noqa: ANN401
         self.file(weights, columns, row, kept, outputs)
-        law = columns["past.law"][row]
-        before = law[PRESENT] if law[PRESENT] >= 0 else law[BEFORE]
-        law[:] = -1, before, int(told), columns["labelled"][row] - kept
+        concept = columns["past.concept"][row]
+        before = concept[PRESENT] if concept[PRESENT] >= 0 else concept[BEFORE]
+        concept[:] = -1, before, int(certain), columns["labelled"][row] - kept
 
     def file(self, weights: Any, columns: _Columns, row: int, kept: int, outputs: int) -> None:  # noqa: ANN401
         """Keep the present law, by a row's labels before the last ``kept``."""
-        labels, page = int(columns["since"][row]) - kept, columns["past.y"].shape[2]
-        if labels < _SHORTEST_LAW:
+        labels, page = int(columns["labels_since_drift"][row]) - kept, columns["past.y"].shape[2]
+        if labels < _SHORTEST_CONCEPT:
             return
         task = _Task(weights, columns, row, outputs)
         xs, ys = task.last(min(labels, page) + kept)
@@ -165,7 +165,7 @@ class Recall:
         place = self._place(task, xs[:n], ys[:n])
         columns["past.x"][row, place, :n], columns["past.y"][row, place, :n] = xs[:n], ys[:n]
         columns["past.count"][row, place], columns["past.used"][row, place] = n, columns["labelled"][row]
-        columns["past.law"][row, PRESENT] = place
+        columns["past.concept"][row, PRESENT] = place
 
     def weigh(self, weights: Any, columns: _Columns, row: int, outputs: int) -> int:  # noqa: ANN401
         """Set the shares of a row's concepts by the labels since its drift; φ is left as it is.
@@ -180,28 +180,28 @@ class Recall:
             return 0
         phi, new = self._of_pages(task, known, 0), self._before(task, since)
         phi = {name: np.concatenate([new[name], phi[name]]) for name in phi}
-        law = columns["past.law"][row]
+        concept = columns["past.concept"][row]
         shares = np.full(1 + known.size, 1.0)
-        shares[0] = 1.0 if law[TOLD] else _STAYED * known.size
+        shares[0] = 1.0 if concept[CERTAIN] else _STAYED * known.size
         shares /= shares.sum()
-        for log_p in self._foretold(task, phi, *task.last(since)).T:
+        for log_p in self._predicted(task, phi, *task.last(since)).T:
             shares *= np.exp(log_p - log_p.max())
             shares = (1 - _SHARE) * shares / shares.sum() + _SHARE / shares.size
-        if shares[0] < _LIKELY or law[TOLD]:
+        if shares[0] < _LIKELY or concept[CERTAIN]:
             columns["past.share"][row, known] = shares[1:]
         best = int(known[shares[1:].argmax()])
         if shares[1:].max() > _LIKELY:
             columns["past.used"][row, best] = columns["labelled"][row]
-        if not law[TOLD] and (shares[0] > _LIKELY or best == law[BEFORE]):
-            law[PRESENT] = law[BEFORE]
+        if not concept[CERTAIN] and (shares[0] > _LIKELY or best == concept[BEFORE]):
+            concept[PRESENT] = concept[BEFORE]
         if shares[1:].max() < _CERTAIN:
             return 0
-        is_news = best != law[BEFORE] and not law[TOLD]
-        law[PRESENT], law[TOLD] = best, 1
+        is_news = best != concept[BEFORE] and not concept[CERTAIN]
+        concept[PRESENT], concept[CERTAIN] = best, 1
         return since if is_news else 0
 
     def derive(self, weights: Any, columns: _Phi, rows: Ints, outputs: int) -> None:  # noqa: ANN401
-        """φ of these rows from their windows, and from the concepts that are likely to be their law."""
+        """φ of these rows from their windows, and from the concepts that are likely to be their concept."""
         self._method.rebuild(weights, columns, rows, windows(columns), outputs)
         for row in rows.tolist():
             share, since = columns["past.share"][row], self._since(columns, row)
@@ -227,12 +227,12 @@ class Recall:
         if known.size:
             pages = self._of_pages(task, known, 0)
             phi = {name: np.concatenate([np.zeros_like(array[:1]), array]) for name, array in pages.items()}
-            nothing, *found = self._foretold(task, phi, xs, ys).sum(1).tolist()
+            nothing, *found = self._predicted(task, phi, xs, ys).sum(1).tolist()
             if max(found) - nothing > _KNOWN:
                 return int(known[found.index(max(found))])
         return int(np.where(count > 0, used, -1).argmin())
 
-    def _foretold(self, task: _Task, phi: _Phi, xs: Floats, ys: Floats) -> _Doubles:
+    def _predicted(self, task: _Task, phi: _Phi, xs: Floats, ys: Floats) -> _Doubles:
         """Log p of labels [K, n] under each of K hypotheses, which learn them on the way."""
         count, n = len(phi["A"]), len(ys)
         xs, labels = np.tile(xs[:, : task.weights.shift.size], (count, 1)), np.tile(ys, count)
@@ -247,11 +247,11 @@ class Recall:
 
     def _before(self, task: _Task, since: int) -> _Phi:
         """φ [1] where no law returned, without the labels since."""
-        pushed, size = int(task.columns["pushed"][task.row]), task.columns["window_y"].shape[1]
+        pushed, size = int(task.columns["window_count"][task.row]), task.columns["window_y"].shape[1]
         n = max(min(pushed, size) - since, 0)
         xs, ys = task.last(n + since)
-        of_law = np.maximum(task.columns["since"][[task.row]] - since, 0)
-        return self._rebuilt(task, Windows(xs[None, :n], ys[None, :n], np.array([n]), of_law))
+        of_concept = np.maximum(task.columns["labels_since_drift"][[task.row]] - since, 0)
+        return self._rebuilt(task, Windows(xs[None, :n], ys[None, :n], np.array([n]), of_concept))
 
     def _of_pages(self, task: _Task, places: Ints, since: int) -> _Phi:
         """φ of concepts: each one's page, and then the row's last ``since`` events."""

@@ -28,7 +28,7 @@ _CHANCE = 2.0  # standard errors that two means may differ by while nothing chan
 _HURRY = 4  # times shorter than the shortest interval, if it may stretch so much
 _FIRST, _AFTER_JUMP = 100, 60  # meta-updates in a hurry
 _NOW, _USUAL = 64, 1000  # labels that the recent mean loss and the usual one look back on
-_SETTLED = 200  # labels after which the usual loss is known
+_BASELINE_LABELS = 200  # labels after which the usual loss is known
 _JUMP = 4.5  # standard errors of the recent mean by which it must exceed the usual one
 _WILDEST = 5.0  # standard deviations beyond which a single loss counts no more
 _LEAST_SPREAD = 0.05  # nats; losses that hardly vary are not judged more finely
@@ -43,7 +43,7 @@ class Rhythm:
 
     >>> rhythm = Rhythm(shortest=4, stretch=8)
     >>> for _ in range(192):
-    ...     rhythm.tell(0.5)
+    ...     rhythm.observe_meta_loss(0.5)
     >>> rhythm.interval
     32
     >>> for loss in [0.5] * 1000 + [2.0] * 20:
@@ -60,7 +60,7 @@ class Rhythm:
         self._before: tuple[float, float] | None = None  # mean and its variance of the losses before these
         self._alone = False
         self._left = 0  # meta-updates in a hurry to come
-        self._settle(0.0, 0.0)
+        self._rebaseline(0.0, 0.0)
 
     @property
     def interval(self) -> int:
@@ -71,28 +71,28 @@ class Rhythm:
         """The first event has come, and it has no tag: all will be of one task."""
         self._alone, self._left = True, _FIRST
 
-    def hear(self, loss: float) -> None:
+    def observe_label_loss(self, loss: float) -> None:
         """A label had this loss; what is not finite tells nothing."""
         if not math.isfinite(loss):
             return
-        self._heard += 1
-        known, variance = self._heard > _SETTLED, max(self._variance, _LEAST_SPREAD**2)
+        self._observed += 1
+        known, variance = self._observed > _BASELINE_LABELS, max(self._variance, _LEAST_SPREAD**2)
         gap = loss - self._usual
         if known and gap * gap > _WILDEST**2 * variance:
             gap = math.copysign(_WILDEST * math.sqrt(variance), gap)
-        self._now += (self._usual + gap - self._now) / min(self._heard, _NOW)
-        share = 1 / min(self._heard, _USUAL)
+        self._now += (self._usual + gap - self._now) / min(self._observed, _NOW)
+        share = 1 / min(self._observed, _USUAL)
         self._usual += share * gap
         self._variance += share * (gap * gap - self._variance)
         excess = self._now - self._usual
         if known and excess > 0 and excess * excess > _JUMP**2 * variance / (2 * _NOW):
             # a mean that forgets over n labels varies as one over 2n
-            self._settle(self._now, self._variance)
+            self._rebaseline(self._now, self._variance)
             self._interval = self._shortest
             self._left = _AFTER_JUMP if self._alone else 0
             self._losses, self._before = [], None
 
-    def tell(self, loss: float) -> None:
+    def observe_meta_loss(self, loss: float) -> None:
         """A meta-update found this loss; what is not finite tells nothing."""
         self._left = max(self._left - 1, 0)
         if not math.isfinite(loss):
@@ -112,12 +112,19 @@ class Rhythm:
         """Arrays from which ``load`` makes the same."""
         before = [] if self._before is None else [self._before]
         losses = np.array(self._losses, np.float64)
-        heard = [self._now, self._usual, self._variance, float(self._heard), float(self._left), float(self._alone)]
+        observed = [
+            self._now,
+            self._usual,
+            self._variance,
+            float(self._observed),
+            float(self._left),
+            float(self._alone),
+        ]
         return {
             "rhythm.interval": np.array([float(self._interval)]),
             "rhythm.before": np.array(before, np.float64).reshape(-1, 2),
             "rhythm.losses": losses,
-            "rhythm.heard": np.array(heard),
+            "rhythm.observed": np.array(observed),
         }
 
     def load(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
@@ -126,14 +133,14 @@ class Rhythm:
         before: list[list[float]] = arrays["rhythm.before"].tolist()
         self._before = (before[0][0], before[0][1]) if before else None
         self._interval = min(max(int(arrays["rhythm.interval"][0]), self._shortest), self._longest)
-        self._now, self._usual, self._variance, heard, left, alone = arrays["rhythm.heard"].tolist()
-        self._heard, self._left, self._alone = int(heard), int(left), bool(alone)
+        self._now, self._usual, self._variance, observed, left, alone = arrays["rhythm.observed"].tolist()
+        self._observed, self._left, self._alone = int(observed), int(left), bool(alone)
 
-    def _settle(self, usual: float, variance: float) -> None:
+    def _rebaseline(self, usual: float, variance: float) -> None:
         """From now on this is the usual loss, until labels tell more."""
         self._now = self._usual = usual
         self._variance = variance
-        self._heard = 0
+        self._observed = 0
 
 
 def _mean(values: Sequence[float]) -> tuple[float, float]:

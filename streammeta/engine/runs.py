@@ -110,7 +110,7 @@ class Runs:
                 continue
             run.unkept.append(i)
             if mixture:
-                self._tell(mixture, run, i)
+                self._teach_experts(mixture, run, i)
             if self._recall:
                 outcomes[item.at] = self._look_back(self._recall, run, i, outcome)
             elif outcome.signal is Signal.DRIFT:
@@ -124,7 +124,7 @@ class Runs:
         run.unkept.append(0)
         if mixture:
             run.blends[0] = self._blend(mixture, run, 0)
-            self._tell(mixture, run, 0)
+            self._teach_experts(mixture, run, 0)
         self._remember(run)
 
     def _awake(self) -> Mixture | None:
@@ -141,7 +141,7 @@ class Runs:
             waits.parts = blend.parts
         return blend
 
-    def _tell(self, mixture: Mixture, run: "_Run", i: int) -> None:
+    def _teach_experts(self, mixture: Mixture, run: "_Run", i: int) -> None:
         """Let the experts learn event i, which is in its task's window by then."""
         self._remember(run)
         mixture.learn(self._tasks.columns, run.case(i), run.blends[i].parts, float(run.ys[i]))
@@ -178,11 +178,11 @@ class Runs:
             return outcome
         since = recall.weigh(run.weights, columns, row, outputs)
         if since:
-            columns["since"][row] = columns["kept"][row] = since
+            columns["labels_since_drift"][row] = columns["labels_kept_at_drift"][row] = since
             self._detectors.reset(row)
             self._count_drift(row)
             outcome = replace(outcome, signal=Signal.DRIFT)
-        self._anew(run, i, lambda: recall.derive(run.weights, columns, run.rows[i : i + 1], outputs))
+        self._changed_between(run, i, lambda: recall.derive(run.weights, columns, run.rows[i : i + 1], outputs))
         return outcome
 
     def _begin_again(self, run: "_Run", i: int, response: DriftResponse, keep: int) -> None:
@@ -193,8 +193,10 @@ class Runs:
         if self._recall:
             keep = self._recall.end(run.weights, columns, row, keep, outputs)
         if response == "reset":
-            columns["pushed"][row] = keep = 0
-        columns["since"][row] = columns["kept"][row] = min(keep, int(columns["pushed"][row]))
+            columns["window_count"][row] = keep = 0
+        columns["labels_since_drift"][row] = columns["labels_kept_at_drift"][row] = min(
+            keep, int(columns["window_count"][row])
+        )
 
         def forget() -> None:
             self._method.restart(run.weights, columns, rows, "reset" if response == "reset" else "mix")
@@ -204,10 +206,10 @@ class Runs:
             elif keep:
                 self._method.rebuild(run.weights, columns, rows, windows(columns), outputs)
 
-        self._anew(run, i, forget)
+        self._changed_between(run, i, forget)
         self._detectors.reset(row)
 
-    def _anew(self, run: "_Run", i: int, change: Callable[[], None]) -> None:
+    def _changed_between(self, run: "_Run", i: int, change: Callable[[], None]) -> None:
         """Change φ of event i's task as it was after that event, and predict the later ones anew."""
         columns, row = self._tasks.columns, run.items[i].row
         later = np.array([j for j in run.places[row] if j > i])
@@ -251,7 +253,11 @@ class Runs:
         elif item.waits is not None and item.waits.mean is not None:
             mean, variance, version = item.waits.mean.tolist(), item.waits.variance, item.waits.theta_version
         age = int(columns["labelled"][row])
-        since = int(columns["since"][row] - columns["kept"][row]) if columns["drifts"][row] else None
+        since = (
+            int(columns["labels_since_drift"][row] - columns["labels_kept_at_drift"][row])
+            if columns["drifts"][row]
+            else None
+        )
         signal = Signal.NEW_TASK if item.is_new_task else Signal.STEADY
         prediction, probabilities = read(mean, self._labels)
         spread = None if self._labels.classify else variance
@@ -259,10 +265,10 @@ class Runs:
         if event.y is not None:
             loss, error = score(event.y, prediction, mean, variance, self._labels)
             columns["labelled"][row] = age + 1
-            columns["since"][row] += 1
+            columns["labels_since_drift"][row] += 1
             columns["error"][row] += (error - columns["error"][row]) / min(age + 1, _ERROR_EVENTS)
             if self._recall:
-                self._recall.tell(columns, row, loss, spread)
+                self._recall.observe_loss(columns, row, loss, spread)
             if self._detectors.update(row, loss, error, spread):
                 signal = Signal.DRIFT
                 self._count_drift(row)

@@ -50,9 +50,9 @@ def draw_rows(
 ) -> Ints:
     """So many rows of tasks with at least ``shortest`` events, by this strategy; none where there is no such task."""
     if sampling == "uniform":
-        return recent.draw(count, columns["pushed"], shortest, random)
+        return recent.draw(count, columns["window_count"], shortest, random)
     alive = np.array(recent.rows(), np.int64)
-    alive = alive[columns["pushed"][alive] >= shortest] if alive.size else alive
+    alive = alive[columns["window_count"][alive] >= shortest] if alive.size else alive
     if alive.size < 2:
         return np.repeat(alive, count)
     if sampling == "recency":
@@ -76,7 +76,7 @@ def _lossy(columns: _Columns, alive: Ints) -> _Weights:
 
 def _near(columns: _Columns, alive: Ints, scaling: Scaling, kind: Kind, random: np.random.Generator) -> _Weights:
     """1 for the tasks that look most like one whose law is young, itself among them; 0 for all when there is none."""
-    young = alive[columns["since"][alive] <= _YOUNG]
+    young = alive[columns["labels_since_drift"][alive] <= _YOUNG]
     if not young.size:
         return np.zeros(alive.size)
     anchor = random.choice(young)
@@ -93,9 +93,11 @@ def _near(columns: _Columns, alive: Ints, scaling: Scaling, kind: Kind, random: 
 def _looks(columns: _Columns, rows: Ints, scaling: Scaling, kind: Kind) -> Floats:
     """What tasks' last events look like [N, C, D] ([N, 1, D] for targets): means of [y = c] x."""
     size, D = columns["window_y"].shape[1], scaling.shift.size
-    counts = np.minimum(np.clip(columns["since"][rows], 1, _LOOKED_AT), np.minimum(columns["pushed"][rows], size))
+    counts = np.minimum(
+        np.clip(columns["labels_since_drift"][rows], 1, _LOOKED_AT), np.minimum(columns["window_count"][rows], size)
+    )
     back = np.arange(_LOOKED_AT)
-    at = (columns["pushed"][rows, None] - 1 - back) % size
+    at = (columns["window_count"][rows, None] - 1 - back) % size
     valid = (back < counts[:, None]).astype(np.float32)
     x = normalize(columns["window_x"][rows[:, None], at, :D], scaling)
     y = columns["window_y"][rows[:, None], at] * valid

@@ -17,16 +17,16 @@ import numpy.typing as npt
 from streammeta.meta.base import Ints
 from streammeta.native import _kernels as kernels
 
-__all__ = ["is_stale", "leave_out", "left_out", "may_stay_behind", "refresh"]
+__all__ = ["can_be_omitted", "is_stale", "leave_out", "left_out", "refresh"]
 
-_REBUILD_SHARE, _SHARE_BEHIND = 16, 4
+_REBUILD_SHARE, _SHARE_WITH_BACKLOG = 16, 4
 
 
-def may_stay_behind(columns: Mapping[str, npt.NDArray[Any]], rows: Ints, version: int) -> npt.NDArray[np.bool_]:
+def can_be_omitted(columns: Mapping[str, npt.NDArray[Any]], rows: Ints, version: int) -> npt.NDArray[np.bool_]:
     """Which of these rows [N] can do without φ until their next event, θ being of that version, and be the same."""
     own: Ints = columns["version"][rows]
-    rest: Ints = columns["rest"][rows]
-    pushed: Ints = columns["pushed"][rows]
+    rest: Ints = columns["rebuild_cooldown"][rows]
+    pushed: Ints = columns["window_count"][rows]
     holds_all = pushed <= columns["window_y"].shape[1]
     found: npt.NDArray[np.bool_] = left_out(own) | (rest <= 0) & ((own != version) | holds_all)
     return found
@@ -45,11 +45,11 @@ def left_out(versions: Ints) -> npt.NDArray[np.bool_]:
 def is_stale(columns: Mapping[str, npt.NDArray[Any]], row: int, version: int) -> bool:
     """Whether this row's φ is to be derived for an event that came now, under θ of this version."""
     own = columns["version"][row]
-    return bool(left_out(own) or (columns["rest"][row] < 1 and own != version))
+    return bool(left_out(own) or (columns["rebuild_cooldown"][row] < 1 and own != version))
 
 
 def refresh(
-    columns: Mapping[str, npt.NDArray[Any]], rows: Ints, begin: int, version: int, *, behind: bool = False
+    columns: Mapping[str, npt.NDArray[Any]], rows: Ints, begin: int, version: int, *, has_backlog: bool = False
 ) -> tuple[int, Ints]:
     """Count events of these rows, in order from ``begin`` on, and say whose φ is to be derived under θ ``version``.
 
@@ -59,7 +59,7 @@ def refresh(
     """
     stale = np.empty(rows.size - begin, np.int64)
     size = columns["window_y"].shape[1]
-    share = _SHARE_BEHIND if behind else _REBUILD_SHARE
-    state = columns["rest"], columns["version"], columns["pushed"]
+    share = _SHARE_WITH_BACKLOG if has_backlog else _REBUILD_SHARE
+    state = columns["rebuild_cooldown"], columns["version"], columns["window_count"]
     end, found = kernels.refresh(rows, begin, *state, size, share, version, stale)
     return end, stale[:found]

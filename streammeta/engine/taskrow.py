@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from streammeta.engine.columns import Column, roomy
+from streammeta.engine.columns import Column, next_power_of_two
 from streammeta.engine.outcome import TaskSummary
 from streammeta.engine.spill import TaskKey
 from streammeta.meta.base import Method
@@ -18,18 +18,21 @@ SUMMARY_COLUMNS = ("events", "labelled", "error", "drifts", "drift_at", "seen_at
 
 def task_columns(method: Method, features: int, outputs: int, window: int) -> dict[str, Column]:
     """The columns of the task table for so many features and outputs; widths grow by doubling, so they grow seldom."""
-    width = roomy(features)
-    phi = {name: Column(shape, dtype) for name, (shape, dtype) in method.phi_layout(width, roomy(outputs)).items()}
+    width = next_power_of_two(features)
+    phi = {
+        name: Column(shape, dtype)
+        for name, (shape, dtype) in method.phi_layout(width, next_power_of_two(outputs)).items()
+    }
     return phi | {
-        "window_x": Column((window, width), np.float32, math.nan, filled="pushed"),
-        "window_y": Column((window,), np.float32, filled="pushed"),
-        "pushed": Column((), np.int64),  # labelled events that went into the window, ever
+        "window_x": Column((window, width), np.float32, math.nan, filled="window_count"),
+        "window_y": Column((window,), np.float32, filled="window_count"),
+        "window_count": Column((), np.int64),  # labelled events that went into the window, ever
         "version": Column((), np.int64, -1),  # of θ, when φ was last derived from the window
-        "rest": Column((), np.int64),  # events until φ may be derived again
+        "rebuild_cooldown": Column((), np.int64),  # events until φ may be derived again
         "events": Column((), np.int64),
         "labelled": Column((), np.int64),
-        "since": Column((), np.int64),  # labelled events that are of the law since the last drift, as far as one knows
-        "kept": Column((), np.int64),  # how many of them came before that drift was told
+        "labels_since_drift": Column((), np.int64),  # labelled events of the present concept, as far as known
+        "labels_kept_at_drift": Column((), np.int64),  # how many of them came before the drift was signalled
         "error": Column((), np.float64),
         "drifts": Column((), np.int64),
         "drift_at": Column((), np.float64, math.nan),

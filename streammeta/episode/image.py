@@ -125,7 +125,7 @@ def _idx(file: Path, dimensions: int) -> Any:  # noqa: ANN401  numpy's reshape
         magic, *shape = struct.unpack(f">{1 + dimensions}I", data[:head])
         values = np.frombuffer(data, dtype=np.uint8, offset=head)
         if magic != 0x0800 + dimensions:
-            raise ValueError(f"magic number {magic:#x}")  # noqa: TRY301  told in one place, below
+            raise ValueError(f"magic number {magic:#x}")  # noqa: TRY301  reported in one place, below
         return values.reshape(shape)
     except (OSError, EOFError, ValueError, struct.error) as err:
         raise TransportError(f"{file}: not readable ({err}); wanted a gzipped IDX file of bytes") from err

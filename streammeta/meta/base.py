@@ -63,7 +63,7 @@ class Windows(NamedTuple):
     x: Floats  # [T, W, ≥ D] raw
     y: Floats  # [T, W] class index, or raw target
     pushed: Ints  # [T] how many there have been
-    since: Ints  # [T] how many of them are of the law since the task's last drift
+    since: Ints  # [T] how many of them came since the task's last drift
 
 
 class Predictions(NamedTuple):
@@ -89,7 +89,7 @@ class Method(NamedTuple):
     init: Callable[[], Theta]  # θ for no features and no outputs yet
     grow: Callable[
         [Theta, Sequence[int], int], Theta
-    ]  # (θ, fan-in of each feature [D], C) -> θ for so many; the rest as is
+    ]  # (θ, fan-in of each feature [D], C) -> θ of those widths; the rest as is
     phi_layout: Callable[
         [int, int], Mapping[str, tuple[tuple[int, ...], type[np.generic]]]
     ]  # (D, C) -> name: shape, dtype
@@ -97,7 +97,7 @@ class Method(NamedTuple):
     # (weights, φ, rows [N], raw x [N, D], y [N], C): each event is predicted, and where y is no NaN it is learned, in
     # this order; rows may repeat, and predictions do not depend on how events were grouped into calls
     run: Callable[[Any, Phi, Ints, Floats, Floats, int], Predictions]
-    restart: Callable[[Any, Phi, Ints, Response], None]  # the law of these tasks changed
+    restart: Callable[[Any, Phi, Ints, Response], None]  # the concept of these tasks changed
     rebuild: Callable[[Any, Phi, Ints, Windows, int], None]  # (weights, φ, rows, windows, C): φ from the windows alone
     loss: Callable[[Theta, Episodes], torch.Tensor]  # the meta-objective, a differentiable scalar
     gradient: Callable[[Theta, Episodes], tuple[torch.Tensor, Theta]]  # its value and its gradient, as fast as can be

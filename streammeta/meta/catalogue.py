@@ -1,6 +1,6 @@
 """Every method by its name, with a network and settings that suit a small problem: for configuration and comparison.
 
-`build("maml", Problem("regression", inputs=1, outputs=1))` is a `Learner`. Whoever wants other networks or settings
+`build("maml", Problem("regression", inputs=1, outputs=1))` is a `Learner`. For other networks or settings,
 calls the factories in `streammeta.meta.methods`.
 """
 

@@ -1,6 +1,6 @@
 """θ of a stream: it grows with the features and classes that turn up, and carries its moving average where one is kept.
 
-Beside a learner's own tensors θ then has two of zeros, ``features`` and ``outputs``, which tell by their length what it
+Beside a learner's own tensors θ then has two of zeros, ``features`` and ``outputs``, whose lengths say what it
 has grown to (and are learned from slopes of zero), and ``average.NAME`` for each NAME where the average is served.
 """
 
@@ -14,13 +14,13 @@ from streammeta.meta.learner import Learner, named, part
 __all__ = ["fitted", "own", "served_weights", "sized", "sizes"]
 
 _SEED_STRIDE = 1_000_003
-_FIRST_LAYER = "layer0.weight"  # has a row a feature, after those of what else the network is told
+_FIRST_LAYER = "layer0.weight"  # has a row a feature, after those of the network's other inputs
 _SIZES = ("features", "outputs")
 _AVERAGE = "average"
 
 
 def sizes(theta: Theta) -> tuple[int, int]:
-    """How many features and outputs θ is for; none as long as it does not tell."""
+    """How many features and outputs θ is for; none if it does not say."""
     features, outputs = (theta[size].numel() if size in theta else 0 for size in _SIZES)
     return features, outputs
 
@@ -36,12 +36,12 @@ def served_weights(theta: Theta) -> Theta:
 
 
 def fitted(old: Theta, learner: Learner, fan_in: Sequence[int], to: tuple[int, int], seed: int) -> Theta:
-    """θ for so many features and outputs; what was there is unchanged.
+    """θ for ``features`` and ``outputs``; what was there is unchanged.
 
     Args:
         old: θ so far; empty at the start.
         learner: of as many outputs as are wanted.
-        fan_in: features that each feature stands beside, which tells the spread of its weights.
+        fan_in: features that each feature stands beside, which sets the spread of its weights.
         to: features and outputs wanted.
         seed: of what is new; weights of a feature depend on it and on the feature's slot alone.
     """
@@ -52,7 +52,7 @@ def fitted(old: Theta, learner: Learner, fan_in: Sequence[int], to: tuple[int, i
 
 
 def sized(theta: Theta, features: int, outputs: int) -> Theta:
-    """θ that tells what it is for: D features and C outputs."""
+    """θ that records what it is for: D features and C outputs."""
     return theta | {"features": torch.zeros(features), "outputs": torch.zeros(outputs)}
 
 
@@ -70,7 +70,7 @@ def _grown(old: Theta, learner: Learner, fan_in: Sequence[int], features: int, s
 
 
 def _with_rows(p: torch.Tensor, fan_in: Sequence[int], features: int, seed: int) -> torch.Tensor:
-    """The first layer for so many features instead of one, which is its last row."""
+    """The first layer for ``features`` inputs instead of one, which is its last row."""
     first, model = p[:-1], p[-1]
     rows = [model] * features
     if p.std() > 0:  # weights, not rates, which all begin alike

@@ -1,6 +1,6 @@
 """The outer loop: J(θ) = mean task loss + λ R(θ), and one step down its gradient.
 
-R is the L1 norm, the squared L2 norm, or the squared distance to an earlier θ (the anchor, renewed every so many
+R is the L1 norm, the squared L2 norm, or the squared distance to an earlier θ (the anchor, renewed every few
 updates), which keeps θ near what served before. A step whose loss or gradient is not finite changes nothing.
 """
 

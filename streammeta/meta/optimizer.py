@@ -87,7 +87,7 @@ def adam(rate: Rate, *, decay: float = 0.9, square_decay: float = 0.999) -> Opti
 
 
 def cosine(first: float, last: float, steps: int) -> Callable[[int], float]:
-    """A rate that falls along half a cosine, from ``first`` to ``last`` in so many steps, and stays there."""
+    """A rate that falls along half a cosine, from ``first`` to ``last`` in ``steps`` steps, and stays there."""
 
     def at(made: int) -> float:
         return last + (first - last) * 0.5 * (1 + math.cos(math.pi * min(made / steps, 1.0)))

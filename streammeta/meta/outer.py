@@ -64,7 +64,7 @@ def grow_outer(state: MetaState, theta: Theta) -> MetaState:
 
 @contextmanager
 def cpu_threads(wanted: int) -> Iterator[None]:
-    """Let torch use so many threads; for small matrices more than one only wait for each other."""
+    """Let torch use ``threads`` threads; for small matrices more than one only wait for each other."""
     before = torch.get_num_threads()
     if before == wanted:
         yield
@@ -77,7 +77,7 @@ def cpu_threads(wanted: int) -> Iterator[None]:
 
 
 def by_autograd(loss: Callable[[Theta, Episodes], torch.Tensor], *, threads: int = 1) -> Gradient:
-    """The value and gradient of a loss by torch's reverse mode, with so many CPU threads."""
+    """The value and gradient of a loss by torch's reverse mode, with ``threads`` CPU threads."""
 
     def gradient(theta: Theta, episodes: Episodes) -> tuple[torch.Tensor, Theta]:
         with cpu_threads(threads):

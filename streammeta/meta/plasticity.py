@@ -1,6 +1,6 @@
 """Against loss of plasticity: months of gradient steps can leave units that say the same to every event.
 
-Two remedies (the first is on by default), and what tells how units are; figures are in benchmarks/README.md:
+Two remedies (the first is on by default), and the measures of a unit's state; figures are in benchmarks/README.md:
 
 * ``towards_start`` pulls the input weights of a hidden unit to where they began, w ← w − share · (w − w₀), by as much
   as events saturate it, so that none can run away; others are left alone. Source: Kumar et al. (2023),
@@ -49,7 +49,7 @@ def towards_start(state: MetaState, start: Theta, x: torch.Tensor, strength: flo
 
 
 def renew_least(state: MetaState, start: Theta, x: torch.Tensor) -> MetaState:
-    """θ with each member's least useful hidden unit made anew; the optimizer forgets it.
+    """θ with each member's least useful hidden unit initialized again; the optimizer forgets it.
 
     Args:
         state: θ of exact heads; not changed.

@@ -1,4 +1,4 @@
-"""What a learner can be told, and what is chosen by name. Without PyTorch, so that settings are read in a moment."""
+"""A learner's settings, and what is chosen by name. Without PyTorch, so that settings are read in a moment."""
 
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -65,7 +65,7 @@ class LearnerSettings(BaseModel, frozen=True, extra="forbid"):
         max_length=16,
         description='Mixed in by recent evidence: "neighbours" (nearest events of the task), "gaussian" (a Gaussian a '
         'class), "persistence" (the same class as last time), "river:MODULE.CLASS", or {name = "river:MODULE.CLASS", '
-        "parameters = {...}}. Models of River cannot be saved: after a restore they begin anew.",
+        "parameters = {...}}. Models of River cannot be saved: after a restore they start from nothing.",
     )
     many_classes: int = Field(
         8, ge=0, description='With more classes than this, and no expert named, "gaussian" is one; 0: never.'

@@ -1,4 +1,4 @@
-"""A whole training as one value: what `streammeta meta-train` is told, and what its file remembers for `meta-eval`."""
+"""A whole training as one value: the settings of `streammeta meta-train`, which its file keeps for `meta-eval`."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -32,7 +32,7 @@ __all__ = ["Job", "Watched", "meta_eval", "meta_train", "stream_method"]
 _TABLE_FOLDS = 5  # a fifth of a table's tasks is held out
 _TEST_SEED = 20_000
 _CHUNK = 100  # tasks judged at a time
-Watched: TypeAlias = Callable[[OuterState], None]  # told of each update
+Watched: TypeAlias = Callable[[OuterState], None]  # called after each update
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ class Job:
                 | {"schedule": Schedule(**values["schedule"])}
             )
         except (KeyError, TypeError) as err:
-            raise SnapshotError(f"{at}: does not tell how it was trained ({err!r}); train it again") from err
+            raise SnapshotError(f"{at}: does not say how it was trained ({err!r}); train it again") from err
 
 
 def meta_train(
@@ -104,7 +104,7 @@ def meta_train(
         state, curve = _on(earlier.state, device), Curve.from_points(earlier.about.get("curve", []))
     saved = time.monotonic()
 
-    def told(now: OuterState) -> bool:
+    def on_update(now: OuterState) -> bool:
         nonlocal saved
         curve.add(now.updates, float(now.loss))
         if time.monotonic() - saved > save_every_seconds:
@@ -112,7 +112,7 @@ def meta_train(
             saved = time.monotonic()
         return watch(now)
 
-    state = train(learner, family, job.schedule, state, told)
+    state = train(learner, family, job.schedule, state, on_update)
     return _save(out, job, family, state, curve)
 
 
@@ -150,7 +150,7 @@ def stream_method(file: Path, name: str, kind: Kind, *, seed: int, support: int,
         found, problem = trained.about["method"], trained.about["problem"]
         sizes, found_kind = (int(problem["inputs"]), int(problem["outputs"])), problem["kind"]
     except (KeyError, TypeError, ValueError) as err:
-        raise SnapshotError(f"{file}: does not tell how it was trained ({err!r}); train it again") from err
+        raise SnapshotError(f"{file}: does not say how it was trained ({err!r}); train it again") from err
     if (found, found_kind) != (name, kind):
         wanted = f"{name} for {kind}"
         raise ConfigError(f"[learner] start_from: {file} has {found} for {found_kind}, wanted {wanted}")

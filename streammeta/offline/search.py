@@ -60,7 +60,7 @@ def search(
         schedule: of each trial; its seed also seeds the sampler.
         trials: how many settings to try.
         space: where to look.
-        watch: told each trial's number and loss.
+        watch: called with each trial's number and loss.
     """
     if trials < 1:
         raise ConfigError(f"search: got {trials=}; wanted 1 or more")

@@ -11,7 +11,7 @@ from streammeta.meta.learner import Learner, OuterState, moved
 
 __all__ = ["Schedule", "Watch", "begin", "train"]
 
-Watch = Callable[[OuterState], bool]  # told of each update; True ends the training there
+Watch = Callable[[OuterState], bool]  # called after each update; True ends the training there
 
 _PRIME = 1_000_003  # between the seeds of two runs, so that seed 1 does not begin where seed 0 is after one update
 
@@ -47,7 +47,7 @@ def train(
         family: where tasks come from; only its ``train`` is asked.
         schedule: how much of what.
         state: where an earlier run stopped; None begins.
-        watch: told of each update.
+        watch: called after each update.
     """
     state = begin(learner, schedule) if state is None else state
     device = next(iter(state.theta.values())).device

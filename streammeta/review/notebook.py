@@ -24,13 +24,13 @@ from streammeta.config import Settings, load
 from streammeta.errors import ConfigError
 from streammeta.report import Figures
 from streammeta.review.canvas import draw
-from streammeta.review.compare import Paired, compare
-from streammeta.review.contest import STREAMMETA
+from streammeta.review.comparison import STREAMMETA
 from streammeta.review.page import page, write_page
+from streammeta.review.paired import Paired, compare
 from streammeta.review.picture import PICTURES, write_png
 from streammeta.review.study import Plan, Stream, opened, run
 from streammeta.review.trace import decode_errors
-from streammeta.transport.rehearsal import Delay
+from streammeta.transport.delayed_labels import Delay
 
 __all__ = ["Review", "replay"]
 
@@ -53,8 +53,8 @@ def replay(
         against: River's models to run on the same events: "river:forest.ARFClassifier".
         kind: "classification" or "regression"; None: by the settings, or by the first labels.
         seed: fixes every random choice.
-        limit: stop after so many records.
-        label_delay: labels come so many events late, or a time: "1h", timedelta(hours=1).
+        limit: stop after this number of records.
+        label_delay: labels come this number of events late, or this time: "1h", timedelta(hours=1).
         settings: of streammeta, or a TOML file with them.
         **more: of `Plan`: `learners`, `wiring`, `speed`, `options` of a scenario.
 
@@ -98,7 +98,7 @@ class Review:
 
     @cached_property
     def by_age(self) -> Any:  # noqa: ANN401 a frame
-        """Mean error of each learner at the n-th event of a task, and after its law truly changed."""
+        """Mean error of each learner at the n-th event of a task, and after its concept truly changed."""
         return _frame(
             [
                 {"learner": name, "events": age, "error": one["error_by_age"][age], "after_drift": after}
@@ -109,7 +109,7 @@ class Review:
 
     @cached_property
     def drifts(self) -> Any:  # noqa: ANN401 a frame
-        """Where drifts were signalled, and truly were (where the stream tells), by labels seen until then."""
+        """Where drifts were signalled, and truly were (where the stream says), by labels seen until then."""
         marks: Mapping[str, Sequence[int]] = self.figures["drift_marks"]
         rows = [{"label": at, "what": what} for what, places in marks.items() for at in places]
         return _frame(sorted(rows, key=lambda row: row["label"]) or [{"label": None, "what": None}][:0])

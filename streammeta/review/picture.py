@@ -113,7 +113,7 @@ def _by_age(axes: Axes, figures: Figures) -> bool:
 
 
 def _after_drift(axes: Axes, figures: Figures) -> bool:
-    return _curve(axes, figures, "error_after_true_drift", "event after the law of its task changed")
+    return _curve(axes, figures, "error_after_true_drift", "event after the concept of its task changed")
 
 
 def _curve(axes: Axes, figures: Figures, which: str, label: str, *, first_too: bool = True) -> bool:
@@ -177,18 +177,18 @@ def _memories(axes: Axes, figures: Figures) -> bool:
 
 
 def _inside(axes: Axes, figures: Figures, which: str, label: str) -> bool:
-    """What the learner tells of its heads, over time."""
+    """What the learner reports of its heads, over time."""
     progress = figures["progress"]
-    told = [
+    shown = [
         (x, values) for x, values in zip(progress["labels"], progress["learner"].get(which, []), strict=False) if values
     ]
-    if len(told) < 2:
+    if len(shown) < 2:
         return False
     names = ("shortest", "longest")
-    heads = np.array([values for _, values in told])
+    heads = np.array([values for _, values in shown])
     for at, values in enumerate(heads.T):
         name = {0: names[0], heads.shape[1] - 1: names[1]}.get(at, f"memory {at + 1}")
-        axes.plot([x for x, _ in told], values, color=PALETTE[at % len(PALETTE)], label=name)
+        axes.plot([x for x, _ in shown], values, color=PALETTE[at % len(PALETTE)], label=name)
     axes.set(ylabel=label)
     _along_labels(axes)
     _legend(axes)
@@ -236,8 +236,8 @@ PICTURES: Final = (
     Picture(
         "error",
         "Error over time",
-        "Mean error over the last 4 % of the run. Dashed lines: a task's law truly changed (where the stream "
-        "tells); ticks at the bottom: a drift was signalled. Where there are many, bars tell how many.",
+        "Mean error over the last 4 % of the run. Dashed lines: a task's concept truly changed (where the stream "
+        "says); ticks at the bottom: a drift was signalled. Where there are many, bars count them.",
         _over_time,
     ),
     Picture(
@@ -249,7 +249,7 @@ PICTURES: Final = (
     Picture(
         "drift",
         "Error after a drift",
-        "Mean error at the n-th event after a task's law truly changed: how soon a learner is back.",
+        "Mean error at the n-th event after a task's concept truly changed: how soon a learner is back.",
         _after_drift,
     ),
     Picture(

@@ -62,13 +62,13 @@ def _verdict(figures: Figures, name: str, one: Mapping[str, Any]) -> str:
 
 
 def _curve(figures: Figures, which: str, title: str) -> Table | None:
-    told = [(name, one[which]) for name, one in _ordered(figures) if any(v is not None for v in one[which].values())]
-    if not told or (which == "error_by_age" and figures["tasks"] < 2):
+    shown = [(name, one[which]) for name, one in _ordered(figures) if any(v is not None for v in one[which].values())]
+    if not shown or (which == "error_by_age" and figures["tasks"] < 2):
         return None
     table = Table(title=title, title_justify="left")
     for head in ("learner", *AGES):
         table.add_column(head, justify="left" if head == "learner" else "right")
-    for name, curve in told:
+    for name, curve in shown:
         table.add_row(name, *(_number(curve[age], 3) for age in AGES))
     return table
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeAlias
 import msgspec
 from river.utils import dataframe
 
-from streammeta.app.kind import settled
+from streammeta.app.kind import resolve_kind
 from streammeta.app.parts import new_engine
 from streammeta.app.replay import replay
 from streammeta.config import Settings, load
@@ -18,15 +18,15 @@ from streammeta.engine import Engine, Kind
 from streammeta.errors import ConfigError
 from streammeta.event import Decoder, Origin, Record
 from streammeta.report import Figures, Tally
-from streammeta.review import compare
-from streammeta.review.contest import STREAMMETA, Contest
-from streammeta.review.rival import EngineRival, Rival, RiverRival, Wiring, river_model
+from streammeta.review import paired
+from streammeta.review.baseline import Baseline, EngineBaseline, RiverBaseline, Wiring, river_model
+from streammeta.review.comparison import STREAMMETA, Comparison
 from streammeta.service.turn import Observe
 from streammeta.simulators import SCENARIOS, Sample, read_truth, simulate, with_late_labels
 from streammeta.transport.base import Sink, Source
+from streammeta.transport.delayed_labels import Delay, DelayedLabelSource, parse_delay
 from streammeta.transport.file import FileSource
 from streammeta.transport.memory import MemorySource
-from streammeta.transport.rehearsal import Delay, Rehearsal, parse_delay
 
 __all__ = ["Opened", "Plan", "opened", "run"]
 
@@ -43,12 +43,12 @@ class Plan:
     stream: Stream
     against: Sequence[str] = ()  # "river:EXPRESSION"
     learners: Sequence[str] = ()  # other methods or settings of streammeta: a name, or a TOML file
-    wiring: Wiring = "tag"  # how River's models are told of tasks
+    wiring: Wiring = "tag"  # how River's models learn of tasks
     limit: int | None = None  # records
     label_delay: Delay | str = 0
     speed: float | None = None  # None: as fast as it goes
     options: Mapping[str, Any] = field(default_factory=dict)  # of a scenario
-    truth: Path | None = None  # where laws of a recorded stream truly changed; a scenario knows it itself
+    truth: Path | None = None  # where concepts of a recorded stream truly changed; a scenario knows it itself
 
 
 class _Found(NamedTuple):
@@ -72,7 +72,7 @@ class Opened(NamedTuple):
     source: Source
     fraction: Callable[[], float | None]
     tally: Tally
-    contest: Contest
+    comparison: Comparison
     engine: Engine
 
 
@@ -94,14 +94,14 @@ def opened(plan: Plan, settings: Settings, *, kind: Any = None, seed: int | None
     found = _find(plan, settings.app.seed if seed is None else seed)
     try:
         wanted = found.kind if kind in (None, "auto") and found.kind is not None else kind
-        settings, reason = settled(settings, kind=wanted, seed=seed, first=found.first)
+        settings, reason = resolve_kind(settings, kind=wanted, seed=seed, first=found.first)
         decoder = Decoder(max_record_bytes=settings.input.max_record_bytes)
-        source = Rehearsal(found.source, decoder, label_delay=delay, speed=plan.speed)
+        source = DelayedLabelSource(found.source, decoder, label_delay=delay, speed=plan.speed)
         tally, engine = Tally(settings.app.kind), new_engine(settings)
-        rivals = [*_learners(plan, settings), *_river(plan, settings)]
-        contest = Contest(tally, rivals, drifted=found.drifted, look=engine.look)
+        baselines = [*_learners(plan, settings), *_river(plan, settings)]
+        comparison = Comparison(tally, baselines, drifted=found.drifted, look=engine.look)
         reason = "as the scenario is" if wanted == found.kind is not None else reason
-        yield Opened(plan, settings, reason, found.name, source, found.fraction, tally, contest, engine)
+        yield Opened(plan, settings, reason, found.name, source, found.fraction, tally, comparison, engine)
     finally:
         found.source.close()
 
@@ -115,12 +115,12 @@ def run(
         ready.source,
         sink,
         ready.tally,
-        observers=[ready.contest.observe, *observers],
+        observers=[ready.comparison.observe, *observers],
         stop=stop,
         engine=ready.engine,
     )
-    seen, plan = ready.contest.figures(), ready.plan
-    figures["events_per_second"] = seen["learners"][STREAMMETA]["events_per_second"]  # without the rivals' time
+    seen, plan = ready.comparison.figures(), ready.plan
+    figures["events_per_second"] = seen["learners"][STREAMMETA]["events_per_second"]  # without the baselines' time
     about = {
         "name": ready.name,
         "limit": plan.limit,
@@ -130,7 +130,7 @@ def run(
         "options": dict(plan.options),
     }
     whole = {"stream": about, **figures, **seen}
-    return whole | {"paired": [pair.figures() for pair in compare.within(whole)]}
+    return whole | {"paired": [pair.figures() for pair in paired.within(whole)]}
 
 
 def _find(plan: Plan, seed: int) -> _Found:
@@ -204,25 +204,25 @@ def _plain(value: Any) -> Any:  # noqa: ANN401 a cell
     return None if value != value else value  # noqa: PLR0124 NaN is the only value that differs from itself
 
 
-def _river(plan: Plan, settings: Settings) -> Iterator[Rival]:
+def _river(plan: Plan, settings: Settings) -> Iterator[Baseline]:
     for text in plan.against:
-        room, _, expression = text.partition(":")
-        if room != "river" or not expression:
+        package, _, expression = text.partition(":")
+        if package != "river" or not expression:
             raise ConfigError(f"--against {text}: wanted river: and a model, such as river:forest.ARFClassifier")
-        yield RiverRival(text, river_model(expression, settings.app.seed), settings.app.kind, plan.wiring)
+        yield RiverBaseline(text, river_model(expression, settings.app.seed), settings.app.kind, plan.wiring)
 
 
-def _learners(plan: Plan, settings: Settings) -> Iterator[Rival]:
+def _learners(plan: Plan, settings: Settings) -> Iterator[Baseline]:
     fixed = {"kind": settings.app.kind, "seed": settings.app.seed}
     for text in plan.learners:
         name = f"{STREAMMETA}:{text}"
         try:
             if Path(text).suffix == ".toml":
                 other = load(Path(text)).engine().model_copy(update=fixed)
-                yield EngineRival(name, other, f"streammeta with the settings of {Path(text).name}")
+                yield EngineBaseline(name, other, f"streammeta with the settings of {Path(text).name}")
             else:
                 learner = settings.learner.model_copy(update={"method": text})
                 other = settings.engine().model_copy(update={"learner": learner})
-                yield EngineRival(name, other, f"streammeta with [learner] method = {text!r}")
+                yield EngineBaseline(name, other, f"streammeta with [learner] method = {text!r}")
         except ConfigError as err:
             raise ConfigError(f"--learner {text}: {err}") from err

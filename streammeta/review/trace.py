@@ -73,13 +73,13 @@ class Trace:
 
     Args:
         name: what the report calls it.
-        told: what it is, in a sentence.
-        tally: its figures; the caller may feed it, then ``tell`` must not.
+        description: what it is, in a sentence.
+        tally: its figures; the caller may feed it, then ``observe`` must not.
         fed: whether somebody else feeds the tally.
     """
 
-    def __init__(self, name: str, told: str, tally: Tally, *, fed: bool = False) -> None:
-        self.name, self.told, self.tally = name, told, tally
+    def __init__(self, name: str, description: str, tally: Tally, *, fed: bool = False) -> None:
+        self.name, self.description, self.tally = name, description, tally
         self._fed = fed
         self.errors = array("f")  # of each label, in the order of the labels; NaN where nothing was predicted
         self.by_age = AgeCurve()
@@ -90,7 +90,7 @@ class Trace:
         self.failed: str | None = None  # why it was left out from some event on
 
     def add(self, outcomes: Sequence[Outcome], ages: Sequence[int], since: Sequence[int | None]) -> None:
-        """Take in outcomes with, for each, labels of the task before it, and since its law truly changed (if known)."""
+        """Add outcomes; for each, the task's labels before it, and those since its concept truly changed (if known)."""
         if not self._fed:
             self.tally.add(outcomes)
         for outcome, age, true in zip(outcomes, ages, since, strict=True):
@@ -116,7 +116,7 @@ class Trace:
         whole = self.tally.figures()
         apart = {"error_after_drift", "labels_after_drift", "events", "labelled", "rejected"}
         return {
-            "what": self.told,
+            "what": self.description,
             **({} if self.failed is None else {"failed": self.failed}),
             "error": self.error,
             **{name: value for name, value in whole.items() if name not in apart and "by_age" not in name},

@@ -109,17 +109,17 @@ class MetaUpdates:
         self._allowed = 0.0  # seconds that meta-updates may take while behind; less than 0: they took too much
         self._looked = clock()
 
-    def between(self, *, worked_seconds: float = 0.0, more: bool = False, behind: bool = False) -> bool:
+    def between(self, *, worked_seconds: float = 0.0, more: bool = False, has_backlog: bool = False) -> bool:
         """Take in the meta-update that ended, begin the next that is due; whether θ changed.
 
         Args:
             worked_seconds: what the last batch took.
             more: whether another batch is at hand.
-            behind: whether more records wait than the loop takes at once.
+            has_backlog: whether more records wait than the loop takes at once.
         """
         since, self._looked = self._looked, self._clock()
-        self._engine.behind = behind
-        if behind:
+        self._engine.has_backlog = has_backlog
+        if has_backlog:
             self._allowed = min(self._allowed + self._share * (self._looked - since), _MOST_PATIENCE_SECONDS)
             changed = self._adopt(self._worker.collect())
             if self._allowed > 0:

@@ -30,7 +30,7 @@ from streammeta.service.restoration import Restoration
 from streammeta.service.result import STATE, WEIGHTS
 from streammeta.service.turn import Turn
 from streammeta.service.watchdog import Watchdog
-from streammeta.transport.base import GroupSource, Ledger, Message, Partition, Tables
+from streammeta.transport.base import ChangelogReader, GroupSource, Message, Partition, TransactionalSink
 
 __all__ = ["ExactlyOnce"]
 
@@ -62,8 +62,8 @@ class ExactlyOnce:
     def __init__(
         self,
         make_engine: Callable[[], Engine],
-        ledger: Ledger,
-        tables: Tables,
+        ledger: TransactionalSink,
+        tables: ChangelogReader,
         *,
         decoder: Decoder,
         options: Options,
@@ -78,7 +78,7 @@ class ExactlyOnce:
         self._positions: dict[Partition, int] = {}  # ours, and what the engine's state includes: next offsets
         self._arriving: dict[Partition, Restoration | None] = {}  # ours, not restored yet; None: not begun
         self._weights: Weights | None = None  # as published last
-        self._behind = False  # the engine has not adopted them
+        self._weights_stale = False  # the engine has not adopted them
         self._leads = False  # we change what all tasks share
         self._changed = False  # since the last commit
         self._evicted, self._evict_at = False, 0.0  # lost members, since partitions came; and when again
@@ -158,7 +158,7 @@ class ExactlyOnce:
         wait = min(wait, max(0.0, self._save_at - self._clock())) if self._changed else wait
         self._take(self._busy.poll(self._source, self._options.poll_records, wait))
         self._health.turned()
-        if self._clock() >= self._save_at and self._source.settled:
+        if self._clock() >= self._save_at and self._source.is_stable:
             self._commit()
         self._look()
 
@@ -169,8 +169,8 @@ class ExactlyOnce:
             self._ledger.send(out)
         for record in records:
             self._positions[record.origin.topic, record.origin.partition] = record.origin.offset + 1
-        self._changed |= bool(records) or (self._leads and self._turn.learned_to_learn)
-        self._turn.learned_to_learn = False
+        self._changed |= bool(records) or (self._leads and self._turn.theta_changed)
+        self._turn.theta_changed = False
 
     def _commit(self) -> None:
         """Everything since the last commit counts from now on, or nothing of it."""
@@ -198,7 +198,7 @@ class ExactlyOnce:
             self._commit()
         except TransactionError as err:
             _log.error("the last results were not committed; whoever goes on makes them again", reason=str(err))
-        self._look(now_or_never=True)
+        self._look(force=True)
 
     # -- what is shared ------------------------------------------------------------------------------------------------
 
@@ -208,18 +208,18 @@ class ExactlyOnce:
             if row.channel == WEIGHTS and row.value is not None:
                 weights = decode_weights(row.value, f"{self._name}-{WEIGHTS}/0")
                 if self._weights is None or weights.version != self._weights.version:
-                    self._behind = True
+                    self._weights_stale = True
                 self._weights = weights
             elif row.channel == STATE:
                 for arriving in self._arriving.values():
                     if arriving is not None and arriving.partition == row.partition:
                         arriving.read(row)
-        if self._behind and not self._leads and not self._tables.missing(WEIGHTS, 0):
+        if self._weights_stale and not self._leads and not self._tables.missing(WEIGHTS, 0):
             self._adopt()
 
     def _adopt(self, *, lead: bool = False) -> bool:
         """Go on with the published θ; False where only a fresh engine can, which then has to be restored."""
-        self._behind = False
+        self._weights_stale = False
         if self._turn.engine.follow(self._weights, lead=lead):
             self._leads = lead
             return True
@@ -257,7 +257,7 @@ class ExactlyOnce:
             clock=self._clock,
             full=options.poll_records,
         )
-        self._behind = False
+        self._weights_stale = False
 
     def _drop_engine(self) -> None:
         turn = self._turn
@@ -275,7 +275,7 @@ class ExactlyOnce:
         self._evict_again()
         if self._tables.missing(WEIGHTS, 0):
             return
-        if self._behind and not self._leads and not self._adopt():
+        if self._weights_stale and not self._leads and not self._adopt():
             return
         until = self._clock() + _RESTORE_SECONDS
         for restoration in self._arriving.values():
@@ -395,10 +395,10 @@ class ExactlyOnce:
     def _counts(self) -> tuple[int, int]:
         return self._done.records + self._turn.records, self._done.rejected + self._turn.rejected
 
-    def _look(self, *, now_or_never: bool = False) -> None:
+    def _look(self, *, force: bool = False) -> None:
         """Show how things stand: in the metrics each second, in the log now and then."""
         now = self._clock()
-        if now < self._look_at and not now_or_never:
+        if now < self._look_at and not force:
             return
         self._look_at = now + _LOOK_EVERY_SECONDS
         stats, lag = self._turn.engine.stats(), sum(self._source.lag().values())
@@ -409,7 +409,7 @@ class ExactlyOnce:
         missing = sum(one.missing for one in self._arriving.values() if one is not None)
         self._metrics.restore_missing.set(missing)
         self._watch(now)
-        if now < self._log_at + self._options.log_every_seconds and not now_or_never:
+        if now < self._log_at + self._options.log_every_seconds and not force:
             return
         records, rejected = self._counts()
         fresh, seconds = records - self._logged, now - self._log_at

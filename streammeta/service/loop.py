@@ -149,7 +149,7 @@ class Service:
             if self._meta is not None:
                 self._changed |= self._meta.end()
             self._save(source)
-            self._look(source, now_or_never=True)
+            self._look(source, force=True)
         finally:
             self._source = None
             if self._meta is not None:
@@ -178,8 +178,8 @@ class Service:
         for record in records:
             self._positions[record.origin.topic, record.origin.partition] = record.origin.offset + 1
         self._taken |= {(record.origin.topic, record.origin.partition) for record in records}
-        self._changed |= bool(records) or self._turn.learned_to_learn
-        self._turn.learned_to_learn = False
+        self._changed |= bool(records) or self._turn.theta_changed
+        self._turn.theta_changed = False
 
     def _save(self, source: Source) -> None:
         """Make it safe, in this order: results, state with the offsets that it includes, offsets."""
@@ -210,10 +210,10 @@ class Service:
         self._metrics.last_commit.set_to_current_time()
         return True
 
-    def _look(self, source: Source, *, now_or_never: bool = False) -> None:
+    def _look(self, source: Source, *, force: bool = False) -> None:
         """Show how things stand: in the metrics each second, in the log now and then."""
         now = self._clock()
-        if now < self._look_at and not now_or_never:
+        if now < self._look_at and not force:
             return
         self._look_at = now + _LOOK_EVERY_SECONDS
         partitions, lag, stats = len(source.assigned()), sum(source.lag().values()), self._engine.stats()
@@ -221,7 +221,7 @@ class Service:
         self._busy.show()
         self._metrics.source(partitions, lag)
         self._metrics.engine(stats)
-        if now < self._log_at + self._options.log_every_seconds and not now_or_never:
+        if now < self._log_at + self._options.log_every_seconds and not force:
             return
         fresh, seconds = self._turn.records - self._logged, now - self._log_at
         self._log_at, self._logged = now, self._turn.records
@@ -236,5 +236,5 @@ class Service:
             drifts=stats.drifts,
             theta_version=stats.theta_version,
         )
-        if lag and not fresh and partitions and not now_or_never:
+        if lag and not fresh and partitions and not force:
             _log.warning("records are waiting, but none came", lag=lag, seconds=round(seconds), partitions=partitions)

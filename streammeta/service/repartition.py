@@ -12,7 +12,7 @@ import structlog
 
 from streammeta.errors import EventError, StreammetaError, TransactionError
 from streammeta.event import ORIGIN_HEADER, Decoder, Record
-from streammeta.transport.base import GroupSource, Ledger, Message, Partition
+from streammeta.transport.base import GroupSource, Message, Partition, TransactionalSink
 
 __all__ = ["CHANNEL", "Repartition"]
 
@@ -34,7 +34,7 @@ class Repartition:
 
     def __init__(
         self,
-        ledger: Ledger,
+        ledger: TransactionalSink,
         *,
         decoder: Decoder,
         commit_every_seconds: float,
@@ -88,7 +88,7 @@ class Repartition:
                 self._commit_at = self._clock() + self._every
         for record in records:
             self._positions[record.origin.topic, record.origin.partition] = record.origin.offset + 1
-        if self._positions and self._clock() >= self._commit_at and self._source.settled:
+        if self._positions and self._clock() >= self._commit_at and self._source.is_stable:
             self._commit()
 
     def _commit(self) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 
 from streammeta.engine.handover import Handover
 from streammeta.service.result import STATE
-from streammeta.transport.base import Row, Tables
+from streammeta.transport.base import ChangelogReader, Row
 
 __all__ = ["Restoration"]
 
@@ -18,7 +18,7 @@ class Restoration:
         partition: the input partition.
     """
 
-    def __init__(self, tables: Tables, name: str, partition: int) -> None:
+    def __init__(self, tables: ChangelogReader, name: str, partition: int) -> None:
         self.partition = partition
         self.rows = 0  # records read
         self.tasks = 0  # taken in so far

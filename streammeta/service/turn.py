@@ -13,7 +13,7 @@ from streammeta.transport.base import Message
 
 __all__ = ["Observe", "Turn"]
 
-_BATCHES_BEHIND = 8  # taken as one by a loop that is behind
+_BATCHES_WITH_BACKLOG = 8  # taken as one by a loop that is behind
 
 
 class Observe(Protocol):
@@ -53,7 +53,7 @@ class Turn:
         self.engine, self.meta = engine, meta
         self._decoder, self._metrics, self._batch, self._clock = decoder, metrics, batch_events, clock
         self._observers = observers
-        self.learned_to_learn = False  # θ changed since somebody last set this to False
+        self.theta_changed = False  # θ changed since somebody last set this to False
         self.records = self.rejected = 0
 
     def take(self, records: Sequence[Record], *, answer: bool = True) -> list[Message]:
@@ -73,8 +73,8 @@ class Turn:
     def _step(self, events: Sequence[Event | Label]) -> list[Outcome]:
         """The engine's outcomes, batch by batch; a meta-update made beside the loop comes in between two of them."""
         outcomes: list[Outcome] = []
-        behind = self._full is not None and 2 * len(events) > self._full
-        size = (self._batch or len(events)) * (_BATCHES_BEHIND if behind else 1)
+        has_backlog = self._full is not None and 2 * len(events) > self._full
+        size = (self._batch or len(events)) * (_BATCHES_WITH_BACKLOG if has_backlog else 1)
         while len(outcomes) < len(events):
             begun = self._clock()
             outcomes += self.engine.step(events[len(outcomes) : len(outcomes) + size])
@@ -82,9 +82,9 @@ class Turn:
             self._metrics.step_seconds.observe(seconds)
             if self.meta is not None:
                 more = len(outcomes) < len(events)
-                self.learned_to_learn |= self.meta.between(worked_seconds=seconds, more=more, behind=behind)
+                self.theta_changed |= self.meta.between(worked_seconds=seconds, more=more, has_backlog=has_backlog)
         if not events and self.meta is not None:
-            self.learned_to_learn |= self.meta.between()
+            self.theta_changed |= self.meta.between()
         return outcomes
 
     def _decode(self, records: Sequence[Record]) -> tuple[list[tuple[Record, Event | Label]], list[Message]]:

@@ -1,4 +1,4 @@
-"""Seeded streams of many tasks that change their laws: for demos, tests and measurements.
+"""Seeded streams of many tasks that change their concepts: for demos, tests and measurements.
 
 >>> from streammeta.simulators import simulate
 >>> for sample in simulate("shared-representation", events=2, seed=1, tasks=10):

@@ -24,19 +24,21 @@ class AgrawalSettings(ClassicSettings, frozen=True, extra="forbid"):
         le=1,
         description="Half-width of what is added to the numbers seen, in parts of their range.",
     )
-    concepts: int | None = Field(default=10, ge=2, le=10, description="Laws in the pool: the first so many functions.")
+    concepts: int | None = Field(
+        default=10, ge=2, le=10, description="Concepts in the pool: the first functions of the paper."
+    )
 
 
 def agrawal(settings: AgrawalSettings) -> World:
-    """A law is one of ten functions of nine numbers about a person; what is seen of six of them is perturbed."""
+    """A concept is one of ten functions of nine numbers about a person; what is seen of six of them is perturbed."""
     return World(
         features=_NAMES,
         draw=_draw,
-        law=lambda _rng, number: np.array([float(number % len(_FUNCTIONS))]),
+        concept=lambda _rng, number: np.array([float(number % len(_FUNCTIONS))]),
         answer=_answer,
         classes=2,
         blends=False,
-        observe=lambda z, _law: _perturbed(z, settings.perturbation),
+        observe=lambda z, _concept: _perturbed(z, settings.perturbation),
     )
 
 
@@ -78,10 +80,10 @@ def _perturbed(z: Floats, share: float) -> Floats:
     return x
 
 
-def _answer(z: Floats, law: Floats) -> Floats:
+def _answer(z: Floats, concept: Floats) -> Floats:
     labels = np.empty(len(z))
-    for function in np.unique(law[:, 0]):
-        mine = law[:, 0] == function
+    for function in np.unique(concept[:, 0]):
+        mine = concept[:, 0] == function
         labels[mine] = _FUNCTIONS[int(function)](*z[mine, :9].T)
     return labels
 

@@ -1,4 +1,4 @@
-"""Families of tasks: worlds in which every task has laws of its own, and all have something in common."""
+"""Families of tasks: worlds in which every task has concepts of its own, and all have something in common."""
 
 from collections.abc import Callable
 
@@ -33,7 +33,7 @@ class SharedRepresentationSettings(StreamSettings, frozen=True, extra="forbid"):
 class RecurringConceptsSettings(SharedRepresentationSettings, frozen=True, extra="forbid"):
     """Settings of `recurring-concepts`."""
 
-    concepts: int | None = Field(default=4, ge=2, description="Laws in the pool that all tasks share.")
+    concepts: int | None = Field(default=4, ge=2, description="Concepts in the pool that all tasks share.")
 
 
 class SinusoidsSettings(StreamSettings, frozen=True, extra="forbid"):
@@ -62,30 +62,30 @@ def hidden_features(settings: SharedRepresentationSettings, seed: int) -> Callab
 
 
 def shared_representation(settings: SharedRepresentationSettings, seed: int) -> World:
-    """A law is one readout of the hidden features a class, W ~ N(0, 1): y = argmax_c (h W)_c."""
+    """A concept is one readout of the hidden features a class, W ~ N(0, 1): y = argmax_c (h W)_c."""
     hidden, classes = settings.hidden, settings.classes
     represent = hidden_features(settings, seed)
 
-    def answer(x: Floats, law: Floats) -> Floats:
-        readout = law.reshape(-1, hidden, classes)
+    def answer(x: Floats, concept: Floats) -> Floats:
+        readout = concept.reshape(-1, hidden, classes)
         label: Floats = np.einsum("nh,nhc->nc", represent(x), readout).argmax(axis=1).astype(np.float64)
         return label
 
     return World(
         features=tuple(f"x{i}" for i in range(settings.features)),
         draw=lambda rng, n: rng.standard_normal((n, settings.features)),
-        law=lambda rng, _number: rng.standard_normal(hidden * classes),
+        concept=lambda rng, _number: rng.standard_normal(hidden * classes),
         answer=answer,
         classes=classes,
     )
 
 
 def switching_sinusoids() -> World:
-    """A law is an amplitude and a phase: y = A sin(x + φ), A ~ U[0.1, 5], φ ~ U[0, π] (Finn et al. 2017)."""
+    """A concept is an amplitude and a phase: y = A sin(x + φ), A ~ U[0.1, 5], φ ~ U[0, π] (Finn et al. 2017)."""
     return World(
         features=("x0",),
         draw=lambda rng, n: 10 * rng.random((n, 1)) - 5,
-        law=lambda rng, _number: np.array([0.1, 0.0]) + np.array([4.9, np.pi]) * rng.random(2),
-        answer=lambda x, law: law[:, 0] * np.sin(x[:, 0] + law[:, 1]),
+        concept=lambda rng, _number: np.array([0.1, 0.0]) + np.array([4.9, np.pi]) * rng.random(2),
+        answer=lambda x, concept: concept[:, 0] * np.sin(x[:, 0] + concept[:, 1]),
         classes=None,
     )

@@ -20,9 +20,9 @@ class Sample:
     task: str
     ts: float  # seconds since 1970
     id: str | None = None
-    concept: int = 0  # the law this very label follows; comes back where concepts recur
-    drifted: bool = False  # the first event of its task under a new law, or of the transition into one
-    label_after: int | None = 0  # the label comes after so many further events of the stream; None: never
+    concept: int = 0  # the concept this very label follows; comes back where concepts recur
+    drifted: bool = False  # the first event of its task under a new concept, or of the transition into one
+    label_after: int | None = 0  # the label comes after this number of further events of the stream; None: never
 
     def to_json(self) -> bytes:
         """The event as an input record; without the label if that comes late.

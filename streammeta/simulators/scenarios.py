@@ -1,4 +1,4 @@
-"""The scenarios by name: worlds whose tasks change their laws without telling."""
+"""The scenarios by name: worlds whose tasks change their concepts without telling."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -50,7 +50,7 @@ class Scenario:
 
 SCENARIOS: dict[str, Scenario] = {
     "shared-representation": Scenario(
-        "tasks read the same hidden nonlinear features, each by a law of its own that switches",
+        "tasks read the same hidden nonlinear features, each by a concept of its own that switches",
         "classification",
         SharedRepresentationSettings,
         shared_representation,
@@ -62,7 +62,7 @@ SCENARIOS: dict[str, Scenario] = {
         lambda _settings, _seed: switching_sinusoids(),
     ),
     "recurring-concepts": Scenario(
-        "all tasks switch among a few laws that come back",
+        "all tasks switch among a few concepts that come back",
         "classification",
         RecurringConceptsSettings,
         shared_representation,

@@ -1,7 +1,8 @@
-"""The one generator behind every scenario: who speaks next, what is seen, which label it has and when that comes.
+"""The one generator of every scenario: the next event's task, its features, its label and when the label comes.
 
-A scenario gives a `World`: how features are drawn, what a law is (a vector of numbers), and how a law turns features
-into a label. `stream` does the rest in blocks of numpy arrays, with memory that grows with tasks and not with events.
+A scenario gives a `World`: how features are drawn, what a concept is (a vector of numbers), and how a concept turns
+features into a label. `stream` does the rest in blocks of numpy arrays, with memory that grows with tasks and not with
+events.
 
 Every kind of choice has a random generator of its own. So a seed gives the same stream whatever the block size is, a
 longer stream begins like a shorter one, and an option changes nothing but what it is about.
@@ -16,14 +17,14 @@ from numpy.random import default_rng
 from numpy.typing import NDArray
 
 from streammeta.errors import ConfigError
-from streammeta.simulators.laws import Laws
+from streammeta.simulators.concepts import Concepts
 from streammeta.simulators.sample import Sample
 from streammeta.simulators.world import Floats, Ints, StreamSettings, World
 
 __all__ = ["stream"]
 
 _BLOCK_EVENTS = 4096
-_DIGITS = 6  # decimals of features and targets: what is written is what the law was applied to
+_DIGITS = 6  # decimals of features and targets: what is written is what the concept was applied to
 _EPOCH = 1_700_000_000.0  # ts of the first event
 _EVENTS = 0  # second number of these generators' seeds
 _DRAWS = 8  # of an event that should be of class 0
@@ -53,7 +54,9 @@ def stream(
     """
     if not world.blends and (settings.drift == "incremental" or (settings.clusters and settings.cluster_spread)):
         what = "drift is 'incremental'" if settings.drift == "incremental" else "cluster_spread is above 0"
-        raise ConfigError(f"simulate: {what}, but these laws have nothing between them; take 'gradual', or spread 0")
+        raise ConfigError(
+            f"simulate: {what}, but these concepts have nothing between them; take 'gradual', or spread 0"
+        )
     if world.classes is not None and settings.noise > 1:
         raise ConfigError(f"simulate: noise is {settings.noise}, wanted a share of wrong labels between 0 and 1")
     if world.classes is None and settings.imbalance:
@@ -67,8 +70,10 @@ def _samples(blocks: "_Blocks", *, events: int | None, block_events: int) -> Ite
     first, rate = 0, blocks.settings.events_per_second
     while events is None or first < events:
         block = blocks.next(first, block_events if events is None else min(block_events, events - first))
-        for number, (x, y, task, concept, drifted, after) in enumerate(block.rows(blocks.world.features), start=first):
-            yield Sample(x, y, f"task-{task}", _EPOCH + number / rate, str(number), concept, drifted, after)
+        for number, (x, y, task, concept_id, drifted, after) in enumerate(
+            block.rows(blocks.world.features), start=first
+        ):
+            yield Sample(x, y, f"task-{task}", _EPOCH + number / rate, str(number), concept_id, drifted, after)
         first += len(block.tasks)
 
 
@@ -79,7 +84,7 @@ class _Block:
     x: Floats  # [N, D]
     y: Floats | Ints  # [N]
     tasks: Ints  # [N]
-    concept: Ints  # [N]
+    concept_id: Ints  # [N]
     drifted: NDArray[np.bool_]  # [N]
     label_after: list[int | None]  # [N]
     gone: NDArray[np.bool_] | None  # [N, D] missing features
@@ -88,7 +93,7 @@ class _Block:
         self, names: tuple[str, ...]
     ) -> Iterator[tuple[dict[str, float], int | float, int, int, bool, int | None]]:
         """The events one by one."""
-        lists = (one.tolist() for one in (self.y, self.tasks, self.concept, self.drifted))
+        lists = (one.tolist() for one in (self.y, self.tasks, self.concept_id, self.drifted))
         if self.gone is None:
             seen = [dict(zip(names, values, strict=True)) for values in self.x.tolist()]
         else:
@@ -101,11 +106,11 @@ class _Block:
 
 
 class _Blocks:
-    """The random generators of a stream, and the laws; each call of `next` gives the next events."""
+    """The random generators of a stream, and the concepts; each call of `next` gives the next events."""
 
     def __init__(self, world: World, settings: StreamSettings, seed: int) -> None:
         self.world, self.settings = world, settings
-        self._laws = Laws(world, settings, seed)
+        self._concepts = Concepts(world, settings, seed)
         self._rng = {purpose: default_rng((seed, _EVENTS, int(purpose))) for purpose in _Purpose}
         self._share = np.cumsum(np.arange(1, settings.tasks + 1, dtype=np.float64) ** -settings.popularity)
 
@@ -113,19 +118,19 @@ class _Blocks:
         """Events ``first`` to ``first + size``."""
         world, rng = self.world, self._rng
         tasks = _speakers(self.settings, self._share, rng[_Purpose.WHO].random(size), first)
-        law, concept, drifted = self._laws.advance(tasks, rng[_Purpose.MIXING].random(size))
-        z = self._drawn(law)
-        x = z if world.observe is None else np.round(world.observe(z, law), _DIGITS)
-        y = self._noisy(world.answer(z, law))
-        return _Block(x, y, tasks, concept, drifted, self._label_after(size), self._gone(size))
+        concept, concept_id, drifted = self._concepts.advance(tasks, rng[_Purpose.MIXING].random(size))
+        z = self._drawn(concept)
+        x = z if world.observe is None else np.round(world.observe(z, concept), _DIGITS)
+        y = self._noisy(world.answer(z, concept))
+        return _Block(x, y, tasks, concept_id, drifted, self._label_after(size), self._gone(size))
 
-    def _drawn(self, law: Floats) -> Floats:
-        """What is behind each event [N, Z]; of several draws the first of class 0, where imbalance asks for one."""
-        size, rng = len(law), self._rng[_Purpose.WHAT]
+    def _drawn(self, concept: Floats) -> Floats:
+        """Hidden numbers of each event [N, Z]; of several draws the first of class 0, where imbalance asks for one."""
+        size, rng = len(concept), self._rng[_Purpose.WHAT]
         if self.settings.imbalance == 0:
             return np.round(self.world.draw(rng, size), _DIGITS)
         z = np.round(self.world.draw(rng, size * _DRAWS), _DIGITS)
-        is_zero = (self.world.answer(z, np.repeat(law, _DRAWS, axis=0)) == 0).reshape(size, _DRAWS)
+        is_zero = (self.world.answer(z, np.repeat(concept, _DRAWS, axis=0)) == 0).reshape(size, _DRAWS)
         wanted = self._rng[_Purpose.IMBALANCE].random(size) < self.settings.imbalance
         chosen = np.where(wanted, is_zero.argmax(axis=1), 0)
         return z[np.arange(size) * _DRAWS + chosen]

@@ -1,4 +1,4 @@
-"""What only the simulator knows: where laws changed; and how well alarms found it."""
+"""What only the simulator knows: where concepts changed; and how well alarms found it."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,16 +14,16 @@ __all__ = ["Alarm", "Detection", "Drift", "detection", "noted", "read_truth"]
 
 
 class Drift(msgspec.Struct, frozen=True):
-    """A task's law changed, or began to."""
+    """A task's concept changed, or began to."""
 
-    event: int  # number of the first event of the task under the new law, or of the transition into it
+    event: int  # number of the first event of the task under the new concept, or of the transition into it
     task: str
-    concept: int  # the law after the change
+    concept: int  # the concept after the change
 
 
 @dataclass(frozen=True, slots=True)
 class Alarm:
-    """Somebody said that a task's law had changed."""
+    """Somebody said that a task's concept had changed."""
 
     event: int  # number of the event after which it was said
     task: str
@@ -45,7 +45,7 @@ class Detection:
 
 
 def noted(samples: Iterable[Sample], to: Path) -> Iterator[Sample]:
-    """The samples; where a law changes, a line goes into the file ``to``.
+    """The samples; where a concept changes, a line goes into the file ``to``.
 
     Raises:
         TransportError: the file cannot be written.
@@ -85,8 +85,9 @@ def detection(
     ``within`` of the task's events later. Every other alarm is false.
 
     >>> tasks = ["a", "b"] * 50
-    >>> told = detection([Drift(40, "a", 1), Drift(80, "a", 2)], [Alarm(50, "a"), Alarm(60, "a"), Alarm(7, "b")], tasks)
-    >>> told.found, told.missed, told.false_alarms, told.delays
+    >>> drifts = [Drift(40, "a", 1), Drift(80, "a", 2)]
+    >>> found = detection(drifts, [Alarm(50, "a"), Alarm(60, "a"), Alarm(7, "b")], tasks)
+    >>> found.found, found.missed, found.false_alarms, found.delays
     (1, 1, 2, (5,))
 
     Args:

@@ -33,24 +33,26 @@ class StreamSettings(BaseModel, frozen=True, extra="forbid"):
     clusters: int | None = Field(
         default=None,
         ge=1,
-        description="Groups of tasks that pass through the same laws, each task at times of its own.",
+        description="Groups of tasks that pass through the same concepts, each task at times of its own.",
     )
     cluster_spread: float = Field(
-        default=0.0, ge=0, le=1, description="How far a task's law lies from its cluster's, towards one of its own."
+        default=0.0, ge=0, le=1, description="How far a task's concept lies from its cluster's, towards one of its own."
     )
     drift: DriftKind = Field(
-        default="abrupt", description="How a task passes from one law to the next, without telling."
+        default="abrupt", description="How a task passes from one concept to the next, without telling."
     )
     drift_width: int = Field(
         default=40, ge=1, description="Events of the task that a gradual or incremental change takes."
     )
-    concept_events: int = Field(default=200, ge=1, description="Mean number of a task's events under one law.")
+    concept_events: int = Field(default=200, ge=1, description="Mean number of a task's events under one concept.")
     schedule: Schedule = Field(
         default="uniform",
-        description="Length of a law's reign: ± 25 % about the mean, by a constant hazard, or exactly the mean.",
+        description="Length of a concept's reign: ± 25 % about the mean, by a constant hazard, or exactly the mean.",
     )
     concepts: int | None = Field(
-        default=None, ge=2, description="Laws in a pool that come back (recurring drift); when not set each law is new."
+        default=None,
+        ge=2,
+        description="Concepts in a pool that come back (recurring drift); when not set each concept is new.",
     )
     noise: float = Field(
         default=0.0, ge=0, description="Share of wrong labels, or standard deviation of the target's noise."
@@ -79,12 +81,12 @@ class StreamSettings(BaseModel, frozen=True, extra="forbid"):
 
 @dataclass(frozen=True)
 class World:
-    """A scenario as pure functions: N events, Z numbers behind each, D features, L numbers a law."""
+    """A scenario as pure functions: N events, Z hidden numbers each, D features, L numbers a concept."""
 
     features: tuple[str, ...]  # their names [D]
     draw: Callable[[Generator, int], Floats]  # (generator, N) -> z [N, Z]; event by event, so that blocks do not matter
-    law: Callable[[Generator, int], Floats]  # (generator, its number) -> law [L]
-    answer: Callable[[Floats, Floats], Floats]  # (z [N, Z], law of each event [N, L]) -> label without noise [N]
+    concept: Callable[[Generator, int], Floats]  # (generator, its number) -> concept [L]
+    answer: Callable[[Floats, Floats], Floats]  # (z [N, Z], concept of each event [N, L]) -> label without noise [N]
     classes: int | None  # None: regression
-    blends: bool = True  # a point between two laws is a law too, which incremental drift needs
-    observe: Callable[[Floats, Floats], Floats] | None = None  # (z, law [N, L]) -> x [N, D]; None: z is x
+    blends: bool = True  # a point between two concepts is a concept too, which incremental drift needs
+    observe: Callable[[Floats, Floats], Floats] | None = None  # (z, concept [N, L]) -> x [N, D]; None: z is x

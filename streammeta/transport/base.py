@@ -11,8 +11,8 @@ import msgspec
 from streammeta.event import Record
 
 __all__ = [
+    "ChangelogReader",
     "GroupSource",
-    "Ledger",
     "Message",
     "OnPartitions",
     "Partition",
@@ -20,7 +20,7 @@ __all__ = [
     "Row",
     "Sink",
     "Source",
-    "Tables",
+    "TransactionalSink",
 ]
 
 Partition: TypeAlias = tuple[str, int]  # topic, partition number
@@ -93,10 +93,10 @@ class GroupSource(Source, Protocol):
     """A source that is a member of a group, in which partitions move from one member to another."""
 
     def member(self) -> object:
-        """Who we are in the group now: by this a `Ledger` proves that the partitions are still ours."""
+        """Who we are in the group now: by this a `TransactionalSink` proves that the partitions are still ours."""
 
     @property
-    def settled(self) -> bool:
+    def is_stable(self) -> bool:
         """Whether the group is at rest; while it shares out partitions, a commit may come too late."""
 
     def ends(self) -> Positions:
@@ -113,7 +113,7 @@ class GroupSource(Source, Protocol):
 
 
 @runtime_checkable
-class Ledger(Protocol):
+class TransactionalSink(Protocol):
     """Where results, state and offsets go together: all of a transaction, or nothing."""
 
     def send(self, messages: Sequence[Message]) -> None:
@@ -141,7 +141,7 @@ class Ledger(Protocol):
 
 
 @runtime_checkable
-class Tables(Protocol):
+class ChangelogReader(Protocol):
     """Compacted topics, read from their beginning: the last value of each key is what holds."""
 
     def begin(self, channel: str, partition: int) -> None:

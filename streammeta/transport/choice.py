@@ -4,18 +4,18 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple
 
 from streammeta.errors import ConfigError
-from streammeta.transport.base import GroupSource, Ledger, Sink, Tables
-from streammeta.transport.kafka.ledger import KafkaLedger
+from streammeta.transport.base import ChangelogReader, GroupSource, Sink, TransactionalSink
+from streammeta.transport.kafka.changelog_reader import KafkaChangelogReader
 from streammeta.transport.kafka.settings import KafkaSettings
 from streammeta.transport.kafka.sink import KafkaSink
 from streammeta.transport.kafka.source import KafkaSource
-from streammeta.transport.kafka.tables import KafkaTables
+from streammeta.transport.kafka.transactional_sink import KafkaTransactionalSink
 
 try:
-    from streammeta.transport.confluent.ledger import ConfluentLedger
+    from streammeta.transport.confluent.changelog_reader import ConfluentChangelogReader
     from streammeta.transport.confluent.sink import ConfluentSink
     from streammeta.transport.confluent.source import ConfluentSource
-    from streammeta.transport.confluent.tables import ConfluentTables
+    from streammeta.transport.confluent.transactional_sink import ConfluentTransactionalSink
 except ImportError as missing:
     _MISSING: ImportError | None = missing
 else:
@@ -28,12 +28,12 @@ class Adapters(NamedTuple):
     """What a client library offers, all of one make: a ledger understands the source of its own only."""
 
     source: Callable[..., GroupSource]
-    ledger: Callable[..., Ledger]
-    tables: Callable[[KafkaSettings, Mapping[str, str]], Tables]
+    ledger: Callable[..., TransactionalSink]
+    tables: Callable[[KafkaSettings, Mapping[str, str]], ChangelogReader]
     sink: Callable[[KafkaSettings, Mapping[str, str]], Sink]
 
 
-_PYTHON = Adapters(KafkaSource, KafkaLedger, KafkaTables, KafkaSink)
+_PYTHON = Adapters(KafkaSource, KafkaTransactionalSink, KafkaChangelogReader, KafkaSink)
 
 
 def client(settings: KafkaSettings) -> Literal["kafka-python", "confluent"]:
@@ -56,5 +56,5 @@ def adapters(settings: KafkaSettings) -> Adapters:
     """The chosen library's adapters."""
     if client(settings) == "kafka-python":
         return _PYTHON
-    made: tuple[Any, ...] = (ConfluentSource, ConfluentLedger, ConfluentTables, ConfluentSink)
+    made: tuple[Any, ...] = (ConfluentSource, ConfluentTransactionalSink, ConfluentChangelogReader, ConfluentSink)
     return Adapters(*made)

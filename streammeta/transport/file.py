@@ -351,5 +351,5 @@ def _line(message: Message) -> bytes:
     if message.key is not None:
         line["key"] = message.key.decode(errors="backslashreplace")
     if message.headers:
-        line["headers"] = {name: told.decode(errors="backslashreplace") for name, told in message.headers}
+        line["headers"] = {name: content.decode(errors="backslashreplace") for name, content in message.headers}
     return _encode(line)

@@ -14,7 +14,7 @@ from streammeta.errors import TransactionError
 from streammeta.event import Origin, Record
 from streammeta.transport.base import Message, OnPartitions, Partition, Positions, Row
 
-__all__ = ["MemoryLedger", "MemoryLog", "MemoryMember", "MemoryTables"]
+__all__ = ["MemoryChangelogReader", "MemoryLog", "MemoryMember", "MemoryTransactionalSink"]
 
 
 @dataclass(slots=True)
@@ -196,7 +196,7 @@ class MemoryMember:
         self._next |= {partition: at for partition, at in positions.items() if partition in self._next}
 
     def commit(self, positions: Positions) -> None:
-        """Not here: a `Ledger` commits."""
+        """Not here: a `TransactionalSink` commits."""
         raise TransactionError(f"{self._log.topic}: offsets {dict(positions)} go with a transaction")
 
     def lag(self) -> Mapping[Partition, int]:
@@ -217,7 +217,7 @@ class MemoryMember:
         return {(topic, number): self._log.stable_end(topic, number) for topic, number in self._next}
 
     @property
-    def settled(self) -> bool:
+    def is_stable(self) -> bool:
         """Always: here partitions move in no time."""
         return True
 
@@ -263,7 +263,7 @@ class MemoryMember:
         return any(self._log.read(topic, number, at) for (topic, number), at in self._next.items())
 
 
-class MemoryLedger:
+class MemoryTransactionalSink:
     """Writes to the log, in transactions. Topics are called by their channels."""
 
     def __init__(self, log: MemoryLog, name: str) -> None:
@@ -301,7 +301,7 @@ class MemoryLedger:
             self._log.fence(self._name)
 
 
-class MemoryTables:
+class MemoryChangelogReader:
     """Reads the log's topics, called by their channels, from the beginning."""
 
     def __init__(self, log: MemoryLog) -> None:

@@ -257,7 +257,7 @@ def test_a_simulated_stream_is_written_as_learners_read_it_and_its_truth_is_kept
 def test_the_command_that_a_table_shows_makes_the_very_stream(name, tmp_path):
     """Whoever doubts a figure must be able to make the same rows."""
     _, rows = laid_out(name, FILES[name], 300, tmp_path)
-    words = FILES[name].told.split()
+    words = FILES[name].description.split()
     settings = dict(word.split("=") for word in words if "=" in word)
 
     samples = list(simulate(words[2], events=300, seed=int(words[-1]), **settings))

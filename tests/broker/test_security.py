@@ -24,7 +24,7 @@ from kafka.admin import (
 
 from deploy.broker import Broker
 from streammeta.errors import TransactionError, TransportError
-from streammeta.transport.base import Ledger, Message
+from streammeta.transport.base import Message, TransactionalSink
 from streammeta.transport.choice import adapters
 from streammeta.transport.kafka.settings import KafkaSettings
 from streammeta.transport.kafka.topics import create_topics, ensure_topics
@@ -135,7 +135,7 @@ def closed(request: pytest.FixtureRequest, secured: Secured) -> KafkaSettings:
     return secured.closed.model_copy(update={"client": request.param})
 
 
-def ledger_of(settings: KafkaSettings, topic: str) -> Ledger:
+def ledger_of(settings: KafkaSettings, topic: str) -> TransactionalSink:
     return adapters(settings).ledger(
         settings,
         {"predictions": f"{topic}-predictions", "state": f"{topic}-state"},
@@ -223,7 +223,7 @@ def test_a_missing_right_is_told_with_what_to_give(secured: Secured, closed: Kaf
         ledger_of(closed, topic)
 
 
-def send_until_refused(ledger: Ledger) -> None:
+def send_until_refused(ledger: TransactionalSink) -> None:
     """One client hears of it at once, the other soon."""
     deadline = time.monotonic() + WAIT_SECONDS
     while time.monotonic() < deadline:

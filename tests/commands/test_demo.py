@@ -1,6 +1,6 @@
 import pytest
 
-from streammeta.commands.demo import Comparison, Rival, rivals, stream
+from streammeta.commands.demo import Baseline, Comparison, baselines, stream
 from streammeta.engine import Outcome
 from streammeta.event import Event
 from streammeta.report import AGES
@@ -21,7 +21,7 @@ def outcomes(comparison: Comparison, predicted: list[int]) -> list[Outcome]:
 def test_all_learners_are_scored_on_the_same_events_by_the_simulators_truth() -> None:
     """A comparison in which one side sees other events, or picks its own drifts, proves nothing."""
     samples = [sample("a", 1), sample("b", 1), sample("a", 1), sample("a", 0, drifted=True), sample("a", 0)]
-    comparison = Comparison(samples, [Rival("always 1", "says 1", lambda _: 1)])
+    comparison = Comparison(samples, [Baseline("always 1", "says 1", lambda _: 1)])
 
     comparison.observe(outcomes(comparison, [0, 1, 1, 1, 0]), 0)
 
@@ -53,13 +53,14 @@ def test_the_stream_ends_when_time_is_up() -> None:
     assert len(list(comparison.records())) == 10
 
 
-def test_rivals_predict_before_they_learn_and_the_one_a_task_learns_its_task() -> None:
-    """A rival that peeks, or one that cannot learn, would both make the comparison worthless."""
-    for rival in rivals():
-        assert rival.predict_then_learn(sample("new", 1)) != 1
+def test_baselines_predict_before_they_learn_and_the_one_a_task_learns_its_task() -> None:
+    """A baseline that peeks, or one that cannot learn, would both make the comparison worthless."""
+    for baseline in baselines():
+        assert baseline.predict_then_learn(sample("new", 1)) != 1
     samples = list(stream(6_000, seed=3))
     errors = {
-        rival.name: sum(rival.predict_then_learn(one) != one.y for one in samples) / len(samples) for rival in rivals()
+        baseline.name: sum(baseline.predict_then_learn(one) != one.y for one in samples) / len(samples)
+        for baseline in baselines()
     }
 
     assert errors["one model a task"] < errors["one model for all"] - 0.05

@@ -11,14 +11,14 @@ from kafka import OffsetAndMetadata, TopicPartition
 
 from streammeta.errors import TransactionError
 from streammeta.event import Record
-from streammeta.transport.base import GroupSource, Ledger, Message, Partition, Tables
+from streammeta.transport.base import ChangelogReader, GroupSource, Message, Partition, TransactionalSink
 from streammeta.transport.choice import adapters
-from streammeta.transport.confluent.ledger import ConfluentLedger
-from streammeta.transport.kafka.ledger import KafkaLedger
+from streammeta.transport.confluent.transactional_sink import ConfluentTransactionalSink
 from streammeta.transport.kafka.settings import KafkaSettings
 from streammeta.transport.kafka.sink import KafkaSink
 from streammeta.transport.kafka.topics import create_topics, ensure_topics
-from streammeta.transport.memory_log import MemoryLedger, MemoryLog, MemoryMember, MemoryTables
+from streammeta.transport.kafka.transactional_sink import KafkaTransactionalSink
+from streammeta.transport.memory_log import MemoryChangelogReader, MemoryLog, MemoryMember, MemoryTransactionalSink
 from tests.broker.running import CLIENTS, broker, create_topic, kafka, read_all, topic
 
 __all__ = ["broker", "create_topic", "kafka", "read_all", "topic"]  # fixtures
@@ -26,7 +26,7 @@ WAIT_SECONDS = 30.0
 
 
 @dataclass
-class Heard:
+class RebalanceLog:
     """What a member was told."""
 
     revoked: list[Partition] = field(default_factory=list)
@@ -60,13 +60,13 @@ class World:
     def fill(self, count: int) -> None:
         raise NotImplementedError
 
-    def source(self, name: str, heard: Heard | None = None) -> GroupSource:
+    def source(self, name: str, rebalances: RebalanceLog | None = None) -> GroupSource:
         raise NotImplementedError
 
-    def ledger(self, name: str) -> Ledger:
+    def ledger(self, name: str) -> TransactionalSink:
         raise NotImplementedError
 
-    def tables(self) -> Tables:
+    def tables(self) -> ChangelogReader:
         raise NotImplementedError
 
     def kill(self, source: GroupSource) -> None:
@@ -83,23 +83,23 @@ class MemoryWorld(World):
         for i in range(count):
             self._log.append(b"%d" % i, i % self.partitions)
 
-    def source(self, name: str, heard: Heard | None = None) -> GroupSource:
-        told = heard or Heard()
+    def source(self, name: str, rebalances: RebalanceLog | None = None) -> GroupSource:
+        log = rebalances or RebalanceLog()
         return MemoryMember(
             self._log,
             name,
-            on_revoked=told.on_revoked,
-            on_assigned=told.on_assigned,
-            on_lost=told.on_lost,
-            on_coming=told.on_coming,
+            on_revoked=log.on_revoked,
+            on_assigned=log.on_assigned,
+            on_lost=log.on_lost,
+            on_coming=log.on_coming,
             closed=False,
         )
 
-    def ledger(self, name: str) -> Ledger:
-        return MemoryLedger(self._log, name)
+    def ledger(self, name: str) -> TransactionalSink:
+        return MemoryTransactionalSink(self._log, name)
 
-    def tables(self) -> Tables:
-        return MemoryTables(self._log)
+    def tables(self) -> ChangelogReader:
+        return MemoryChangelogReader(self._log)
 
     def kill(self, source: GroupSource) -> None:
         self._log.leave(source.member()[0])  # type: ignore[index]
@@ -119,21 +119,21 @@ class KafkaWorld(World):
                 sink._producer.send(self.topic, b"%d" % i, partition=i % self.partitions)
             sink.flush(WAIT_SECONDS)
 
-    def source(self, name: str, heard: Heard | None = None) -> GroupSource:
-        told = heard or Heard()
+    def source(self, name: str, rebalances: RebalanceLog | None = None) -> GroupSource:
+        log = rebalances or RebalanceLog()
         source = adapters(self._settings).source(
             self._settings,
             self.topic,
             self.topic,
-            on_revoked=told.on_revoked,
-            on_assigned=told.on_assigned,
-            on_lost=told.on_lost,
-            on_coming=told.on_coming,
+            on_revoked=log.on_revoked,
+            on_assigned=log.on_assigned,
+            on_lost=log.on_lost,
+            on_coming=log.on_coming,
             member=name,
         )
         return self._opened.enter_context(closing(source))
 
-    def ledger(self, name: str) -> Ledger:
+    def ledger(self, name: str) -> TransactionalSink:
         ledger = adapters(self._settings).ledger(
             self._settings,
             self._topics,
@@ -145,7 +145,7 @@ class KafkaWorld(World):
         )
         return self._opened.enter_context(closing(ledger))
 
-    def tables(self) -> Tables:
+    def tables(self) -> ChangelogReader:
         return self._opened.enter_context(closing(adapters(self._settings).tables(self._settings, self._topics)))
 
     def kill(self, source: GroupSource) -> None:
@@ -181,7 +181,7 @@ def join(source: GroupSource, partitions: int) -> None:
     assert len(source.assigned()) == partitions
 
 
-def rows(tables: Tables, channel: str, partition: int = 0) -> list[tuple[bytes, bytes | None]]:
+def rows(tables: ChangelogReader, channel: str, partition: int = 0) -> list[tuple[bytes, bytes | None]]:
     """Everything up to the end as it is now."""
     tables.begin(channel, partition)
     found: list[tuple[bytes, bytes | None]] = []
@@ -330,27 +330,27 @@ def test_who_died_between_offsets_and_commit_holds_nobody_up(make_world: Callabl
     add_offsets(dead, after(done), source.member())
     world.kill(source)
 
-    alive, heard = world.ledger("alive"), Heard()
-    heard.at_coming = alive.evict
-    heir = world.source("alive", heard)
+    alive, rebalances = world.ledger("alive"), RebalanceLog()
+    rebalances.at_coming = alive.evict
+    heir = world.source("alive", rebalances)
 
     assert [record.value for record in read(heir, 10)] == [b"%d" % i for i in range(10)]
 
 
-def add_offsets(ledger: Ledger, positions: dict[Partition, int], member: object) -> None:
+def add_offsets(ledger: TransactionalSink, positions: dict[Partition, int], member: object) -> None:
     """Have the offsets at the broker, and do not commit."""
-    if isinstance(ledger, KafkaLedger):
+    if isinstance(ledger, KafkaTransactionalSink):
         offsets = {TopicPartition(*at): OffsetAndMetadata(offset, "", -1) for at, offset in positions.items()}
         manager = ledger._producer._transaction_manager
-        ledger._settle("offsets", lambda: manager.send_offsets_to_transaction(offsets, member))
-    elif isinstance(ledger, ConfluentLedger):
+        ledger._complete("offsets", lambda: manager.send_offsets_to_transaction(offsets, member))
+    elif isinstance(ledger, ConfluentTransactionalSink):
         ats = [confluent_kafka.TopicPartition(*at, offset) for at, offset in positions.items()]
         ledger._producer.send_offsets_to_transaction(ats, member)
 
 
-def flush(ledger: Ledger) -> None:
+def flush(ledger: TransactionalSink) -> None:
     """Have what was sent at the broker."""
-    if isinstance(ledger, KafkaLedger | ConfluentLedger):
+    if isinstance(ledger, KafkaTransactionalSink | ConfluentTransactionalSink):
         ledger._producer.flush(WAIT_SECONDS)
 
 
@@ -358,9 +358,9 @@ def test_paused_partitions_hand_out_nothing_until_they_are_resumed(make_world: C
     """An event taken before its task is restored begins that task anew."""
     world = make_world()
     world.fill(5)
-    heard = Heard()
-    source = world.source("a", heard)
-    heard.at_assigned = source.pause
+    rebalances = RebalanceLog()
+    source = world.source("a", rebalances)
+    rebalances.at_assigned = source.pause
     join(source, 1)
     for _ in range(5):
         assert source.poll(5, 0.1) == []
@@ -374,19 +374,19 @@ def test_revoked_partitions_can_be_committed_before_others_have_them(make_world:
     """Without it every rebalance would throw work away."""
     world = make_world(2)
     world.fill(20)
-    heard = Heard()
-    first, ledger = world.source("a", heard), world.ledger("a")
+    rebalances = RebalanceLog()
+    first, ledger = world.source("a", rebalances), world.ledger("a")
     done = read(first, 20)
     ledger.send([Message("predictions", b"%d" % i, partition=i % 2) for i in range(20)])
-    heard.at_revoked = lambda: ledger.commit(after(done), first.member())
+    rebalances.at_revoked = lambda: ledger.commit(after(done), first.member())
 
     second, deadline = world.source("b"), time.monotonic() + WAIT_SECONDS
-    while not heard.revoked and time.monotonic() < deadline:
+    while not rebalances.revoked and time.monotonic() < deadline:
         second.poll(1, 0.05)
         first.poll(1, 0.05)
     join_both(first, second)
 
-    assert len(heard.revoked) == 1
+    assert len(rebalances.revoked) == 1
     assert list(second.assigned().values()) == [10]
     assert len(rows(world.tables(), "predictions", 0)) == 10
 

@@ -16,7 +16,7 @@ def columns(rows: int, size: int = 4) -> dict[str, np.ndarray]:
     return {
         "window_x": np.full((rows, size, 2), np.nan, np.float32),
         "window_y": np.zeros((rows, size), np.float32),
-        "pushed": np.zeros(rows, np.int64),
+        "window_count": np.zeros(rows, np.int64),
     }
 
 
@@ -90,7 +90,7 @@ def test_episodes_are_consecutive_events_of_one_task() -> None:
     settings = SegmentSettings(tasks=8, length=6, burn_in_share=0.5)
 
     random = np.random.default_rng(0)
-    drawn = recent.draw(16, table["pushed"], settings.shortest, random)
+    drawn = recent.draw(16, table["window_count"], settings.shortest, random)
     episodes = draw_episodes(table, drawn, SCALING, settings, "classification", 2, random)
 
     assert episodes is not None
@@ -112,7 +112,7 @@ def test_no_task_old_enough_means_no_episode() -> None:
     recent.add(0)
 
     random = np.random.default_rng(0)
-    drawn = recent.draw(2, table["pushed"], SegmentSettings().shortest, random)
+    drawn = recent.draw(2, table["window_count"], SegmentSettings().shortest, random)
 
     assert draw_episodes(table, drawn, SCALING, SegmentSettings(), "regression", 1, random) is None
 

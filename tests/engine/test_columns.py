@@ -14,8 +14,8 @@ from tests.faults.mutations import mutated
 def kinds(width: int) -> dict[str, Column]:
     return {
         "sums": Column((2, width), np.float32),
-        "window": Column((4, width), np.float32, np.nan, filled="pushed"),
-        "pushed": Column((), np.int64),
+        "window": Column((4, width), np.float32, np.nan, filled="window_count"),
+        "window_count": Column((), np.int64),
         "loud": Column((), np.float32, -1.0),
         "error": Column((), np.float64, np.nan),
     }
@@ -32,7 +32,7 @@ def test_rows_come_back_also_into_wider_ones(pushed: list[int], width: int, more
     columns = blank(narrow, len(pushed))
     for name in ("sums", "window", "loud", "error"):
         columns[name][:] = source.normal(size=columns[name].shape)
-    columns["pushed"][:] = pushed
+    columns["window_count"][:] = pushed
 
     stored = list(RowCodec(narrow).pack(columns, range(len(pushed)), lambda row: b"%d" % row))
 
@@ -41,7 +41,7 @@ def test_rows_come_back_also_into_wider_ones(pushed: list[int], width: int, more
         assert codec.load(data, back, row) == b"%d" % row
         n = min(pushed[row], 4)
         for found in ({name: column[row] for name, column in back.items()}, codec.unpack(data)):
-            assert found["pushed"] == pushed[row]
+            assert found["window_count"] == pushed[row]
             assert (found["loud"], found["error"]) == (columns["loud"][row], columns["error"][row])
             assert np.array_equal(found["sums"][:, :width], columns["sums"][row])
             assert np.array_equal(found["window"][:n, :width], columns["window"][row, :n])
@@ -53,7 +53,7 @@ def test_damaged_rows_are_refused_or_harmless() -> None:
     """A snapshot is a file, and disks err."""
     of, source = kinds(2), random.Random(5)
     codec, columns = RowCodec(of), blank(of, 1)
-    columns["pushed"][0] = 3
+    columns["window_count"][0] = 3
     (stored,) = codec.pack(columns, [0], lambda _: b"extra")
     refused = 0
     for _ in range(5_000):

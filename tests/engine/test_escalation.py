@@ -7,12 +7,12 @@ from streammeta.engine.escalation import Escalation
 from streammeta.event import Event, Origin
 
 
-def told(ages: int = 200, error: float = 0.2) -> Escalation:
+def escalation_after(ages: int = 200, error: float = 0.2) -> Escalation:
     """All tasks erred as often at every age."""
     random = np.random.default_rng(0)
     escalation = Escalation(after=32)
     for age in np.repeat(np.arange(ages), 20).tolist():
-        escalation.tell(age, float(random.random() < error))
+        escalation.observe_error(age, float(random.random() < error))
     return escalation
 
 
@@ -25,17 +25,17 @@ def test_a_task_is_left_behind_when_it_errs_more_than_chance_explains() -> None:
     """Three standard errors of a mean of 50 errors at 0.2 are 0.17; a young task may still learn by itself."""
     table = columns((100, 0.2), (100, 0.35), (100, 0.4), (20, 0.9), (40, 0.35), (40, 0.45))
 
-    assert told().left_behind(table, np.arange(6)).tolist() == [2, 5]
+    assert escalation_after().underperforming(table, np.arange(6)).tolist() == [2, 5]
 
 
 def test_nothing_is_known_of_an_age_that_nobody_has_reached() -> None:
     """The only old task of a young service is not bad for being alone."""
-    assert told(ages=60).left_behind(columns((5_000, 0.9)), np.arange(1)).size == 0
+    assert escalation_after(ages=60).underperforming(columns((5_000, 0.9)), np.arange(1)).size == 0
 
 
 def test_half_of_the_segments_are_theirs() -> None:
     """More would forget what all others need."""
-    drawn = told().prefer(np.zeros(2_000, np.int64), np.array([7, 9]), np.random.default_rng(1))
+    drawn = escalation_after().prefer(np.zeros(2_000, np.int64), np.array([7, 9]), np.random.default_rng(1))
 
     assert 0.45 < (drawn > 0).mean() < 0.55
     assert set(drawn.tolist()) == {0, 7, 9}

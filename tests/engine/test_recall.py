@@ -125,7 +125,7 @@ def test_damaged_concepts_are_refused() -> None:
     found["labelled"] = np.full(2, 9)
     check_concepts(found, "state/0")
 
-    for name, value in [("past.count", 9), ("past.used", 10), ("past.share", 0.5), ("past.law", 4)]:
+    for name, value in [("past.count", 9), ("past.used", 10), ("past.share", 0.5), ("past.concept", 4)]:
         broken = found | {name: np.full_like(found[name], value)}
         with pytest.raises(SnapshotError, match=f"state/0: a row with {name}"):
             check_concepts(broken, "state/0")
@@ -146,5 +146,5 @@ def test_a_law_is_filed_once_however_long_it_lasts() -> None:
 
     columns = engine._tasks.columns
     assert columns["past.count"][0].tolist() == [24, 0, 0, 0]
-    assert columns["past.law"][0, PRESENT] == 0
+    assert columns["past.concept"][0, PRESENT] == 0
     assert columns["past.given"].shape[1] == LOOKED_AT

@@ -21,8 +21,8 @@ def table() -> tuple[dict[str, np.ndarray], RecentRows]:
     columns = {
         "window_x": np.full((TASKS, 32, 2), np.nan, np.float32),
         "window_y": np.zeros((TASKS, 32), np.float32),
-        "pushed": np.zeros(TASKS, np.int64),
-        "since": np.full(TASKS, 1000),
+        "window_count": np.zeros(TASKS, np.int64),
+        "labels_since_drift": np.full(TASKS, 1000),
         "error": np.full(TASKS, 0.1),
     }
     recent = RecentRows(TASKS * 40)
@@ -71,7 +71,7 @@ def test_loss_prefers_who_errs_most_and_forgets_nobody() -> None:
 def test_nearest_prefers_tasks_that_look_like_the_one_that_just_drifted(young: int, near: slice) -> None:
     """Meta-updates then teach what the drifted task needs."""
     columns, recent = table()
-    columns["since"][young] = 20
+    columns["labels_since_drift"][young] = 20
 
     shares = drawn("nearest", columns, recent)
 

@@ -9,9 +9,9 @@ from streammeta.engine.staleness import refresh
 def columns(pushed: list[int], rest: int = 0) -> dict[str, npt.NDArray[np.generic]]:
     tasks = len(pushed)
     return {
-        "rest": np.full(tasks, rest),
+        "rebuild_cooldown": np.full(tasks, rest),
         "version": np.zeros(tasks, np.int64),
-        "pushed": np.array(pushed),
+        "window_count": np.array(pushed),
         "window_y": np.zeros((tasks, 64), np.float32),
     }
 
@@ -32,7 +32,7 @@ def test_where_more_events_wait_than_can_be_taken_windows_are_derived_again_more
     """It is what a backlog is worked off more slowly by, when meta-updates have had their share."""
     state, rows = columns([64]), np.array([0])
 
-    derived = [version for version in range(1, 36) if refresh(state, rows, 0, version, behind=True)[1].size]
+    derived = [version for version in range(1, 36) if refresh(state, rows, 0, version, has_backlog=True)[1].size]
 
     assert derived == [1, 18, 35]  # one in seventeen events, as 64 are remembered
 
@@ -52,4 +52,4 @@ def test_nothing_is_derived_again_under_the_same_weights() -> None:
     """Events are counted all the same."""
     state = columns([9, 9], rest=3)
     end, stale = refresh(state, np.array([0, 1, 0]), 0, version=0)
-    assert (end, stale.tolist(), state["rest"].tolist()) == (3, [], [1, 2])
+    assert (end, stale.tolist(), state["rebuild_cooldown"].tolist()) == (3, [], [1, 2])

@@ -11,7 +11,7 @@ from streammeta.service.exactly_once import ExactlyOnce
 from streammeta.service.http import Health
 from streammeta.service.loop import Options
 from streammeta.service.metrics import Metrics
-from streammeta.transport.memory_log import MemoryLedger, MemoryLog, MemoryMember, MemoryTables
+from streammeta.transport.memory_log import MemoryChangelogReader, MemoryLog, MemoryMember, MemoryTransactionalSink
 
 __all__ = ["run_to_the_end", "tasks_of"]
 
@@ -20,8 +20,8 @@ def run_to_the_end(log: MemoryLog, settings: EngineSettings, *, frozen: bool = F
     """One undisturbed worker takes in all there is; returns its last engine."""
     running = ExactlyOnce(
         lambda: Engine(settings),
-        MemoryLedger(log, "reference"),
-        MemoryTables(log),
+        MemoryTransactionalSink(log, "reference"),
+        MemoryChangelogReader(log),
         decoder=Decoder(),
         options=Options(poll_seconds=0.0, save_every_seconds=1.0, frozen=frozen),
         metrics=Metrics(CollectorRegistry()),
@@ -54,7 +54,7 @@ def tasks_of(log: MemoryLog, settings: EngineSettings) -> dict[tuple[int, str], 
             pass
     for key, row in engine._tasks.rows():
         columns = {name: column[row].tobytes() for name, column in engine._tasks.columns.items()}
-        del columns["rest"]  # how long until φ may be derived again: no part of what it is
+        del columns["rebuild_cooldown"]  # how long until φ may be derived again: no part of what it is
         waiting = sorted(id_ for page in engine._waiting._pages.get(key, {}).values() for id_ in page)
         found[key] = (columns, engine._detectors.dump(row), waiting)
     engine.close()

@@ -20,12 +20,12 @@ from streammeta.service.http import Health
 from streammeta.service.loop import Options
 from streammeta.service.metrics import Metrics
 from streammeta.transport.base import Message
-from streammeta.transport.kafka.ledger import KafkaLedger
+from streammeta.transport.kafka.changelog_reader import KafkaChangelogReader
 from streammeta.transport.kafka.settings import KafkaSettings
 from streammeta.transport.kafka.sink import KafkaSink
 from streammeta.transport.kafka.source import KafkaSource
-from streammeta.transport.kafka.tables import KafkaTables
 from streammeta.transport.kafka.topics import create_topics, ensure_topics
+from streammeta.transport.kafka.transactional_sink import KafkaTransactionalSink
 from streammeta.transport.memory_log import MemoryLog
 from tests.broker.running import broker, topic
 from tests.faults.chaos import PATIENCE, SETTINGS, free_port, read_topic, some_events
@@ -67,13 +67,13 @@ def service(kafka: KafkaSettings, topic: str, opened: ExitStack) -> tuple[Exactl
     topics = {
         channel: f"{topic}-{channel}" for channel in ("predictions", "signals", "dead-letters", "state", "weights")
     }
-    ledger = KafkaLedger(
+    ledger = KafkaTransactionalSink(
         kafka, topics, partitions=1, tables=("state", "weights"), name=topic, member="one", group=topic
     )
     running = ExactlyOnce(
         lambda: Engine(FROZEN),
         opened.enter_context(closing(ledger)),
-        opened.enter_context(closing(KafkaTables(kafka, topics))),
+        opened.enter_context(closing(KafkaChangelogReader(kafka, topics))),
         decoder=Decoder(),
         options=Options(poll_records=50, poll_seconds=0.1, save_every_seconds=0.1, name=topic),
         metrics=Metrics(CollectorRegistry()),

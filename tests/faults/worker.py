@@ -21,8 +21,8 @@ from streammeta.event import Record
 from streammeta.transport import choice
 from streammeta.transport.base import Message, Positions, Row
 from streammeta.transport.choice import Adapters
-from streammeta.transport.kafka.ledger import KafkaLedger
 from streammeta.transport.kafka.settings import KafkaSettings
+from streammeta.transport.kafka.transactional_sink import KafkaTransactionalSink
 
 _log = structlog.get_logger(__name__)
 _POINT = os.environ.get("CHAOS_POINT")
@@ -41,7 +41,7 @@ def watched(settings: KafkaSettings) -> Adapters:
     made = choice.adapters(settings)
     return made._replace(
         source=source_of(made.source),
-        ledger=(python_ledger if made.ledger is KafkaLedger else confluent_ledger)(ledger_of(made.ledger)),
+        ledger=(python_ledger if made.ledger is KafkaTransactionalSink else confluent_ledger)(ledger_of(made.ledger)),
         tables=tables_of(made.tables),
     )
 
@@ -65,7 +65,7 @@ def source_of(base: Any) -> Any:
 
 
 def ledger_of(base: Any) -> Any:
-    class Ledger(base):
+    class TransactionalSink(base):
         def send(self, messages: Sequence[Message]) -> None:
             if messages and messages[0].channel == "predictions":
                 passing("before send")
@@ -78,14 +78,14 @@ def ledger_of(base: Any) -> Any:
             super().commit(positions, member)
             passing("after commit")
 
-    return Ledger
+    return TransactionalSink
 
 
 def python_ledger(base: Any) -> Any:
-    class Ledger(base):
-        def _settle(self, what: str, request: Callable[[], Any]) -> None:
+    class TransactionalSink(base):
+        def _complete(self, what: str, request: Callable[[], Any]) -> None:
             if what != "commit":
-                super()._settle(what, request)
+                super()._complete(what, request)
                 return
 
             def asked() -> Any:
@@ -95,30 +95,30 @@ def python_ledger(base: Any) -> Any:
                 passing("during commit")
                 return result
 
-            super()._settle(what, asked)
+            super()._complete(what, asked)
 
-    return Ledger
+    return TransactionalSink
 
 
 def confluent_ledger(base: Any) -> Any:
-    class Ledger(base):
-        def _settle(self, what: str, request: Callable[[], Any]) -> None:
+    class TransactionalSink(base):
+        def _complete(self, what: str, request: Callable[[], Any]) -> None:
             if what == "commit":  # dies while the client asks for the end, or waits for the answer
                 threading.Timer(random.uniform(0.0, 0.02), passing, ["during commit"]).start()
-            super()._settle(what, request)
+            super()._complete(what, request)
 
-    return Ledger
+    return TransactionalSink
 
 
 def tables_of(base: Any) -> Any:
-    class Tables(base):
+    class ChangelogReader(base):
         def poll(self, timeout_seconds: float) -> Sequence[Row]:
             rows = super().poll(timeout_seconds)
             if any(row.channel == "state" for row in rows):
                 passing("during restore")
             return rows
 
-    return Tables
+    return ChangelogReader
 
 
 if __name__ == "__main__":

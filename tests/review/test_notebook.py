@@ -12,9 +12,9 @@ from PIL import Image
 
 import streammeta
 from streammeta.errors import ConfigError
-from streammeta.review.compare import read_report
 from streammeta.review.notebook import Review
 from streammeta.review.page import page
+from streammeta.review.paired import read_report
 from streammeta.review.picture import PICTURES, smoothed
 
 OPTIONS = {"tasks": 20, "concept_events": 40}
@@ -131,9 +131,9 @@ def test_errors_are_smoothed_without_losing_any() -> None:
 def test_importing_streammeta_stays_cheap() -> None:
     """`import streammeta` for its version must not load PyTorch."""
     code = "import streammeta, sys; print(streammeta.__version__, 'torch' in sys.modules)"
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
 
-    assert told.split()[1] == "False"
+    assert printed.split()[1] == "False"
     with pytest.raises(AttributeError, match="it offers MetaClassifier"):
         _ = streammeta.metaclassifier
     json.dumps(streammeta.__all__)

@@ -120,7 +120,7 @@ def test_while_behind_nobody_waits_and_meta_updates_have_their_share_of_the_time
     meta = MetaUpdates(engine, Metrics(CollectorRegistry()), patience=1_000.0, share=0.25, clock=lambda: now)
     engine.feed()
     now = 0.1
-    assert not meta.between(worked_seconds=0.1, more=True, behind=True)  # would last 30 s if it waited
+    assert not meta.between(worked_seconds=0.1, more=True, has_backlog=True)  # would last 30 s if it waited
     assert engine.begun == 1
     assert engine.started.wait(30)
     now = 0.5  # it was under way for 0.4 s, and may be for 0.25 of 0.5
@@ -131,10 +131,10 @@ def test_while_behind_nobody_waits_and_meta_updates_have_their_share_of_the_time
     begun = []
     for now in (0.5, 1.0, 1.4, 1.7):  # noqa: B007  read by the clock
         engine.feed()
-        meta.between(worked_seconds=0.1, more=True, behind=True)
+        meta.between(worked_seconds=0.1, more=True, has_backlog=True)
         begun.append(engine.begun)
 
     assert begun == [1, 1, 1, 2]
     meta.between()
-    assert not engine.behind
+    assert not engine.has_backlog
     meta.end()

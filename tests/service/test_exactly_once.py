@@ -22,7 +22,7 @@ from streammeta.service.http import Health
 from streammeta.service.loop import Options
 from streammeta.service.metrics import Metrics
 from streammeta.transport.base import Message
-from streammeta.transport.memory_log import MemoryLedger, MemoryLog, MemoryMember, MemoryTables
+from streammeta.transport.memory_log import MemoryChangelogReader, MemoryLog, MemoryMember, MemoryTransactionalSink
 from tests.faults.states import tasks_of
 
 SMALL = EngineSettings(
@@ -73,8 +73,8 @@ class Worker:
         chosen = {"poll_records": 7, "poll_seconds": 0.0, "save_every_seconds": 0.02, "name": "app", **options}
         self.service = ExactlyOnce(
             lambda: Engine(settings),
-            MemoryLedger(log, name),
-            MemoryTables(log),
+            MemoryTransactionalSink(log, name),
+            MemoryChangelogReader(log),
             decoder=Decoder(),
             options=Options(**chosen),
             metrics=self.metrics,
@@ -329,15 +329,15 @@ def test_what_a_lost_member_left_open_is_ended_though_the_first_try_fails(monkey
     """A broker that is just coming back refuses it, and then all would wait until it ends the transaction by itself."""
     log = MemoryLog("in")
     fill(log, 20)
-    MemoryLedger(log, "ghost").send([Message("state", b"?", b"task:ghost", partition=0)])
+    MemoryTransactionalSink(log, "ghost").send([Message("state", b"?", b"task:ghost", partition=0)])
     heir, tries = Worker(log, "heir"), list[float]()
 
-    def refused_twice(_ledger: MemoryLedger) -> None:
+    def refused_twice(_ledger: MemoryTransactionalSink) -> None:
         tries.append(heir.service._clock())
         if len(tries) > 2:
             log.evict()
 
-    monkeypatch.setattr(MemoryLedger, "evict", refused_twice)
+    monkeypatch.setattr(MemoryTransactionalSink, "evict", refused_twice)
     heir.service._clock.step = 0.1  # type: ignore[attr-defined]
     heir.rounds(200)
 
@@ -350,16 +350,16 @@ def test_a_broker_that_is_away_while_all_begins_anew_is_waited_for(monkeypatch: 
     """After a crash of the broker its answers come one by one; a member that ended at the first that did not was gone."""
     log = MemoryLog("in")
     fill(log, 30)
-    one, begin, refused = Worker(log, "one"), MemoryTables.begin, list[str]()
+    one, begin, refused = Worker(log, "one"), MemoryChangelogReader.begin, list[str]()
     one.rounds(3)
 
-    def not_yet(tables: MemoryTables, channel: str, partition: int) -> None:
+    def not_yet(tables: MemoryChangelogReader, channel: str, partition: int) -> None:
         if len(refused) < 2:
             refused.append(channel)
             raise TransactionError("no node to ask")
         begin(tables, channel, partition)
 
-    monkeypatch.setattr(MemoryTables, "begin", not_yet)
+    monkeypatch.setattr(MemoryChangelogReader, "begin", not_yet)
     one.service._recover(threading.Event(), TransactionError("the broker is gone"))
     one.rounds(100)
 

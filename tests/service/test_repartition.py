@@ -8,7 +8,7 @@ import pytest
 from streammeta.errors import TransactionError
 from streammeta.event import ORIGIN_HEADER, Decoder
 from streammeta.service.repartition import Repartition
-from streammeta.transport.memory_log import MemoryLedger, MemoryLog, MemoryMember
+from streammeta.transport.memory_log import MemoryLog, MemoryMember, MemoryTransactionalSink
 
 
 class Killed(BaseException):
@@ -16,7 +16,7 @@ class Killed(BaseException):
 
 
 def forward(log: MemoryLog, name: str) -> Repartition:
-    running = Repartition(MemoryLedger(log, name), decoder=Decoder(), commit_every_seconds=0.0)
+    running = Repartition(MemoryTransactionalSink(log, name), decoder=Decoder(), commit_every_seconds=0.0)
     source = MemoryMember(
         log,
         name,

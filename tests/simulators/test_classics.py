@@ -1,4 +1,4 @@
-"""The standard generators: the laws are River's own, on River's own events."""
+"""The standard generators: the concepts are River's own, on River's own events."""
 
 import itertools
 
@@ -23,9 +23,9 @@ def world_of(name, **settings):
 
 
 def said(world, x, number):
-    """What our law of this number says of River's events."""
-    law = world.law(np.random.default_rng(0), number)
-    return world.answer(x, np.tile(law, (len(x), 1)))
+    """What our concept of this number says of River's events."""
+    concept = world.concept(np.random.default_rng(0), number)
+    return world.answer(x, np.tile(concept, (len(x), 1)))
 
 
 @pytest.mark.parametrize("function", [0, 1, 2, 3, 5, 6, 7, 8, 9])
@@ -61,7 +61,7 @@ def test_agrawals_fifth_function_is_the_papers():
 
 
 def test_agrawals_people_are_distributed_as_rivers():
-    """The same law on other people is another problem."""
+    """The same concept on other people is another problem."""
     ours = world_of("agrawal").draw(np.random.default_rng(0), 20_000)[:, :9]
     rivers, _ = taken(synth.Agrawal(seed=1), 20_000)
 
@@ -167,16 +167,16 @@ def test_rbf_events_lie_around_centroids_of_their_class_as_rivers_do():
     """Place, spread and weight decide what can be known; River's own sample has the same moments."""
     rbf = synth.RandomRBF(seed_model=3, seed_sample=1, n_features=4, n_centroids=12)
     x, _ = taken(rbf, 20_000)
-    law = np.array([[*c.centre, c.std_dev, w] for c, w in zip(rbf.centroids, rbf.centroid_weights, strict=True)])
+    concept = np.array([[*c.centre, c.std_dev, w] for c, w in zip(rbf.centroids, rbf.centroid_weights, strict=True)])
     world = world_of("random-rbf", features=4, centroids=12)
     z = world.draw(np.random.default_rng(0), 20_000)
-    laws = np.tile(law.ravel(), (len(z), 1))
+    concepts = np.tile(concept.ravel(), (len(z), 1))
 
-    ours = world.observe(z, laws)
+    ours = world.observe(z, concepts)
 
     np.testing.assert_allclose(ours.mean(0), x.mean(0), atol=0.02)
     np.testing.assert_allclose(np.cov(ours.T), np.cov(x.T), atol=0.02)
-    assert set(world.answer(z, laws)) == {0.0, 1.0}
+    assert set(world.answer(z, concepts)) == {0.0, 1.0}
 
 
 def test_rbf_centroids_move_in_an_incremental_drift_and_keep_their_class():
@@ -191,7 +191,7 @@ def test_rbf_centroids_move_in_an_incremental_drift_and_keep_their_class():
 
 
 def test_a_hyperplane_turns_all_the_time_by_default():
-    """Its name stands for a law that never jumps and never rests."""
+    """Its name stands for a concept that never jumps and never rests."""
     samples = list(simulate("hyperplane", events=7500, seed=2, noise=0))
     x = np.array([list(s.x.values()) for s in samples]) - 0.5
     y = 2 * np.array([s.y for s in samples]) - 1.0

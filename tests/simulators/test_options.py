@@ -88,26 +88,26 @@ def test_imbalance_makes_class_0_common_and_leaves_the_law(name):
 
 
 def _readouts(clusters, spread):
-    """The law each of 12 tasks has, as a direction in hidden space: found by regression on the noiseless labels."""
+    """The concept each of 12 tasks has, as a direction in hidden space: found by regression on the noiseless labels."""
     settings = {"tasks": 12, "drift": "none", "noise": 0.0, "clusters": clusters, "cluster_spread": spread}
     represent = hidden_features(SCENARIOS["shared-representation"].settings(**settings), 4)
     own = defaultdict(list)
     for s in simulate("shared-representation", events=12_000, seed=4, **settings):
         own[int(s.task.removeprefix("task-"))].append(s)
-    laws = []
+    concepts = []
     for task in range(12):
         h = represent(np.array([list(s.x.values()) for s in own[task]]))
         y = 2 * np.array([s.y for s in own[task]]) - 1
-        law = np.linalg.lstsq(h, y, rcond=None)[0]
-        laws.append(law / np.linalg.norm(law))
-    return np.array(laws)
+        concept = np.linalg.lstsq(h, y, rcond=None)[0]
+        concepts.append(concept / np.linalg.norm(concept))
+    return np.array(concepts)
 
 
 @pytest.mark.parametrize(("spread", "least", "most"), [(0.0, 0.98, 1.0), (0.3, 0.5, 0.95)])
 def test_tasks_of_a_cluster_have_laws_alike_and_others_do_not(spread, least, most):
     """Sharing among some tasks and not all is what a learner of tasks has to find out."""
-    laws = _readouts(3, spread)
-    alike = laws @ laws.T
+    concepts = _readouts(3, spread)
+    alike = concepts @ concepts.T
     same = np.array([[a % 3 == b % 3 and a != b for b in range(12)] for a in range(12)])
 
     assert least <= alike[same].mean() <= most
@@ -191,7 +191,7 @@ def test_a_late_label_needs_an_id_to_refer_to():
     [
         ("switching-sinusoids", {"imbalance": 0.5}, "this scenario has no classes"),
         ("switching-sinusoids", {"missing": 0.5}, "there is one feature only"),
-        ("led", {"clusters": 2, "cluster_spread": 0.5, "tasks": 4}, "cluster_spread is above 0, but these laws"),
+        ("led", {"clusters": 2, "cluster_spread": 0.5, "tasks": 4}, "cluster_spread is above 0, but these concepts"),
         ("sea", {"missing": 1.0}, "missing: Input should be less than 1"),
         ("sea", {"label_delay": -1}, "label_delay: Input should be greater than or equal to 0"),
     ],

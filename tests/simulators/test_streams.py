@@ -91,7 +91,7 @@ def test_without_drift_a_task_keeps_its_law():
 
 
 def test_gradual_drift_mixes_both_laws_and_ends_in_the_new_one():
-    """Between the two laws events follow the one or the other, more and more often the new one."""
+    """Between the two concepts events follow the one or the other, more and more often the new one."""
     settings_ = {"tasks": 40, "concept_events": 200, "drift": "gradual", "drift_width": 60, "schedule": "fixed"}
     shares = np.zeros(100)
     switches = 0
@@ -113,12 +113,12 @@ def test_gradual_drift_mixes_both_laws_and_ends_in_the_new_one():
 
 
 def test_incremental_drift_moves_the_law_itself():
-    """A sine wave whose amplitude and phase travel is at no time one of the two laws, nor a mixture of them."""
+    """A sine wave whose amplitude and phase travel is at no time one of the two concepts, nor a mixture of them."""
     kept = {"tasks": 1, "concept_events": 200, "drift_width": 100, "schedule": "fixed", "noise": 0}
     wave = list(simulate("switching-sinusoids", events=400, seed=11, drift="incremental", **kept))
     jump = list(simulate("switching-sinusoids", events=400, seed=11, drift="abrupt", **kept))
 
-    first, second = (_wave_law(jump[at : at + 200]) for at in (0, 200))
+    first, second = (_wave_concept(jump[at : at + 200]) for at in (0, 200))
     halfway = (first + second) / 2
     x = np.array([s.x["x0"] for s in wave[245:256]])
 
@@ -128,7 +128,7 @@ def test_incremental_drift_moves_the_law_itself():
     assert [s.x for s in wave] == [s.x for s in jump]
 
 
-def _wave_law(samples):
+def _wave_concept(samples):
     """Amplitude and phase of noiseless samples of A sin(x + φ)."""
     x = inputs(samples)[:, 0]
     sine, cosine = np.linalg.lstsq(np.stack([np.sin(x), np.cos(x)], axis=1), labels(samples), rcond=None)[0]
@@ -138,13 +138,13 @@ def _wave_law(samples):
 def test_sinusoids_have_the_published_ranges():
     """The literature's few-shot regression benchmark is only comparable in its own ranges."""
     own = of_each_task(simulate("switching-sinusoids", events=40_000, seed=2, tasks=200, drift="none", noise=0))
-    laws = np.array([_wave_law(samples) for samples in own.values()])
+    concepts = np.array([_wave_concept(samples) for samples in own.values()])
     x = np.concatenate([inputs(samples) for samples in own.values()])
 
-    assert 0.1 <= laws[:, 0].min() < 0.4
-    assert 4.7 < laws[:, 0].max() <= 5
-    assert -1e-3 <= laws[:, 1].min() < 0.2
-    assert 2.9 < laws[:, 1].max() <= np.pi + 1e-3
+    assert 0.1 <= concepts[:, 0].min() < 0.4
+    assert 4.7 < concepts[:, 0].max() <= 5
+    assert -1e-3 <= concepts[:, 1].min() < 0.2
+    assert 2.9 < concepts[:, 1].max() <= np.pi + 1e-3
     assert x.min() < -4.9
     assert x.max() > 4.9
 
@@ -199,7 +199,7 @@ def _accuracy(x, y, count):
 
 
 def test_recurring_concepts_come_back_and_are_shared_by_all_tasks():
-    """A season that returns can be recognized only if it is the very same law."""
+    """A season that returns can be recognized only if it is the very same concept."""
     chosen = {"tasks": 3, "concept_events": 100, "noise": 0.0, "concepts": 3}
     samples = list(simulate("recurring-concepts", events=20_000, seed=3, **chosen))
     represent = hidden_features(SCENARIOS["recurring-concepts"].settings(**chosen), 3)
@@ -301,7 +301,7 @@ def test_memory_does_not_grow_with_events():
         ("sea", {"tasks": 0}, "tasks: Input should be greater than or equal to 1, got 0"),
         ("sea", {"drift": "sudden"}, "drift: Input should be 'abrupt', 'gradual'"),
         ("sea", {"noise": 2}, "noise: Input should be less than or equal to 1"),
-        ("stagger", {"drift": "incremental"}, "these laws have nothing between them; take 'gradual'"),
+        ("stagger", {"drift": "incremental"}, "these concepts have nothing between them; take 'gradual'"),
         ("stagger", {"seed": -1}, "got seed=-1"),
         ("stagger", {"events": -1}, "wanted neither below 0"),
     ],

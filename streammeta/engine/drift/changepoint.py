@@ -84,7 +84,7 @@ class ChangePoint(base.DriftDetector):  # type: ignore[misc]  # mypy does not lo
             kernels.update_changepoint(self._runs, self._dispersion, float(x), self.hazard) > self.threshold
         )
         if self._drift_detected:
-            _begin_anew(self._runs)
+            _restart(self._runs)
 
     def _reset(self) -> None:
         """Forget all values."""
@@ -100,7 +100,7 @@ def _rose(runs: _Numbers) -> npt.NDArray[np.bool_]:
     return rose
 
 
-def _begin_anew(runs: _Numbers) -> None:
+def _restart(runs: _Numbers) -> None:
     """Of the runs [H, 4], keep those that say that the level rose: theirs is the level to compare with from now on."""
     rose = _rose(runs)
     runs[~rose] = 0

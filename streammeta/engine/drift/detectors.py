@@ -100,8 +100,8 @@ class Detectors:
         watch = self._rows.get(row)
         if watch is None:
             watch = self._rows[row] = _Watch()
-        if watch.settled < self._settings.settle_events:
-            watch.settled += 1
+        if watch.warm_up_seen < self._settings.warm_up_labels:
+            watch.warm_up_seen += 1
             return False
         if watch.detector is None:
             watch.detector = kind.make(**self._parameters, **kind.fixed)
@@ -120,7 +120,7 @@ class Detectors:
         if watch is None or self._kind is None:
             return b""
         state = None if watch.detector is None else self._state.of(watch.detector)
-        return _PACK.encode((_VERSION, self._print, watch.settled, state))
+        return _PACK.encode((_VERSION, self._print, watch.warm_up_seen, state))
 
     def load(self, row: int, data: bytes) -> None:
         """Take over what `dump` wrote; nothing changes when that fails.
@@ -138,7 +138,7 @@ class Detectors:
                     f"drift detector of row {row}: saved with another detector or other parameters than "
                     f"{self._settings.detector} {self._parameters}; restore these settings, or drop the detectors"
                 )
-            watch = _Watch(saved.settled)
+            watch = _Watch(saved.warm_up_seen)
             state = self._decoder.decode(saved.state)
             if state is not None:
                 watch.detector = self._kind.make(**self._parameters, **self._kind.fixed)
@@ -152,7 +152,7 @@ class Detectors:
 
 @dataclass(slots=True)
 class _Watch:
-    settled: int = 0  # labels let pass before watching began
+    warm_up_seen: int = 0  # labels let pass before watching began
     detector: _Detector | None = None
 
 
@@ -259,7 +259,7 @@ def _check_adwin_layout() -> None:
 class _Saved(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
     version: Literal[1]
     settings: int  # checksum of detector and parameters
-    settled: Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+    warm_up_seen: Annotated[int, msgspec.Meta(ge=0, le=2**53)]
     state: msgspec.Raw  # of the detector's kind; nil before the detector is made
 
 

@@ -36,7 +36,7 @@ class DriftSettings(BaseModel, frozen=True, extra="forbid"):
         ge=0,
         description="Labels before a drift's signal that already count as of the new law, where the response is mix.",
     )
-    settle_events: int = Field(
+    warm_up_labels: int = Field(
         default=10,
         ge=0,
         description="Labels of a new task, or after a drift, that are not watched: it is still learning.",

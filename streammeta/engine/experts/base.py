@@ -56,7 +56,7 @@ class Expert(Protocol):
     def learn(self, columns: Columns, case: Case, y: float) -> None:
         """Learn the label, a class index or a target. The task's window has it already."""
 
-    def settle(self) -> None:
+    def publish_shared(self) -> None:
         """Things shared by all tasks may change now."""
 
     def dump(self) -> dict[str, npt.NDArray[Any]]:

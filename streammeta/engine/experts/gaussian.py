@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from streammeta.engine.columns import Column, roomy
+from streammeta.engine.columns import Column, next_power_of_two
 from streammeta.engine.experts.base import Case, Columns, Doubles
 from streammeta.engine.experts.gaussian_kernel import HEATS, add_to_class, ask_gaussian, weigh_heats
 from streammeta.errors import SnapshotError
@@ -50,7 +50,7 @@ class Gaussian:
 
     def layout(self, width: int, outputs: int) -> Mapping[str, Column]:
         """Counts, means and sums of squares of each class."""
-        room = roomy(outputs)
+        room = next_power_of_two(outputs)
         return {
             "gaussian.count": Column((room,), np.float64),
             "gaussian.mean": Column((room, width), np.float64, math.nan),
@@ -79,7 +79,7 @@ class Gaussian:
         add_to_class(*(columns[name][row] for name in ("gaussian.count", *_STATE)), label, case.x, squares)
         self._kept.append(squares)
 
-    def settle(self) -> None:
+    def publish_shared(self) -> None:
         """Count what was put by."""
         for squares in self._kept:
             missing = squares.size - self._within.shape[1]

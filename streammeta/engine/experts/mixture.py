@@ -100,10 +100,10 @@ class Mixture:
         for expert in self.experts:
             expert.learn(columns, case, y)
 
-    def settle(self) -> None:
+    def publish_shared(self) -> None:
         """The engine calls it where things shared by all tasks may change."""
         for expert in self.experts:
-            expert.settle()
+            expert.publish_shared()
 
     def dump(self) -> dict[str, npt.NDArray[Any]]:
         """Arrays from which ``load`` makes the same, but for experts that are not saved."""

@@ -47,7 +47,7 @@ class Neighbours:
 
     def predict(self, columns: Columns, case: Case, outputs: int) -> Doubles | None:
         """Class probabilities [C] or the mean [1]; None while the window holds too few."""
-        pushed, most = columns["pushed"], _NEAREST if self._classify else _NEAREST_TARGETS
+        pushed, most = columns["window_count"], _NEAREST if self._classify else _NEAREST_TARGETS
         if pushed[case.row] < most:
             return None
         scaling, said = self._scaling(), np.empty(outputs)
@@ -62,7 +62,7 @@ class Neighbours:
     def learn(self, columns: Columns, case: Case, y: float) -> None:
         """The window has it."""
 
-    def settle(self) -> None:
+    def publish_shared(self) -> None:
         """Nothing is shared."""
 
     def dump(self) -> dict[str, npt.NDArray[Any]]:

@@ -69,7 +69,7 @@ class Persistence:
         if last >= 0:
             self._kept.append((last, run, label))
 
-    def settle(self) -> None:
+    def publish_shared(self) -> None:
         """Count what was put by."""
         for last, run, label in self._kept:
             stayed = float(label == last)

@@ -74,7 +74,7 @@ class RiverModel:
         self._ask(self._features(case), outputs)
         self._teach(case, y)
 
-    def settle(self) -> None:
+    def publish_shared(self) -> None:
         """It learned at once: all its tasks are one stream, in order of arrival."""
 
     def dump(self) -> dict[str, npt.NDArray[Any]]:

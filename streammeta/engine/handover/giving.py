@@ -21,7 +21,7 @@ from streammeta.engine.handover.record import (
 )
 from streammeta.engine.labels import Waiting
 from streammeta.engine.spill import TaskKey
-from streammeta.engine.staleness import may_stay_behind
+from streammeta.engine.staleness import can_be_omitted
 from streammeta.meta.base import Floats
 
 __all__ = ["Change", "Giving"]
@@ -83,7 +83,7 @@ class Giving:
         rows = np.array([tasks.recall(key) for key in keys], np.int64)
         columns = tasks.columns
         packed = pack_rows(columns, self._parts.row_columns, rows)
-        counts = zip(columns["pushed"][rows].tolist(), columns["labelled"][rows].tolist(), strict=True)
+        counts = zip(columns["window_count"][rows].tolist(), columns["labelled"][rows].tolist(), strict=True)
         for key, row, data, phi, (pushed, labelled) in zip(
             keys, rows.tolist(), packed, self._phi(rows), counts, strict=True
         ):
@@ -100,7 +100,7 @@ class Giving:
         """φ of these rows as bytes; nothing of those whose windows make the same again."""
         names, columns = self._parts.derived, self._parts.tasks.columns
         found = [memoryview(b"")] * rows.size
-        needed = np.flatnonzero(~may_stay_behind(columns, rows, self._parts.version()))
+        needed = np.flatnonzero(~can_be_omitted(columns, rows, self._parts.version()))
         if names and needed.size:
             for place, data in zip(needed.tolist(), pack_rows(columns, names, rows[needed]), strict=True):
                 found[place] = data.data

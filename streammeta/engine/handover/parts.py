@@ -8,7 +8,7 @@ from streammeta.engine.buffer import RecentRows
 from streammeta.engine.drift import Detectors
 from streammeta.engine.features import FeatureSpace
 from streammeta.engine.handover.record import PAGE
-from streammeta.engine.labels import LabelSpace, WaitingRoom
+from streammeta.engine.labels import LabelSpace, PendingEvents
 from streammeta.engine.spill import TaskKey
 from streammeta.engine.tasks import TaskTable
 
@@ -28,7 +28,7 @@ class TaskParts:
     tasks: TaskTable
     features: FeatureSpace
     labels: LabelSpace
-    waiting: WaitingRoom
+    waiting: PendingEvents
     detectors: Detectors
     recent: RecentRows
     derived: tuple[str, ...]  # columns that windows make again, to the bit

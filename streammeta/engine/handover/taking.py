@@ -8,16 +8,16 @@ import numpy.typing as npt
 
 from streammeta.engine.concepts import check_concepts, renumber_concepts
 from streammeta.engine.experts.gaussian import check_gaussian, renumber_gaussian
-from streammeta.engine.handover.meaning import Meaning, Meanings
 from streammeta.engine.handover.parts import TaskParts, Written, chunks
 from streammeta.engine.handover.record import PAGE, Head, Key, Page, Wait, WaitPage, decode, parse_key, unpack_rows
+from streammeta.engine.handover.schema_mapping import Meaning, Meanings
 from streammeta.engine.labels import Waiting
 from streammeta.engine.staleness import leave_out, left_out
 from streammeta.errors import SnapshotError
 
 __all__ = ["Taking"]
 
-_COUNTERS = ("pushed", "events", "labelled", "since", "kept", "drifts")
+_COUNTERS = ("window_count", "events", "labelled", "labels_since_drift", "labels_kept_at_drift", "drifts")
 _MOST = 2**53
 
 
@@ -66,7 +66,7 @@ class Taking:
         if self._parts.derived:
             columns["version"][rows[cut]] = leave_out(found["version"][cut])
         pieces: list[_Piece] = []
-        for row, pushed, (tag, head) in zip(rows.tolist(), found["pushed"].tolist(), heads, strict=True):
+        for row, pushed, (tag, head) in zip(rows.tolist(), found["window_count"].tolist(), heads, strict=True):
             pieces += self._window(row, pushed, tag, head, meaning, pages)
             parts.detectors.load(row, head.detector)
             if pushed:
@@ -76,11 +76,11 @@ class Taking:
             classes = meaning.classes if parts.labels.classify else None
             renumber_concepts(columns, rows, found, meaning.slots, classes)
             renumber_gaussian(columns, rows, found, meaning.slots, meaning.classes)
-            columns["version"][rows], columns["rest"][rows] = -1, 0
+            columns["version"][rows], columns["rebuild_cooldown"][rows] = -1, 0
             if "last.label" in columns:
                 last = columns["last.label"][rows]
                 columns["last.label"][rows] = np.where(last < 0, -1, meaning.classes[last])
-        for key, pushed, labelled in zip(keys, found["pushed"].tolist(), found["labelled"].tolist(), strict=True):
+        for key, pushed, labelled in zip(keys, found["window_count"].tolist(), found["labelled"].tolist(), strict=True):
             self._written.counts[key] = pushed, labelled
 
     def _check_rows(self, found: Mapping[str, npt.NDArray[Any]], at: str) -> None:
@@ -89,9 +89,9 @@ class Taking:
         for name in _COUNTERS:
             if not ((found[name] >= 0) & (found[name] <= _MOST)).all():
                 raise SnapshotError(f"{at}: a row with {name} of {found[name].min()}, wanted a count: it is damaged")
-        if (np.maximum(found["pushed"], found["since"]) > found["labelled"]).any():
+        if (np.maximum(found["window_count"], found["labels_since_drift"]) > found["labelled"]).any():
             raise SnapshotError(f"{at}: a row that remembers more labelled events than it saw: it is damaged")
-        if (found["kept"] > found["since"]).any():
+        if (found["labels_kept_at_drift"] > found["labels_since_drift"]).any():
             raise SnapshotError(f"{at}: a row that kept more events of before a drift than it counts: it is damaged")
         if left_out(found["version"]).any():
             raise SnapshotError(f"{at}: a row of version {found['version'].min()}, wanted -1 or more: it is damaged")

@@ -148,7 +148,7 @@ def _through_encoders(theta: _Arrays, x: FloatArray, targets: _Targets, chunk: i
         )
     back = np.zeros_like(there[0]), np.zeros_like(there[1]), np.zeros_like(there[2])
     slope, loss = {name: np.zeros_like(p) for name, p in theta.items()}, 0.0
-    for begin in range(0, S, LANES):  # so many segments fill their blocks whatever K is
+    for begin in range(0, S, LANES):  # LANES segments fill their blocks whatever K is
         some, events = slice(begin, begin + LANES), slice(begin * T, (begin + LANES) * T)
         member, judged_here = np.arange(S)[some] * members // S, _Targets._make(a[some] for a in targets)
         loss += _through_heads(theta, member, judged_here, chunk, _cut(there, events), _cut(back, events), slope)
@@ -175,7 +175,7 @@ def _through_heads(
 ) -> float:
     """The loss of some segments from ``there``, z, shared, rest; what it owes to these and to θ is added.
 
-    ``member`` [S] tells whose segments they are.
+    ``member`` [S] is the member of each segment.
     """
     (S, T), (_, K, m), C = targets.valid.shape, theta["log_precision"].shape, there[1].shape[1]
     label, target, *masks = targets

@@ -9,7 +9,7 @@ Closed-form heads adapt in one event, have no step size to tune, and cost O(m²)
 Λ stays outside the recursion, so forgetting never forgets the prior. It is diagonal, and f_θ ends in a linear layer
 (after two of tanh), which turns z into the prior's own axes: together they are ALPaCA's full Λ. That is what makes a
 few events enough: in which directions tasks differ is learned, and the others are not fitted. Without the linear
-layer 77 % instead of 85 % were right at the 11th to 20th event of an unknown law of simulated tasks. Classes are
+layer 77 % instead of 85 % were right at the 11th to 20th event of an unknown concept of simulated tasks. Classes are
 one-hot targets; the logits of head k are its output times a learned scale, flattened where it knows little: scale_k /
 √(1 + κ_k zᵀ(A_k + Λ_k)⁻¹z). Regression heads are Gaussian, with a noise estimated from the task's own residuals. The
 K heads are mixed by their recent likelihood: weight_k ∝ prior_k · exp(ℓ_k), ℓ_k ← α ℓ_k + log p_k(y).
@@ -144,13 +144,13 @@ def _describe(weights: Weights, phi: Phi, rows: Ints) -> Mapping[str, list[float
     members, heads = weights.log_mix.shape
     memory = -1 / np.log(weights.memory.reshape(-1)[: members * heads].reshape(members, heads).astype(np.float64))
     order = memory.argsort(1)
-    told = {"memory_events": np.take_along_axis(memory, order, 1).mean(0).tolist()}
+    described = {"memory_events": np.take_along_axis(memory, order, 1).mean(0).tolist()}
     if rows.size:
         evidence = phi["logw"][rows].reshape(rows.size, -1)[:, : members * heads].reshape(-1, members, heads)
         mixed = np.exp(evidence + weights.log_mix)
         mixed /= mixed.sum(2, keepdims=True)
-        told["mixture_weights"] = np.take_along_axis(mixed, order[None], 2).mean((0, 1)).tolist()
-    return told
+        described["mixture_weights"] = np.take_along_axis(mixed, order[None], 2).mean((0, 1)).tolist()
+    return described
 
 
 def _stack(members: Sequence[Theta]) -> Theta:

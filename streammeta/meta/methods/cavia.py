@@ -47,8 +47,8 @@ def cavia(
         return {"context": torch.zeros(tasks, context, dtype=like.dtype, device=like.device)}
 
     def outputs(theta: Theta, phi: Phi, x: torch.Tensor) -> torch.Tensor:
-        told = phi["context"].unsqueeze(1).expand(-1, x.shape[1], -1)  # every example of a task hears the same
-        return model.apply(theta, torch.cat([told, x.flatten(2)], -1))
+        context = phi["context"].unsqueeze(1).expand(-1, x.shape[1], -1)  # the same for every example of a task
+        return model.apply(theta, torch.cat([context, x.flatten(2)], -1))
 
     def losses(phi: Phi, theta: Theta, of: Examples) -> torch.Tensor:
         return task_mean(task_loss(outputs(theta, phi, of.x), of.y), of.mask)  # [T]

@@ -66,7 +66,7 @@ def learned_optimizer(
         def uniform(*shape: int) -> torch.Tensor:
             return torch.empty(shape).uniform_(-(width**-0.5), width**-0.5, generator=generator)
 
-        bias = torch.cat([torch.ones(1, width), torch.zeros(3, width)])  # remember, until told otherwise
+        bias = torch.cat([torch.ones(1, width), torch.zeros(3, width)])  # remember by default
         own = {"gates": uniform(4, 2 + width, width), "bias": bias, "read": 0.1 * uniform(width)}
         return named("weight", model.init(generator)) | named("lstm", own)
 

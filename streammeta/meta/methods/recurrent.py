@@ -66,7 +66,7 @@ def recurrent(
             return torch.empty(shape).uniform_(-(width**-0.5), width**-0.5, generator=generator)
 
         bias = torch.zeros(gates * width)
-        bias[:width] = 1.0  # the first gate keeps: remember, until told otherwise
+        bias[:width] = 1.0  # the first gate keeps: remember by default
         read = {"read.weight": uniform(width, outputs), "read.bias": torch.zeros(outputs)}
         own = {"cell.input": uniform(inputs, gates * width), "cell.hidden": uniform(width, gates * width)}
         return named("encoder", encoder.init(generator)) | own | {"cell.bias": bias} | read
@@ -79,7 +79,7 @@ def recurrent(
     def inputs_of(theta: Theta, x: torch.Tensor) -> torch.Tensor:
         return encoder.apply(part(theta, "encoder"), x)  # [T, N, F]
 
-    def told(theta: Theta, phi: Phi, z: torch.Tensor, of: Examples) -> tuple[Phi, torch.Tensor]:
+    def advance(theta: Theta, phi: Phi, z: torch.Tensor, of: Examples) -> tuple[Phi, torch.Tensor]:
         """φ after the examples, and the outputs [T, N, C] given before each label; z are their inputs."""
         labels, answers = targets(of.y, outputs, z.dtype), []
         for t in range(z.shape[1]):
@@ -91,7 +91,7 @@ def recurrent(
         return phi, torch.stack(answers, 1) @ theta["read.weight"] + theta["read.bias"]
 
     def adapt(theta: Theta, phi: Phi, support: Examples) -> Phi:
-        return told(theta, phi, inputs_of(theta, support.x), support)[0]
+        return advance(theta, phi, inputs_of(theta, support.x), support)[0]
 
     def predict(theta: Theta, phi: Phi, x: torch.Tensor) -> Predictive:
         z = inputs_of(theta, x)
@@ -102,7 +102,7 @@ def recurrent(
 
     def loss(theta: Theta, tasks: TaskBatch) -> torch.Tensor:
         of = joined(tasks.support, tasks.query)
-        _, answers = told(theta, start(theta, of.x.shape[0]), inputs_of(theta, of.x), of)
+        _, answers = advance(theta, start(theta, of.x.shape[0]), inputs_of(theta, of.x), of)
         return task_mean(task_loss(answers, of.y), of.mask).mean()
 
     return Learner(init, start, predict, adapt, loss, begin(outer), descend(loss, outer))

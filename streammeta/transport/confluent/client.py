@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from streammeta.errors import TransactionError, TransportError
-from streammeta.transport.kafka.client import await_any_broker, suspicion
+from streammeta.transport.kafka.client import await_any_broker, diagnose_connection
 from streammeta.transport.kafka.settings import KafkaSettings
 
 __all__ = ["bounded", "connect", "failure", "is_member", "reason", "wake"]
@@ -59,7 +59,7 @@ def connect(
         let_in, said = False, reason(err)
     if not let_in:
         raise TransportError(
-            f"kafka: {settings.bootstrap_servers} does not let us in ({said}); {suspicion(settings)}"
+            f"kafka: {settings.bootstrap_servers} does not let us in ({said}); {diagnose_connection(settings)}"
             "check security_protocol, sasl_* and ssl_*"
         )
     found: _Client = made

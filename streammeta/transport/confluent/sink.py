@@ -9,7 +9,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 from streammeta.errors import TransportError
 from streammeta.transport.base import Message
 from streammeta.transport.confluent.client import connect, reason
-from streammeta.transport.confluent.ledger import queue
+from streammeta.transport.confluent.transactional_sink import queue
 from streammeta.transport.kafka.settings import KafkaSettings
 
 __all__ = ["ConfluentSink"]

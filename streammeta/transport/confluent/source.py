@@ -49,7 +49,7 @@ class ConfluentSource:
         TransportError: no broker answers in time, or it refuses us.
     """
 
-    def __init__(  # noqa: PLR0913 (four of them are who is told)
+    def __init__(  # noqa: PLR0913 (four of them are callbacks)
         self,
         settings: KafkaSettings,
         topic: str,
@@ -93,10 +93,10 @@ class ConfluentSource:
                 came.append(first)
                 came += self._consumer.consume(max_records - 1, 0) if max_records > 1 else []
         except KafkaException as err:  # what came before it counts: the client will not bring it again
-            told = failure(f"{self._where}: cannot be read", err)
-            if not isinstance(told, TransactionError):
-                raise told from err
-            _log.warning("a poll failed; the next may not", reason=str(told))
+            reason_found = failure(f"{self._where}: cannot be read", err)
+            if not isinstance(reason_found, TransactionError):
+                raise reason_found from err
+            _log.warning("a poll failed; the next may not", reason=str(reason_found))
         fault, self._fault = self._fault, None
         if fault is not None:
             raise fault
@@ -186,7 +186,7 @@ class ConfluentSource:
             return {}
 
     @property
-    def settled(self) -> bool:
+    def is_stable(self) -> bool:
         """Whether nothing waits for us: what the group wants of us it says inside ``poll``."""
         return not self._arriving
 
@@ -266,7 +266,7 @@ class ConfluentSource:
             error, offset = message.error(), message.offset()
             partition = message.topic(), message.partition()
             if error is not None and error.code() != KafkaError._PARTITION_EOF:
-                self._hear(error)
+                self._on_error(error)
                 continue
             wanted = following.get(partition, _NEVER)
             if offset > wanted:
@@ -290,7 +290,7 @@ class ConfluentSource:
             self._go_to(at, start)
         return max(start, came)
 
-    def _hear(self, error: KafkaError) -> None:
+    def _on_error(self, error: KafkaError) -> None:
         """What comes in place of a record."""
         if error.fatal() or error.code() in (KafkaError._FATAL, KafkaError.FENCED_INSTANCE_ID):
             name = self._settings.group_instance_id
@@ -298,10 +298,10 @@ class ConfluentSource:
                 f"{self._where}: the client cannot go on: {reason(error)}"
                 + (f"; another member runs under group_instance_id {name!r}?" if name else "")
             )
-        told = failure(self._where, error)
-        if not isinstance(told, TransactionError):
-            raise told
-        _log.warning("the client tells of trouble", reason=str(told))
+        reason_found = failure(self._where, error)
+        if not isinstance(reason_found, TransactionError):
+            raise reason_found
+        _log.warning("the client tells of trouble", reason=str(reason_found))
 
     # -- partitions that come and go, told inside a poll ---------------------------------------------------------------
 
@@ -327,11 +327,11 @@ class ConfluentSource:
     def _note_lost(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._let_go(partitions, self._on_lost)
 
-    def _let_go(self, partitions: Sequence[TopicPartition], tell: OnPartitions | None) -> None:
+    def _let_go(self, partitions: Sequence[TopicPartition], notify: OnPartitions | None) -> None:
         gone = {(at.topic, at.partition) for at in partitions}
         known = gone & self._next.keys()
-        if known and tell is not None and not self._closed:
-            self._guarded(lambda: tell(known))
+        if known and notify is not None and not self._closed:
+            self._guarded(lambda: notify(known))
         for partition in gone:
             self._arriving.pop(partition, None)
             self._next.pop(partition, None)

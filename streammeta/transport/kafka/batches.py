@@ -26,7 +26,7 @@ def check_size(message: Message, most: int) -> None:
     Raises:
         MessageSizeTooLargeError: with its size.
     """
-    size = len(message.value or b"") + len(message.key or b"") + sum(len(told) for _, told in message.headers)
+    size = len(message.value or b"") + len(message.key or b"") + sum(len(content) for _, content in message.headers)
     if size > most - _OVERHEAD:
         raise MessageSizeTooLargeError(f"a message of {size} bytes; raise [kafka] max_message_bytes, now {most}")
 
@@ -90,9 +90,9 @@ def append_many(batch: Any, messages: Sequence[Message], begin: int, stamp: int,
 
 def _headers(headers: Sequence[tuple[str, bytes]]) -> bytes:
     parts = [_varint(len(headers))]
-    for name, told in headers:
+    for name, content in headers:
         encoded = name.encode()
-        parts += (_varint(len(encoded)), encoded, _varint(len(told)), told)
+        parts += (_varint(len(encoded)), encoded, _varint(len(content)), content)
     return b"".join(parts)
 
 

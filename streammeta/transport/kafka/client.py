@@ -13,7 +13,7 @@ from kafka.errors import FencedInstanceIdError, KafkaError
 from streammeta.errors import TransportError
 from streammeta.transport.kafka.settings import KafkaSettings
 
-__all__ = ["Consumer", "Move", "RebalanceListener", "await_any_broker", "connect", "suspicion"]
+__all__ = ["Consumer", "Move", "RebalanceListener", "await_any_broker", "connect", "diagnose_connection"]
 
 Move: TypeAlias = Literal["assigned", "revoked", "lost"]
 _RETRY_SECONDS = 0.2
@@ -132,7 +132,8 @@ def connect(client: Callable[..., Any], settings: KafkaSettings, **options: Any)
             started.close()
         where = settings.bootstrap_servers
         raise TransportError(
-            f"kafka: {where} does not let us in ({err}); {suspicion(settings)}check security_protocol, sasl_* and ssl_*"
+            f"kafka: {where} does not let us in ({err}); "
+            f"{diagnose_connection(settings)}check security_protocol, sasl_* and ssl_*"
         ) from err
 
 
@@ -158,7 +159,7 @@ def await_any_broker(settings: KafkaSettings) -> None:
         time.sleep(_RETRY_SECONDS)
 
 
-def suspicion(settings: KafkaSettings) -> str:
+def diagnose_connection(settings: KafkaSettings) -> str:
     """What the client does not tell: whether the certificate is to blame, or what comes after it."""
     if settings.security_protocol.endswith("SSL"):
         context = ssl.create_default_context(cafile=settings.ssl_cafile)

@@ -16,7 +16,7 @@ from streammeta.errors import TransportError
 from streammeta.transport.kafka.client import connect
 from streammeta.transport.kafka.settings import KafkaSettings
 
-__all__ = ["BACKOFF_MS", "end_producer", "evict", "settle", "transactional_id"]
+__all__ = ["BACKOFF_MS", "abort_leftover", "end_producer", "evict", "transactional_id"]
 
 BACKOFF_MS: Final = 10  # the default, 100 ms, is the tail of every transaction's latency
 _log = structlog.get_logger(__name__)
@@ -49,7 +49,7 @@ def evict(settings: KafkaSettings, application: str, group: str, *, own: str, ti
         _log.warning("transactions of lost members cannot be ended; they end by themselves", reason=str(err))
 
 
-def settle(settings: KafkaSettings, name: str, timeout_ms: int) -> None:
+def abort_leftover(settings: KafkaSettings, name: str, timeout_ms: int) -> None:
     """Abort what an earlier process left open under a producer's name, and wait until that is done.
 
     Whoever takes the name does so, too; but librdkafka, told that it is not done yet, asks again after half a second

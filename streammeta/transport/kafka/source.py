@@ -58,7 +58,7 @@ class KafkaSource:
         TransportError: no broker answers in time, or it refuses us.
     """
 
-    def __init__(  # noqa: PLR0913 (four of them are who is told)
+    def __init__(  # noqa: PLR0913 (four of them are callbacks)
         self,
         settings: KafkaSettings,
         topic: str,
@@ -185,7 +185,7 @@ class KafkaSource:
         return {(at.topic, at.partition): offset for at, offset in found.items()}
 
     @property
-    def settled(self) -> bool:
+    def is_stable(self) -> bool:
         """Whether the group is at rest: while partitions are shared out, a commit may come too late."""
         return self._consumer.group_metadata().state is MemberState.STABLE and not self._moves
 
@@ -266,14 +266,14 @@ class KafkaSource:
                 self._arriving -= partitions
                 self._let_go(partitions & self._next.keys(), self._on_lost if what == "lost" else self._on_revoked)
         if self._arriving and not self._closed:
-            with self._told_or_later():
+            with self._reported_or_later():
                 self._take(self._placed())
         if self._consumer.beyond and not self._closed:
-            with self._told_or_later():
+            with self._reported_or_later():
                 self._find_again()
 
     @contextmanager
-    def _told_or_later(self) -> Iterator[None]:
+    def _reported_or_later(self) -> Iterator[None]:
         """What the broker does not tell now is asked again in the next round, and nothing of this one is lost."""
         try:
             yield
@@ -286,10 +286,10 @@ class KafkaSource:
         """Before a join, where everybody gives up everything."""
         self._let_go(set(self._next), self._on_revoked)
 
-    def _let_go(self, partitions: Collection[Partition], tell: OnPartitions | None) -> None:
+    def _let_go(self, partitions: Collection[Partition], notify: OnPartitions | None) -> None:
         try:
-            if partitions and tell is not None:
-                tell(partitions)
+            if partitions and notify is not None:
+                notify(partitions)
         finally:
             for partition in partitions:
                 self._next.pop(partition, None)

@@ -78,7 +78,7 @@ def test_a_falling_error_is_not_a_drift(name):
 
 def test_a_rise_soon_after_a_fall_is_found():
     """ADWIN as River has it forgets everything at a fall; the newer part of its window is the baseline we need."""
-    detectors = Detectors(DriftSettings(settle_events=0))
+    detectors = Detectors(DriftSettings(warm_up_labels=0))
 
     signals = fed(detectors, errors_at((40, 1.0), (10, 0.0), (12, 1.0)))
 
@@ -145,7 +145,7 @@ def test_dump_and_load_go_on_exactly_as_if_nothing_had_happened(name, phases, cu
     """A restart must not change what is signalled, not even by a rounding error."""
     errors = errors_at(*phases, seed=seed)
     at = int(cut * len(errors))
-    one, other = (Detectors(DriftSettings(detector=name, settle_events=5)) for _ in range(2))
+    one, other = (Detectors(DriftSettings(detector=name, warm_up_labels=5)) for _ in range(2))
 
     fed(one, errors[:at])
     other.load(9, one.dump(0))
@@ -160,7 +160,7 @@ def test_dump_and_load_go_on_exactly_as_if_nothing_had_happened(name, phases, cu
 @pytest.mark.parametrize("name", NAMES)
 def test_every_byte_of_saved_state_can_be_damaged_without_harm(name):
     """Whoever can write to the changelog must not be able to stop the service: River's ADWIN panics on such bytes."""
-    source = Detectors(DriftSettings(detector=name, settle_events=0))
+    source = Detectors(DriftSettings(detector=name, warm_up_labels=0))
     fed(source, errors_at((90, 0.3)))
     data = source.dump(0)
     rng = random.Random(5)
@@ -169,7 +169,7 @@ def test_every_byte_of_saved_state_can_be_damaged_without_harm(name):
         for _ in range(rng.randint(1, 4)):
             if damaged:
                 damaged[rng.randrange(len(damaged))] = rng.choice([0, 1, 127, 128, 192, 255, rng.randrange(256)])
-        target = Detectors(DriftSettings(detector=name, settle_events=0))
+        target = Detectors(DriftSettings(detector=name, warm_up_labels=0))
         try:
             target.load(0, bytes(damaged))
         except SnapshotError:
@@ -194,7 +194,7 @@ _NUMBERS = st.one_of(
 @given(data=st.data())
 def test_well_formed_state_with_hostile_numbers_is_refused_or_harmless(name, data):
     """Damage that keeps the form: infinities, counts that contradict each other, bytes instead of numbers."""
-    source = Detectors(DriftSettings(detector=name, settle_events=0))
+    source = Detectors(DriftSettings(detector=name, warm_up_labels=0))
     fed(source, errors_at((data.draw(st.integers(1, 70)), 0.3)))
     saved = msgspec.msgpack.decode(source.dump(0)) if source.dump(0) else [1, 0, 0, None]
     part = saved
@@ -206,7 +206,7 @@ def test_well_formed_state_with_hostile_numbers_is_refused_or_harmless(name, dat
         if part is not saved or at == 3:
             part[at] = data.draw(_NUMBERS)
         break
-    target = Detectors(DriftSettings(detector=name, settle_events=0))
+    target = Detectors(DriftSettings(detector=name, warm_up_labels=0))
     try:
         target.load(0, msgspec.msgpack.encode(saved))
     except SnapshotError:
@@ -218,7 +218,7 @@ def test_well_formed_state_with_hostile_numbers_is_refused_or_harmless(name, dat
 @pytest.mark.parametrize("change", ["one too many", "no variances", "an empty row", "a sum too large", "another total"])
 def test_buckets_that_adwin_cannot_have_are_refused(change):
     """Each of these makes River's compiled code panic at a later event, or its sums grow without bound."""
-    detectors = Detectors(DriftSettings(settle_events=0))
+    detectors = Detectors(DriftSettings(warm_up_labels=0))
     fed(detectors, errors_at((60, 0.3)))
     saved = msgspec.msgpack.decode(detectors.dump(0))
     total, *_, rows = saved[3]
@@ -240,7 +240,7 @@ def test_buckets_that_adwin_cannot_have_are_refused(change):
 
 def test_a_generator_of_zeros_is_refused():
     """Python's `random.sample` can look for a second number in it for ever."""
-    detectors = Detectors(DriftSettings(detector="kswin", settle_events=0))
+    detectors = Detectors(DriftSettings(detector="kswin", warm_up_labels=0))
     fed(detectors, errors_at((70, 0.0)))
     saved = msgspec.msgpack.decode(detectors.dump(0))
     saved[3][2][0] = bytes(len(saved[3][2][0]))
@@ -269,7 +269,7 @@ def test_deeply_nested_bytes_are_refused():
 
 def test_state_of_other_settings_is_refused_with_both_named():
     """Numbers of one detector in another would be nonsense that looks like state."""
-    source = Detectors(DriftSettings(detector="ddm", settle_events=0))
+    source = Detectors(DriftSettings(detector="ddm", warm_up_labels=0))
     fed(source, [0, 1, 0])
 
     for other in (DriftSettings(detector="eddm"), DriftSettings(detector="ddm", parameters={"warm_start": 31})):
@@ -292,14 +292,14 @@ def test_state_of_other_settings_is_refused_with_both_named():
 )
 def test_adwin_stands_every_parameter_that_is_allowed(parameters, values):
     """River does not check them: clock 0 divides by zero, max_buckets 1 reads an emptied row, both in Rust."""
-    one = Detectors(DriftSettings(parameters=parameters, settle_events=0))
+    one = Detectors(DriftSettings(parameters=parameters, warm_up_labels=0))
     for loss in values:
         one.update(0, loss, 0.0)
         assert picture_of_copy(one, parameters) == (picture(one._rows[0].detector) if 0 in one._rows else None)
 
 
 def picture_of_copy(detectors, parameters):
-    other = Detectors(DriftSettings(parameters=parameters, settle_events=0))
+    other = Detectors(DriftSettings(parameters=parameters, warm_up_labels=0))
     other.load(0, detectors.dump(0))
     return picture(other._rows[0].detector) if 0 in other._rows else None
 
@@ -311,7 +311,7 @@ def test_parameters_bear_rivers_names_and_reach_it(name):
 
     assert set(PARAMETERS[name]) | set(kind.fixed) <= set(inspect.signature(kind.make).parameters)
     for parameter, allowed in PARAMETERS[name].items():
-        made = Detectors(DriftSettings(detector=name, parameters={parameter: allowed.default}, settle_events=0))
+        made = Detectors(DriftSettings(detector=name, parameters={parameter: allowed.default}, warm_up_labels=0))
         made.update(0, 0.1, 0.0)
         assert getattr(made._rows[0].detector, parameter) == allowed.default
 
@@ -337,7 +337,7 @@ def test_a_wrong_parameter_is_refused_at_once_and_the_right_ones_named(detector,
 
 def test_rows_do_not_hear_of_each_other_and_reset_forgets():
     """One task's drift is not another's, and a row that is given to another task must not pass on its past."""
-    detectors = Detectors(DriftSettings(settle_events=0))
+    detectors = Detectors(DriftSettings(warm_up_labels=0))
     fed(detectors, errors_at((50, 0.0)), row=1)
 
     assert fed(detectors, [1] * 30, row=2) == []
@@ -353,7 +353,7 @@ def test_drifts_are_further_apart_than_the_settling_time():
     """After a signal the task learns anew; its high error then is not another drift."""
     wild = errors_at(*[(15, 0.0), (15, 1.0)] * 20)
 
-    signals = fed(Detectors(DriftSettings(settle_events=25)), wild)
+    signals = fed(Detectors(DriftSettings(warm_up_labels=25)), wild)
 
     assert len(signals) > 2
     assert min(b - a for a, b in pairwise(signals)) > 25
@@ -361,7 +361,7 @@ def test_drifts_are_further_apart_than_the_settling_time():
 
 def test_what_is_not_a_number_is_not_watched():
     """A NaN in ADWIN's sums would silence it for good."""
-    detectors = Detectors(DriftSettings(settle_events=0))
+    detectors = Detectors(DriftSettings(warm_up_labels=0))
     fed(detectors, errors_at((50, 0.0)))
     before = detectors.dump(0)
 

@@ -71,7 +71,7 @@ def test_it_says_what_the_posterior_predictive_of_normal_gamma_says() -> None:
     random = np.random.default_rng(0)
     for i in range(12):
         expert.learn(columns, Case(0, "t", random.normal(i % 2, 0.3, 2).astype(np.float32)), i % 2)
-        expert.settle()
+        expert.publish_shared()
     columns["gaussian.heat"][0] = 0.0, -1e9, -1e9  # no tempering
     x = np.array([0.4, math.nan], np.float32)
 
@@ -82,9 +82,12 @@ def test_it_says_what_the_posterior_predictive_of_normal_gamma_says() -> None:
     for c in range(2):
         n, mean, square = (columns[f"gaussian.{name}"][0, c] for name in ("count", "mean", "square"))
         variance = (square[0] + 4 * inside) / (n + 4) * (1 + 1 / (n + inside))
-        law = stats.t(n + 4, loc=n * mean[0] / (n + inside), scale=math.sqrt(variance))
+        density = stats.t(n + 4, loc=n * mean[0] / (n + inside), scale=math.sqrt(variance))
         scores.append(
-            n * law.pdf(float(x[0])) * math.sqrt(n + 4) / math.exp(math.lgamma((n + 5) / 2) - math.lgamma((n + 4) / 2))
+            n
+            * density.pdf(float(x[0]))
+            * math.sqrt(n + 4)
+            / math.exp(math.lgamma((n + 5) / 2) - math.lgamma((n + 4) / 2))
         )
     assert said is not None
     np.testing.assert_allclose(said, np.array(scores) / sum(scores), rtol=1e-6)

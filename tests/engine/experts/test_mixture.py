@@ -29,7 +29,7 @@ class Stubborn:
     def learn(self, columns: Columns, case: Case, y: float) -> None:
         """It does not."""
 
-    def settle(self) -> None:
+    def abort_leftover(self) -> None:
         """Nothing."""
 
     def dump(self) -> dict[str, np.ndarray]:

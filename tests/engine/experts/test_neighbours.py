@@ -16,7 +16,7 @@ def window(xs: list[float], ys: list[float]) -> dict[str, np.ndarray]:
     """One task that remembers these events of one feature, in a ring of sixteen."""
     columns = {"window_x": np.full((1, 16, 1), np.nan, np.float32), "window_y": np.zeros((1, 16), np.float32)}
     columns["window_x"][0, : len(xs), 0], columns["window_y"][0, : len(ys)] = xs, ys
-    return columns | {"pushed": np.array([len(xs)])}
+    return columns | {"window_count": np.array([len(xs)])}
 
 
 def ask(kind: Kind, columns: dict[str, np.ndarray], x: float, outputs: int) -> np.ndarray | None:
@@ -24,7 +24,7 @@ def ask(kind: Kind, columns: dict[str, np.ndarray], x: float, outputs: int) -> n
 
 
 def islands(n: int, seed: int) -> list[Event]:
-    """Forty small clusters in the plane, each of one of two classes by lot: no smooth law."""
+    """Forty small clusters in the plane, each of one of two classes by lot: no smooth concept."""
     random = np.random.default_rng(seed)
     centres, classes = random.uniform(-2, 2, (40, 2)), random.integers(0, 2, 40)
     events = []

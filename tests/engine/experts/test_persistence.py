@@ -53,7 +53,7 @@ def test_what_it_expects_follows_the_counts() -> None:
     case = Case(0, "t", np.zeros(0, np.float32))
     for t in range(200):
         expert.learn(columns, case, t // 2 % 3)
-        expert.settle()
+        expert.publish_shared()
 
     said = expert.predict(columns, case, outputs=3)
 

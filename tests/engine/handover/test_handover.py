@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from streammeta.engine import Engine, EngineSettings, MetaSettings, Outcome, Signal
 from streammeta.engine.handover import Handover
-from streammeta.engine.staleness import may_stay_behind
+from streammeta.engine.staleness import can_be_omitted
 from streammeta.engine.tasks import MemorySettings
 from streammeta.errors import SnapshotError
 from streammeta.event import Event, Label, Origin
@@ -95,9 +95,9 @@ def test_phi_that_stays_behind_is_made_again_to_the_bit(
         drifts += engine.step([replace(event, x=x)])[0].signal is Signal.DRIFT
         columns, version = engine._tasks.columns, engine._shared.version
         rows = np.array([row for _, row in engine._tasks.rows()])
-        rows = rows[may_stay_behind(columns, rows, version) & (columns["version"][rows] == version)]
+        rows = rows[can_be_omitted(columns, rows, version) & (columns["version"][rows] == version)]
         was = {name: columns[name].copy() for name in ("A", "B", "logw")}
-        engine._derive(engine._shared.weights, columns, rows[columns["pushed"][rows] > 0], engine._labels.outputs)
+        engine._derive(engine._shared.weights, columns, rows[columns["window_count"][rows] > 0], engine._labels.outputs)
         assert [name for name, before in was.items() if before.tobytes() != columns[name].tobytes()] == []
         checked += rows.size
     assert checked > 1_000
@@ -125,7 +125,7 @@ def test_a_reset_task_is_saved_with_its_new_window(linear_tasks: Stream) -> None
     stays.step(events[300:370])  # the reset, and more than a page after it, between two commits
     write(log, handover)
     ((_, row),) = stays._tasks.rows()
-    assert 16 <= stays._tasks.columns["pushed"][row] < 70
+    assert 16 <= stays._tasks.columns["window_count"][row] < 70
 
     goes = moved(stays, log, settings)
 

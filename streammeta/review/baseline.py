@@ -1,6 +1,6 @@
 """Other learners on the same events: River's by an expression, and streammeta with other settings.
 
-A rival takes what the service took, in the same order, and answers in outcomes, so that one piece of code scores all.
+A baseline takes what the service took, in the same order, and returns outcomes, so that one piece of code scores all.
 """
 
 import ast
@@ -19,37 +19,37 @@ from streammeta.engine import Engine, EngineSettings, Kind, Outcome
 from streammeta.errors import ConfigError
 from streammeta.event import Event, Label, LabelValue
 
-__all__ = ["EngineRival", "Rival", "RiverRival", "Wiring", "river_model"]
+__all__ = ["Baseline", "EngineBaseline", "RiverBaseline", "Wiring", "river_model"]
 
 Wiring: TypeAlias = Literal["tag", "global", "per-task"]
 _LEAST_PROBABILITY = 1e-6  # as the engine scores its own
 _Model: TypeAlias = Any  # River has no types
 
 
-class Rival(Protocol):
+class Baseline(Protocol):
     """A learner that is run beside streammeta."""
 
     name: str
-    told: str  # what it is, in a sentence
+    description: str  # what it is, in a sentence
 
     def take(self, events: Sequence[Event | Label]) -> list[Outcome]:
         """Predict each event, learn each label that is there; one outcome each, in the same order."""
 
     def memory_bytes(self) -> int | None:
-        """What it holds now; None where nobody can tell."""
+        """What it holds now; None where that is unknown."""
 
 
-class EngineRival:
+class EngineBaseline:
     """streammeta itself, with other settings.
 
     Args:
         name: what the report calls it.
         settings: its own.
-        told: what differs.
+        description: what differs.
     """
 
-    def __init__(self, name: str, settings: EngineSettings, told: str) -> None:
-        self.name, self.told = name, told
+    def __init__(self, name: str, settings: EngineSettings, description: str) -> None:
+        self.name, self.description = name, description
         self._engine = Engine(settings)
 
     def take(self, events: Sequence[Event | Label]) -> list[Outcome]:
@@ -57,7 +57,7 @@ class EngineRival:
         return self._engine.step(events)
 
     def memory_bytes(self) -> int | None:
-        """Not told: its arrays and PyTorch's cannot be told from ours."""
+        """Unknown: its arrays and PyTorch's cannot be separated from ours."""
         return None
 
 
@@ -69,14 +69,14 @@ class _Asked(NamedTuple):
     probabilities: dict[LabelValue, float] | None
 
 
-class RiverRival:
+class RiverBaseline:
     """One of River's models, or one for each task.
 
     Args:
         name: what the report calls it.
         model: fresh; cloned for each task where they are apart.
         kind: what is predicted.
-        wiring: how it is told of tasks: "tag", as the feature `task` where events have one; "global", not at all;
+        wiring: how it learns of tasks: "tag", as the feature `task` where events have one; "global", not at all;
             "per-task", a model of its own for each.
     """
 
@@ -86,7 +86,7 @@ class RiverRival:
             "global": "knows no tasks",
             "per-task": "one model for each task",
         }
-        self.name, self.told = name, f"River {river.__version__}, {how[wiring]}"
+        self.name, self.description = name, f"River {river.__version__}, {how[wiring]}"
         self._classify, self._wiring = kind == "classification", wiring
         self._models: defaultdict[str, _Model] = defaultdict(model.clone)
         self._asked: dict[str, _Asked] = {}
@@ -113,7 +113,7 @@ class RiverRival:
 
     def _label(self, label: Label) -> Outcome:
         asked = self._asked.pop(label.id, None)
-        if asked is None:  # the engine knew it, so an event of that id came before this rival began
+        if asked is None:  # the engine knew it, so an event of that id came before this baseline began
             return Outcome(label)
         return self._learn(asked, label, label.y)
 
@@ -166,7 +166,7 @@ def river_model(expression: str, seed: int = 0) -> _Model:
     StandardScaler | LinearRegression
 
     Args:
-        expression: a class of River's by room and name, called or not; `|` makes pipelines, `+` unions.
+        expression: a class of River's by module and name, called or not; `|` makes pipelines, `+` unions.
         seed: for a model that takes a seed and was given none.
 
     Raises:
@@ -202,18 +202,18 @@ def _made(node: ast.expr, seed: int) -> Any:  # noqa: ANN401 whatever the expres
 
 
 def _named(node: ast.expr) -> Any:  # noqa: ANN401 River has no types
-    """A class of River's from `room.Name` or `room.room.Name`."""
+    """A class of River's from `module.Name` or `package.module.Name`."""
     parts: list[str] = []
     while isinstance(node, ast.Attribute):
         parts.insert(0, node.attr)
         node = node.value
     if not isinstance(node, ast.Name) or not parts or any(part.startswith("_") for part in [node.id, *parts]):
-        raise ValueError("not the name of a class in one of River's rooms")
+        raise ValueError("not the name of a class in one of River's modules")
     try:
-        room = importlib.import_module(".".join(["river", node.id, *parts[:-1]]))
+        module = importlib.import_module(".".join(["river", node.id, *parts[:-1]]))
     except ImportError as err:
         raise ValueError(f"River has no {'.'.join([node.id, *parts[:-1]])}") from err
-    found = getattr(room, parts[-1], None)
+    found = getattr(module, parts[-1], None)
     if not isclass(found) or not issubclass(found, base.Base):
         raise ValueError(f"River has no class {'.'.join([node.id, *parts])}")
     return found

@@ -1,6 +1,6 @@
-"""A run as seen from outside: streammeta's own outcomes, rivals on the same events, and the truth where it is known.
+"""A run as seen from outside: streammeta's own outcomes, baselines on the same events, and the truth where it is known.
 
-An observer of the service's loop. It lets every rival take what the service took, scores all alike, and holds the
+An observer of the service's loop. It lets every baseline take what the service took, scores all alike, and holds the
 signalled drifts against the true ones.
 """
 
@@ -15,14 +15,14 @@ from typing import Any, Final, NamedTuple
 from streammeta.engine import Outcome, Signal
 from streammeta.event import Event, Label
 from streammeta.report import Figures, Tally, resident_bytes
-from streammeta.review.rival import Rival
+from streammeta.review.baseline import Baseline
 from streammeta.review.trace import Trace
 
-__all__ = ["STREAMMETA", "Contest", "Detection"]
+__all__ = ["STREAMMETA", "Comparison", "Detection"]
 
 STREAMMETA: Final = "streammeta"
-_TOLD = "meta-learns what tasks share, adapts to each with every event, detects drifts by itself"
-_FOUND_WITHIN = 100  # events of a task after its law changed in which a signal counts as finding that
+_DESCRIPTION = "meta-learns what tasks share, adapts to each with every event, detects drifts by itself"
+_FOUND_WITHIN = 100  # events of a task after its concept changed in which a signal counts as finding that
 _MOST_MARKS = 2_000  # drifts whose places are kept
 _SAMPLE_EVENTS = 512  # between two looks at time and memory
 _MOST_SAMPLES = 400
@@ -33,7 +33,7 @@ class _Task:
     """What is known of one task."""
 
     events: int = 0
-    since: int | None = None  # events since its law truly changed; None: it never did
+    since: int | None = None  # events since its concept truly changed; None: it never did
     changes: int = 0
     waits: bool = False  # for the last change to be found
 
@@ -42,8 +42,8 @@ class _Place(NamedTuple):
     """Where an event stands in its task."""
 
     age: int  # events of the task before it
-    since: int | None  # of them, since its law truly changed
-    changes: int  # of its law until then
+    since: int | None  # of them, since its concept truly changed
+    changes: int  # of its concept until then
 
 
 class _Sample(NamedTuple):
@@ -58,7 +58,7 @@ class _Sample(NamedTuple):
 
 @dataclass(slots=True)
 class Detection:
-    """Signals against true changes of law."""
+    """Signals against true changes of concept."""
 
     true: int = 0
     false_alarms: int = 0
@@ -81,34 +81,34 @@ class Detection:
         }
 
 
-class Contest:
-    """Watches a run, and has rivals run along.
+class Comparison:
+    """Watches a run, and has baselines run along.
 
     Args:
         tally: streammeta's own figures; the service feeds it before this observer.
-        rivals: the others.
-        drifted: numbers of the events, from 0, with which a task's law truly changed; None where nobody knows. It may
+        baselines: the others.
+        drifted: numbers of the events, from 0, with which a task's concept truly changed; None where unknown. It may
             grow while the run goes on, ahead of the events.
-        look: what streammeta's learner tells of itself, now and then.
+        look: what streammeta's learner reports of itself, now and then.
         clock: seconds.
     """
 
     def __init__(
         self,
         tally: Tally,
-        rivals: Sequence[Rival] = (),
+        baselines: Sequence[Baseline] = (),
         *,
         drifted: Container[int] | None = None,
         look: Callable[[], Mapping[str, list[float]]] = dict,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        self._rivals, self._drifted, self._look, self._clock = list(rivals), drifted, look, clock
-        self._own = Trace(STREAMMETA, _TOLD, tally, fed=True)
-        self._traces = [Trace(rival.name, rival.told, Tally(tally.kind)) for rival in rivals]
+        self._baselines, self._drifted, self._look, self._clock = list(baselines), drifted, look, clock
+        self._own = Trace(STREAMMETA, _DESCRIPTION, tally, fed=True)
+        self._traces = [Trace(baseline.name, baseline.description, Tally(tally.kind)) for baseline in baselines]
         self._tasks: dict[str, _Task] = {}
         self._asked: dict[str, _Place] = {}  # by id, of events whose label has not come
         self._digest, self._labels, self._events = hashlib.sha256(), 0, 0
-        self._memory: dict[str, int | None] = {}  # of rivals, when the figures are made
+        self._memory: dict[str, int | None] = {}  # of baselines, when the figures are made
         self._marks: dict[str, array[int]] = {"true": array("q"), "signalled": array("q")}  # as labels seen by then
         self.detection = Detection()
         self._samples: list[_Sample] = []
@@ -117,27 +117,27 @@ class Contest:
 
     @property
     def traces(self) -> list[Trace]:
-        """streammeta's, then the rivals'."""
+        """streammeta's, then the baselines'."""
         return [self._own, *self._traces]
 
     def observe(self, outcomes: Sequence[Outcome], rejected: int) -> None:  # noqa: ARG002 the tally has counted them
-        """Score one step's outcomes, and let the rivals take the same events."""
+        """Score one step's outcomes, and let the baselines take the same events."""
         self._own.seconds += self._clock() - self._resumed
         events = [outcome.event for outcome in outcomes]
         places = [self._place(outcome) for outcome in outcomes]
         ages, since = [place.age for place in places], [place.since for place in places]
         self._own.add(outcomes, ages, since)
-        for rival, trace in zip(self._rivals, self._traces, strict=True):
+        for baseline, trace in zip(self._baselines, self._traces, strict=True):
             if trace.failed is None:
-                self._run(rival, trace, events, ages, since)
+                self._run(baseline, trace, events, ages, since)
         self._sample()
         self._resumed = self._clock()
 
     def figures(self) -> Figures:
         """Every learner's figures, and what was seen along the way."""
-        for rival, trace in zip(self._rivals, self._traces, strict=True):
+        for baseline, trace in zip(self._baselines, self._traces, strict=True):
             if trace.failed is None:
-                self._memory[trace.name] = rival.memory_bytes()
+                self._memory[trace.name] = baseline.memory_bytes()
         learners = {trace.name: trace.figures() for trace in self.traces}
         for name, size in self._memory.items():
             learners[name]["memory_bytes"] = size
@@ -159,11 +159,16 @@ class Contest:
         }
 
     def _run(
-        self, rival: Rival, trace: Trace, events: Sequence[Event | Label], ages: Sequence[int], since: Sequence[Any]
+        self,
+        baseline: Baseline,
+        trace: Trace,
+        events: Sequence[Event | Label],
+        ages: Sequence[int],
+        since: Sequence[Any],
     ) -> None:
         begun = self._clock()
         try:
-            outcomes = rival.take(events)
+            outcomes = baseline.take(events)
         except Exception as err:  # anything may go wrong in a model of somebody else; the run goes on
             trace.failed = f"after {trace.events:,} events: {type(err).__name__}: {err}"
             return
@@ -200,15 +205,15 @@ class Contest:
         task.changes += 1
 
     def _judge(self, task: _Task, place: _Place, *, signalled: bool) -> None:
-        """Does a signal, or the lack of one, decide about the last change? Late labels of the old law do not."""
-        under_new_law = place.since is not None and place.changes == task.changes
-        if task.waits and under_new_law and (place.since or 0) >= _FOUND_WITHIN:
+        """Does a signal, or the lack of one, decide about the last change? Late labels of the old concept do not."""
+        under_new_concept = place.since is not None and place.changes == task.changes
+        if task.waits and under_new_concept and (place.since or 0) >= _FOUND_WITHIN:
             self.detection.missed += 1
             task.waits = False
         if not signalled:
             return
         self._marks["signalled"].append(self._labels)
-        if task.waits and under_new_law:
+        if task.waits and under_new_concept:
             self.detection.delays.append((place.since or 0) + 1)
             task.waits = False
         else:

@@ -29,7 +29,7 @@ from streammeta.transport.kafka.client import connect
 from streammeta.transport.kafka.eviction import BACKOFF_MS, end_producer, evict, transactional_id
 from streammeta.transport.kafka.settings import KafkaSettings
 
-__all__ = ["KafkaLedger"]
+__all__ = ["KafkaTransactionalSink"]
 
 _log = structlog.get_logger(__name__)
 _FATAL: Final = (
@@ -41,7 +41,7 @@ _FATAL: Final = (
 )
 
 
-class KafkaLedger:
+class KafkaTransactionalSink:
     """A transactional producer that is replaced whenever it is not known what became of a transaction.
 
     Args:
@@ -141,8 +141,8 @@ class KafkaLedger:
             TopicPartition(*partition): OffsetAndMetadata(offset, "", -1) for partition, offset in positions.items()
         }
         manager = self._begun()._transaction_manager
-        self._settle("offsets", lambda: manager.send_offsets_to_transaction(offsets, member))
-        self._settle("commit", manager.begin_commit)
+        self._complete("offsets", lambda: manager.send_offsets_to_transaction(offsets, member))
+        self._complete("commit", manager.begin_commit)
         self._sent = False
 
     def reset(self) -> None:
@@ -188,7 +188,7 @@ class KafkaLedger:
         if self._producer is not None and self._sent:
             manager = self._producer._transaction_manager
             try:
-                self._settle("abort", manager.begin_abort)
+                self._complete("abort", manager.begin_abort)
             except TransportError as err:
                 _log.warning("an open transaction was left to the broker to abort", reason=str(err))
         self._drop()
@@ -207,7 +207,7 @@ class KafkaLedger:
             self._sent = True
         return self._producer
 
-    def _settle(self, what: str, request: Callable[[], Any]) -> None:
+    def _complete(self, what: str, request: Callable[[], Any]) -> None:
         """Ask for something, and wait until it is done."""
         begun = time.monotonic()
         try:

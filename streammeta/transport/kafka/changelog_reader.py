@@ -11,12 +11,12 @@ from streammeta.transport.base import Row
 from streammeta.transport.kafka.client import connect
 from streammeta.transport.kafka.settings import KafkaSettings
 
-__all__ = ["KafkaTables"]
+__all__ = ["KafkaChangelogReader"]
 
 _MOST_RECORDS = 5_000
 
 
-class KafkaTables:
+class KafkaChangelogReader:
     """Reads committed records only, and knows where the topic ended when reading began.
 
     The end that counts is that of all records, committed or not: while a transaction is open before it, there may be

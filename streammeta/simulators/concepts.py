@@ -1,7 +1,7 @@
-"""Which law holds for each task, and when it changes.
+"""Which concept holds for each task, and when it changes.
 
-The k-th law of a task has a generator of its own, seeded by (seed, task, k), or by its cluster's or the pool's number;
-so which laws there are does not depend on who speaks when.
+The k-th concept of a task has a generator of its own, seeded by (seed, task, k), or by its cluster's or the pool's
+number; so which concepts there are does not depend on the order in which tasks send events.
 """
 
 import numpy as np
@@ -10,89 +10,93 @@ from numpy.typing import NDArray
 
 from streammeta.simulators.world import Floats, Ints, StreamSettings, World
 
-__all__ = ["Laws"]
+__all__ = ["Concepts"]
 
 _NEVER = np.iinfo(np.int64).max
 _SWITCHES, _POOL = 1, 2  # second number of every seed: what the generator is for
 _CLUSTER, _CLUSTER_POOL, _OWN = 4, 5, 6
 
 
-class Laws:
+class Concepts:
     """Arrays over tasks, moved on by `advance`."""
 
     def __init__(self, world: World, settings: StreamSettings, seed: int) -> None:
         self.world, self.settings = world, settings
         self._seed = seed
-        width = len(world.law(default_rng(0), 0))
+        width = len(world.concept(default_rng(0), 0))
         self._seen = np.zeros(settings.tasks, np.int64)  # events of the task so far
-        self._begun = np.zeros(settings.tasks, np.int64)  # the task's event with which its present law began
-        self._next = np.zeros(settings.tasks, np.int64)  # and the one with which the next law begins
-        self._switches = np.full(settings.tasks, -1, np.int64)  # laws had before this one; -1: never spoke
-        self._concept = np.zeros((settings.tasks, 2), np.int64)  # previous, present
-        self._law = np.zeros((settings.tasks, 2, width))  # previous, present
+        self._begun = np.zeros(settings.tasks, np.int64)  # the task's event with which its present concept began
+        self._next = np.zeros(settings.tasks, np.int64)  # and the one with which the next concept begins
+        self._switches = np.full(settings.tasks, -1, np.int64)  # concepts had before this one; -1: never spoke
+        self._concept_id = np.zeros((settings.tasks, 2), np.int64)  # previous, present
+        self._concept = np.zeros((settings.tasks, 2, width))  # previous, present
 
     def advance(self, tasks: Ints, uniform: Floats) -> tuple[Floats, Ints, NDArray[np.bool_]]:
-        """The law [N, L], concept [N] and "a new law begins here" [N] of the next N events, given their tasks [N]."""
+        """Concept [N, L], its id [N] and whether it begins here [N], of the next N events, given their tasks [N]."""
         order = np.argsort(tasks, kind="stable")
         present, starts, counts = np.unique(tasks[order], return_index=True, return_counts=True)
         age = np.empty(len(tasks), np.int64)
         age[order] = np.arange(len(tasks)) - np.repeat(starts - self._seen[present], counts)
-        begun, concept, law = self._begun[tasks], self._concept[tasks], self._law[tasks]
+        begun, concept_id, concept = self._begun[tasks], self._concept_id[tasks], self._concept[tasks]
         drifted = np.zeros(len(tasks), np.bool_)
         for i in np.flatnonzero(self._next[present] < self._seen[present] + counts):
             task, mine = int(present[i]), order[starts[i] : starts[i] + counts[i]]
             while self._next[task] < self._seen[task] + counts[i]:
                 self._switch(task)
                 rest = mine[self._begun[task] - self._seen[task] :]
-                begun[rest], concept[rest], law[rest] = self._begun[task], self._concept[task], self._law[task]
+                begun[rest], concept_id[rest], concept[rest] = (
+                    self._begun[task],
+                    self._concept_id[task],
+                    self._concept[task],
+                )
                 drifted[rest[0]] = self._switches[task] > 0
         self._seen[present] += counts
-        return *self._blend(age - begun, concept, law, uniform), drifted
+        return *self._blend(age - begun, concept_id, concept, uniform), drifted
 
-    def _blend(self, since: Ints, concept: Ints, law: Floats, uniform: Floats) -> tuple[Floats, Ints]:
-        """Previous and present law [N, 2, L] made one, `since` events [N] after the switch."""
+    def _blend(self, since: Ints, concept_id: Ints, concept: Floats, uniform: Floats) -> tuple[Floats, Ints]:
+        """Previous and present concept [N, 2, L] made one, `since` events [N] after the switch."""
         if self.settings.drift in ("abrupt", "none"):
-            return law[:, 1], concept[:, 1]
+            return concept[:, 1], concept_id[:, 1]
         weight = np.minimum((since + 1) / (self.settings.drift_width + 1), 1.0)
         if self.settings.drift == "incremental":
-            return law[:, 0] + weight[:, None] * (law[:, 1] - law[:, 0]), concept[:, 1]
+            return concept[:, 0] + weight[:, None] * (concept[:, 1] - concept[:, 0]), concept_id[:, 1]
         new = uniform < weight
-        return np.where(new[:, None], law[:, 1], law[:, 0]), np.where(new, concept[:, 1], concept[:, 0])
+        return np.where(new[:, None], concept[:, 1], concept[:, 0]), np.where(new, concept_id[:, 1], concept_id[:, 0])
 
     def _switch(self, task: int) -> None:
-        """Give the task its next law, and say when the one after it begins."""
+        """Give the task its next concept, and say when the one after it begins."""
         self._switches[task] += 1
         number = int(self._switches[task])
         rng = default_rng((self._seed, _SWITCHES, task, number))
         length = _length(self.settings, rng)
-        before = int(self._concept[task, 1]) if number else None
-        concept, law = self._choose(rng, task, number, before)
+        before = int(self._concept_id[task, 1]) if number else None
+        concept_id, concept = self._choose(rng, task, number, before)
         self._begun[task] = self._next[task]
         self._next[task] = _NEVER if self.settings.drift == "none" else self._next[task] + length
-        self._concept[task] = (concept if before is None else before, concept)
-        self._law[task, 0] = law if before is None else self._law[task, 1]
-        self._law[task, 1] = law
+        self._concept_id[task] = (concept_id if before is None else before, concept_id)
+        self._concept[task, 0] = concept if before is None else self._concept[task, 1]
+        self._concept[task, 1] = concept
 
     def _choose(self, rng: Generator, task: int, number: int, before: int | None) -> tuple[int, Floats]:
-        """The next concept and its law: the task's own, or its cluster's, or between the two."""
+        """The id and the parameters of the next concept: the task's own, or its cluster's, or between the two."""
         clusters, spread = self.settings.clusters, self.settings.cluster_spread
         if clusters is None:
             return self._draw(rng, (self._seed, _POOL), number, before)
         cluster = task % clusters
         shared = default_rng((self._seed, _CLUSTER, cluster, number))
-        concept, center = self._draw(shared, (self._seed, _CLUSTER_POOL, cluster), number, before)
+        concept_id, center = self._draw(shared, (self._seed, _CLUSTER_POOL, cluster), number, before)
         if spread == 0:
-            return concept, center
-        own = self.world.law(default_rng((self._seed, _OWN, task, concept)), concept)
-        return concept, center + spread * (own - center)
+            return concept_id, center
+        own = self.world.concept(default_rng((self._seed, _OWN, task, concept_id)), concept_id)
+        return concept_id, center + spread * (own - center)
 
     def _draw(self, rng: Generator, pool_seed: tuple[int, ...], number: int, before: int | None) -> tuple[int, Floats]:
         """A fresh concept, or one of the pool other than the present one."""
         pool = self.settings.concepts
         if pool is None:
-            return number, self.world.law(rng, number)
-        concept = int(rng.integers(pool)) if before is None else int(before + 1 + rng.integers(pool - 1)) % pool
-        return concept, self.world.law(default_rng((*pool_seed, concept)), concept)
+            return number, self.world.concept(rng, number)
+        concept_id = int(rng.integers(pool)) if before is None else int(before + 1 + rng.integers(pool - 1)) % pool
+        return concept_id, self.world.concept(default_rng((*pool_seed, concept_id)), concept_id)
 
 
 def _length(settings: StreamSettings, rng: Generator) -> int:

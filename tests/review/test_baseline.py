@@ -10,7 +10,7 @@ from river.evaluate import progressive_val_score
 from streammeta.engine import Engine, EngineSettings
 from streammeta.errors import ConfigError
 from streammeta.event import Event, Label, Origin
-from streammeta.review.rival import EngineRival, RiverRival, river_model
+from streammeta.review.baseline import EngineBaseline, RiverBaseline, river_model
 
 LinearTasks = Callable[..., list[Event]]
 
@@ -19,28 +19,28 @@ def phishing(n: int) -> list[Event]:
     return [Event(x, "", Origin("phishing", 0, i), y=int(y)) for i, (x, y) in enumerate(datasets.Phishing().take(n))]
 
 
-def test_a_river_rival_is_as_right_as_in_rivers_own_evaluation() -> None:
+def test_a_river_baseline_is_as_right_as_in_rivers_own_evaluation() -> None:
     """A peer that does worse beside us than at home would make every comparison unfair."""
-    rival = RiverRival("ARF", forest.ARFClassifier(seed=3), "classification")
+    baseline = RiverBaseline("ARF", forest.ARFClassifier(seed=3), "classification")
     data = [(event.x, event.y) for event in phishing(300)]
 
-    outcomes = [outcome for event in phishing(300) for outcome in rival.take([event])]
+    outcomes = [outcome for event in phishing(300) for outcome in baseline.take([event])]
 
     at_home = progressive_val_score(data, forest.ARFClassifier(seed=3), metrics.Accuracy())
-    told = [outcome for outcome in outcomes if outcome.prediction is not None]
-    assert sum(outcome.error == 0 for outcome in told) / len(told) == pytest.approx(at_home.get())
+    description = [outcome for outcome in outcomes if outcome.prediction is not None]
+    assert sum(outcome.error == 0 for outcome in description) / len(description) == pytest.approx(at_home.get())
     assert [outcome.age for outcome in outcomes] == list(range(300))
 
 
 def test_late_labels_are_learned_when_they_come_and_judge_what_was_said_before() -> None:
     """Else a delayed comparison would let the peer peek."""
-    rival = RiverRival("ARF", forest.ARFClassifier(seed=3), "classification")
+    baseline = RiverBaseline("ARF", forest.ARFClassifier(seed=3), "classification")
     event = replace(phishing(1)[0], y=None, id="7")
     label = Label("7", 1, "", Origin("labels", 0, 0))
 
-    (asked,) = rival.take([event])
-    (judged,) = rival.take([label])
-    (again,) = rival.take([replace(event, id="8")])
+    (asked,) = baseline.take([event])
+    (judged,) = baseline.take([label])
+    (again,) = baseline.take([replace(event, id="8")])
 
     assert asked.prediction is None
     assert asked.error is None
@@ -51,24 +51,26 @@ def test_late_labels_are_learned_when_they_come_and_judge_what_was_said_before()
 @pytest.mark.parametrize(("wiring", "least"), [("tag", 0.9), ("per-task", 0.9), ("global", 0.0)])
 def test_wirings_tell_a_peer_of_tasks_or_not(wiring: str, least: float) -> None:
     """A peer must be shown at its best: with the task as a feature, or a model a task."""
-    rival = RiverRival("tree", river_model("tree.HoeffdingTreeClassifier(grace_period=20)"), "classification", wiring)  # type: ignore[arg-type]
+    baseline = RiverBaseline(
+        "tree", river_model("tree.HoeffdingTreeClassifier(grace_period=20)"), "classification", wiring
+    )  # type: ignore[arg-type]
     events = [Event({"price": i // 2 % 2}, f"store-{i % 2}", Origin("test", 0, i), y=i % 2) for i in range(800)]
 
-    errors = [outcome.error for outcome in rival.take(events)][400:]
+    errors = [outcome.error for outcome in baseline.take(events)][400:]
 
     right = 1 - sum(error or 0.0 for error in errors) / 400
     assert right >= least
     if wiring == "global":
         assert right < 0.7
-    assert (rival.memory_bytes() or 0) > 1000
+    assert (baseline.memory_bytes() or 0) > 1000
 
 
-def test_another_engine_is_a_rival_too(linear_tasks: LinearTasks) -> None:
+def test_another_engine_is_a_baseline_too(linear_tasks: LinearTasks) -> None:
     """Methods are compared in the same run, on the very same events."""
     settings = EngineSettings.model_validate({"learner": {"members": 1, "hidden": 8, "encoded": 4}})
     events = linear_tasks(100)
 
-    outcomes = EngineRival("small", settings, "one small encoder").take(events)
+    outcomes = EngineBaseline("small", settings, "one small encoder").take(events)
 
     assert outcomes == Engine(settings).step(events)
 

@@ -1,7 +1,7 @@
 """Kafka's transactions, by confluent-kafka: results, state and offsets together, or nothing.
 
 As with the other client, a transaction of unknown end leads to a new producer under the same name, which settles what
-the old one left: see `transport.kafka.ledger`.
+the old one left: see `transport.kafka.transactional_sink`.
 """
 
 import time
@@ -16,10 +16,10 @@ from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 from streammeta.errors import TransactionError, TransportError
 from streammeta.transport.base import Message, Positions
 from streammeta.transport.confluent.client import bounded, connect, failure, is_member
-from streammeta.transport.kafka.eviction import BACKOFF_MS, evict, settle, transactional_id
+from streammeta.transport.kafka.eviction import BACKOFF_MS, abort_leftover, evict, transactional_id
 from streammeta.transport.kafka.settings import KafkaSettings
 
-__all__ = ["ConfluentLedger", "queue"]
+__all__ = ["ConfluentTransactionalSink", "queue"]
 
 _log = structlog.get_logger(__name__)
 _CLOSE_SECONDS: Final = 5.0
@@ -29,7 +29,7 @@ _QUEUE_MESSAGES: Final = 500_000
 _REPORT_SECONDS: Final = 1.0  # after a refused transaction, for the report of the message that was refused
 
 
-class ConfluentLedger:
+class ConfluentTransactionalSink:
     """A transactional producer that is replaced whenever it is not known what became of a transaction.
 
     Args:
@@ -68,7 +68,7 @@ class ConfluentLedger:
         self._sent = False  # a transaction is open
         self._failures: deque[tuple[str | None, KafkaError]] = deque(maxlen=10)  # topics that took no message, and why
         self._producer: Producer | None = None
-        settle(settings, self._id, self._timeout_ms)
+        abort_leftover(settings, self._id, self._timeout_ms)
         try:
             self.reset()
         except TransactionError as err:
@@ -107,8 +107,8 @@ class ConfluentLedger:
             raise TransactionError(f"{self._where}: not a member of group {self._group!r} any more")
         offsets = [TopicPartition(*partition, offset) for partition, offset in positions.items()]
         producer = self._begun()
-        self._settle("offsets", lambda: producer.send_offsets_to_transaction(offsets, member, self._seconds))
-        self._settle("commit", lambda: producer.commit_transaction(self._seconds))
+        self._complete("offsets", lambda: producer.send_offsets_to_transaction(offsets, member, self._seconds))
+        self._complete("commit", lambda: producer.commit_transaction(self._seconds))
         self._sent = False
 
     def reset(self) -> None:
@@ -136,7 +136,7 @@ class ConfluentLedger:
                     "on_delivery": self._note_failure,
                 },
             )
-            self._settle("init", lambda: producer.init_transactions(self._seconds))
+            self._complete("init", lambda: producer.init_transactions(self._seconds))
             self._by_key = {channel for channel, topic in self._topics.items() if self._is_other(channel, topic)}
         except KafkaException as err:
             self._drop()
@@ -162,7 +162,7 @@ class ConfluentLedger:
         producer = self._producer
         if producer is not None and self._sent:
             try:
-                self._settle("abort", lambda: producer.abort_transaction(_CLOSE_SECONDS))
+                self._complete("abort", lambda: producer.abort_transaction(_CLOSE_SECONDS))
             except TransportError as err:
                 _log.warning("an open transaction was left to the broker to abort", reason=str(err))
         self._drop()
@@ -189,7 +189,7 @@ class ConfluentLedger:
             self._sent = True
         return producer
 
-    def _settle(self, what: str, request: Callable[[], None]) -> None:
+    def _complete(self, what: str, request: Callable[[], None]) -> None:
         """Ask for something, and wait until it is done."""
         begun = time.monotonic()
         try:
@@ -211,9 +211,9 @@ class ConfluentLedger:
                 if type(found) is TransportError and not self._failures:
                     self._producer.poll(_REPORT_SECONDS)
         for topic, cause in self._failures:
-            told = failure(self._where, cause, f"topic {topic!r}: ")
-            if type(told) is TransportError:
-                return told
+            reason_found = failure(self._where, cause, f"topic {topic!r}: ")
+            if type(reason_found) is TransportError:
+                return reason_found
         return found
 
     def _note_failure(self, error: KafkaError | None, message: Any) -> None:  # noqa: ANN401 (a message of the client)

@@ -18,7 +18,7 @@ from streammeta.errors import ConfigError, EventError
 from streammeta.event import Decoder, Event, Record
 from streammeta.transport.base import Partition, Positions, Source
 
-__all__ = ["Delay", "Rehearsal", "parse_delay"]
+__all__ = ["Delay", "DelayedLabelSource", "parse_delay"]
 
 Delay: TypeAlias = int | timedelta  # events, or time by the events' own clock
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -59,7 +59,7 @@ def parse_delay(text: str) -> Delay:
     return timedelta(seconds=value * _UNITS[unit]) if unit else int(value)
 
 
-class Rehearsal:
+class DelayedLabelSource:
     """A recorded stream as it was when it happened.
 
     With a delay of n events the label of an event comes just before the n-th event after it, as in River's

@@ -47,7 +47,7 @@ class Paired:
     events: int
     only_a_wrong: int | None  # classes: events where B alone was right
     only_b_wrong: int | None
-    low: float | None  # 95 % confidence interval of error_a − error_b; None: too few events to tell
+    low: float | None  # 95 % confidence interval of error_a − error_b; None: too few events to decide
     high: float | None
     p: float | None  # of a difference at least as large if there were none
 
@@ -60,7 +60,7 @@ class Paired:
     def verdict(self) -> str:
         """What may be said."""
         if self.p is None:
-            return f"too few events to tell ({self.events:,}, wanted {_BLOCKS * _LEAST_IN_A_BLOCK})"
+            return f"too few events to decide ({self.events:,}, wanted {_BLOCKS * _LEAST_IN_A_BLOCK})"
         if self.p >= _ALPHA:
             return "no difference shown"
         return f"{self.a if self.difference < 0 else self.b} is better"
@@ -168,7 +168,7 @@ def read_report(path: Path) -> Figures:
         for figures in learners.values():
             decode_errors(figures["errors"])
         if not {"count", "sha256"} <= report["labels_seen"].keys():
-            raise ValueError("no fingerprint of the labels")  # noqa: TRY301 told below like the rest
+            raise ValueError("no fingerprint of the labels")  # noqa: TRY301 reported below like the rest
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as err:
         raise ConfigError(f"{path}: not a report that can be compared ({err!r}); {wanted}") from err
     return dict(report)

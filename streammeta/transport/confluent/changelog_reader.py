@@ -14,17 +14,17 @@ from streammeta.transport.base import Partition, Row
 from streammeta.transport.confluent.client import bounded, connect, failure, wake
 from streammeta.transport.kafka.settings import KafkaSettings
 
-__all__ = ["ConfluentTables"]
+__all__ = ["ConfluentChangelogReader"]
 
 _log = structlog.get_logger(__name__)
 _MOST_RECORDS = 5_000
 _CLOSE_SECONDS = 1.0
 
 
-class ConfluentTables:
+class ConfluentChangelogReader:
     """Reads committed records only, and knows where the topic ended when reading began.
 
-    The end that counts is that of all records, committed or not: see `KafkaTables`.
+    The end that counts is that of all records, committed or not: see `KafkaChangelogReader`.
 
     Args:
         settings: how to reach Kafka.
@@ -117,14 +117,14 @@ class ConfluentTables:
                 if at in following:
                     following[at] = max(following[at], message.offset())
             elif error.code() != KafkaError.GROUP_AUTHORIZATION_FAILED:  # of a group that nothing joins
-                self._hear(error)
+                self._on_error(error)
         return rows
 
-    def _hear(self, error: KafkaError) -> None:
-        told = failure(f"{self._where}: cannot be read", error)
-        if not isinstance(told, TransactionError):
-            raise told
-        _log.warning("the client tells of trouble", reason=str(told))
+    def _on_error(self, error: KafkaError) -> None:
+        reason_found = failure(f"{self._where}: cannot be read", error)
+        if not isinstance(reason_found, TransactionError):
+            raise reason_found
+        _log.warning("the client tells of trouble", reason=str(reason_found))
 
     def _end(self, at: Partition) -> int:
         where = TopicPartition(*at)

@@ -8,8 +8,8 @@ from river.stream import simulate_qa
 
 from streammeta.errors import ConfigError
 from streammeta.event import Decoder, Event, Label
+from streammeta.transport.delayed_labels import Delay, DelayedLabelSource, parse_delay
 from streammeta.transport.memory import MemorySource
-from streammeta.transport.rehearsal import Delay, Rehearsal, parse_delay
 
 
 def recorded(n: int, seconds_apart: float = 60.0) -> list[bytes]:
@@ -19,7 +19,7 @@ def recorded(n: int, seconds_apart: float = 60.0) -> list[bytes]:
 
 
 def played(records: list[bytes], delay: Delay, poll: int) -> list[Event | Label]:
-    rehearsal = Rehearsal(MemorySource(records), Decoder(), label_delay=delay)
+    rehearsal = DelayedLabelSource(MemorySource(records), Decoder(), label_delay=delay)
     out: list[Event | Label] = []
     while not rehearsal.exhausted:
         out += [Decoder().decode(record) for record in rehearsal.poll(poll, 0.0)]
@@ -46,7 +46,7 @@ def test_labels_come_when_rivers_questions_and_answers_bring_them(delay: Delay, 
 def test_without_delay_records_stay_as_they_are() -> None:
     """Not even their bytes change."""
     records = recorded(5)
-    rehearsal = Rehearsal(MemorySource(records), Decoder())
+    rehearsal = DelayedLabelSource(MemorySource(records), Decoder())
 
     assert [record.value for record in rehearsal.poll(10, 0.0)] == records
     assert rehearsal.exhausted
@@ -55,7 +55,7 @@ def test_without_delay_records_stay_as_they_are() -> None:
 def test_what_is_no_event_passes_for_the_service_to_refuse() -> None:
     """A bad record must reach the dead letters, and late labels that are recorded stay labels."""
     records = [b"nonsense", b'{"id": "7", "y": 1}', *recorded(1)]
-    rehearsal = Rehearsal(MemorySource(records), Decoder(), label_delay=1)
+    rehearsal = DelayedLabelSource(MemorySource(records), Decoder(), label_delay=1)
 
     values = [record.value for record in rehearsal.poll(10, 0.0)]
 
@@ -72,7 +72,7 @@ def test_a_recording_is_played_at_its_own_pace_or_faster(speed: float | None, se
         nonlocal now
         now += wait
 
-    rehearsal = Rehearsal(MemorySource(recorded(10)), Decoder(), speed=speed, clock=lambda: now, sleep=sleep)
+    rehearsal = DelayedLabelSource(MemorySource(recorded(10)), Decoder(), speed=speed, clock=lambda: now, sleep=sleep)
     polls, count = 0, 0
     while not rehearsal.exhausted and polls < 10_000:
         count += len(rehearsal.poll(100, 0.5))

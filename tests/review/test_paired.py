@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pytest
 
 from streammeta.errors import ConfigError
-from streammeta.review.compare import compare, lines, paired, read_report, within
+from streammeta.review.paired import compare, lines, paired, read_report, within
 from streammeta.review.trace import encode_errors
 
 Doubles = npt.NDArray[np.float64]
@@ -69,7 +69,7 @@ def test_what_one_did_not_predict_is_left_out_for_both() -> None:
 
     assert (found.events, found.error_a, found.error_b) == (2, 1.5, 2.0)
     assert found.p is None
-    assert found.verdict.startswith("too few events to tell (2, wanted 150)")
+    assert found.verdict.startswith("too few events to decide (2, wanted 150)")
 
 
 def test_reports_about_other_events_are_refused() -> None:

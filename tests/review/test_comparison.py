@@ -1,4 +1,4 @@
-"""A run as seen from outside: rivals, true drifts, errors one by one."""
+"""A run as seen from outside: baselines, true drifts, errors one by one."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -9,16 +9,16 @@ from msgspec.structs import replace
 from streammeta.engine import Outcome, Signal
 from streammeta.event import Event, Label, Origin
 from streammeta.report import Tally
-from streammeta.review.contest import STREAMMETA, Contest
+from streammeta.review.comparison import STREAMMETA, Comparison
 from streammeta.review.trace import Calibration, decode_errors, encode_errors
 
 LinearTasks = Callable[..., list[Event]]
 
 
 class Always:
-    """A rival that always says the same class."""
+    """A baseline that always says the same class."""
 
-    name, told = "always 1", "says 1"
+    name, description = "always 1", "says 1"
 
     def __init__(self, breaks_at: int | None = None) -> None:
         self._breaks_at, self._seen = breaks_at, 0
@@ -54,20 +54,20 @@ def stream(n: int, *, task: str = "t") -> list[Event]:
     return [Event({"a": 1.0}, task, Origin("memory", 0, i), y=int(i % 4 == 0), id=str(i)) for i in range(n)]
 
 
-def watched(contest: Contest, tally: Tally, outcomes: Sequence[Outcome], step: int = 7) -> None:
+def watched(comparison: Comparison, tally: Tally, outcomes: Sequence[Outcome], step: int = 7) -> None:
     for i in range(0, len(outcomes), step):
         tally.add(outcomes[i : i + step])
-        contest.observe(outcomes[i : i + step], 0)
+        comparison.observe(outcomes[i : i + step], 0)
 
 
 def test_every_learner_is_scored_on_the_same_labels() -> None:
     """A comparison on other events is none."""
     tally = Tally("classification")
-    contest = Contest(tally, [Always()])
+    comparison = Comparison(tally, [Always()])
 
-    watched(contest, tally, outcomes_of(stream(100), said=0))
+    watched(comparison, tally, outcomes_of(stream(100), said=0))
 
-    learners = contest.figures()["learners"]
+    learners = comparison.figures()["learners"]
     assert learners[STREAMMETA]["error"] == 0.25
     assert learners["always 1"]["error"] == 0.75
     assert learners["always 1"]["memory_bytes"] == 8
@@ -76,39 +76,39 @@ def test_every_learner_is_scored_on_the_same_labels() -> None:
     assert learners["always 1"]["calibration"]["mean_gap"] == pytest.approx(0.65)
 
 
-def test_a_rival_that_breaks_is_left_out_and_the_run_goes_on() -> None:
+def test_a_baseline_that_breaks_is_left_out_and_the_run_goes_on() -> None:
     """Somebody else's exception after an hour must not cost the hour."""
     tally = Tally("classification")
-    contest = Contest(tally, [Always(breaks_at=50), Always()])
+    comparison = Comparison(tally, [Always(breaks_at=50), Always()])
 
-    watched(contest, tally, outcomes_of(stream(100)))
+    watched(comparison, tally, outcomes_of(stream(100)))
 
-    broken = contest.traces[1].figures()
+    broken = comparison.traces[1].figures()
     assert broken["failed"] == "after 49 events: RuntimeError: cannot go on"
-    assert len(contest.traces[0].errors) == len(contest.traces[2].errors) == 100
+    assert len(comparison.traces[0].errors) == len(comparison.traces[2].errors) == 100
 
 
 def test_signals_are_held_against_the_true_changes() -> None:
     """Found, missed, false: by hand."""
     tally = Tally("classification")
-    contest = Contest(tally, drifted={100, 300, 450, 495})
+    comparison = Comparison(tally, drifted={100, 300, 450, 495})
 
     # 100 is found after 11 events; 250 is false; 300 is missed, and 420 comes too late to find it; 450 is missed, for
     # 495 comes first, and that is too near the end to tell
-    watched(contest, tally, outcomes_of(stream(500), signals=[110, 250, 420]))
+    watched(comparison, tally, outcomes_of(stream(500), signals=[110, 250, 420]))
 
-    found = contest.figures()["detection"]
+    found = comparison.figures()["detection"]
     assert found["true_drifts"] == 4
     assert (found["found"], found["missed"], found["false_alarms"]) == (1, 2, 2)
     assert (found["median_delay"], found["found_share"], found["delays"]) == (11.0, 1 / 3, {"11": 1})
     assert found["false_alarms_per_1000_labels"] == 4.0
-    assert contest.figures()["drift_marks"] == {"true": [100, 300, 450, 495], "signalled": [110, 250, 420]}
+    assert comparison.figures()["drift_marks"] == {"true": [100, 300, 450, 495], "signalled": [110, 250, 420]}
 
 
 def test_a_late_label_of_the_old_law_decides_nothing_about_the_new() -> None:
     """With late labels, a signal just after a change may still be about what came before."""
     tally = Tally("classification")
-    contest = Contest(tally, drifted={10})
+    comparison = Comparison(tally, drifted={10})
     events = stream(30)
     asked = [replace(outcome, event=replace(outcome.event, y=None), error=None) for outcome in outcomes_of(events)]
     labels = [
@@ -116,9 +116,9 @@ def test_a_late_label_of_the_old_law_decides_nothing_about_the_new() -> None:
         for i, outcome in enumerate(outcomes_of(events, signals=[9, 14]))
     ]
 
-    watched(contest, tally, asked + labels)
+    watched(comparison, tally, asked + labels)
 
-    found = contest.figures()["detection"]
+    found = comparison.figures()["detection"]
     assert (found["found"], found["median_delay"], found["false_alarms"]) == (1, 5.0, 1)
 
 
@@ -127,9 +127,9 @@ def test_the_order_and_value_of_labels_make_the_fingerprint() -> None:
 
     def fingerprint(events: Sequence[Event]) -> str:
         tally = Tally("classification")
-        contest = Contest(tally)
-        watched(contest, tally, outcomes_of(events))
-        return str(contest.figures()["labels_seen"]["sha256"])
+        comparison = Comparison(tally)
+        watched(comparison, tally, outcomes_of(events))
+        return str(comparison.figures()["labels_seen"]["sha256"])
 
     events = stream(20)
     assert fingerprint(events) == fingerprint(stream(20))
