@@ -36,8 +36,6 @@ $(ZIG)/c++: $(UV)
 	$(UV) venv --quiet --allow-existing --python $(PYTHON) .venv
 	$(UV) pip sync --quiet --python .venv --require-hashes --compile-bytecode requirements.lock
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BUILD) $(UV) pip install --quiet --python .venv --no-deps --no-build-isolation --editable .
-	@echo "compiling streammeta's other kernels, once (a minute or two)"
-	@$(BIN)/python -c 'from streammeta.app.parts import warm_up; warm_up("classification"); warm_up("regression")' >/dev/null
 	@touch $@
 
 setup: .venv/.ready  ## a working .venv with streammeta and everything its checks need

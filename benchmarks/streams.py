@@ -38,8 +38,6 @@ from benchmarks.peers.tables import markdown, terminal
 __all__ = ["main"]
 
 _QUICK_ROWS = 1_000
-_WARM_ROWS = 300
-_WARM_SECONDS = 300
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -184,7 +182,6 @@ class _Race:
         done = {(run["learner"], run["wiring"]) for run in self.about["runs"]}
         plan = [(learner, wiring) for learner, entry in entries.items() for wiring in self._wirings(entry)]
         left = [pair for pair in plan if pair not in done]
-        self._compile([entries[learner] for learner, _ in left])
         writing = Lock()
 
         def one(place: int) -> None:
@@ -205,13 +202,6 @@ class _Race:
             return entry.wirings
         wanted = self._options.wirings if self.about["tasks"] > 1 else ["global"]
         return [wiring for wiring in wanted if wiring in entry.wirings]
-
-    def _compile(self, entries: Sequence[Entry]) -> None:
-        """Let streammeta's kernels be compiled for this kind of file, once a machine: numba keeps them on disk."""
-        for entry in entries:
-            if entry.wirings == ("native",):
-                job = Job(str(self._path), "", "native", self._file.kind, _WARM_ROWS, 0, 0, _WARM_SECONDS, {})
-                self._on_a_core(replace(job, overrides=dict(entry.overrides)), entry)
 
     def _seeds(self, learner: str, wiring: str, entry: Entry, versions: dict[str, str]) -> Result:
         """One learner in one wiring, once a seed."""

@@ -1,6 +1,7 @@
 """Runs streammeta as a user would: the engine, one event at a time, with the task as its tag."""
 
-import numba
+from importlib.metadata import version
+
 import torch
 
 from benchmarks.peers.prequential import Job, Learner, Prediction, Row, Rows, runner
@@ -40,4 +41,4 @@ def make(job: Job, rows: Rows) -> Learner:
 
 
 if __name__ == "__main__":
-    runner(make, lambda: {"torch": torch.__version__, "numba": numba.__version__})
+    runner(make, lambda: {name: version(name) for name in ("streammeta", "numpy", "torch")})

@@ -1,19 +1,14 @@
-"""What a run is put together from: an engine, compiled parts that are ready, a decoder, the loop's options."""
-
-import time
-from collections.abc import Sequence
-from contextlib import closing
+"""What a run is put together from: an engine, a decoder, the loop's options."""
 
 import structlog
 
 from streammeta.config import Settings
-from streammeta.engine import Engine, EngineSettings, Kind
-from streammeta.event import Decoder, Event, Origin
+from streammeta.engine import Engine
+from streammeta.event import Decoder
 from streammeta.meta.catalogue import Tuning
-from streammeta.meta.settings import ExpertSettings
 from streammeta.service.loop import Options
 
-__all__ = ["decoder", "new_engine", "options", "warm_up"]
+__all__ = ["decoder", "new_engine", "options"]
 
 _log = structlog.get_logger(__name__)
 _PATIENCE = 1.0  # while records wait, at most half of the time goes into waiting for meta-updates
@@ -37,20 +32,6 @@ def new_engine(settings: Settings) -> Engine:
         learner.start_from, learner.method, chosen.kind, seed=chosen.seed, support=learner.support, tuning=tuning
     )
     return Engine(chosen, method)
-
-
-def warm_up(kind: Kind, experts: Sequence[str | ExpertSettings] = ()) -> None:
-    """Have the compiled parts ready: a moment where they are cached, a minute or two the first time on a machine.
-
-    Compiling holds the interpreter, so it must be over before a service joins its group and has to answer.
-    """
-    begun = time.monotonic()
-    tiny = {"mode": "sync", "every_events": 4, "tasks": 3, "length": 4, "shortest": 2}
-    learner = {"device": "cpu", "experts": experts}
-    settings = EngineSettings.model_validate({"kind": kind, "meta": tiny, "learner": learner})
-    with closing(Engine(settings)) as engine:
-        engine.step([Event({"x": float(i)}, "", Origin("warm-up", 0, i), y=i % 2) for i in range(40)])
-    _log.info("compiled parts ready", seconds=round(time.monotonic() - begun, 1))
 
 
 def decoder(settings: Settings) -> Decoder:

@@ -10,7 +10,7 @@ from contextlib import ExitStack, closing, contextmanager
 import structlog
 from prometheus_client import CollectorRegistry
 
-from streammeta.app.parts import decoder, new_engine, options, warm_up
+from streammeta.app.parts import decoder, new_engine, options
 from streammeta.config import Settings
 from streammeta.service.exactly_once import ExactlyOnce
 from streammeta.service.http import Health, HttpServer
@@ -38,7 +38,6 @@ def serve(settings: Settings, stop: threading.Event) -> Summary:
         SnapshotError: the saved state cannot be read.
     """
     settings, chosen = _in_background(settings), adapters(settings.kafka)
-    warm_up(settings.app.kind, settings.learner.experts)
     gc.collect()
     gc.freeze()  # a third of a million objects of the libraries, which each full collection would look at
     metrics, health = Metrics(CollectorRegistry()), Health(time.monotonic)

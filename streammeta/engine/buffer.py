@@ -15,6 +15,7 @@ import torch
 from streammeta.engine.settings import SegmentSettings
 from streammeta.meta.base import Episodes, Floats, Ints, Kind, Scaling, Windows
 from streammeta.native import _kernels as kernels
+from streammeta.native.elementary import exp
 
 __all__ = ["RecentRows", "draw_episodes", "normalize", "push", "window", "windows"]
 
@@ -95,7 +96,7 @@ class RecentRows:
         ages = np.arange(len(self._ring))[::-1]
         rows = np.fromiter(self._ring, np.int64, len(self._ring))
         found, place = np.unique(rows, return_inverse=True)
-        return dict(zip(found.tolist(), np.bincount(place, np.exp(-ages / memory)).tolist(), strict=True))
+        return dict(zip(found.tolist(), np.bincount(place, exp(-ages / memory)).tolist(), strict=True))
 
     def draw(self, count: int, pushed: Ints, shortest: int, random: np.random.Generator) -> Ints:
         """So many rows, uniformly from those alive with at least ``shortest`` events; none where there is none."""

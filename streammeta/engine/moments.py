@@ -17,7 +17,8 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
+
+from streammeta.native import _kernels as kernels
 
 __all__ = [
     "Crowd",
@@ -86,29 +87,10 @@ def observed(moments: Moments, values: npt.NDArray[Any]) -> Moments:
     A value beyond ten standard deviations counts as one at ten, once sixteen are known; a moment that has seen 20,000
     values forgets.
     """
-    found = [np.concatenate([part, np.zeros(values.shape[1] - part.size)]) for part in moments]
-    _observe(*found, values)
+    found = np.zeros((3, values.shape[1]))
+    found[:, : moments.counts.size] = moments
+    kernels.observe_moments(found, np.ascontiguousarray(values), _OUTLIER, _FORGET_AFTER)
     return Moments(*found)
-
-
-@njit(cache=True)  # type: ignore[untyped-decorator]
-def _observe(count: Any, mean: Any, squares: Any, xs: Any) -> None:  # noqa: ANN401
-    """Running moments of each column, one row after the other (Welford); NaN is missing."""
-    for e in range(xs.shape[0]):
-        for i in range(xs.shape[1]):
-            x = float(xs[e, i])
-            if np.isnan(x):
-                continue
-            spread = np.sqrt(squares[i] / count[i]) if count[i] >= 16 else 0.0
-            if spread > 0:
-                x = min(max(x, mean[i] - _OUTLIER * spread), mean[i] + _OUTLIER * spread)
-            if count[i] >= _FORGET_AFTER:
-                squares[i] *= 1 - 1 / _FORGET_AFTER
-            else:
-                count[i] += 1
-            gap = x - mean[i]
-            mean[i] += gap / count[i]
-            squares[i] += gap * (x - mean[i])
 
 
 def added(one: Moments, other: Moments) -> Moments:

@@ -34,6 +34,7 @@ import numpy.typing as npt
 from streammeta.engine.buffer import window, windows
 from streammeta.engine.concepts import BEFORE, BEGUN, CERTAIN, LOOKED_AT, PRESENT
 from streammeta.meta.base import Floats, Ints, Method, Windows
+from streammeta.native.elementary import exp, log
 
 __all__ = ["Recall"]
 
@@ -185,7 +186,7 @@ class Recall:
         shares[0] = 1.0 if concept[CERTAIN] else _STAYED * known.size
         shares /= shares.sum()
         for log_p in self._predicted(task, phi, *task.last(since)).T:
-            shares *= np.exp(log_p - log_p.max())
+            shares *= exp(log_p - log_p.max())
             shares = (1 - _SHARE) * shares / shares.sum() + _SHARE / shares.size
         if shares[0] < _LIKELY or concept[CERTAIN]:
             columns["past.share"][row, known] = shares[1:]
@@ -239,11 +240,12 @@ class Recall:
         found = self._method.run(task.weights, phi, np.repeat(np.arange(count), n), xs, labels, task.outputs)
         if self._classify:
             p = found.mean[np.arange(labels.size), labels.astype(np.int64)].astype(np.float64)
-            surprise, own = -np.log(np.maximum(p, 1e-30)), np.zeros(1)
+            surprise, own = -log(np.maximum(p, 1e-30)), np.zeros(1)
         else:
             variance = np.maximum(found.variance.astype(np.float64), _LEAST_VARIANCE)
-            surprise, own = 0.5 * (labels - found.mean[:, 0]) ** 2 / variance, 0.5 * np.log(2 * math.pi * variance)
-        return (-np.minimum(surprise, _MOST_SURPRISE) - own).reshape(count, n)
+            surprise, own = 0.5 * (labels - found.mean[:, 0]) ** 2 / variance, 0.5 * log(2 * math.pi * variance)
+        found_log: npt.NDArray[np.float64] = -np.minimum(surprise, _MOST_SURPRISE) - own
+        return found_log.reshape(count, n)
 
     def _before(self, task: _Task, since: int) -> _Phi:
         """φ [1] where no law returned, without the labels since."""

@@ -7,7 +7,9 @@ import numpy.typing as npt
 
 _Floats: TypeAlias = npt.NDArray[np.float32]
 _Doubles: TypeAlias = npt.NDArray[np.float64]
+_Real: TypeAlias = npt.NDArray[np.floating]
 _Ints: TypeAlias = npt.NDArray[np.int64]
+_Bytes: TypeAlias = npt.NDArray[np.uint8]
 
 def push(window_x: _Floats, window_y: _Floats, pushed: _Ints, rows: _Ints, xs: _Floats, ys: _Floats, /) -> None: ...
 def gather(
@@ -35,8 +37,118 @@ def refresh(
     stale: _Ints,
     /,
 ) -> tuple[int, int]: ...
-def observe_moments(moments: _Doubles, xs: _Floats, outlier: float, memory: float, /) -> None: ...
+def observe_moments(moments: _Doubles, xs: _Real, outlier: float, memory: float, /) -> None: ...
 def update_changepoint(runs: _Doubles, dispersion: _Doubles, x: float, hazard: float, /) -> float: ...
-def exp_in_place(numbers: _Floats | _Doubles, /) -> None: ...
-def log_in_place(numbers: _Floats | _Doubles, /) -> None: ...
-def tanh_in_place(numbers: _Floats | _Doubles, /) -> None: ...
+def exp_in_place(numbers: _Real, /) -> None: ...
+def log_in_place(numbers: _Real, /) -> None: ...
+def tanh_in_place(numbers: _Real, /) -> None: ...
+def run_classes(
+    weights: tuple[_Floats, ...],
+    A: _Floats,
+    B: _Floats,
+    logw: _Floats,
+    rows: _Ints,
+    xs: _Floats,
+    ys: _Floats,
+    forget: _Bytes,
+    mean: _Floats,
+    /,
+) -> None: ...
+def run_values(
+    weights: tuple[_Floats, ...],
+    A: _Floats,
+    B: _Floats,
+    logw: _Floats,
+    noise: _Floats,
+    rows: _Ints,
+    xs: _Floats,
+    ys: _Floats,
+    forget: _Bytes,
+    mean: _Floats,
+    variance: _Floats,
+    /,
+) -> None: ...
+def remember(
+    window_x: _Floats,
+    window_y: _Floats,
+    pushed: _Ints,
+    since: _Ints,
+    rows: _Ints,
+    of: _Ints,
+    xs: _Floats,
+    ys: _Floats,
+    forget: _Bytes,
+    /,
+) -> None: ...
+def class_segments_loss(
+    theta: tuple[_Real, ...],
+    x: _Real,
+    y: _Ints,
+    valid: _Real,
+    share: _Real,
+    chunk: int,
+    slopes: tuple[_Real, ...],
+    /,
+) -> float: ...
+def value_segments_loss(
+    theta: tuple[_Real, ...],
+    x: _Real,
+    y: _Real,
+    valid: _Real,
+    share: _Real,
+    chunk: int,
+    slopes: tuple[_Real, ...],
+    /,
+) -> float: ...
+def ask_gaussian(
+    count: _Doubles,
+    mean: _Doubles,
+    square: _Doubles,
+    x: _Floats,
+    within: _Doubles,
+    shift: _Floats,
+    gain: _Floats,
+    said: _Doubles,
+    /,
+) -> None: ...
+def add_to_class(
+    count: _Doubles, mean: _Doubles, square: _Doubles, label: int, x: _Floats, squares: _Doubles, /
+) -> None: ...
+def ask_neighbours(
+    window_x: _Floats,
+    window_y: _Floats,
+    pushed: _Ints,
+    row: int,
+    x: _Floats,
+    shift: _Floats,
+    gain: _Floats,
+    most: int,
+    classify: bool,
+    said: _Doubles,
+    /,
+) -> None: ...
+def mix_classes(
+    p: _Doubles,
+    said: _Doubles,
+    doubt: _Doubles,
+    evidence: _Doubles,
+    log_favour: float,
+    parts: _Doubles,
+    mixed: _Doubles,
+    /,
+) -> None: ...
+def add_class_evidence(parts: _Doubles, label: int, evidence: _Doubles, decay: float, /) -> None: ...
+def mix_values(
+    mean: float,
+    variance: float,
+    said: _Doubles,
+    noise: _Doubles,
+    evidence: _Doubles,
+    log_favour: float,
+    parts: _Doubles,
+    mixed: _Doubles,
+    /,
+) -> None: ...
+def add_value_evidence(
+    parts: _Doubles, y: float, evidence: _Doubles, decay: float, noise: _Doubles, noise_decay: float, /
+) -> None: ...

@@ -98,15 +98,16 @@ INLINE Row<T, N> logarithm(const Row<T, N>& a) {
 template <class T>
 class Rows {
   public:
-    explicit Rows(Index rows) : numbers_(static_cast<T*>(::operator new(size(rows), std::align_val_t(64)))) {}
-    ~Rows() { ::operator delete(numbers_, std::align_val_t(64)); }
-    Rows(const Rows&) = delete;
-    Rows& operator=(const Rows&) = delete;
-    T* data() const { return numbers_; }
+    explicit Rows(Index rows) : numbers_(static_cast<T*>(::operator new(size(rows), ALIGNED))) {}
+    T* data() const { return numbers_.get(); }
 
   private:
+    static constexpr std::align_val_t ALIGNED{64};
+    struct Free {
+        void operator()(T* numbers) const { ::operator delete(numbers, ALIGNED); }
+    };
     static std::size_t size(Index rows) { return std::size_t(rows > 0 ? rows : 1) * LANES * sizeof(T); }
-    T* numbers_;
+    std::unique_ptr<T, Free> numbers_;
 };
 
 // The number of a row, or the same number in every lane.

@@ -9,7 +9,8 @@ namespace streammeta {
 // Moments [3, D] (count, mean, sum of squares about the mean) take in xs [N, D], one row after the other (Welford).
 //
 // NaN is missing. A value beyond `outlier` standard deviations counts as that far; after `memory` events they forget.
-static void observe_moments(Array<double, 2> moments, Array<const float, 2> xs, double outlier, double memory) {
+template <class T>
+static void observe_moments(Array<double, 2> moments, Array<const T, 2> xs, double outlier, double memory) {
     const auto [events, features] = xs.shape;
     require(moments.shape[0] == 3 && moments.shape[1] == features, "observe_moments: features do not fit");
     double *count = moments[0].data, *mean = moments[1].data, *squares = moments[2].data;
@@ -31,6 +32,8 @@ static void observe_moments(Array<double, 2> moments, Array<const float, 2> xs, 
     }
 }
 
-void bind_moments(nb::module_& module) { module.def("observe_moments", &observe_moments); }
+void bind_moments(nb::module_& module) {
+    module.def("observe_moments", &observe_moments<float>).def("observe_moments", &observe_moments<double>);
+}
 
 }  // namespace streammeta

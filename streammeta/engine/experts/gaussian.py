@@ -21,14 +21,16 @@ import numpy.typing as npt
 
 from streammeta.engine.columns import Column, next_power_of_two
 from streammeta.engine.experts.base import Case, Columns, Doubles
-from streammeta.engine.experts.gaussian_kernel import HEATS, add_to_class, ask_gaussian, weigh_heats
 from streammeta.errors import SnapshotError
 from streammeta.meta.base import Ints, Scaling
+from streammeta.native import _kernels as kernels
+from streammeta.native.elementary import exp, log
 
 __all__ = ["Gaussian", "check_gaussian", "renumber_gaussian"]
 
 _DECAY = 0.999  # of what is known about the variance within classes, per label
 _FEWEST = 5.0  # labels of known classes, in all tasks, before it says anything
+_HEATS = 3  # q, √q, ⁴√q
 _STATE = ("gaussian.mean", "gaussian.square")
 
 
@@ -55,7 +57,7 @@ class Gaussian:
             "gaussian.count": Column((room,), np.float64),
             "gaussian.mean": Column((room, width), np.float64, math.nan),
             "gaussian.square": Column((room, width), np.float64),
-            "gaussian.heat": Column((HEATS,), np.float64),
+            "gaussian.heat": Column((_HEATS,), np.float64),
         }
 
     def predict(self, columns: Columns, case: Case, outputs: int) -> Doubles | None:
@@ -63,20 +65,19 @@ class Gaussian:
         row, D = case.row, min(case.x.size, self._within.shape[1])
         if outputs < 2 or not D or self._within[1, :D].max() < _FEWEST or not columns["gaussian.count"][row].any():
             return None
-        said = np.empty((HEATS, outputs))
-        ask_gaussian(*self._of(columns, case, D), said)
-        found: Doubles = weigh_heats(columns["gaussian.heat"][row]) @ said
+        weights, said = _softmax(columns["gaussian.heat"][row]), self._said(columns, case, D, outputs)
+        found: Doubles = (weights[:, None] * said).sum(0)
         return found
 
     def learn(self, columns: Columns, case: Case, y: float) -> None:
         """Learn a task's label; what it says of all tasks counts from the next ``settle`` on."""
         row, label, D = case.row, int(y), min(case.x.size, self._within.shape[1])
         if D and columns["gaussian.count"][row, label] > 0:
-            said = np.empty((HEATS, columns["gaussian.count"].shape[1]))
-            ask_gaussian(*self._of(columns, case, D), said)
-            columns["gaussian.heat"][row] = 0.95 * columns["gaussian.heat"][row] + np.log(said[:, label] + 1e-6)
+            said = self._said(columns, case, D, columns["gaussian.count"].shape[1])
+            columns["gaussian.heat"][row] = 0.95 * columns["gaussian.heat"][row] + log(said[:, label] + 1e-6)
         squares = np.full(case.x.size, np.nan)
-        add_to_class(*(columns[name][row] for name in ("gaussian.count", *_STATE)), label, case.x, squares)
+        count, mean, square = (columns[name][row] for name in ("gaussian.count", *_STATE))
+        kernels.add_to_class(count, mean, square, label, case.x, squares)
         self._kept.append(squares)
 
     def publish_shared(self) -> None:
@@ -104,13 +105,22 @@ class Gaussian:
         self._within = arrays["gaussian.within"].copy()
         self._kept = list(arrays["gaussian.kept"].copy())
 
-    def _of(self, columns: Columns, case: Case, features: int) -> tuple[Any, ...]:
+    def _said(self, columns: Columns, case: Case, features: int, outputs: int) -> Doubles:
+        """Class probabilities [heats, C] by each heat."""
         scaling, row = self._scaling(), case.row
         D = min(features, scaling.shift.size)
-        state = (columns[name][row] for name in ("gaussian.count", *_STATE))
-        total, count = self._within[:, :D]
-        within = total / np.maximum(count, 1.0)
-        return *state, case.x[:D], within, scaling.shift[:D], scaling.gain[:D]
+        count, mean, square = (columns[name][row] for name in ("gaussian.count", *_STATE))
+        total, labels = self._within[:, :D]
+        within, said = total / np.maximum(labels, 1.0), np.empty((_HEATS, outputs))
+        kernels.ask_gaussian(count, mean, square, case.x[:D], within, scaling.shift[:D], scaling.gain[:D], said)
+        return said
+
+
+def _softmax(evidence: Doubles) -> Doubles:
+    """Weights of the heats by their recent evidence."""
+    weights = exp(evidence - evidence.max())
+    found: Doubles = weights / weights.sum()
+    return found
 
 
 def check_gaussian(found: Columns, at: str) -> None:

@@ -23,8 +23,8 @@ import numpy.typing as npt
 
 from streammeta.engine.columns import Column
 from streammeta.engine.experts.base import Case, Columns, Doubles, Expert
-from streammeta.engine.experts.mixture_kernel import add_class_evidence, add_value_evidence, mix_classes, mix_values
 from streammeta.meta.base import Kind
+from streammeta.native import _kernels as kernels
 
 __all__ = ["Blend", "Mixture"]
 
@@ -83,20 +83,22 @@ class Mixture:
                 said[k] = opinion
         evidence = columns[_EVIDENCE][case.row]
         if self._classify:
-            parts, mixed = mix_classes(np.array(mean), said, self._doubt, evidence, _LOG_FAVOUR)
+            parts, mixed = np.empty((evidence.size, outputs)), np.empty(outputs)
+            kernels.mix_classes(np.array(mean), said, self._doubt, evidence, _LOG_FAVOUR, parts, mixed)
             return Blend(mixed.tolist(), variance, parts)
         noise = columns[_NOISE][case.row]
         spread = max(variance, _LEAST_VARIANCE)
-        parts, mixed = mix_values(mean[0], spread, said[:, 0], noise, evidence, _LOG_FAVOUR)
+        parts, mixed = np.empty((evidence.size, 2)), np.empty(2)
+        kernels.mix_values(mean[0], spread, said[:, 0], noise, evidence, _LOG_FAVOUR, parts, mixed)
         return Blend([float(mixed[0])], float(mixed[1]), parts)
 
     def learn(self, columns: Columns, case: Case, parts: Doubles, y: float) -> None:
         """Learn an event's label: who had expected it (``parts``, as of its prediction), and the experts themselves."""
         evidence = columns[_EVIDENCE][case.row]
         if self._classify:
-            add_class_evidence(parts, int(y), evidence, _EVIDENCE_DECAY)
+            kernels.add_class_evidence(parts, int(y), evidence, _EVIDENCE_DECAY)
         else:
-            add_value_evidence(parts, y, evidence, _EVIDENCE_DECAY, columns[_NOISE][case.row], _NOISE_DECAY)
+            kernels.add_value_evidence(parts, y, evidence, _EVIDENCE_DECAY, columns[_NOISE][case.row], _NOISE_DECAY)
         for expert in self.experts:
             expert.learn(columns, case, y)
 

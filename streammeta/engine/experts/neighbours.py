@@ -17,8 +17,8 @@ import numpy.typing as npt
 
 from streammeta.engine.columns import Column
 from streammeta.engine.experts.base import Case, Columns, Doubles
-from streammeta.engine.experts.neighbours_kernel import ask_neighbours
 from streammeta.meta.base import Kind, Scaling
+from streammeta.native import _kernels as kernels
 
 __all__ = ["Neighbours"]
 
@@ -56,7 +56,7 @@ class Neighbours:
             fresh = case.x.size - shift.size
             shift, gain = np.pad(shift, (0, fresh)), np.pad(gain, (0, fresh), constant_values=1.0)
         window = columns["window_x"], columns["window_y"], pushed, case.row
-        ask_neighbours(*window, case.x, shift, gain, most, self._classify, said)
+        kernels.ask_neighbours(*window, case.x, shift, gain, most, self._classify, said)
         return said
 
     def learn(self, columns: Columns, case: Case, y: float) -> None:

@@ -1,4 +1,4 @@
-"""The meta-objective of the exact heads and its gradient, compiled for one CPU thread.
+"""The meta-objective of the exact heads and its gradient, compiled for one CPU thread (``native/segments*``).
 
 The same mathematics as ``streammeta.meta.exact.heads``, where torch differentiates; here reverse mode is by hand, so
 that a meta-update costs what its arithmetic costs. Forward, for a chunk of n events, everything before it in A and B::
@@ -21,33 +21,19 @@ A, B and Λ grow in proportion, and the leverage shrinks in proportion.
 """
 
 from collections.abc import Mapping
-from typing import NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from streammeta.meta.exact.encoder_kernel import encoder_adjoint, layer, pad, product, residuals
-from streammeta.meta.exact.gradient_kernel import heads, heads_adjoint, rows_needed
-from streammeta.meta.exact.lanes_kernel import LANES, aligned
-from streammeta.meta.exact.mixture_kernel import class_logits, class_loss, value_loss
+from streammeta.meta.exact.event_kernel import LANES
+from streammeta.native import _kernels as kernels
 
 __all__ = ["FloatArray", "loss_and_gradient"]
 
 FloatArray: TypeAlias = npt.NDArray[np.floating]
-_Arrays: TypeAlias = dict[str, FloatArray]
-_Three: TypeAlias = tuple[FloatArray, FloatArray, FloatArray]
-_ENCODER = ("w1", "v", "b1", "w2", "u", "b2", "w3", "w0")
-_CLASS_LOSS = ("log_scale", "log_leverage", "log_mix", "forget")
-_VALUE_LOSS = ("log_noise", "log_mix", "forget")
-
-
-class _Targets(NamedTuple):
-    """What segments are judged by, [S, T] each; T is a multiple of the chunk."""
-
-    label: npt.NDArray[np.int64]  # class index; −1 in regression
-    target: FloatArray  # 0 in classification
-    valid: FloatArray
-    share: FloatArray  # what the event counts in the loss
+_SHARED = ("w1", "v", "b1", "w2", "u", "b2", "w3", "w0", "log_precision", "log_memory", "log_mix", "forget")
+_CLASS_LOSS, _VALUE_LOSS = ("log_scale", "log_leverage"), ("log_noise",)
 
 
 def loss_and_gradient(
@@ -84,20 +70,25 @@ def loss_and_gradient(
     real = theta["w1"].dtype
     parameters = {name: np.asarray(p, real, order="C") for name, p in theta.items()}
     _check_shapes(parameters, x, (y, valid, scored))
-    events = x.shape[2] + -x.shape[2] % chunk
+    size, length, features = x.shape[0] * x.shape[1], x.shape[2], x.shape[3]
     with np.errstate(all="ignore"):  # what is not finite shows in the loss
         share = scored / (scored.sum((1, 2), keepdims=True) * len(x))
-        size = x.shape[0] * x.shape[1]
-        flat = [np.ascontiguousarray(part.reshape(size, *part.shape[2:]), real) for part in (x, valid, share)]
-        judged = np.ascontiguousarray(y.reshape(size, -1), np.int64 if classify else real)
-        rows, *targets, least, largest = pad(flat[0], judged, *flat[1:], events, classify)
-        outputs = parameters["u"].shape[2]
-        if least < 0 or largest >= outputs:
-            raise ValueError(f"meta-gradient: got labels {least} to {largest}; wanted 0 to {outputs - 1}: grow θ first")
-        return _through_encoders(parameters, rows, _Targets(*targets), chunk)
+        there, counts = (np.ascontiguousarray(part.reshape(size, length), real) for part in (valid, share))
+        goals: npt.NDArray[Any] = np.ascontiguousarray(y.reshape(size, length), np.int64 if classify else real)
+    outputs = parameters["u"].shape[2]
+    least, largest = min(int(goals.min()), 0), max(int(goals.max()), 0)
+    if classify and (least < 0 or largest >= outputs):
+        raise ValueError(f"meta-gradient: got labels {least} to {largest}; wanted 0 to {outputs - 1}: grow θ first")
+    names = _SHARED + (_CLASS_LOSS if classify else _VALUE_LOSS)
+    slope = {name: np.zeros_like(p) for name, p in parameters.items()}
+    segments = np.ascontiguousarray(x.reshape(size, length, features), real)
+    given, found = tuple(parameters[name] for name in names), tuple(slope[name] for name in names)
+    if classify:
+        return kernels.class_segments_loss(given, segments, goals, there, counts, chunk, found), slope
+    return kernels.value_segments_loss(given, segments, goals, there, counts, chunk, found), slope
 
 
-def _check_shapes(theta: _Arrays, x: FloatArray, others: tuple[npt.NDArray[np.generic], ...]) -> None:
+def _check_shapes(theta: Mapping[str, FloatArray], x: FloatArray, others: tuple[npt.NDArray[np.generic], ...]) -> None:
     """The compiled loops look at no bounds: what does not fit must stop here."""
     members, features, hidden = theta["w1"].shape
     (m, outputs), memories = theta["w0"].shape[1:], theta["log_memory"].shape[1]
@@ -120,79 +111,3 @@ def _check_shapes(theta: _Arrays, x: FloatArray, others: tuple[npt.NDArray[np.ge
             f"meta-gradient: got x, y, valid, scored {found}; wanted [E, B, L, D] = [{members}, B, L, {features}], "
             "then [E, B, L]"
         )
-
-
-def _through_encoders(theta: _Arrays, x: FloatArray, targets: _Targets, chunk: int) -> tuple[float, _Arrays]:
-    """Loss and gradient for events x [S·T, D]: forward, there and back through the heads, backward."""
-    (S, T), (members, H, inner), F = targets.valid.shape, theta["w2"].shape, theta["w3"].shape[2]
-    N, C, real = len(x), theta["u"].shape[2], x.dtype
-    own, kept = [slice(e * N // members, (e + 1) * N // members) for e in range(members)], []
-    there = np.empty((N, F + 1), real), np.empty((N, C), real), np.empty((N, C), real)
-    judged = [part.reshape(N) for part in targets[:3]]
-    for e, rows in enumerate(own):
-        first = layer(x[rows], theta["w1"][e], theta["v"][e], theta["b1"][e])
-        np.tanh(first[:, :H], out=first[:, :H])
-        second = layer(first, theta["w2"][e], theta["u"][e], theta["b2"][e])
-        np.tanh(second[:, :inner], out=second[:, :inner])
-        third = product(second, theta["w3"][e])
-        kept.append((first, second, third))
-        residuals(
-            first,
-            second,
-            third,
-            H,
-            inner,
-            theta["w0"][e],
-            *(part[rows] for part in judged),
-            *(part[rows] for part in there),
-        )
-    back = np.zeros_like(there[0]), np.zeros_like(there[1]), np.zeros_like(there[2])
-    slope, loss = {name: np.zeros_like(p) for name, p in theta.items()}, 0.0
-    for begin in range(0, S, LANES):  # LANES segments fill their blocks whatever K is
-        some, events = slice(begin, begin + LANES), slice(begin * T, (begin + LANES) * T)
-        member, judged_here = np.arange(S)[some] * members // S, _Targets._make(a[some] for a in targets)
-        loss += _through_heads(theta, member, judged_here, chunk, _cut(there, events), _cut(back, events), slope)
-    for e, rows in enumerate(own):
-        parts = [theta[name][e] for name in ("w2", "u", "w3", "w0")]
-        found = encoder_adjoint(x[rows], *kept[e], *parts, judged[2][rows], *(part[rows] for part in back))
-        for name, part in zip(_ENCODER, found, strict=True):
-            slope[name][e] = part
-    return loss, slope
-
-
-def _cut(three: _Three, events: slice) -> _Three:
-    return three[0][events], three[1][events], three[2][events]
-
-
-def _through_heads(
-    theta: _Arrays,
-    member: npt.NDArray[np.int64],
-    targets: _Targets,
-    chunk: int,
-    there: _Three,
-    back: _Three,
-    slope: _Arrays,
-) -> float:
-    """The loss of some segments from ``there``, z, shared, rest; what it owes to these and to θ is added.
-
-    ``member`` [S] is the member of each segment.
-    """
-    (S, T), (_, K, m), C = targets.valid.shape, theta["log_precision"].shape, there[1].shape[1]
-    label, target, *masks = targets
-    head = (member[:, None] * K + np.arange(K)).reshape(-1)
-    blocks, state = -(-S * K // LANES), (theta["log_precision"].reshape(-1, m), theta["log_memory"].reshape(-1))
-    memory = aligned(rows_needed(blocks, chunk, m, T, C), there[0].dtype)
-    output, d_output = np.empty((2, blocks, T * C, LANES), memory.dtype)
-    leverage = np.empty((blocks, T, LANES), memory.dtype)
-    heads(*state, head, *there, chunk, memory, output, leverage)
-    names = _CLASS_LOSS if "log_scale" in theta else _VALUE_LOSS
-    parts, slopes = [theta[name].reshape(-1) for name in names], tuple(slope[name].reshape(-1) for name in names)
-    if "log_scale" in theta:
-        of_label = class_logits(output, leverage, *parts[:2], head, label, d_output)
-        np.exp(d_output, out=d_output)
-        loss, d_leverage = class_loss(output, leverage, *parts, head, label, *masks, d_output, of_label, slopes)
-    else:
-        loss, d_leverage = value_loss(output, leverage, *parts, head, target, *masks, d_output, slopes)
-    ends = slope["log_precision"].reshape(-1, m), slope["log_memory"].reshape(-1)
-    heads_adjoint(*state, head, chunk, memory, d_output, leverage, d_leverage, *back, *ends)
-    return float(loss)

@@ -47,12 +47,12 @@ from streammeta.meta.base import (
     Theta,
     Windows,
 )
-from streammeta.meta.exact.event_kernel import Weights, remembered, run_classes, run_values
+from streammeta.meta.exact.event_kernel import LANES, Weights, remembered, run_classes, run_values
 from streammeta.meta.exact.gradient import loss_and_gradient
-from streammeta.meta.exact.lanes_kernel import LANES
 from streammeta.meta.exact.loss import LONGEST_MEMORY, MOST_LOG_PRECISION, SHORTEST_MEMORY, prequential_loss
 from streammeta.meta.outer import by_autograd
 from streammeta.meta.settings import Kind, LearnerSettings
+from streammeta.native.elementary import exp
 
 __all__ = ["exact_heads"]
 
@@ -205,10 +205,10 @@ def _input_rows(seed: int, slots: range, hidden: int) -> torch.Tensor:
 def _compile(theta: Theta, scaling: Scaling) -> Weights:
     """θ in lanes; by numpy, because torch would wake its threads for every few numbers."""
     p = {name: tensor.detach().numpy() for name, tensor in theta.items()}
-    tau = np.exp(p["log_memory"].clip(math.log(SHORTEST_MEMORY), math.log(LONGEST_MEMORY)))
-    precision = np.exp(p["log_precision"].clip(-MOST_LOG_PRECISION, MOST_LOG_PRECISION))  # [E, K, m]
+    tau = exp(p["log_memory"].clip(math.log(SHORTEST_MEMORY), math.log(LONGEST_MEMORY)))
+    precision = exp(p["log_precision"].clip(-MOST_LOG_PRECISION, MOST_LOG_PRECISION))  # [E, K, m]
     scale = p["log_scale"] if "log_scale" in p else p["log_noise"]
-    leverage = np.exp(p["log_leverage"]) if "log_leverage" in p else np.zeros_like(scale)
+    leverage = exp(p["log_leverage"]) if "log_leverage" in p else np.zeros_like(scale)
     w0 = _lanes(np.moveaxis(p["w0"], 0, -1).repeat(tau.shape[1], -1), 0.0)  # [m, C, G, 16]
     slow, owner = np.ones_like(tau), np.eye(len(tau), dtype=np.float32).repeat(tau.shape[1], 1)
     slow[np.arange(len(tau)), tau.argmax(1)] = 0
@@ -221,13 +221,13 @@ def _compile(theta: Theta, scaling: Scaling) -> Weights:
         third=_columns(p["w3"]),
         w0=np.ascontiguousarray(np.moveaxis(w0, 2, 0)).reshape(-1, LANES),
         precision=np.ascontiguousarray(by_feature.swapaxes(0, 1)).reshape(-1, LANES),
-        memory=_lanes(np.exp(-1 / tau).reshape(-1), 1.0),
-        scale=_lanes(np.exp(scale).reshape(-1), 1.0),
+        memory=_lanes(exp((-1 / tau).astype(np.float32)).reshape(-1), 1.0),
+        scale=_lanes(exp(scale).reshape(-1), 1.0),
         leverage=_lanes(leverage.reshape(-1), 0.0),
         owner=_lanes(owner, 0.0).reshape(-1, LANES),
         slow=_lanes(slow.reshape(-1), 1.0),
         log_mix=np.ascontiguousarray(p["log_mix"]),
-        forget=1 / (1 + np.exp(-p["forget"])),
+        forget=np.float32(1) / (np.float32(1) + exp(-p["forget"])),
         y_affine=np.array([scaling.y_shift, scaling.y_spread], np.float32),
     )
 

@@ -1,0 +1,251 @@
+// Experts beside the learner, and their mixture: one event. Equations: see streammeta/engine/experts/.
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "array.hpp"
+#include "number.hpp"
+
+namespace streammeta {
+
+namespace {
+
+using Numbers = Array<double, 1>;
+using Table = Array<double, 2>;
+using Given = Array<const double, 1>;
+using Features = Array<const float, 1>;
+
+constexpr double CLIP = 6;               // as on the event path
+constexpr double FORGET = 0.98;          // of a class, for each of its labels
+constexpr double PRIOR_LABELS = 4;       // ν: labels that the variance within classes is worth
+constexpr double LEAST_VARIANCE = 1e-6;  // of the variance of all events, within a class
+constexpr double LEAST = 1e-6;           // no probability of a label counts as less
+constexpr double MOST_SURPRISE = 14;     // nats below a Gaussian's own peak
+constexpr double PRIOR_SPREAD =
+    4;  // an expert nothing is known of may err twice as far as the learner thinks it does itself
+constexpr double INFINITE = std::numeric_limits<double>::infinity();
+
+// A feature as the encoder sees it; NaN where it is missing.
+double normalized(float value, float shift, float gain) { return clamp(double((value - shift) * gain), -CLIP, CLIP); }
+
+// --- Gaussian classes -----------------------------------------------------------------------------------------------
+
+// Fill said [heats, C] for x [D] from a task's counts [≥ C] and raw means and squares [≥ C, ≥ D].
+void ask_gaussian(Given count, Array<const double, 2> mean, Array<const double, 2> square, Features x, Given within,
+                  Features shift, Features gain, Table said) {
+    const auto [heats, C] = said.shape;
+    const Index D = x.size(), known = std::min(count.size(), std::min(mean.shape[0], square.shape[0]));
+    require(within.size() == D && shift.size() == D && gain.size() == D && mean.shape[1] >= D && square.shape[1] >= D,
+            "ask_gaussian: features do not fit");
+    std::vector<double> scores(C, -INFINITE);
+    for (Index c = 0; c < std::min(C, known); c++) {
+        const double n = count[c];
+        if (!(n > 0)) continue;
+        const double df = n + PRIOR_LABELS;
+        double score = logarithm(n);
+        for (Index d = 0; d < D; d++) {
+            const double z = normalized(x[d], shift[d], gain[d]);
+            if (std::isnan(z)) continue;
+            const double unit = double(gain[d]) * gain[d], inside = clamp(within[d] * unit, LEAST_VARIANCE, 1.0);
+            double middle = 0, variance = 1;  // of a class that never had this feature
+            if (!std::isnan(mean[c][d])) {
+                middle = n * clamp((mean[c][d] - shift[d]) * gain[d], -CLIP, CLIP) / (n + inside);
+                variance = (square[c][d] * unit + PRIOR_LABELS * inside) / df * (1 + 1 / (n + inside));
+            }
+            const double gap = z - middle;
+            score -= 0.5 * ((df + 1) * logarithm_of_one_plus(gap * gap / (variance * df)) + logarithm(variance));
+        }
+        scores[c] = score;
+    }
+    const double top = *std::max_element(scores.begin(), scores.end());
+    double power = 1;
+    for (Index h = 0; h < heats; h++, power *= 0.5) {
+        double total = 0;
+        for (Index c = 0; c < C; c++) total += said[h][c] = exponential(power * (scores[c] - top));
+        for (Index c = 0; c < C; c++) said[h][c] /= total;
+    }
+}
+
+// Learn raw x [D] as of this class; `squares` [D] gets its square about a mean that was known, else NaN.
+void add_to_class(Numbers count, Table mean, Table square, Index label, Features x, Numbers squares) {
+    const Index D = x.size();
+    require(label >= 0 && label < count.size() && label < mean.shape[0] && label < square.shape[0] &&
+                mean.shape[1] >= D && square.shape[1] >= D && squares.size() >= D,
+            "add_to_class: a label or feature that has no place");
+    const double n = count[label], grown = FORGET * n + 1;
+    double *of_mean = mean[label].data, *of_square = square[label].data;
+    for (Index d = 0; d < D; d++) {
+        const double value = x[d];
+        if (std::isnan(value)) {  // as spread out as the class is
+            of_square[d] *= FORGET + (n > 0 ? 1 / n : 0);
+            continue;
+        }
+        const double gap = value - of_mean[d];
+        if (std::isnan(gap)) {
+            of_mean[d] = value;
+            continue;
+        }
+        squares[d] = gap * gap * n / (n + 1);
+        of_mean[d] += gap / grown;
+        of_square[d] = FORGET * of_square[d] + gap * (value - of_mean[d]);
+    }
+    count[label] = grown;
+}
+
+// --- Neighbours -----------------------------------------------------------------------------------------------------
+
+// Fill said [C] or [1] from the `most` nearest events in the row's window; a tie goes to the lower place.
+void ask_neighbours(Array<const float, 3> window_x, Array<const float, 2> window_y, Array<const int64_t, 1> pushed,
+                    Index row, Features x, Features shift, Features gain, Index most, bool classify, Numbers said) {
+    const Index D = x.size(), width = window_x.shape[2];
+    require(row >= 0 && row < pushed.size() && shift.size() >= D && gain.size() >= D, "ask_neighbours: do not fit");
+    const Index seen = std::min<Index>(pushed[row], window_y.shape[1]), count = std::min(most, seen);
+    require(count > 0, "ask_neighbours: the window is empty");
+    const auto as_encoded = [&](double value) { return std::isnan(value) ? 0 : value; };  // missing is the mean
+    std::vector<double> query(D), distances(count, INFINITE);
+    std::vector<Index> places(count);
+    for (Index d = 0; d < D; d++) query[d] = as_encoded(normalized(x[d], shift[d], gain[d]));
+    for (Index at = 0; at < seen; at++) {
+        const float* from = window_x[row][at].data;
+        double distance = 0;
+        for (Index d = 0; d < D && distance < distances[count - 1]; d++) {
+            const float value = d < width ? from[d] : std::numeric_limits<float>::quiet_NaN();
+            const double gap = query[d] - as_encoded(normalized(value, shift[d], gain[d]));
+            distance += gap * gap;
+        }
+        if (!(distance < distances[count - 1])) continue;
+        Index k = count - 1;
+        for (; k > 0 && distances[k - 1] > distance; k--) distances[k] = distances[k - 1], places[k] = places[k - 1];
+        distances[k] = distance, places[k] = at;
+    }
+    double spread = 0, total = 0;
+    for (const double distance : distances) spread += distance / double(count);
+    spread += 1e-9;
+    std::fill_n(said.data, said.size(), 0.0);
+    for (Index k = 0; k < count; k++) {
+        const double weight = exponential(-distances[k] / spread);
+        const float y = window_y[row][places[k]];
+        total += weight;
+        if (classify) {
+            require(y >= 0 && y < float(said.size()), "ask_neighbours: a label that is no class");
+            said[Index(y)] += weight;
+        } else {
+            said[0] += weight * y;
+        }
+    }
+    for (Index c = 0; c < said.size(); c++) said[c] /= total;
+}
+
+// --- The mixture ----------------------------------------------------------------------------------------------------
+
+std::vector<double> softmax(Given evidence, double log_favour) {
+    std::vector<double> weights(evidence.data, evidence.data + evidence.size());
+    weights[0] += log_favour;
+    const double top = *std::max_element(weights.begin(), weights.end());
+    double total = 0;
+    for (double& weight : weights) total += weight = exponential(weight - top);
+    for (double& weight : weights) weight /= total;
+    return weights;
+}
+
+// Fill parts [1 + 2K, C] and their mixture [C], from the learner's p [C] and what K experts said [K, C].
+void mix_classes(Given p, Array<const double, 2> said, Given doubt, Given evidence, double log_favour, Table parts,
+                 Numbers mixed) {
+    const auto [K, C] = said.shape;
+    require(p.size() == C && mixed.size() == C && doubt.size() == K && evidence.size() == 1 + 2 * K &&
+                parts.shape[0] == 1 + 2 * K && parts.shape[1] == C,
+            "mix_classes: shapes do not fit");
+    double total = 0, *own = parts[0].data;
+    for (Index c = 0; c < C; c++) total += own[c] = std::max(p[c], 0.0) + LEAST;
+    for (Index c = 0; c < C; c++) own[c] /= total;
+    for (Index k = 0; k < K; k++) {
+        double all_said = 0, product = 0, *with = parts[1 + k].data, *times = parts[1 + K + k].data;
+        for (Index c = 0; c < C; c++) all_said += said[k][c];
+        const double trust = all_said > 0 ? 1 - doubt[k] : 0;
+        for (Index c = 0; c < C; c++) {
+            with[c] = (1 - trust) * own[c] + (trust > 0 ? trust * said[k][c] / all_said : 0);
+            product += times[c] = own[c] * with[c] + 1e-12;
+        }
+        for (Index c = 0; c < C; c++) times[c] /= product;
+    }
+    const std::vector<double> weights = softmax(evidence, log_favour);
+    std::fill_n(mixed.data, C, 0.0);
+    for (Index r = 0; r < 1 + 2 * K; r++) {
+        for (Index c = 0; c < C; c++) mixed[c] += weights[r] * parts[r][c];
+    }
+}
+
+// Forget a little, and add log p(label) of each part.
+void add_class_evidence(Array<const double, 2> parts, Index label, Numbers evidence, double decay) {
+    require(parts.shape[0] >= evidence.size() && label >= 0, "add_class_evidence: shapes do not fit");
+    for (Index r = 0; r < evidence.size(); r++) {
+        const double likelihood = label < parts.shape[1] ? parts[r][label] : 0;
+        evidence[r] = decay * evidence[r] + logarithm(std::max(likelihood, LEAST));
+    }
+}
+
+// Fill parts [1 + 2K, 2] (mean, variance) and the moments [2] of their mixture; NaN in `said` [K] is no opinion.
+//
+// An expert's variance is that of its own errors in this task, noise [K, 2] (sum of squares, count), with the learner's
+// for a prior.
+void mix_values(double mean, double variance, Given said, Array<const double, 2> noise, Given evidence,
+                double log_favour, Table parts, Numbers mixed) {
+    const Index K = said.size(), R = 1 + 2 * K;
+    require(noise.shape[0] == K && noise.shape[1] == 2 && evidence.size() == R && parts.shape[0] == R &&
+                parts.shape[1] == 2 && mixed.size() == 2,
+            "mix_values: shapes do not fit");
+    struct Moments {
+        double mean, variance;
+    };
+    Moments* part = reinterpret_cast<Moments*>(parts.data);
+    part[0] = {mean, variance};
+    for (Index k = 0; k < K; k++) {
+        if (std::isnan(said[k])) {
+            part[1 + k] = part[1 + K + k] = part[0];
+            continue;
+        }
+        const double spread = (PRIOR_SPREAD * variance + noise[k][0]) / (1 + noise[k][1]);
+        const double precision =
+            1 / variance + 1 / spread;  // errors of the two go together: the product counts for one
+        part[1 + k] = {said[k], spread};
+        part[1 + K + k] = {(mean / variance + said[k] / spread) / precision, 2 / precision};
+    }
+    const std::vector<double> weights = softmax(evidence, log_favour);
+    double first = 0, second = 0;
+    for (Index r = 0; r < R; r++) first += weights[r] * part[r].mean;
+    for (Index r = 0; r < R; r++) {
+        const double gap = part[r].mean - first;
+        second += weights[r] * (part[r].variance + gap * gap);
+    }
+    mixed[0] = first, mixed[1] = second;
+}
+
+// Forget a little, add log N(y) of each part, and each expert's own squared error.
+void add_value_evidence(Array<const double, 2> parts, double y, Numbers evidence, double decay, Table noise,
+                        double noise_decay) {
+    require(parts.shape[0] >= evidence.size() && parts.shape[0] > noise.shape[0] && parts.shape[1] == 2 &&
+                noise.shape[1] == 2,
+            "add_value_evidence: shapes do not fit");
+    for (Index r = 0; r < evidence.size(); r++) {
+        const double gap = y - parts[r][0], variance = parts[r][1];
+        evidence[r] =
+            decay * evidence[r] - std::min(0.5 * gap * gap / variance, MOST_SURPRISE) - 0.5 * logarithm(variance);
+    }
+    for (Index k = 0; k < noise.shape[0]; k++) {
+        const double gap = y - parts[1 + k][0];
+        noise[k][0] = noise_decay * noise[k][0] + gap * gap;
+        noise[k][1] = noise_decay * noise[k][1] + 1;
+    }
+}
+
+}  // namespace
+
+void bind_experts(nb::module_& module) {
+    module.def("ask_gaussian", &ask_gaussian).def("add_to_class", &add_to_class);
+    module.def("ask_neighbours", &ask_neighbours);
+    module.def("mix_classes", &mix_classes).def("add_class_evidence", &add_class_evidence);
+    module.def("mix_values", &mix_values).def("add_value_evidence", &add_value_evidence);
+}
+
+}  // namespace streammeta
