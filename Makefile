@@ -8,7 +8,7 @@ SHELL := /bin/bash
 export UV_SYSTEM_CERTS ?= 1
 export UV_NATIVE_TLS ?= 1
 
-.PHONY: help setup lock demo test lint types imports unit deploy-tools deploy-check broker browser bench bench-omniglot bench-sinusoids chaos members slow-work fuzz clean
+.PHONY: help setup lock demo test lint types imports unit coverage docs deploy-tools deploy-check broker browser bench bench-omniglot bench-sinusoids chaos members slow-work fuzz clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -49,6 +49,7 @@ lock: $(UV)  ## resolve the newest allowed versions into requirements.lock (with
 	$(COMPILE) --extra confluent -c requirements.lock --override deploy/image/without-torch.txt -o deploy/image/serve.txt pyproject.toml
 	$(COMPILE) --upgrade -o deploy/image/uv.txt deploy/image/uv.in
 	$(COMPILE) --upgrade -o deploy/check/requirements.txt deploy/check/requirements.in
+	$(COMPILE) --upgrade -o docs/requirements.txt docs/requirements.in
 
 demo: setup  ## simulated streams through the service's own loop, live, with a report at the end (about a minute)
 	$(BIN)/streammeta demo
@@ -68,6 +69,21 @@ imports: setup
 
 unit: setup
 	$(BIN)/pytest
+
+coverage: setup  ## the tests with the lines they run counted; fails below the floor in pyproject.toml
+	$(UV) pip install --quiet --python .venv 'coverage>=7.6'
+	$(BIN)/coverage run -m pytest -p no:randomly
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
+.tools/docs/.ready: $(UV) docs/requirements.txt
+	$(UV) venv --quiet --allow-existing --python $(PYTHON) .tools/docs
+	$(UV) pip sync --quiet --python .tools/docs --require-hashes docs/requirements.txt
+	@touch $@
+
+docs: .tools/docs/.ready  ## the documentation site, into out/site; warnings are errors
+	NO_MKDOCS_2_WARNING=1 .tools/docs/bin/mkdocs build --quiet
+	@echo "out/site/index.html"
 
 .tools/deploy/.ready: $(UV) deploy/check/requirements.txt deploy/check/tools.sh
 	$(UV) venv --quiet --allow-existing --python $(PYTHON) .tools/deploy

@@ -56,8 +56,7 @@ def main() -> NoReturn:
     try:
         app()
     except StreammetaError as err:
-        for line in str(err).splitlines():
-            sys.stderr.write(f"streammeta: error: {line}\n")
+        log.fatal(str(err), name="streammeta")
         sys.exit(2 if isinstance(err, ConfigError) else 1)
     sys.exit(0)
 
@@ -85,7 +84,9 @@ def run(config: _Config = None) -> None:
     from streammeta.config import load
 
     settings = load(config)
-    log.configure(settings.log.level, settings.log.format)
+    log.configure(
+        settings.log.level, settings.log.format, app=settings.app.name, member=settings.kafka.group_instance_id
+    )
     with stop_on_signals() as stop:
         serve(settings, stop)
 

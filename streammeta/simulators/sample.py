@@ -59,8 +59,8 @@ def with_late_labels(samples: Iterable[Sample]) -> Iterator[Sample | LateLabel]:
     """The samples, and between them the labels that come late; those still due at the end come there.
 
     >>> late = Sample({"x0": 0.5}, y=1, task="a", ts=1.0, id="0", label_after=1)
-    >>> [type(one).__name__ for one in with_late_labels([late, late, late])]
-    ['Sample', 'Sample', 'LateLabel', 'Sample', 'LateLabel', 'LateLabel']
+    >>> print(*(type(one).__name__ for one in with_late_labels([late, late, late])))
+    Sample Sample LateLabel Sample LateLabel LateLabel
 
     Raises:
         ValueError: a label comes late whose event has no `id` to refer to.
