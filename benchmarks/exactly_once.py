@@ -220,7 +220,9 @@ def restored(kafka: KafkaSettings, tasks: int, events_each: int) -> tuple[float,
     producer.flush(_PATIENCE)
     producer.close()
     fresh = Engine(settings.engine())
-    fresh.follow(engine.shared_weights(), lead=False)
+    fresh.adopt(engine.shared_weights(), train=False)
+    heard = {number: fresh.add_sums(number, value, name) for number, value in engine.changed_sums()}
+    fresh.own_sums([0], heard)
     gc.collect()
     gc.freeze()  # as the service does when it starts
     with closing(adapters(kafka).tables(kafka, {STATE: f"{name}-state"})) as tables:

@@ -6,7 +6,7 @@ same task, never on how events were grouped into batches; nothing uses a label b
 restored engine goes on as if nothing had happened.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,16 +27,18 @@ from streammeta.engine.labels import LabelSpace, PendingEvents, Waiting
 from streammeta.engine.outcome import EngineStats, MetaResult, Outcome, Signal, TaskSummary
 from streammeta.engine.runs import Counts, Item, Runs
 from streammeta.engine.settings import EngineSettings, MetaSettings
-from streammeta.engine.shared import Shared
+from streammeta.engine.shared import Names, Shared
 from streammeta.engine.snapshot import Snapshot
 from streammeta.engine.spill import TaskKey
 from streammeta.engine.staleness import is_stale, refresh
+from streammeta.engine.sums import PartitionSums, SumsRecord, decode_sums, encode_sums
 from streammeta.engine.taskrow import SUMMARY_COLUMNS, summarize, task_columns
 from streammeta.engine.tasks import TaskTable
 from streammeta.engine.weights import Weights
 from streammeta.errors import EventError, SnapshotError
 from streammeta.event import Event, Label
 from streammeta.meta.base import Episodes, Floats, Ints, Kind, Method, Phi
+from streammeta.meta.names import Slot
 from streammeta.meta.plasticity import has_encoder, norm, saturated_share
 
 __all__ = [
@@ -54,7 +56,7 @@ __all__ = [
 _LOOK_TASKS = 256  # how many tasks speak for all
 _LOOK_AT_TASKS, _LOOK_AT_EVENTS = 8, 32  # of each, to see how units answer
 _HOUSEKEEPING_EVENTS = 1024  # how often the spill is looked after where meta-updates do not set the rhythm
-_SHARED_COUNTS = ("seen", "next_look", "meta_begun")  # by which θ's next change is due
+_META_COUNTS = ("seen", "next_look", "meta_begun")  # by which θ's next change is due
 
 
 class Engine:
@@ -80,6 +82,7 @@ class Engine:
         self._features = FeatureSpace(memory.max_features)
         self._labels = LabelSpace(settings.kind, memory.max_classes)
         self._waiting = PendingEvents(memory.max_waiting)
+        self._sums = PartitionSums()
         self._mixture = self._make_mixture()
         self._recall = make_recall(self._method, settings)
         self._detectors = Detectors(settings.drift)
@@ -91,8 +94,9 @@ class Engine:
             load_extra=self._load_detector,
             on_release=self._release,
         )
-        self._shared = Shared(self._method)
+        self._shared = Shared(self._method, self._sums)
         self._curriculum = Curriculum(settings, self._method)
+        self._trains = True  # this engine changes θ
         self.has_backlog = False  # more events wait than can be taken; whoever says so gives up that runs repeat
         self._begin(Counts(next_look=self._look_every))
 
@@ -102,7 +106,7 @@ class Engine:
         above = 0
         if not chosen and gaussians_above(settings):
             chosen, above = ("gaussian",), settings.learner.many_classes
-        experts = choose(chosen, settings.kind, settings.seed, self._features, lambda: self._shared.scaling)
+        experts = choose(chosen, settings.kind, settings.seed, self._features, lambda: self._shared.scaling, self._sums)
         return Mixture(experts, settings.kind, above=above) if experts else None
 
     def _begin(self, counts: Counts) -> None:
@@ -153,18 +157,18 @@ class Engine:
 
     def _predict_event(self, event: Event, features: FeatureSpace, xs: Floats) -> Outcome:
         """The outcome of one event, from a copy of its task's row."""
-        outputs, shared, row, fan_in = self._labels.outputs, self._shared, np.zeros(1, np.int64), features.fan_in
-        weights = shared.weights_for(fan_in, outputs)
-        wider = None if weights is shared.weights else self._columns(len(fan_in))
+        outputs, shared, row = self._labels.outputs, self._shared, np.zeros(1, np.int64)
+        weights = shared.weights_for(features.slots, self._labels.names)
+        wider = None if weights is shared.weights else self._columns(len(features))
         columns, (known,) = self._tasks.copy([(event.origin.partition, event.task)], wider)
-        if is_stale(columns, 0, shared.version) and columns["window_count"][0] > 0:
+        if is_stale(columns, 0, shared.stamp) and columns["window_count"][0] > 0:
             self._derive(weights, columns, row, outputs)
         found = self._method.run(weights, columns, row, xs, np.full(1, np.nan, np.float32), outputs)
         mean, variance = found.mean[0].tolist(), float(found.variance[0])
         if not np.isfinite([*mean, variance]).all():
             return Outcome(event, rejected=f"{event.origin}: the prediction is not a finite number")
         if self._mixture and self._mixture.is_awake(outputs):
-            case = Case(0, event.task, xs[0], features.slots)
+            case = Case(0, event.task, xs[0], event.origin.partition, features.slots)
             mean, variance, _ = self._mixture.blend(columns, case, mean, variance)
         prediction, probabilities = read(mean, self._labels)
         return Outcome(
@@ -188,12 +192,12 @@ class Engine:
         It ends where θ may change next, and before and after a label of a class not seen before. What is refused gets
         its outcome here, and counts for nothing else.
         """
-        capacity = self._next_change() - self._counts.seen
+        capacity = self._until_change()
         items: list[Item] = []
         for at in range(begin, len(events)):
             event = events[at]
             brings_class = self._labels.is_new(event.y)
-            if len(items) == capacity or (brings_class and items):
+            if len(items) >= capacity or (brings_class and items):
                 return items, at
             try:
                 items.append(self._admit(at, event))
@@ -204,9 +208,9 @@ class Engine:
                 return items, at + 1
         return items, len(events)
 
-    def _next_change(self) -> int:
-        """How many events and labels will have been seen when something shared may change next."""
-        return min(self._shared.next_scaling, self._counts.next_look)
+    def _until_change(self) -> int:
+        """Events and labels until something shared may change."""
+        return min(self._shared.until_scaling, self._counts.next_look - self._counts.seen)
 
     def _part(self, items: list[Item], outcomes: list[Outcome | None]) -> None:
         """A stretch in which nothing shared changes; it is cut where a task's φ has to be derived again in between."""
@@ -216,7 +220,7 @@ class Engine:
         xs = self._features.table([item.filled for item in items])
         rows, begin = np.array([item.row for item in items], np.int64), 0
         while begin < len(items):
-            end, stale = refresh(self._tasks.columns, rows, begin, self._shared.version, has_backlog=self.has_backlog)
+            end, stale = refresh(self._tasks.columns, rows, begin, self._shared.stamp, has_backlog=self.has_backlog)
             self._go(items[begin:end], xs[begin:end], stale, outcomes)
             begin = end
         if self._labels.is_new(items[0].source.y):  # then it came alone, and learning it is what makes it known
@@ -267,22 +271,26 @@ class Engine:
         for item in items:
             if item.source.y is not None:
                 self._recent.add(item.row)
-        events = [i for i, item in enumerate(items) if isinstance(item.source, Event)]
-        targets = None
-        if not self._labels.classify:
-            targets = np.array([item.source.y for item in items if item.source.y is not None], np.float32)
-        self._shared.observe(xs if len(events) == len(items) else xs[events], targets)
+        arrived: dict[int, list[int]] = {}
+        for i, item in enumerate(items):
+            arrived.setdefault(item.source.origin.partition, []).append(i)
+        for partition, places in arrived.items():
+            events = [i for i in places if isinstance(items[i].source, Event)]
+            targets = None
+            if not self._labels.classify:
+                targets = np.array([items[i].source.y for i in places if items[i].source.y is not None], np.float32)
+            self._sums.observe(partition, len(places), xs if len(events) == len(items) else xs[events], targets)
 
     # -- what tasks share ----------------------------------------------------------------------------------------------
 
     def _grow(self) -> None:
         """Make room for features and classes seen for the first time; nothing that was there changes."""
-        if self._shared.grow(self._features.fan_in, self._labels.outputs):
+        if self._shared.grow(self._features.slots, self._labels.names):
             self._widen()
 
     def _fit(self) -> None:
         """As ``_grow``, where features or classes came from another process."""
-        self._shared.grow(self._features.fan_in, self._labels.outputs)
+        self._shared.grow(self._features.slots, self._labels.names)
         self._widen()
 
     def _widen(self) -> None:
@@ -303,14 +311,15 @@ class Engine:
     def _between(self) -> None:
         """Between two parts: normalization, meta-update and spill, each at its own count of events."""
         counts = self._counts
-        if counts.seen < min(self._shared.next_scaling, counts.next_look):
+        if self._until_change() > 0:
             return
         if self._mixture:
             self._mixture.publish_shared()
-        self._shared.rescale(counts.seen, self._features.categories)
+        self._sums.publish_shared()
+        self._shared.rescale(self._features.categories)
         if counts.seen < counts.next_look:
             return
-        if self.settings.meta.mode == "sync" and not self._shared.follows:
+        if self.settings.meta.mode == "sync" and self._trains:
             job = self.begin_meta_update()
             if job is not None:
                 self.finish_meta_update(job())
@@ -327,8 +336,8 @@ class Engine:
     @property
     def meta_due(self) -> bool:
         """Whether it is time to begin a meta-update in the background."""
-        waited, leads = self._counts.seen - self._counts.meta_begun, not self._shared.follows
-        return leads and self.settings.meta.mode == "background" and waited >= self._curriculum.interval
+        waited = self._counts.seen - self._counts.meta_begun
+        return self._trains and self.settings.meta.mode == "background" and waited >= self._curriculum.interval
 
     def begin_meta_update(self) -> Callable[[], MetaResult] | None:
         """Draw episodes, and return the work to be done, which may run in another thread; None when there is nothing.
@@ -348,7 +357,7 @@ class Engine:
 
     def finish_meta_update(self, result: MetaResult) -> None:
         """Adopt the new θ, unless its numbers were not finite; φ of each task follows when it is next touched."""
-        if self._shared.follows:  # since this update began, another process has become the one that publishes θ
+        if not self._trains:  # since this update began, another process has become the one that changes θ
             return
         self._curriculum.observe_meta_update(result)
         if result.accepted:
@@ -404,6 +413,7 @@ class Engine:
         """The whole state as plain values; take it between two steps."""
         tasks, place = self._tasks.dump()
         shared, arrays = self._shared.dump()
+        seen, sums = self._sums.dump()
         header = {
             "settings": fingerprint(self.settings),
             "counts": vars(self._counts).copy(),
@@ -413,10 +423,11 @@ class Engine:
             "recent": self._recent.dump(place),
             "random": random_state(self._curriculum.random),
             "shared": shared,
+            "sums": seen,
             "tasks": tasks,
             "spilled": len(tasks) - len(place),
         }
-        return Snapshot(header, arrays | self._common())
+        return Snapshot(header, arrays | sums | self._common())
 
     @classmethod
     def restore(cls, settings: EngineSettings, snapshot: Snapshot, method: Method | None = None) -> "Engine":
@@ -432,7 +443,9 @@ class Engine:
             engine._features.load(header["features"])
             engine._labels.load(header["classes"])
             engine._waiting.load(header["waiting"])
-            engine._shared.load(header["shared"], snapshot.arrays)
+            engine._sums.load(header["sums"], snapshot.arrays)
+            names = Names(engine._features.slots, engine._labels.names)
+            engine._shared.load(header["shared"], snapshot.arrays, names)
             engine._load_common(snapshot.arrays)
             for name, column in engine._columns(len(engine._features)).items():
                 engine._tasks.widen(name, column.shape)
@@ -454,7 +467,7 @@ class Engine:
             detectors=self._detectors,
             recent=self._recent,
             derived=() if self._recall else self._method.derived,
-            version=lambda: self._shared.version,
+            stamp=lambda: self._shared.stamp,
             widen=self._fit,
         )
         return Handover(parts)
@@ -462,56 +475,85 @@ class Engine:
     def shared_weights(self) -> Weights:
         """θ and all else that tasks share, for another process to go on with."""
         header, arrays = self._shared.dump()
+        del header["next_scaling"]  # each process has its own
         return Weights(
             fingerprint(self.settings),
             self._features.slots,
             self._features.width,
             self._labels.classes,
-            {name: getattr(self._counts, name) for name in _SHARED_COUNTS},
+            {name: getattr(self._counts, name) for name in _META_COUNTS},
             random_state(self._curriculum.random),
             header,
             arrays | self._common(),
         )
 
-    def follow(self, weights: Weights | None, *, lead: bool) -> bool:
-        """Go on with what another process published, and from now on publish it (lead) or only follow.
+    def adopt(self, weights: Weights | None, *, train: bool, fixed: bool = False) -> None:
+        """Go on with the θ that another process published, and from now on change and publish it (train) or not.
+
+        Features and classes are known by their names: it does not matter in which order they came, here or there.
 
         Args:
             weights: what was published last; None: nothing yet.
-            lead: whether this engine is the one that changes θ from now on.
-
-        Returns:
-            False where this engine numbers its features or classes otherwise: then nothing was changed, and only a
-            fresh engine can take these weights.
+            train: whether this engine is the one that changes θ from now on.
+            fixed: whether the normalization is theirs, too, and stays.
 
         Raises:
-            SnapshotError: the weights are of other settings, or damaged.
+            SnapshotError: the weights are of other settings, or damaged; nothing was changed, or the engine must go.
         """
-        if weights is not None and not self._take_weights(weights):
-            return False
-        if lead:
-            self._shared.lead(self._counts.seen)
-        else:
-            self._shared.follow()
-        return True
+        if weights is not None:
+            self._take_weights(weights, train=train, fixed=fixed)
+        self._trains = train
 
-    def _take_weights(self, weights: Weights) -> bool:
+    def _take_weights(self, weights: Weights, *, train: bool, fixed: bool) -> None:
         check_fingerprint(weights.settings, fingerprint(self.settings))
-        if not weights.extends(self._features.slots, self._labels.classes):
-            return False
         try:
-            header = weights.shared | {"fan_in": [fan_in for *_, fan_in in weights.slots]}
-            self._shared.load(header, weights.arrays)
-            self._load_common(weights.arrays)
-            self._features.merge(weights.slots, weights.width)
-            self._labels.merge(weights.classes)
-            for name in _SHARED_COUNTS:
-                setattr(self._counts, name, weights.counts[name])
-            self._curriculum.random.bit_generator.state = random_from(weights.random)
+            features = self._features.merge(weights.slots, weights.width)
+            outputs = self._labels.merge(weights.classes) if self._labels.classify else [0]
+            self._fit()
+            slots = [Slot(*slot) for slot in weights.slots]
+            names = Names(slots, weights.classes if self._labels.classify else self._labels.names, features, outputs)
+            self._shared.take(weights.shared, weights.arrays, names, fixed=fixed)
+            self._sums.is_fixed = fixed
+            if train:
+                self._load_common(weights.arrays)
+                for name in _META_COUNTS:
+                    setattr(self._counts, name, weights.counts[name])
+                self._curriculum.random.bit_generator.state = random_from(weights.random)
         except (KeyError, TypeError, ValueError, IndexError, AttributeError, ArithmeticError) as err:
-            raise SnapshotError(f"the published weights are damaged ({err!r}); delete them to begin anew") from err
+            raise SnapshotError(f"the published weights are damaged ({err!r}); delete them to begin again") from err
         self._fit()
-        return True
+
+    # -- what tasks share by counting ----------------------------------------------------------------------------------
+
+    def changed_sums(self) -> Iterator[tuple[int, bytes]]:
+        """The sums of our partitions that changed since this was last asked, each as a record."""
+        for partition, part in self._sums.take_changed():
+            shared = self._shared
+            in_force = shared.scaling, shared.scaling_id, shared.next_scaling
+            yield partition, encode_sums(part, self._features.slots, *in_force)
+
+    def add_sums(self, partition: int, value: bytes, at: str) -> SumsRecord:
+        """Add up what was published of a partition; returns it, for ``own_sums`` where the partition becomes ours.
+
+        Raises:
+            SnapshotError: it is damaged.
+        """
+        record = decode_sums(value, at)
+        record = record.renumbered(self._features.merge(record.slots, None))
+        self._fit()
+        self._sums.add_published(partition, record.part)
+        return record
+
+    def own_sums(self, partitions: Collection[int], records: Mapping[int, SumsRecord]) -> None:
+        """These partitions are ours from now on; their sums go on from what was published last, if anything was."""
+        for partition in partitions:
+            self._sums.own(partition)
+        found = [records[partition] for partition in sorted(partitions) if partition in records]
+        self._shared.go_on_with(found)
+
+    def forget_sums(self, partition: int) -> None:
+        """The partition is another process's from now on."""
+        self._sums.forget(partition)
 
     def close(self) -> None:
         """Let go of the spill."""

@@ -15,12 +15,13 @@ import numpy.typing as npt
 from streammeta.errors import EventError
 from streammeta.event import Feature, Origin
 from streammeta.meta.base import Floats, Scaling
+from streammeta.meta.names import Slot
 from streammeta.native import _kernels as kernels
 
 __all__ = ["FeatureSpace", "Filled", "RunningScaling"]
 
 _NUMBERS = frozenset((float, int, bool))
-_Slot = tuple[str, str | None]  # name, and the category's value; None for numbers
+_Key = tuple[str, str | None]  # name, and the category's value; None for numbers
 _LARGEST = 3.0e38  # as float32 holds it
 _FORGET_AFTER = 20_000.0  # events after which the running moments forget
 _OUTLIER = 10.0  # standard deviations beyond which a value moves the moments no further
@@ -47,8 +48,8 @@ class FeatureSpace:
     def __init__(self, max_features: int) -> None:
         self.max_features = max_features
         self.ignored = 0  # features left out because all slots were taken
-        self.fan_in: list[int] = []  # how many slots there were after the event that brought this one
-        self._slot_of: dict[_Slot, int] = {}
+        self._slot_of: dict[_Key, int] = {}
+        self._slots: list[Slot] = []
         self._width: int | None = None  # of events whose features have no names
         self._names: tuple[str, ...] = ()  # of the last event that had all its features as numbers,
         self._plan: tuple[int, ...] = ()  # and their slots
@@ -88,9 +89,8 @@ class FeatureSpace:
         unknown = sorted((key for key, _ in filled if key not in self._slot_of), key=_by_name)
         room = self.max_features - len(self._slot_of)
         self.ignored += max(len(unknown) - room, 0)
-        for key in unknown[:room]:
-            self._slot_of[key] = len(self._slot_of)
-        self.fan_in += [len(self._slot_of)] * (len(self._slot_of) - len(self.fan_in))
+        for name, value in unknown[:room]:
+            self._add(Slot(name, value, len(filled)))
         slots = [self._slot_of[key] for key, _ in filled if key in self._slot_of]
         numbers = [number for key, number in filled if key in self._slot_of]
         plan = tuple(slots)
@@ -120,9 +120,9 @@ class FeatureSpace:
         return rows
 
     @property
-    def slots(self) -> list[tuple[str, str | None, int]]:
-        """Every slot's name, category's value and fan-in, in order."""
-        return [(*key, fan_in) for key, fan_in in zip(self._slot_of, self.fan_in, strict=True)]
+    def slots(self) -> list[Slot]:
+        """Every slot, in order."""
+        return list(self._slots)
 
     @property
     def width(self) -> int | None:
@@ -130,41 +130,38 @@ class FeatureSpace:
         return self._width
 
     def merge(self, slots: Sequence[tuple[str, str | None, int]], width: int | None) -> list[int]:
-        """Know these slots too, and say which number each has here; -1 where there was no room.
-
-        Where ours are the first of theirs, we become the same; else theirs come after ours.
-        """
-        same = [(name, value) for name, value, _ in slots[: len(self)]] == list(self._slot_of)[: len(slots)]
-        for name, value, fan_in in slots:
-            if (name, value) not in self._slot_of and len(self._slot_of) < self.max_features:
-                self._slot_of[name, value] = len(self._slot_of)
-                self.fan_in.append(fan_in if same else len(self._slot_of))
-        if same:
-            self.fan_in[: len(slots)] = [fan_in for _, _, fan_in in slots[: len(self)]]
+        """Know these slots too, and say which number each has here; -1 where there was no room."""
+        for slot in slots:
+            if slot[:2] not in self._slot_of and len(self._slots) < self.max_features:
+                self._add(Slot(*slot))
         self._width = width if self._width is None else self._width
         self._names, self._plan = (), ()
-        return [self._slot_of.get((name, value), -1) for name, value, _ in slots]
+        return [self._slot_of.get(slot[:2], -1) for slot in slots]
 
     def fork(self) -> "FeatureSpace":
         """A space that knows the same features, and may learn others of its own."""
         other = FeatureSpace(self.max_features)
-        other._slot_of, other.fan_in, other._width = dict(self._slot_of), list(self.fan_in), self._width
+        other._slot_of, other._slots, other._width = dict(self._slot_of), list(self._slots), self._width
         other._names, other._plan = self._names, self._plan
         return other
 
     def dump(self) -> dict[str, Any]:
         """Plain values from which ``load`` makes the same space."""
-        slots = [[*key, fan_in] for key, fan_in in zip(self._slot_of, self.fan_in, strict=True)]
-        return {"slots": slots, "width": self._width, "ignored": self.ignored}
+        return {"slots": [list(slot) for slot in self._slots], "width": self._width, "ignored": self.ignored}
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Become the space that ``dump`` described."""
-        self._slot_of = {(name, value): slot for slot, (name, value, _) in enumerate(state["slots"])}
-        self.fan_in = [fan_in for _, _, fan_in in state["slots"]]
+        self._slot_of, self._slots = {}, []
+        for slot in state["slots"]:
+            self._add(Slot(*slot))
         self._width, self.ignored = state["width"], state["ignored"]
 
+    def _add(self, slot: Slot) -> None:
+        self._slot_of[slot[:2]] = len(self._slots)
+        self._slots.append(slot)
 
-def _by_name(key: _Slot) -> tuple[str, str]:
+
+def _by_name(key: _Key) -> tuple[str, str]:
     name, value = key
     return name, value or ""
 

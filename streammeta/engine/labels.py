@@ -16,6 +16,7 @@ from streammeta.meta.base import Floats, Kind
 
 __all__ = ["LabelSpace", "PendingEvents", "Waiting"]
 
+_TARGET: Sequence[LabelValue] = ("",)
 _LARGEST = 3.0e38  # as float32 holds it
 
 
@@ -37,6 +38,11 @@ class LabelSpace:
     def outputs(self) -> int:
         """What a learner predicts for each event: a probability a class, or one mean."""
         return len(self.classes) if self.classify else 1
+
+    @property
+    def names(self) -> Sequence[LabelValue]:
+        """What the outputs are called: the classes, or of a regression nothing in particular."""
+        return self.classes if self.classify else _TARGET
 
     def is_new(self, y: LabelValue | None) -> bool:
         """Whether this label would be a class not seen before."""

@@ -301,4 +301,4 @@ class _Run:
     def case(self, i: int) -> Case:
         """Event i as experts see it."""
         item = self.items[i]
-        return Case(item.row, item.task, self.xs[i])
+        return Case(item.row, item.task, self.xs[i], item.source.origin.partition)

@@ -1,18 +1,21 @@
 """What all tasks share: θ with its optimizer, and the normalization. It changes only between two parts of a batch."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from streammeta.engine.features import RunningScaling
+from streammeta.engine.sums import PartitionSums, SumsRecord
 from streammeta.errors import ConfigError, SnapshotError
-from streammeta.meta.base import Floats, MetaState, Method, Scaling, Theta
-from streammeta.meta.outer import grow_outer, start_outer
+from streammeta.event import LabelValue
+from streammeta.meta.base import Ints, MetaState, Method, Scaling, Theta
+from streammeta.meta.names import Slot
+from streammeta.meta.outer import arranged, grow_outer, start_outer
 
-__all__ = ["Shared", "device"]
+__all__ = ["Names", "Shared", "device"]
 
 _FIRST_SCALING = 8  # events after which features are normalized for the first time
 _SCALING_GROWTH = 1.25  # and again each time their number has grown so much
@@ -20,131 +23,206 @@ _NEVER = 2**62
 _NOTICEABLE = 0.01  # of a feature's spread; smaller changes of the normalization are not worth a change
 
 
-class Shared:
-    """θ, the normalization, and both as the event path reads them (``weights``)."""
+class Names(NamedTuple):
+    """Features and outputs in some order, with the number that each has here; −1: none."""
 
-    def __init__(self, method: Method) -> None:
-        self._method = method
-        self._running = RunningScaling()
-        self._fan_in: list[int] = []
-        self._outputs = 0
+    slots: Sequence[Slot]
+    outputs: Sequence[LabelValue]
+    features_here: Sequence[int] = ()
+    outputs_here: Sequence[int] = ()
+
+
+class Shared:
+    """θ, the normalization, and both as the event path reads them (``weights``).
+
+    Args:
+        method: the learner.
+        sums: what the normalization is read from.
+
+    Attributes:
+        version: of θ: how often it was changed.
+        stamp: of what φ is derived under: the same number only for the same θ and normalization, in any process.
+        next_scaling: events and labels in all partitions at which the normalization is read again.
+    """
+
+    def __init__(self, method: Method, sums: PartitionSums) -> None:
+        self._method, self._sums = method, sums
+        self._slots: tuple[Slot, ...] = ()
+        self._outputs: tuple[LabelValue, ...] = ()
         self._start: Theta | None = None  # as ``start`` returns it
-        self.version = 0  # changes of θ or of the normalization so far
-        self.next_scaling = _FIRST_SCALING  # at this many events
-        self._scaling_due = _FIRST_SCALING  # while following: when it would be, if we led
-        self.follows = False  # another process changes θ and the normalization
+        self.version = 0
+        self.next_scaling = _FIRST_SCALING
+        self._is_scaled = False  # the normalization was read, or taken from elsewhere
         self.state = start_outer(method.init())
-        self.scaling = self._running.read(np.zeros(0, np.bool_))
+        self.scaling = sums.read(np.zeros(0, np.bool_))
         self.weights: Any = None
+        self._theta_id = self._scaling_id = 0  # as they began; else of their content, when they were changed
+        self.stamp = 0
         self._compile()
 
     def start(self) -> Theta:
         """θ as it would be without any meta-update."""
         if self._start is None:
-            self._start = self._method.grow(self._method.init(), self._fan_in, self._outputs)
+            self._start = self._method.grow(self._method.init(), self._slots, self._outputs)
         return self._start
 
-    def grow(self, fan_in: Sequence[int], outputs: int) -> bool:
+    def grow(self, slots: Sequence[Slot], outputs: Sequence[LabelValue]) -> bool:
         """Make room for features and outputs seen for the first time, and say whether that was needed.
 
         What was there is unchanged; new features are not normalized yet, and new outputs are 0.
         """
-        if (len(fan_in), outputs) == (len(self._fan_in), self._outputs):
+        if self._is_large_enough(slots, outputs):
             return False
-        self._fan_in, self._outputs, self._start = list(fan_in), outputs, None
+        self._slots, self._outputs, self._start = tuple(slots), tuple(outputs), None
         self.state = self._grown(self.state)
-        self.scaling = _wider(self.scaling, len(fan_in))
+        self.scaling = _wider(self.scaling, len(slots))
         self._compile()
         return True
 
-    def weights_for(self, fan_in: Sequence[int], outputs: int) -> Any:  # noqa: ANN401 each method has its own
+    def weights_for(self, slots: Sequence[Slot], outputs: Sequence[LabelValue]) -> Any:  # noqa: ANN401 each method has its own
         """The weights as ``grow`` would leave them; nothing here changes."""
-        if (len(fan_in), outputs) == (len(self._fan_in), self._outputs):
+        if self._is_large_enough(slots, outputs):
             return self.weights
-        theta = self._method.grow(self.state.theta, fan_in, outputs)
-        return self._method.compile(theta, _wider(self.scaling, len(fan_in)))
+        theta = self._method.grow(self.state.theta, slots, outputs)
+        return self._method.compile(theta, _wider(self.scaling, len(slots)))
 
-    def observe(self, xs: Floats, ys: Floats | None) -> None:
-        """Feed the running normalization with raw features [N, D] and targets, in order of arrival."""
-        self._running.observe(xs)
-        if ys is not None:
-            self._running.observe_target(ys)
+    def _is_large_enough(self, slots: Sequence[Slot], outputs: Sequence[LabelValue]) -> bool:
+        return (len(slots), len(outputs)) == (len(self._slots), len(self._outputs))
 
-    def rescale(self, seen: int, categories: npt.NDArray[np.bool_]) -> None:
-        """Read the normalization anew, when ``seen`` events say that it is time."""
+    @property
+    def scaling_id(self) -> int:
+        """Of the normalization in force."""
+        return self._scaling_id
+
+    @property
+    def until_scaling(self) -> int:
+        """Events and labels until the normalization is read again."""
+        return self.next_scaling - self._sums.total
+
+    def rescale(self, categories: npt.NDArray[np.bool_]) -> None:
+        """Read the normalization again, where it is due."""
+        seen = self._sums.total
         if seen < self.next_scaling:
             return
-        self.next_scaling = max(int(seen * _SCALING_GROWTH), seen + 1)
-        fresh = self._running.read(categories)
+        self.next_scaling, self._is_scaled = max(int(seen * _SCALING_GROWTH), seen + 1), True
+        fresh = _wider(self._sums.read(categories), len(self._slots))
         if _differ(fresh, self.scaling):
-            self.scaling = fresh
-            self.version += 1
+            self.scaling, self._scaling_id = fresh, _scaling_id(fresh)
             self._compile()
+
+    def go_on_with(self, records: Sequence[SumsRecord]) -> None:
+        """Partitions with these sums have become ours: normalize as who had them did, unless we do already."""
+        if not records or self._is_scaled or self.next_scaling == _NEVER:
+            return
+        newest = max(records, key=lambda record: record.next_scaling)
+        self.scaling, self._scaling_id = _wider(newest.scaling, len(self._slots)), newest.scaling_id
+        self.next_scaling, self._is_scaled = newest.next_scaling, True
+        self._compile()
 
     def adopt(self, state: MetaState) -> None:
         """Go on with this θ; it may be of a time when there were fewer features or classes."""
-        self.state = self._grown(state)
-        self.version += 1
+        self.state, self.version = self._grown(state), self.version + 1
+        self._theta_id = _id(*(p.numpy() for p in state.theta.values()))
         self._compile()
-
-    def lead(self, seen: int) -> None:
-        """From now on this process changes θ and the normalization, from ``seen`` events on."""
-        if self.follows:
-            self.follows, self.next_scaling = False, max(self._scaling_due, seen + 1)
-
-    def follow(self) -> None:
-        """From now on only another process, through ``load``, changes the normalization."""
-        if not self.follows:
-            self._scaling_due = self.next_scaling
-        self.follows, self.next_scaling = True, _NEVER
 
     def dump(self) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
         """Plain values and arrays from which ``load`` makes the same."""
         header: dict[str, Any] = {
-            "fan_in": self._fan_in,
-            "outputs": self._outputs,
+            "outputs": len(self._outputs),
             "version": self.version,
-            "next_scaling": self._scaling_due if self.follows else self.next_scaling,
+            "theta_id": self._theta_id,
+            "scaling_id": self._scaling_id,
+            "next_scaling": self.next_scaling,
             "updates": self.state.updates,
             "y_affine": [self.scaling.y_shift, self.scaling.y_spread],
         }
-        arrays: dict[str, npt.NDArray[Any]] = {
-            "scaling.shift": self.scaling.shift,
-            "scaling.gain": self.scaling.gain,
-            "scaling.moments": self._running.moments,
-            "scaling.target": self._running.target,
-        }
+        arrays: dict[str, npt.NDArray[Any]] = {"scaling.shift": self.scaling.shift, "scaling.gain": self.scaling.gain}
         arrays |= {f"theta.{name}": tensor.detach().numpy() for name, tensor in self.state.theta.items()}
         arrays |= {"outer.first": self.state.first.numpy(), "outer.second": self.state.second.numpy()}
         return header, arrays
 
-    def load(self, header: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+    def load(self, header: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]], names: Names) -> None:
         """Become what ``dump`` described; raises SnapshotError when it is of another learner."""
-        features, observed = (len(header["fan_in"]),), arrays["scaling.moments"].shape[-1:]
-        wanted = self._method.grow(self._method.init(), header["fan_in"], header["outputs"])
-        size = (sum(p.numel() for p in wanted.values()),)
-        _check_arrays(arrays, {f"theta.{name}": tuple(p.shape) for name, p in wanted.items()})
-        _check_arrays(arrays, {"outer.first": size, "outer.second": size})
-        _check_arrays(arrays, {"scaling.shift": features, "scaling.gain": features})
-        _check_arrays(arrays, {"scaling.moments": (3, *observed), "scaling.target": (3, 1)})
-        theta = {name: torch.from_numpy(arrays[f"theta.{name}"].copy()) for name in self.state.theta}
-        moments = [torch.from_numpy(arrays[name].copy()) for name in ("outer.first", "outer.second")]
-        self.state = MetaState(theta, moments[0], moments[1], header["updates"])
-        self._fan_in, self._outputs, self._start = header["fan_in"], header["outputs"], None
-        self.version, self._scaling_due = header["version"], header["next_scaling"]
-        self.next_scaling = _NEVER if self.follows else self._scaling_due
-        self._running.moments, self._running.target = arrays["scaling.moments"].copy(), arrays["scaling.target"].copy()
-        y_shift, y_spread = header["y_affine"]
-        shift, gain = arrays["scaling.shift"].copy(), arrays["scaling.gain"].copy()
-        self.scaling = self.scaling._replace(shift=shift, gain=gain, y_shift=y_shift, y_spread=y_spread)
+        self._slots, self._outputs, self._start = tuple(names.slots), tuple(names.outputs), None
+        self.state = self._checked(header, arrays, self.start())
+        self.version, self.next_scaling, self._is_scaled = header["version"], header["next_scaling"], True
+        self._theta_id, self._scaling_id = header["theta_id"], header["scaling_id"]
+        self.scaling = _wider(self._scaling_of(header, arrays), len(self._slots))
         with np.errstate(over="raise", invalid="raise"):
             self._compile()
 
+    def take(
+        self, header: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]], names: Names, *, fixed: bool
+    ) -> None:
+        """Go on with a θ of another process, by the names of features and outputs.
+
+        Args:
+            header: as ``dump`` has it.
+            arrays: likewise.
+            names: of features and outputs there, and their numbers here.
+            fixed: whether the normalization is taken with it, and stays.
+
+        Raises:
+            SnapshotError: it is of another learner, or damaged.
+        """
+        theirs = self._method.grow(self._method.init(), names.slots, names.outputs)
+        state = self._checked(header, arrays, theirs)
+        features, outputs = (np.array(numbers, np.int64) for numbers in (names.features_here, names.outputs_here))
+        if not _are_first(features, outputs):
+            state = arranged(state, self.start(), self._method.axes(theirs), features, outputs)
+        self.state, self.version, self._theta_id = self._grown(state), header["version"], header["theta_id"]
+        if fixed:
+            self._scaling_id = header["scaling_id"]
+            self.scaling = _placed(self._scaling_of(header, arrays), features, len(self._slots))
+            self.next_scaling = _NEVER
+        with np.errstate(over="raise", invalid="raise"):
+            self._compile()
+
+    def _checked(self, header: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]], like: Theta) -> MetaState:
+        """θ and optimizer from elsewhere, of the shapes of ``like``."""
+        size = (sum(p.numel() for p in like.values()),)
+        _check_arrays(arrays, {f"theta.{name}": tuple(p.shape) for name, p in like.items()})
+        _check_arrays(arrays, {"outer.first": size, "outer.second": size})
+        theta = {name: torch.from_numpy(arrays[f"theta.{name}"].copy()) for name in like}
+        moments = [torch.from_numpy(arrays[name].copy()) for name in ("outer.first", "outer.second")]
+        return MetaState(theta, moments[0], moments[1], header["updates"])
+
+    def _scaling_of(self, header: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]) -> Scaling:
+        (features,) = arrays["scaling.shift"].shape
+        _check_arrays(arrays, {"scaling.shift": (features,), "scaling.gain": (features,)})
+        return Scaling(arrays["scaling.shift"].copy(), arrays["scaling.gain"].copy(), *header["y_affine"])
+
     def _grown(self, state: MetaState) -> MetaState:
-        return grow_outer(state, self._method.grow(state.theta, self._fan_in, self._outputs))
+        return grow_outer(state, self._method.grow(state.theta, self._slots, self._outputs))
 
     def _compile(self) -> None:
         self.weights = self._method.compile(self.state.theta, self.scaling)
+        self.stamp = _id(np.array([self._theta_id, self._scaling_id]))
+
+
+def _id(*arrays: npt.NDArray[Any]) -> int:
+    """A number of 52 bits for what these arrays hold."""
+    found = hashlib.blake2b(digest_size=8)
+    for array in arrays:
+        found.update(np.ascontiguousarray(array).tobytes())
+    return int.from_bytes(found.digest(), "little") >> 12
+
+
+def _scaling_id(scaling: Scaling) -> int:
+    return _id(scaling.shift, scaling.gain, np.array([scaling.y_shift, scaling.y_spread]))
+
+
+def _are_first(*numbers: Ints) -> bool:
+    """Whether what has a number elsewhere has the same here."""
+    return all((each == np.arange(each.size)).all() for each in numbers)
+
+
+def _placed(scaling: Scaling, numbers: Ints, features: int) -> Scaling:
+    """A normalization of another order in ours; features that it does not have keep their own unit."""
+    known = np.flatnonzero(numbers >= 0)
+    shift, gain = np.zeros(features, np.float32), np.ones(features, np.float32)
+    shift[numbers[known]], gain[numbers[known]] = scaling.shift[known], scaling.gain[known]
+    return scaling._replace(shift=shift, gain=gain)
 
 
 def _check_arrays(arrays: Mapping[str, npt.NDArray[Any]], wanted: Mapping[str, tuple[int, ...]]) -> None:

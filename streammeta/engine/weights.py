@@ -1,6 +1,6 @@
-"""What all tasks share, as one record: θ with its optimizer, the normalization, and what slots and classes mean.
+"""θ as one record, with its optimizer, the normalization it was learned under, and what slots and classes mean.
 
-The process that learns θ publishes it; the others go on with it, and so does whoever takes its place. A safetensors
+The process that learns θ publishes it; the others go on with it, and so does the next that learns. A safetensors
 file in a record: arrays, and MessagePack of plain values. Nothing is pickled.
 """
 
@@ -27,10 +27,10 @@ _Slot: TypeAlias = tuple[str, str | None, _Size]
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """What all tasks share; ``version`` counts the changes of θ or the normalization."""
+    """θ, with all that whoever changes it goes on from; ``version`` counts its changes."""
 
     settings: dict[str, Any]  # those that it depends on
-    slots: list[tuple[str, str | None, int]]  # features: name, category's value, fan-in
+    slots: Sequence[tuple[str, str | None, int]]  # features: name, category's value, fan-in
     width: int | None  # numbers in an event without names
     classes: list[LabelValue]
     counts: dict[str, int]  # events seen, by which θ's next change is due
@@ -43,25 +43,18 @@ class Weights:
         """Of θ."""
         return int(self.shared["version"])
 
-    def extends(self, slots: Sequence[tuple[str, str | None, int]], classes: Sequence[LabelValue]) -> bool:
-        """Whether slots and classes that somebody else numbered have the same numbers here, as far as both go."""
-        ours = [slot[:2] for slot in self.slots]
-        theirs = [slot[:2] for slot in slots]
-        common, known = min(len(ours), len(theirs)), min(len(self.classes), len(classes))
-        return ours[:common] == theirs[:common] and list(self.classes[:known]) == list(classes[:known])
-
 
 class _Shared(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    fan_in: list[_Size]
     outputs: _Size
     version: _Count
-    next_scaling: _Count
+    theta_id: _Count
+    scaling_id: _Count
     updates: _Count
     y_affine: tuple[float, float]
 
 
 class _Header(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
-    format: Literal[1]
+    format: Literal[2]
     settings: dict[str, bool | int | float | str]
     slots: Annotated[list[_Slot], msgspec.Meta(max_length=65_536)]
     width: _Size | None
@@ -77,7 +70,7 @@ _DECODER = msgspec.msgpack.Decoder(_Header)
 def encode_weights(weights: Weights) -> bytes:
     """The record."""
     w = weights
-    header = (1, w.settings, w.slots, w.width, w.classes, w.counts, w.random, w.shared)
+    header = (2, w.settings, w.slots, w.width, w.classes, w.counts, w.random, w.shared)
     packed = np.frombuffer(msgspec.msgpack.encode(header), np.uint8)
     data: bytes = save({_HEADER: packed, **{name: np.asarray(array, order="C") for name, array in w.arrays.items()}})
     return data
@@ -94,8 +87,8 @@ def decode_weights(value: bytes, at: str) -> Weights:
         header = _DECODER.decode(arrays.pop(_HEADER).tobytes())
     except (SafetensorError, msgspec.DecodeError, KeyError, TypeError, ValueError, RecursionError) as err:
         raise SnapshotError(
-            f"{at}: {len(value)} bytes that are no weights of format 1 ({err}); wanted what this version of "
-            "streammeta wrote: choose another [app] name, or delete the topic to begin anew"
+            f"{at}: {len(value)} bytes that are no weights of format 2 ({err}); wanted what this version of "
+            "streammeta wrote: choose another [app] name, or delete the topic to begin again"
         ) from err
     shared = msgspec.structs.asdict(header.shared)
     return Weights(

@@ -15,9 +15,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from streammeta.event import LabelValue
+from streammeta.meta.names import Slot
 from streammeta.meta.settings import Kind
 
 __all__ = [
+    "Axes",
+    "Axis",
     "Episodes",
     "Floats",
     "Ints",
@@ -82,14 +86,26 @@ class MetaState(NamedTuple):
     updates: int
 
 
+class Axis(NamedTuple):
+    """Where features or outputs lie in a tensor of θ, one row or column each."""
+
+    features: int | None = None  # the axis
+    outputs: int | None = None
+    before: int = 0  # rows along it that stand before the first feature, or output
+
+
+Axes: TypeAlias = Mapping[str, Axis]  # of those tensors that have any
+
+
 class Method(NamedTuple):
     """A meta-learning method for the stream."""
 
     members: int  # E: how many sets of segments a meta-update wants
     init: Callable[[], Theta]  # θ for no features and no outputs yet
-    grow: Callable[
-        [Theta, Sequence[int], int], Theta
-    ]  # (θ, fan-in of each feature [D], C) -> θ of those widths; the rest as is
+    # (θ, features [D], outputs [C]) -> θ for these, of which it knows the first ones; what is new begins as the seed
+    # and its name say. A regression has one output, whose name does not matter
+    grow: Callable[[Theta, Sequence[Slot], Sequence[LabelValue]], Theta]
+    axes: Callable[[Theta], Axes]  # where features and outputs lie in it
     phi_layout: Callable[
         [int, int], Mapping[str, tuple[tuple[int, ...], type[np.generic]]]
     ]  # (D, C) -> name: shape, dtype

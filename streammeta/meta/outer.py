@@ -13,11 +13,12 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import torch
 
-from streammeta.meta.base import Episodes, MetaState, Theta
+from streammeta.meta.base import Axes, Episodes, Ints, MetaState, Theta
 
 __all__ = [
     "Gradient",
     "MetaStep",
+    "arranged",
     "by_autograd",
     "cpu_threads",
     "grow_outer",
@@ -60,6 +61,43 @@ def grow_outer(state: MetaState, theta: Theta) -> MetaState:
             padded[name][tuple(slice(n) for n in old.shape)] = old
         moments.append(join(padded))
     return MetaState(theta, moments[0], moments[1], state.updates)
+
+
+def arranged(state: MetaState, into: Theta, axes: Axes, features: Ints, outputs: Ints) -> MetaState:
+    """θ and optimizer of another order of features and outputs, in the order of ``into``.
+
+    Args:
+        state: of the other order; not changed.
+        into: θ in ours, as it begins: what ``state`` does not have stays so, and has had no gradient yet.
+        axes: where features and outputs lie, in either.
+        features: the slot here of each slot there [D']; −1: none.
+        outputs: the index here of each output there [C']; −1: none.
+    """
+    moments = []
+    for moment in (state.first, state.second):
+        zeros = {name: torch.zeros_like(p) for name, p in into.items()}
+        moments.append(join(_moved(split(moment, state.theta), zeros, axes, (features, outputs))))
+    theta = _moved(state.theta, into, axes, (features, outputs))
+    return MetaState(theta, moments[0], moments[1], state.updates)
+
+
+def _moved(parts: Theta, into: Theta, axes: Axes, numbers: tuple[Ints, Ints]) -> Theta:
+    found = dict(into)
+    for name, theirs in parts.items():
+        axis = axes.get(name)
+        if axis is None:
+            found[name] = theirs
+            continue
+        source, target = [torch.arange(n) for n in theirs.shape], [torch.arange(n) for n in theirs.shape]
+        for along, of in zip((axis.features, axis.outputs), numbers, strict=True):
+            if along is not None:
+                same, known = np.arange(axis.before), np.flatnonzero(of >= 0)
+                source[along] = torch.from_numpy(np.concatenate([same, axis.before + known]))
+                target[along] = torch.from_numpy(np.concatenate([same, axis.before + of[known]]))
+        moved = into[name].clone()
+        moved[torch.meshgrid(*target, indexing="ij")] = theirs[torch.meshgrid(*source, indexing="ij")]
+        found[name] = moved
+    return found
 
 
 @contextmanager

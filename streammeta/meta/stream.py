@@ -26,6 +26,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from streammeta.event import LabelValue
 from streammeta.meta.base import (
     Episodes,
     Floats,
@@ -40,7 +41,7 @@ from streammeta.meta.base import (
     Windows,
 )
 from streammeta.meta.catalogue import Problem, Tuning, build
-from streammeta.meta.growth import fitted, own, served_weights, sizes
+from streammeta.meta.growth import Sizes, axes_of, fitted, own, served_weights, sizes
 from streammeta.meta.learner import (
     Examples,
     Learner,
@@ -51,6 +52,7 @@ from streammeta.meta.learner import (
     huber,
     task_mean,
 )
+from streammeta.meta.names import Slot
 from streammeta.meta.outer import cpu_threads
 
 __all__ = ["in_stream"]
@@ -98,13 +100,13 @@ def in_stream(  # noqa: C901  a factory of closures, each of them short
     least = 2 if kind == "classification" else 1
     judged: TaskLoss = cross_entropy if kind == "classification" else huber
     tuning = (tuning or Tuning())._replace(task_loss=judged)
-    learner = cache(lambda outputs: build(name, Problem(kind, 1, outputs), tuning))
-    learner(least)  # a wrong name is found here
+    learners = Sizes(cache(lambda outputs: build(name, Problem(kind, 1, outputs), tuning)), least)
+    learners.of(least)  # a wrong name is found here
 
-    def grow(old: Theta, fan_in: Sequence[int], outputs: int) -> Theta:
-        features, classes = sizes(old)
-        wanted = max(len(fan_in), features), max(outputs, least, classes)
-        return old if wanted == (features, classes) else fitted(old, learner(wanted[1]), fan_in, wanted, seed)
+    def grow(old: Theta, slots: Sequence[Slot], outputs: Sequence[LabelValue]) -> Theta:
+        features, named = sizes(old)
+        is_large_enough = len(slots) <= features and len(outputs) <= named and bool(old)
+        return old if is_large_enough else fitted(old, learners, slots, outputs, seed)
 
     def phi_layout(features: int, _outputs: int) -> Mapping[str, tuple[tuple[int, ...], type[np.generic]]]:
         kept: dict[str, tuple[tuple[int, ...], type[np.generic]]] = {
@@ -118,7 +120,7 @@ def in_stream(  # noqa: C901  a factory of closures, each of them short
         support_x, support_y, width = _supports(phi, rows, x, y)
         units = None if kind == "classification" else _units(weights.scaling, support_y, width > 0)
         targets = support_y if units is None else units.normalized(support_y)
-        of = learner(weights.outputs)
+        of = learners.of(weights.outputs)
         found = [
             _answered(of, weights, judged, [part[i : i + _TOGETHER] for part in (support_x, targets, width, x)])
             for i in range(0, rows.size, _TOGETHER)
@@ -147,7 +149,7 @@ def in_stream(  # noqa: C901  a factory of closures, each of them short
 
     def tasks_of(old: Theta, episodes: Episodes) -> tuple[Learner, TaskBatch]:
         features, outputs = sizes(old)
-        return learner(outputs), _cut(episodes, support, features, kind)
+        return learners.of(outputs), _cut(episodes, support, features, kind)
 
     def loss(old: Theta, episodes: Episodes) -> torch.Tensor:
         of, tasks = tasks_of(old, episodes)
@@ -167,8 +169,9 @@ def in_stream(  # noqa: C901  a factory of closures, each of them short
 
     return Method(
         members=1,
-        init=lambda: grow(theta or {}, [], 0),
+        init=lambda: grow(theta or {}, (), ()),
         grow=grow,
+        axes=lambda old: axes_of(old, learners),
         phi_layout=phi_layout,
         compile=lambda old, scaling: _Weights(served_weights(old), scaling, *sizes(old)),
         run=run,

@@ -6,8 +6,9 @@ Whoever gets a partition brings its tasks back from the changelog first, paused 
 away commits what is done, then lets go. When a transaction fails, or nobody knows how it ended, nothing of it counts:
 the engine is dropped, a new one is restored from what is committed, and the work goes on from there.
 
-One member at a time changes what all tasks share: the owner of partition 0 publishes θ with its own transactions, and
-the others adopt it between two polls.
+What all tasks share has two parts. One member at a time changes θ: the owner of partition 0 publishes it with its own
+transactions, and the others adopt it between two polls. The normalization is made of sums that each member publishes of
+its partitions, in its transactions, and that everybody adds up.
 """
 
 import threading
@@ -18,8 +19,9 @@ import structlog
 
 from streammeta.engine import Engine
 from streammeta.engine.handover import Handover
+from streammeta.engine.sums import SumsRecord
 from streammeta.engine.weights import Weights, decode_weights, encode_weights
-from streammeta.errors import TransactionError, TransportError
+from streammeta.errors import SnapshotError, TransactionError, TransportError
 from streammeta.event import Decoder, Record
 from streammeta.service.background import MetaUpdates
 from streammeta.service.busy import Busy
@@ -40,7 +42,7 @@ _WATCH_EVERY_SECONDS = 20.0
 _RESTORE_SECONDS = 0.2  # of work on restoring, then a poll
 _RESTORE_POLL_SECONDS = 0.02
 _EVICT_EVERY_SECONDS = 5.0  # while a restore is reading: a broker that is coming back may refuse the first time
-_THETA = b"theta"
+_THETA, _SUMS = b"theta", b"sums:"
 _LEADING = 0  # whoever owns this partition learns θ
 _LONGEST_PAUSE = 10.0  # between two attempts to begin anew
 
@@ -78,8 +80,11 @@ class ExactlyOnce:
         self._positions: dict[Partition, int] = {}  # ours, and what the engine's state includes: next offsets
         self._arriving: dict[Partition, Restoration | None] = {}  # ours, not restored yet; None: not begun
         self._weights: Weights | None = None  # as published last
-        self._weights_stale = False  # the engine has not adopted them
-        self._leads = False  # we change what all tasks share
+        self._sums: dict[int, bytes] = {}  # likewise, by partition
+        self._known_sums: dict[int, SumsRecord] = {}  # as the engine knows them
+        self._new_sums: set[int] = set()  # partitions whose sums it does not know yet
+        self._weights_stale = False  # the engine has not adopted the weights
+        self._leads = False  # we change θ
         self._changed = False  # since the last commit
         self._evicted, self._evict_at = False, 0.0  # lost members, since partitions came; and when again
         self._failures = 0  # transactions in a row that did not commit
@@ -180,9 +185,10 @@ class ExactlyOnce:
             return
         changes = self._handover.changes()
         self._ledger.send([Message(STATE, value, key, partition=number) for number, key, value in changes])
+        shared = [(_SUMS + str(number).encode(), value) for number, value in self._turn.engine.changed_sums()]
         if self._leads:
-            weights = self._turn.engine.shared_weights()
-            self._ledger.send([Message(WEIGHTS, encode_weights(weights), _THETA, partition=0)])
+            shared.append((_THETA, encode_weights(self._turn.engine.shared_weights())))
+        self._ledger.send([Message(WEIGHTS, value, key, partition=0) for key, value in shared])
         self._ledger.commit(self._positions, self._source.member())
         self._changed = False
         self._failures = 0
@@ -206,35 +212,54 @@ class ExactlyOnce:
         """Read what was published, and adopt it between two polls; a leader goes on with its own."""
         for row in self._tables.poll(_RESTORE_POLL_SECONDS if self._arriving else 0.0):
             if row.channel == WEIGHTS and row.value is not None:
-                weights = decode_weights(row.value, f"{self._name}-{WEIGHTS}/0")
-                if self._weights is None or weights.version != self._weights.version:
-                    self._weights_stale = True
-                self._weights = weights
+                self._note_published(row.key, row.value)
             elif row.channel == STATE:
                 for arriving in self._arriving.values():
                     if arriving is not None and arriving.partition == row.partition:
                         arriving.read(row)
-        if self._weights_stale and not self._leads and not self._tables.missing(WEIGHTS, 0):
-            self._adopt()
+        if self._tables.missing(WEIGHTS, 0):
+            return
+        if self._weights_stale and not self._leads:
+            self._adopt(lead=False)
+        self._add_up()
 
-    def _adopt(self, *, lead: bool = False) -> bool:
-        """Go on with the published θ; False where only a fresh engine can, which then has to be restored."""
-        self._weights_stale = False
-        if self._turn.engine.follow(self._weights, lead=lead):
-            self._leads = lead
-            return True
-        _log.info("the leader numbers features or classes otherwise; restoring under its numbers")
-        self._commit()
-        self._restart_partitions()
-        self._begin()
-        return False
+    def _note_published(self, key: bytes, value: bytes) -> None:
+        """Note what was published; the last record of each key holds."""
+        where = f"{self._name}-{WEIGHTS}/0"
+        if key == _THETA:
+            weights = decode_weights(value, where)
+            self._weights_stale |= self._weights is None or weights.version != self._weights.version
+            self._weights = weights
+            return
+        number = key.removeprefix(_SUMS)
+        if number == key or not number.isdigit():
+            raise SnapshotError(
+                f"{where}: the key is {key!r:.100}, which streammeta did not write; wanted a topic of its own: choose "
+                "another [app] name, or delete the topic if nobody needs it"
+            )
+        self._sums[int(number)] = value
+        self._new_sums.add(int(number))
+
+    def _add_up(self) -> None:
+        """Give the engine the sums of other members' partitions."""
+        ours = {number for _, number in self._positions}
+        for number in sorted(self._new_sums - ours):
+            at = f"{self._name}-{WEIGHTS}/0, the sums of partition {number}"
+            self._known_sums[number] = self._turn.engine.add_sums(number, self._sums[number], at)
+        self._new_sums &= ours
+
+    def _adopt(self, *, lead: bool) -> None:
+        """Go on with the published θ, and change it from now on (lead) or not."""
+        self._weights_stale, self._leads = False, lead
+        fixed = self._options.frozen and self._weights is not None
+        self._turn.engine.adopt(self._weights, train=lead, fixed=fixed)
 
     # -- coming and going ----------------------------------------------------------------------------------------------
 
     def _begin(self) -> None:
         """A fresh engine, which follows until partition 0 is restored."""
         engine, options = self._make_engine(), self._options
-        engine.follow(self._weights, lead=False)
+        self._metrics.engines_made.inc()
         meta = None
         if options.background_patience is not None:
             meta = MetaUpdates(
@@ -257,7 +282,8 @@ class ExactlyOnce:
             clock=self._clock,
             full=options.poll_records,
         )
-        self._weights_stale = False
+        self._known_sums, self._new_sums = {}, set(self._sums)
+        self._adopt(lead=False)
 
     def _drop_engine(self) -> None:
         turn = self._turn
@@ -274,8 +300,6 @@ class ExactlyOnce:
             self._begin_restoring()
         self._evict_again()
         if self._tables.missing(WEIGHTS, 0):
-            return
-        if self._weights_stale and not self._leads and not self._adopt():
             return
         until = self._clock() + _RESTORE_SECONDS
         for restoration in self._arriving.values():
@@ -307,8 +331,11 @@ class ExactlyOnce:
         leader = any(number == _LEADING for _, number in self._arriving) and (
             not self._options.frozen or self._weights is None
         )
-        if leader and not self._adopt(lead=True):
-            return
+        if leader:
+            self._adopt(lead=True)
+        self._add_up()
+        numbers = {number for _, number in self._arriving}
+        self._turn.engine.own_sums(numbers, self._known_sums)
         restorations = [one for one in self._arriving.values() if one is not None]
         arrived, self._arriving = tuple(self._arriving), {}
         at = self._source.assigned()
@@ -331,9 +358,10 @@ class ExactlyOnce:
         if restoration is not None:
             restoration.close()
         self._handover.forget(partition[1])
+        self._turn.engine.forget_sums(partition[1])
         if partition[1] == _LEADING:
             self._leads = False
-            self._turn.engine.follow(None, lead=False)
+            self._turn.engine.adopt(None, train=False)
 
     def _restart_partitions(self) -> None:
         """All that is ours has to be restored again."""

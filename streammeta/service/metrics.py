@@ -114,6 +114,11 @@ class Metrics:
         )
         for result in ("committed", "failed"):
             self.transactions.labels(result)
+        self.engines_made = Counter(
+            "streammeta_engines_made_total",
+            "Engines: one at the start, and one after each failed transaction.",
+            registry=registry,
+        )
         self.last_commit = Gauge(
             "streammeta_last_commit_timestamp_seconds", "When the last commit ended, since 1970.", registry=registry
         )

@@ -65,14 +65,17 @@ def test_names_beyond_the_limit_are_left_out_and_counted() -> None:
     assert space.ignored == 2
 
 
-def test_the_fan_in_of_a_slot_is_what_its_event_brought() -> None:
-    """Weights are scaled by it, so it may not depend on how events were grouped."""
-    space = FeatureSpace(10)
+def test_the_fan_in_of_a_slot_is_how_many_features_its_event_had() -> None:
+    """Weights are scaled by it, so it may not depend on what came before: elsewhere that was something else."""
+    space, other = FeatureSpace(10), FeatureSpace(10)
 
-    space.read({"a": 1.0, "b": 2.0}, "here")
-    space.read({"c": 1.0}, "here")
+    for event in ({"a": 1.0, "b": 2.0}, {"c": 1.0, "colour": "red", "a": 1.0}):
+        space.read(event, "here")
+    for event in ({"c": 1.0, "colour": "red", "a": 1.0}, {"a": 1.0, "b": 2.0}):
+        other.read(event, "here")
 
-    assert space.fan_in == [2, 2, 3]
+    assert [slot.fan_in for slot in space.slots] == [2, 2, 3, 3]
+    assert {slot for slot in space.slots if slot.name != "a"} == {slot for slot in other.slots if slot.name != "a"}
 
 
 def test_dump_and_load_make_the_same_space() -> None:
@@ -85,7 +88,7 @@ def test_dump_and_load_make_the_same_space() -> None:
     again.load(space.dump())
 
     assert again.read({"colour": "red", "a": 2.0}, "here") == ((1, 0), [1.0, 2.0])
-    assert again.fan_in == space.fan_in
+    assert again.slots == space.slots
     with pytest.raises(EventError, match="has 3 numbers, wanted 2"):
         again.read([1.0, 2.0, 3.0], "here")
 

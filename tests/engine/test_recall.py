@@ -101,7 +101,8 @@ def test_concepts_go_with_their_task_to_another_process(renumbered: bool) -> Non
         other = Event({"other": 1.0} | dict.fromkeys(reversed(FEATURES), 0.5), "elsewhere", Origin("s", 1, 0), y=2)
         goes.step([other])
     else:
-        assert goes.follow(stays.shared_weights(), lead=True)
+        goes.adopt(stays.shared_weights(), train=True)
+        goes.own_sums([0], {n: goes.add_sums(n, value, "weights/0") for n, value in stays.changed_sums()})
 
     taken: Handover = goes.handover()
     list(taken.take(0, log, "state/0"))

@@ -81,7 +81,7 @@ def _tries(source: random.Random) -> dict[str, Callable[[], None]]:
     def theta() -> None:
         fresh = Engine(SETTINGS)
         try:
-            fresh.follow(decode_weights(mutated(weights, source), "weights/0"), lead=True)
+            fresh.adopt(decode_weights(mutated(weights, source), "weights/0"), train=True)
             fresh.step(events)
         finally:
             fresh.close()

@@ -6,6 +6,7 @@ import torch
 
 from streammeta.meta.base import MetaState, Theta
 from streammeta.meta.exact.heads import exact_heads
+from streammeta.meta.names import Slot
 from streammeta.meta.outer import join, split, start_outer
 from streammeta.meta.plasticity import norm, renew_least, saturated_share, towards_start
 from streammeta.meta.settings import LearnerSettings
@@ -14,7 +15,7 @@ from streammeta.meta.settings import LearnerSettings
 def theta(hidden: int = 4) -> Theta:
     """Exact heads that have learned something: every weight differs from its start."""
     method = exact_heads(LearnerSettings(hidden=hidden, encoded=3, members=2), "classification")
-    start = method.grow(method.init(), [2, 2], 2)
+    start = method.grow(method.init(), [Slot("a", None, 2), Slot("b", None, 2)], ["no", "yes"])
     return {name: p + 0.5 for name, p in start.items()}
 
 

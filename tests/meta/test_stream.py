@@ -15,6 +15,7 @@ from streammeta.errors import ConfigError
 from streammeta.event import Event, Origin
 from streammeta.meta.base import Episodes, Scaling, Windows
 from streammeta.meta.catalogue import methods_for
+from streammeta.meta.names import Slot
 from streammeta.meta.outer import outer_step, start_outer
 from streammeta.meta.stream import in_stream
 from streammeta.simulators import simulate
@@ -28,6 +29,10 @@ def _sinusoids(n: int, kind: str = "regression", seed: int = 1) -> list[Event]:
     samples = islice(simulate("switching-sinusoids", events=n, seed=seed, tasks="4"), n)
     label = (lambda y: y) if kind == "regression" else (lambda y: "up" if y > 0 else "down")
     return [Event(s.x, s.task, Origin("sinusoids", 0, i), y=label(s.y)) for i, s in enumerate(samples)]
+
+
+def slots(*fan_in: int) -> list[Slot]:
+    return [Slot(f"x{i}", None, n) for i, n in enumerate(fan_in)]
 
 
 def _engine(name: str, kind: str = "regression", **changes) -> Engine:
@@ -109,7 +114,7 @@ def test_what_is_kept_of_a_task_is_its_last_events_and_rebuild_finds_the_same():
     """φ is derived from what lies in the window; the two ways to it must agree."""
     method = in_stream("r2d2", "regression", support=4)
     x, y = np.arange(12, dtype=np.float32).reshape(6, 2), np.arange(6, dtype=np.float32)
-    theta = method.grow(method.init(), [2, 2], 1)
+    theta = method.grow(method.init(), slots(2, 2), range(1))
     phi, other = (
         {n: np.zeros((1, *shape), dtype) for n, (shape, dtype) in method.phi_layout(2, 1).items()} for _ in range(2)
     )
@@ -129,13 +134,17 @@ def test_what_is_kept_of_a_task_is_its_last_events_and_rebuild_finds_the_same():
 def test_theta_grows_with_features_and_classes_and_keeps_what_it_was():
     """New columns and classes come in the middle of a stream; how they come together may not matter."""
     method = in_stream("cavia", "classification", seed=3)
+    a, b, c = slots(1, 2, 3)
 
-    small = method.grow(method.init(), [1], 2)
-    step_by_step = method.grow(method.grow(small, [1, 2, 3], 2), [1, 2, 3], 3)
-    at_once = method.grow(small, [1, 2, 3], 3)
+    small = method.grow(method.init(), slots(1), range(2))
+    step_by_step = method.grow(method.grow(small, slots(1, 2, 3), range(2)), slots(1, 2, 3), range(3))
+    at_once = method.grow(small, slots(1, 2, 3), range(3))
 
     assert step_by_step["layer0.weight"].shape == (5 + 3, 40)
     assert all((step_by_step[n] == at_once[n]).all() for n in small)
+    otherwise = method.grow(method.init(), [c, a, b], [2, 0, 1])
+    assert (otherwise["layer0.weight"] == at_once["layer0.weight"][[0, 1, 2, 3, 4, 7, 5, 6]]).all()
+    assert (otherwise["layer2.weight"] == at_once["layer2.weight"][:, [2, 0, 1]]).all()
     assert (step_by_step["layer0.weight"][:6] == small["layer0.weight"]).all()
     assert (step_by_step["layer2.weight"][:, :2] == small["layer2.weight"]).all()
 
@@ -219,7 +228,7 @@ def test_one_absurd_label_does_not_reach_the_answers_after_it(name: str):
 def test_what_serves_is_the_moving_average_where_the_method_keeps_one():
     """maml-ema learns as MAML does, and answers by θ̄, which lags behind θ: were they one, nothing would be averaged."""
     method = in_stream("maml-ema", "regression", seed=5)
-    theta = method.grow(method.init(), [1, 2], 1)
+    theta = method.grow(method.init(), slots(1, 2), range(1))
     step = outer_step(method.gradient, start_outer(theta), _episodes(), rate=0.01, device=torch.device("cpu"))
 
     after, scaling = step.state.theta, Scaling(np.zeros(2), np.ones(2), 0.0, 1.0)
@@ -227,7 +236,7 @@ def test_what_serves_is_the_moving_average_where_the_method_keeps_one():
     assert not torch.equal(after[name], theta[name])
     torch.testing.assert_close(after[f"average.{name}"], 0.99 * theta[name] + 0.01 * after[name])
     assert torch.equal(method.compile(after, scaling).theta[name], after[f"average.{name}"])
-    grown = method.grow(after, [1, 2, 3], 1)
+    grown = method.grow(after, slots(1, 2, 3), range(1))
     assert torch.equal(grown["average.layer0.weight"][:2], after["average.layer0.weight"])
     assert torch.equal(grown["average.layer0.weight"][2], grown["layer0.weight"][2])
 

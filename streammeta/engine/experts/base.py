@@ -29,6 +29,7 @@ class Case(NamedTuple):
     row: int  # of its task
     task: str
     x: Floats  # raw features [D]; NaN is missing
+    partition: int = 0  # that it came in
     slots: Slots | None = None  # where x may have features that the engine does not know; else it is asked
 
 

@@ -7,6 +7,7 @@ from streammeta.engine.experts.gaussian import Gaussian
 from streammeta.engine.experts.neighbours import Neighbours
 from streammeta.engine.experts.persistence import Persistence
 from streammeta.engine.features import FeatureSpace
+from streammeta.engine.sums import PartitionSums
 from streammeta.errors import ConfigError
 from streammeta.meta.base import Scaling
 from streammeta.meta.settings import ExpertSettings, Kind
@@ -23,6 +24,7 @@ def choose(
     seed: int,
     features: FeatureSpace,
     scaling: Callable[[], Scaling],
+    sums: PartitionSums,
 ) -> list[Expert]:
     """The experts of these settings.
 
@@ -32,6 +34,7 @@ def choose(
         seed: for models that take one and were given none.
         features: names the slots.
         scaling: the normalization in force.
+        sums: what tasks share by counting.
 
     Raises:
         ConfigError: there is no such expert, it is not for this kind of stream, or its parameters do not fit.
@@ -55,11 +58,11 @@ def choose(
             raise ConfigError(f"{where} takes no parameters, got {', '.join(wanted.parameters)}; leave them out")
         if wanted.name in _OF_CLASSES and kind != "classification":
             raise ConfigError(f'{where} is about classes, but app.kind = "{kind}"; leave it out')
-        experts.append(_native(wanted.name, kind, scaling))
+        experts.append(_native(wanted.name, kind, scaling, sums))
     return experts
 
 
-def _native(name: str, kind: Kind, scaling: Callable[[], Scaling]) -> Expert:
+def _native(name: str, kind: Kind, scaling: Callable[[], Scaling], sums: PartitionSums) -> Expert:
     if name == "neighbours":
         return Neighbours(kind, scaling)
-    return Gaussian(scaling) if name == "gaussian" else Persistence()
+    return Gaussian(scaling, sums) if name == "gaussian" else Persistence()

@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from streammeta.engine.columns import Column, next_power_of_two
 from streammeta.engine.experts.base import Case, Columns, Doubles
+from streammeta.engine.sums import PartitionSums
 from streammeta.errors import SnapshotError
 from streammeta.meta.base import Ints, Scaling
 from streammeta.native import _kernels as kernels
@@ -28,27 +29,25 @@ from streammeta.native.elementary import exp, log
 
 __all__ = ["Gaussian", "check_gaussian", "renumber_gaussian"]
 
-_DECAY = 0.999  # of what is known about the variance within classes, per label
 _FEWEST = 5.0  # labels of known classes, in all tasks, before it says anything
 _HEATS = 3  # q, √q, ⁴√q
 _STATE = ("gaussian.mean", "gaussian.square")
 
 
 class Gaussian:
-    """What is known of all tasks; what is known of one task's classes lies in its row.
+    """What a task's classes are like lies in its row; the squares within classes of all tasks are in ``PartitionSums``.
 
     Args:
         scaling: the normalization in force.
+        sums: what tasks share by counting; squares within classes are kept there.
     """
 
     name = "gaussian"
     doubt = 0.05
     is_saved = True
 
-    def __init__(self, scaling: Callable[[], Scaling]) -> None:
-        self._scaling = scaling
-        self._within = np.zeros((2, 0))  # sum of squares within classes, and how many; raw features [D]
-        self._kept: list[Doubles] = []  # squares [D] of labels learned, not yet counted
+    def __init__(self, scaling: Callable[[], Scaling], sums: PartitionSums) -> None:
+        self._scaling, self._sums = scaling, sums
 
     def layout(self, width: int, outputs: int) -> Mapping[str, Column]:
         """Counts, means and sums of squares of each class."""
@@ -62,55 +61,41 @@ class Gaussian:
 
     def predict(self, columns: Columns, case: Case, outputs: int) -> Doubles | None:
         """Class probabilities [C]; None before the first labels."""
-        row, D = case.row, min(case.x.size, self._within.shape[1])
-        if outputs < 2 or not D or self._within[1, :D].max() < _FEWEST or not columns["gaussian.count"][row].any():
+        row, within = case.row, self._sums.within
+        D = min(case.x.size, within.shape[1])
+        if outputs < 2 or not D or within[1, :D].max() < _FEWEST or not columns["gaussian.count"][row].any():
             return None
         weights, said = _softmax(columns["gaussian.heat"][row]), self._said(columns, case, D, outputs)
         found: Doubles = (weights[:, None] * said).sum(0)
         return found
 
     def learn(self, columns: Columns, case: Case, y: float) -> None:
-        """Learn a task's label; what it says of all tasks counts from the next ``settle`` on."""
-        row, label, D = case.row, int(y), min(case.x.size, self._within.shape[1])
+        """Learn a task's label; what it says of all tasks counts from the next ``publish_shared`` on."""
+        row, label, D = case.row, int(y), min(case.x.size, self._sums.within.shape[1])
         if D and columns["gaussian.count"][row, label] > 0:
             said = self._said(columns, case, D, columns["gaussian.count"].shape[1])
             columns["gaussian.heat"][row] = 0.95 * columns["gaussian.heat"][row] + log(said[:, label] + 1e-6)
         squares = np.full(case.x.size, np.nan)
         count, mean, square = (columns[name][row] for name in ("gaussian.count", *_STATE))
         kernels.add_to_class(count, mean, square, label, case.x, squares)
-        self._kept.append(squares)
+        self._sums.add_within(case.partition, squares)
 
     def publish_shared(self) -> None:
-        """Count what was put by."""
-        for squares in self._kept:
-            missing = squares.size - self._within.shape[1]
-            if missing > 0:
-                self._within = np.pad(self._within, ((0, 0), (0, missing)))
-            known = np.flatnonzero(np.isfinite(squares))
-            self._within[:, known] *= _DECAY
-            self._within[0, known] += squares[known]
-            self._within[1, known] += 1.0
-        self._kept = []
+        """Nothing: what was put by is counted where it lies."""
 
     def dump(self) -> dict[str, npt.NDArray[Any]]:
-        """Arrays from which ``load`` makes the same."""
-        width = max((one.size for one in self._kept), default=0)
-        kept = np.full((len(self._kept), width), np.nan)
-        for i, squares in enumerate(self._kept):
-            kept[i, : squares.size] = squares
-        return {"gaussian.within": self._within, "gaussian.kept": kept}
+        """Nothing: it lies elsewhere."""
+        return {}
 
     def load(self, arrays: Columns) -> None:
-        """Become what ``dump`` described."""
-        self._within = arrays["gaussian.within"].copy()
-        self._kept = list(arrays["gaussian.kept"].copy())
+        """Nothing."""
 
     def _said(self, columns: Columns, case: Case, features: int, outputs: int) -> Doubles:
         """Class probabilities [heats, C] by each heat."""
         scaling, row = self._scaling(), case.row
         D = min(features, scaling.shift.size)
         count, mean, square = (columns[name][row] for name in ("gaussian.count", *_STATE))
-        total, labels = self._within[:, :D]
+        total, labels = self._sums.within[:, :D]
         within, said = total / np.maximum(labels, 1.0), np.empty((_HEATS, outputs))
         kernels.ask_gaussian(count, mean, square, case.x[:D], within, scaling.shift[:D], scaling.gain[:D], said)
         return said

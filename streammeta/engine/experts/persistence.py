@@ -61,7 +61,7 @@ class Persistence:
         return q
 
     def learn(self, columns: Columns, case: Case, y: float) -> None:
-        """Learn a task's label; what it says of all tasks counts from the next ``settle`` on."""
+        """Learn a task's label; what it says of all tasks counts from the next ``publish_shared`` on."""
         row, label = case.row, int(y)
         last, run = int(columns["last.label"][row]), int(columns["last.run"][row])
         columns["last.label"][row] = label

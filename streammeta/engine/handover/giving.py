@@ -100,7 +100,7 @@ class Giving:
         """φ of these rows as bytes; nothing of those whose windows make the same again."""
         names, columns = self._parts.derived, self._parts.tasks.columns
         found = [memoryview(b"")] * rows.size
-        needed = np.flatnonzero(~can_be_omitted(columns, rows, self._parts.version()))
+        needed = np.flatnonzero(~can_be_omitted(columns, rows, self._parts.stamp()))
         if names and needed.size:
             for place, data in zip(needed.tolist(), pack_rows(columns, names, rows[needed]), strict=True):
                 found[place] = data.data

@@ -32,7 +32,7 @@ class TaskParts:
     detectors: Detectors
     recent: RecentRows
     derived: tuple[str, ...]  # columns that windows make again, to the bit
-    version: Callable[[], int]  # of θ
+    stamp: Callable[[], int]  # of θ and the normalization
     widen: Callable[[], None]  # make room in every row for features and classes that came from elsewhere
 
     @property

@@ -35,7 +35,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 
+from streammeta.event import LabelValue
 from streammeta.meta.base import (
+    Axis,
     Episodes,
     Floats,
     Ints,
@@ -50,6 +52,7 @@ from streammeta.meta.base import (
 from streammeta.meta.exact.event_kernel import LANES, Weights, remembered, run_classes, run_values
 from streammeta.meta.exact.gradient import loss_and_gradient
 from streammeta.meta.exact.loss import LONGEST_MEMORY, MOST_LOG_PRECISION, SHORTEST_MEMORY, prequential_loss
+from streammeta.meta.names import Slot, generator_of
 from streammeta.meta.outer import by_autograd
 from streammeta.meta.settings import Kind, LearnerSettings
 from streammeta.native.elementary import exp
@@ -57,6 +60,7 @@ from streammeta.native.elementary import exp
 __all__ = ["exact_heads"]
 
 _FORGET_NOTHING, _NO_VARIANCE = np.zeros(0, np.uint8), np.zeros(0, np.float32)
+_AXES = {"w1": Axis(features=1), "v": Axis(features=1, outputs=2), "u": Axis(outputs=2), "w0": Axis(outputs=2)}
 _SEED_STRIDE = 7919  # between the seeds of members
 _PACE = {"u": 0.5, "v": 0.5, "w0": 0.5}  # what tasks share is what few tasks overfit first: it learns at half the rate
 
@@ -65,7 +69,7 @@ def exact_heads(settings: LearnerSettings, kind: Kind, seed: int = 0) -> Method:
     """The default learner as a tuple of functions; see the module's text for the equations.
 
     >>> method = exact_heads(LearnerSettings(), "classification")
-    >>> theta = method.grow(method.init(), [3, 3, 3], 2)
+    >>> theta = method.grow(method.init(), [Slot(name, None, 3) for name in "abc"], ["no", "yes"])
     >>> theta["w1"].shape, theta["w0"].shape
     (torch.Size([5, 3, 32]), torch.Size([5, 17, 2]))
     """
@@ -125,7 +129,8 @@ def exact_heads(settings: LearnerSettings, kind: Kind, seed: int = 0) -> Method:
     return Method(
         members=settings.members,
         init=lambda: _stack([_init(settings, kind, one) for one in seeds]),
-        grow=lambda theta, fan_in, outputs: _grow(theta, fan_in, outputs, seeds),
+        grow=lambda theta, slots, outputs: _grow(theta, slots, outputs, seeds),
+        axes=lambda _theta: _AXES,
         phi_layout=phi_layout,
         compile=_compile,
         run=run,
@@ -179,27 +184,29 @@ def _init(settings: LearnerSettings, kind: Kind, seed: int) -> Theta:
     return theta | {"log_noise": torch.full((heads,), math.log(0.5))}
 
 
-def _grow(theta: Theta, fan_in: Sequence[int], outputs: int, seeds: Sequence[int]) -> Theta:
-    """θ for at least D features and C outputs. New input weights depend on seed, slot and fan-in."""
+def _grow(theta: Theta, slots: Sequence[Slot], outputs: Sequence[LabelValue], seeds: Sequence[int]) -> Theta:
+    """θ for at least D features and C outputs. New inputs begin as seed, name and fan-in say, new outputs at 0."""
     members, old_features, hidden = theta["w1"].shape
     old_outputs = theta["u"].shape[2]
-    more = len(fan_in) - old_features
+    more = len(slots) - old_features
     if more > 0:
-        scale = torch.tensor(fan_in[old_features:], dtype=torch.float32).rsqrt()
-        rows = torch.stack([_input_rows(seed, range(old_features, len(fan_in)), hidden) for seed in seeds])
-        theta = theta | {"w1": torch.cat([theta["w1"], rows * scale[:, None]], 1)}
+        rows = torch.stack([_input_rows(seed, slots[old_features:], hidden) for seed in seeds])
+        theta = theta | {"w1": torch.cat([theta["w1"], rows], 1)}
         theta["v"] = torch.cat([theta["v"], torch.zeros(members, more, old_outputs)], 1)
-    if outputs > old_outputs:
+    if len(outputs) > old_outputs:
         for name in ("u", "v", "w0"):
             p = theta[name]
-            theta = theta | {name: torch.cat([p, torch.zeros(*p.shape[:2], outputs - old_outputs)], 2)}
+            theta = theta | {name: torch.cat([p, torch.zeros(*p.shape[:2], len(outputs) - old_outputs)], 2)}
     return theta
 
 
-def _input_rows(seed: int, slots: range, hidden: int) -> torch.Tensor:
-    """Standard normal weights [slots, H], each slot's from a generator of its own."""
-    random = [torch.Generator().manual_seed(seed * 1_000_003 + slot + 1) for slot in slots]
-    return torch.stack([torch.randn(hidden, generator=one) for one in random])
+def _input_rows(seed: int, slots: Sequence[Slot], hidden: int) -> torch.Tensor:
+    """Normal weights [slots, H] of variance 1 / fan-in, each slot's from a generator of its name."""
+    rows = [
+        generator_of(seed, name, value).standard_normal(hidden, np.float32) * np.float32(max(fan_in, 1) ** -0.5)
+        for name, value, fan_in in slots
+    ]
+    return torch.from_numpy(np.stack(rows))
 
 
 def _compile(theta: Theta, scaling: Scaling) -> Weights:

@@ -8,6 +8,7 @@ import pytest
 
 from streammeta.engine.experts import Expert, choose
 from streammeta.engine.features import FeatureSpace
+from streammeta.engine.sums import PartitionSums
 from streammeta.errors import ConfigError
 from streammeta.meta.base import Kind, Scaling
 from streammeta.meta.settings import ExpertSettings
@@ -16,7 +17,7 @@ from streammeta.meta.settings import ExpertSettings
 def made(*chosen: str | dict[str, Any], kind: Kind = "classification") -> list[Expert]:
     settings = [one if isinstance(one, str) else ExpertSettings.model_validate(one) for one in chosen]
     scaling = Scaling(np.zeros(0, np.float32), np.zeros(0, np.float32), 0.0, 1.0)
-    return choose(settings, kind, 0, FeatureSpace(8), lambda: scaling)
+    return choose(settings, kind, 0, FeatureSpace(8), lambda: scaling, PartitionSums())
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from scipy import stats
 from streammeta.engine import Engine, EngineSettings
 from streammeta.engine.experts import Case
 from streammeta.engine.experts.gaussian import Gaussian, check_gaussian, renumber_gaussian
+from streammeta.engine.sums import PartitionSums
 from streammeta.errors import ConfigError, SnapshotError
 from streammeta.event import Event, Origin
 from streammeta.meta.base import Scaling
@@ -66,18 +67,19 @@ def test_polls_spills_and_restarts_change_nothing() -> None:
 
 def test_it_says_what_the_posterior_predictive_of_normal_gamma_says() -> None:
     """By the textbook: Student's t about the shrunken mean, its variance between the class's own and the pooled one."""
-    expert = Gaussian(lambda: UNIT)
+    sums = PartitionSums()
+    expert = Gaussian(lambda: UNIT, sums)
     columns = {name: np.full((1, *c.shape), c.blank, c.dtype) for name, c in expert.layout(2, 2).items()}
     random = np.random.default_rng(0)
     for i in range(12):
         expert.learn(columns, Case(0, "t", random.normal(i % 2, 0.3, 2).astype(np.float32)), i % 2)
-        expert.publish_shared()
+        sums.publish_shared()
     columns["gaussian.heat"][0] = 0.0, -1e9, -1e9  # no tempering
     x = np.array([0.4, math.nan], np.float32)
 
     said = expert.predict(columns, Case(0, "t", x), 2)
 
-    total, count = expert.dump()["gaussian.within"]
+    total, count = sums.within
     inside, scores = total[0] / count[0], []
     for c in range(2):
         n, mean, square = (columns[f"gaussian.{name}"][0, c] for name in ("count", "mean", "square"))
@@ -95,7 +97,7 @@ def test_it_says_what_the_posterior_predictive_of_normal_gamma_says() -> None:
 
 def test_rows_from_another_process_get_the_numbers_of_this_one() -> None:
     """A rebalance must not turn one class into another; what is damaged is refused."""
-    layout = Gaussian(lambda: UNIT).layout(2, 2)
+    layout = Gaussian(lambda: UNIT, PartitionSums()).layout(2, 2)
     found = {name: np.arange(np.prod((1, *c.shape)), dtype=c.dtype).reshape(1, *c.shape) for name, c in layout.items()}
     here = {name: np.zeros((3, *(2 * n for n in c.shape)), c.dtype) for name, c in layout.items()}
 

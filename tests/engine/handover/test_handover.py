@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
+import torch
 from msgspec.structs import replace
 
 from streammeta.engine import Engine, EngineSettings, MetaSettings, Outcome, Signal
@@ -12,6 +13,7 @@ from streammeta.engine.staleness import can_be_omitted
 from streammeta.engine.tasks import MemorySettings
 from streammeta.errors import SnapshotError
 from streammeta.event import Event, Label, Origin
+from streammeta.meta.outer import arranged
 from streammeta.meta.settings import LearnerSettings
 
 Stream = Callable[..., list[Event]]
@@ -44,8 +46,10 @@ def take(handover: Handover, log: Log, *partitions: int) -> None:
 def moved(engine: Engine, log: Log, settings: EngineSettings = SMALL, partitions: Sequence[int] = (0,)) -> Engine:
     """A fresh engine that goes on where this one was."""
     fresh = Engine(settings)
-    assert fresh.follow(engine.shared_weights(), lead=True)
+    fresh.adopt(engine.shared_weights(), train=True)
+    heard = {number: fresh.add_sums(number, value, "weights/0") for number, value in engine.changed_sums()}
     take(fresh.handover(), log, *partitions)
+    fresh.own_sums(partitions, heard)
     return fresh
 
 
@@ -93,7 +97,7 @@ def test_phi_that_stays_behind_is_made_again_to_the_bit(
     for i, event in enumerate(linear_tasks(900, tasks=15, kind=kind, switch_at=450)):
         x = {name: value for name, value in event.x.items() if (i + len(name)) % 7} | ({"late": 1.0} if i > 500 else {})
         drifts += engine.step([replace(event, x=x)])[0].signal is Signal.DRIFT
-        columns, version = engine._tasks.columns, engine._shared.version
+        columns, version = engine._tasks.columns, engine._shared.stamp
         rows = np.array([row for _, row in engine._tasks.rows()])
         rows = rows[can_be_omitted(columns, rows, version) & (columns["version"][rows] == version)]
         was = {name: columns[name].copy() for name in ("A", "B", "logw")}
@@ -204,8 +208,8 @@ def test_features_and_classes_numbered_otherwise_are_translated(linear_tasks: St
 
     takes = Engine(SMALL)
     takes.step(turned)
-    takes.follow(None, lead=False)
-    takes._shared.version = gives._shared.version  # by chance: then φ does not look out of date
+    takes.adopt(None, train=False)
+    takes._shared.stamp = gives._shared.stamp  # by chance: then φ does not look out of date
     take(takes.handover(), log, 0)
 
     outcomes = takes.step(events[500:])
@@ -241,15 +245,50 @@ def test_state_of_other_settings_is_refused(linear_tasks: Stream) -> None:
         take(other.handover(), log, 0)
 
 
-def test_weights_of_a_follower_that_numbers_otherwise_want_a_fresh_engine(linear_tasks: Stream) -> None:
-    """Taken as they are, they would multiply one feature with the weights of another."""
-    events = linear_tasks(50)
-    leads, other = Engine(SMALL), Engine(SMALL)
+@pytest.mark.parametrize("method", ["exact-heads", "maml-ema", "cavia", "lstm", "mixture"])
+def test_theta_of_a_process_that_numbers_otherwise_is_taken_by_names(method: str, linear_tasks: Stream) -> None:
+    """Taken by numbers, it would multiply one feature with the weights of another; and nobody shall begin again."""
+    settings = EngineSettings.model_validate(
+        {"learner": {"method": method, "members": 1, "support": 8}, "meta": {"every_events": 16, "length": 16}}
+    )
+    events = [replace(e, y="yes" if e.y else "no") for e in linear_tasks(120, tasks=2)]
+    extra = replace(events[0], x={"z": 1.0, **events[0].x}, y="maybe")  # type: ignore[dict-item]
+    leads, follows, fresh = Engine(settings), Engine(settings), Engine(settings)
     leads.step(events)
-    other.step(otherwise(events))
+    turned = [replace(e, y={"yes": "no", "no": "yes"}[str(e.y)]) for e in otherwise(events[:8])]
+    follows.step([*turned, extra])
+    fresh.adopt(leads.shared_weights(), train=False)
+    follows.adopt(leads.shared_weights(), train=False)
 
-    assert not other.follow(leads.shared_weights(), lead=False)
-    assert Engine(SMALL).follow(leads.shared_weights(), lead=False)
+    theirs, ours = leads._shared, follows._shared
+    names = [slot[:2] for slot in ours._slots]
+    here = [names.index(slot[:2]) for slot in theirs._slots]
+    there = [ours._outputs.index(y) for y in theirs._outputs]
+    features, outputs = np.full(len(ours._slots), -1), np.full(len(ours._outputs), -1)
+    features[here], outputs[there] = np.arange(len(here)), np.arange(len(there))
+    back = arranged(ours.state, theirs.start(), leads._method.axes(theirs.state.theta), features, outputs)
+    assert here != sorted(here)
+    assert there != sorted(there)
+    assert all(torch.equal(back.theta[name], p) for name, p in theirs.state.theta.items())
+    assert torch.equal(back.first, theirs.state.first)
+    assert torch.equal(back.second, theirs.state.second)
+    assert follows.stats().theta_version == fresh.stats().theta_version == leads.stats().theta_version > 0
+
+
+def test_a_follower_learns_of_its_own_what_the_leader_has_not_seen(linear_tasks: Stream) -> None:
+    """A feature that only the other partition has must be normalized, and weighted, where it is."""
+    events = linear_tasks(200)
+    alone = [
+        replace(e, x={"own": 1e6 + 1e4 * e.x["a"], **e.x}, origin=Origin("test", 1, i)) for i, e in enumerate(events)
+    ]  # type: ignore[index,dict-item,call-overload]
+    leads, follows = Engine(SMALL), Engine(SMALL)
+    leads.step(events)
+    follows.step(alone)
+    follows.adopt(leads.shared_weights(), train=False)
+
+    slot = [slot.name for slot in follows._features.slots].index("own")
+    assert follows._shared.scaling.shift[slot] == pytest.approx(1e6, rel=0.01)
+    assert follows._shared.state.theta["w1"].shape[1] == leads._shared.state.theta["w1"].shape[1] + 1
 
 
 def test_a_follower_changes_nothing_that_tasks_share(linear_tasks: Stream) -> None:
@@ -258,11 +297,11 @@ def test_a_follower_changes_nothing_that_tasks_share(linear_tasks: Stream) -> No
     events = linear_tasks(600)
     leads, follows = Engine(settings), Engine(settings)
     leads.step(events[:200])
-    follows.follow(leads.shared_weights(), lead=False)
+    follows.adopt(leads.shared_weights(), train=False)
     version = follows.stats().theta_version
 
     follows.step(events[200:400])
     assert follows.stats().theta_version == version
-    follows.follow(follows.shared_weights(), lead=True)
+    follows.adopt(follows.shared_weights(), train=True)
     follows.step(events[400:])
     assert follows.stats().theta_version > version

@@ -84,7 +84,7 @@ def test_mutated_weights_are_refused_with_a_reason_or_harmless(engine: Engine) -
     for _ in range(2_000):
         fresh = Engine(SETTINGS)
         try:
-            fresh.follow(decode_weights(mutated(value, source), "weights/0"), lead=True)
+            fresh.adopt(decode_weights(mutated(value, source), "weights/0"), train=True)
             fresh.step([Event({"a": 1.0, "b": 0.0}, "t", Origin("in", 0, i), y=i % 2) for i in range(3)])
         except SnapshotError as err:
             reasons.append(str(err))
@@ -93,6 +93,24 @@ def test_mutated_weights_are_refused_with_a_reason_or_harmless(engine: Engine) -
     assert len(reasons) > 200
     places = ("weights/0", "the saved weights", "the published weights", "the snapshot was made with")
     assert [reason for reason in reasons if not reason.startswith(places)] == []
+
+
+def test_mutated_sums_are_refused_with_a_reason_or_harmless(engine: Engine) -> None:
+    """A normalization that is no number would make every prediction one."""
+    source, reasons = random.Random(14), []
+    ((_, value),) = list(engine.changed_sums())
+    for _ in range(2_000):
+        fresh = Engine(SETTINGS)
+        try:
+            record = fresh.add_sums(0, mutated(value, source), "weights/0")
+            fresh.own_sums([0], {0: record})
+            fresh.step([Event({"a": 1.0, "b": 0.0}, "t", Origin("in", 0, i), y=i % 2) for i in range(3)])
+        except SnapshotError as err:
+            reasons.append(str(err))
+        finally:
+            fresh.close()
+    assert len(reasons) > 200
+    assert [reason for reason in reasons if not reason.startswith("weights/0")] == []
 
 
 def test_mutated_input_records_are_refused_with_a_reason_or_read() -> None:

@@ -10,6 +10,7 @@ import torch
 from streammeta.meta.base import Episodes, Kind, Theta
 from streammeta.meta.exact.gradient import loss_and_gradient
 from streammeta.meta.exact.heads import exact_heads
+from streammeta.meta.names import Slot
 from streammeta.meta.settings import LearnerSettings
 
 KINDS: tuple[Kind, ...] = ("classification", "regression")
@@ -37,7 +38,8 @@ def settings(case: Case) -> LearnerSettings:
 def some_theta(kind: Kind, case: Case, dtype: torch.dtype = torch.float64) -> Theta:
     """A θ in which no part is zero."""
     method = exact_heads(settings(case), kind, seed=1)
-    theta = method.grow(method.init(), [case.features] * case.features, case.classes if kind == "classification" else 1)
+    slots = [Slot(f"x{i}", None, case.features) for i in range(case.features)]
+    theta = method.grow(method.init(), slots, range(case.classes if kind == "classification" else 1))
     random = torch.Generator().manual_seed(2)
     return {name: (p + 0.3 * torch.randn(p.shape, generator=random)).to(dtype) for name, p in theta.items()}
 

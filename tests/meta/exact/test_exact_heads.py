@@ -8,6 +8,7 @@ import torch
 
 from streammeta.meta.base import Episodes, Kind, Method, Phi, Scaling, Theta, Windows
 from streammeta.meta.exact.heads import exact_heads
+from streammeta.meta.names import Slot
 from streammeta.meta.settings import LearnerSettings
 
 KINDS: tuple[Kind, ...] = ("classification", "regression")
@@ -21,9 +22,13 @@ def learner(kind: Kind, **changes: object) -> tuple[Method, Theta, int]:
     )
     method = exact_heads(settings, kind, seed=3)
     outputs = 3 if kind == "classification" else 1
-    theta = method.grow(method.init(), [FEATURES] * FEATURES, outputs)
+    theta = method.grow(method.init(), slots(*[FEATURES] * FEATURES), range(outputs))
     random = torch.Generator().manual_seed(9)
     return method, {name: p + 0.2 * torch.randn(p.shape, generator=random) for name, p in theta.items()}, outputs
+
+
+def slots(*fan_in: int) -> list[Slot]:
+    return [Slot(f"x{i}", None, n) for i, n in enumerate(fan_in)]
 
 
 def plain(features: int = FEATURES) -> Scaling:
@@ -197,7 +202,7 @@ def test_growing_changes_no_prediction(kind: Kind) -> None:
     more = outputs + 2 if kind == "classification" else 1
     xs, ys = stream(kind, 12)
     wide = np.concatenate([xs, np.full((12, 2), np.nan, np.float32)], axis=1)
-    bigger = method.grow(theta, [FEATURES] * FEATURES + [FEATURES + 2] * 2, more)
+    bigger = method.grow(theta, slots(*[FEATURES] * FEATURES, FEATURES + 2, FEATURES + 2), range(more))
 
     narrow_loss = prequential_loss(method, theta, kind, xs, ys, outputs)
     weights, phi, row = method.compile(bigger, plain(FEATURES + 2)), fresh(method, 1, outputs), np.zeros(1, np.int64)
@@ -210,14 +215,18 @@ def test_growing_changes_no_prediction(kind: Kind) -> None:
     assert narrow_loss == prequential_loss(method, theta, kind, xs, ys, outputs)
 
 
-def test_a_new_features_weights_depend_on_seed_and_slot_alone() -> None:
-    """Otherwise the order in which polls brought features would decide the model."""
+def test_a_new_features_weights_depend_on_seed_and_name_alone() -> None:
+    """Otherwise the order in which polls, or members, brought features would decide the model."""
     method = exact_heads(LearnerSettings(), "classification", seed=5)
+    a, b, c = slots(2, 2, 3)
 
-    at_once = method.grow(method.init(), [2, 2, 3], 2)
-    in_steps = method.grow(method.grow(method.init(), [2, 2], 0), [2, 2, 3], 2)
+    at_once = method.grow(method.init(), [a, b, c], range(2))
+    in_steps = method.grow(method.grow(method.init(), [a, b], ()), [a, b, c], range(2))
+    otherwise = method.grow(method.init(), [c, a, b], range(2))
 
     assert all(torch.equal(at_once[name], in_steps[name]) for name in at_once)
+    assert torch.equal(at_once["w1"], otherwise["w1"][:, [1, 2, 0]])
+    assert not torch.equal(at_once["w1"][:, 0], at_once["w1"][:, 1])
 
 
 def test_a_missing_feature_is_its_mean() -> None:
