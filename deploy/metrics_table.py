@@ -24,7 +24,7 @@ def table() -> str:
             continue
         name = {"counter": family.name + "_total", "info": family.name + "_info"}.get(family.type, family.name)
         labels = sorted({label for sample in family.samples for label in sample.labels} - _OWN)
-        shown = ", ".join(f"`{label}`" for label in labels)
+        shown = ", ".join(f"`{label}`" for label in labels) or "none"
         rows.append(f"| `{name}` | {family.type} | {shown} | {family.documentation} |")
     return "\n".join(rows) + "\n"
 

@@ -27,6 +27,7 @@ PUBLIC = {  # module -> what it is for; all that it exports is public
     "streammeta.offline.training": "Meta-training without a stream.",
     "streammeta.offline.evaluation": "How good a θ is on new tasks.",
     "streammeta.offline.store": "A trained θ as a file.",
+    "streammeta.testing": "For tests: a log in memory with crash points, a driver, contract checks.",
     "streammeta.deprecation": "How a public name goes.",
 }
 _HEAD = """# The public interface

@@ -192,6 +192,12 @@ _OPERATORS = Dashboard(
                     ((_rate("streammeta_commit_failures_total"), "failures"),),
                     "Of replays with a snapshot; a service commits in its transactions.",
                 ),
+                Panel(
+                    "Engines made",
+                    "short",
+                    (("sum by (instance) (increase(streammeta_engines_made_total{SEL}[1h]))", "{{instance}}"),),
+                    "In an hour: one at the start of a member, and one after each failed transaction.",
+                ),
             ),
         ),
         Section(

@@ -104,14 +104,11 @@ class ExactlyOnce:
             TransportError: the broker refuses us for good.
             SnapshotError: saved state cannot be read; it is not guessed at.
         """
-        begun, self._source = self._clock(), source
-        self._tables.begin(WEIGHTS, 0)
+        begun = self._clock()
+        self.begin(source)
         try:
             while not (stop.is_set() or source.exhausted):
-                try:
-                    self._go_round()
-                except TransactionError as err:
-                    self._recover(stop, err)
+                self.turn(stop)
             self._health.stopping()
             self._finish()
         finally:
@@ -120,6 +117,23 @@ class ExactlyOnce:
             self._turn.engine.close()
         records, rejected = self._counts()
         return Summary(records, rejected, self._clock() - begun)
+
+    def begin(self, source: GroupSource) -> None:
+        """Take a source, before the first `turn`; `run` does both."""
+        self._source = source
+        self._tables.begin(WEIGHTS, 0)
+
+    def turn(self, stop: threading.Event) -> None:
+        """Go round once: poll, step, commit when it is time; after a failed transaction, recover until ``stop``."""
+        try:
+            self._go_round()
+        except TransactionError as err:
+            self._recover(stop, err)
+
+    @property
+    def engine(self) -> Engine:
+        """The engine that runs now; another one after a failed transaction."""
+        return self._turn.engine
 
     def revoked(self, partitions: Iterable[Partition]) -> None:
         """Commit what is done before others go on with these partitions, then let go. Called while polling."""
