@@ -249,8 +249,12 @@ class MetaRegressor(_MetaLearner, base.MiniBatchRegressor):  # type: ignore[misc
 
     def predict_with_variance_one(self, x: _Row) -> tuple[float, float]:
         """Mean and variance of the prediction."""
-        (outcome,) = self._predict_rows([x])
-        return float(outcome.prediction or 0.0), float(outcome.variance or 0.0)
+        return self.predict_with_variance_rows([x])[0]
+
+    def predict_with_variance_rows(self, rows: Sequence[_Row]) -> list[tuple[float, float]]:
+        """Mean and variance of the prediction of each row, all at once."""
+        found = self._predict_rows(rows)
+        return [(float(outcome.prediction or 0.0), float(outcome.variance or 0.0)) for outcome in found]
 
     def learn_many(self, X: Any, y: Any) -> None:  # noqa: ANN401 any frame that narwhals knows
         """Learn the rows of a frame, one after the other, as `learn_one` would."""

@@ -1,0 +1,127 @@
+import numpy as np
+import pytest
+
+from streammeta.decisions import MetaDecider
+from streammeta.decisions.decider import drawn, stable_uniform
+from streammeta.errors import ConfigError, EventError
+
+SHOPS = 6
+
+
+def run(decider: MetaDecider, events: int, late: int = 0) -> list[tuple[str, float, float]]:
+    """Offers to shops, each with a taste of its own; the reward comes ``late`` events later. Action, propensity, reward."""
+    random = np.random.default_rng(5)
+    taste = random.standard_normal((SHOPS, 2, 2))
+    made, open_ = [], []
+    for i in range(events):
+        shop, x = i % SHOPS, random.standard_normal(2)
+        found = decider.choose_one({"shop": shop, "a": x[0], "b": x[1]}, id=i)
+        reward = float(taste[shop, ("red", "blue").index(found.action)] @ x > 0)
+        made.append((found.action, found.propensity, reward))
+        open_.append((i, reward))
+        if len(open_) > late:
+            decider.reward_one(*open_.pop(0))
+    return made
+
+
+@pytest.mark.parametrize("exploration", ["inverse_gap", "thompson", "upper_confidence", "epsilon_greedy", "greedy"])
+def test_every_exploration_learns_which_action_pays(exploration: str) -> None:
+    """Against the truth: by chance half of the rewards come; the best choice of two has three quarters."""
+    made = run(MetaDecider(["red", "blue"], "shop", exploration=exploration), 900)
+
+    assert np.mean([reward for _, _, reward in made[-400:]]) > 0.6
+
+
+def test_late_rewards_are_learned_once_each() -> None:
+    decider = MetaDecider(["red", "blue"], "shop")
+    made = run(decider, 900, late=100)
+
+    assert np.mean([reward for _, _, reward in made[-400:]]) > 0.58
+    assert decider.model.engine.stats().labelled == 800
+
+
+def test_the_same_events_make_the_same_decisions() -> None:
+    """After a crash a replay must not choose otherwise than what was already acted upon."""
+    assert run(MetaDecider(["red", "blue"], "shop", seed=3), 150) == run(
+        MetaDecider(["red", "blue"], "shop", seed=3), 150
+    )
+
+
+def test_logged_propensities_are_how_often_actions_are_drawn() -> None:
+    """The draw and the number that is logged must be one and the same."""
+    decider = MetaDecider(["red", "blue", "green"], exploration="epsilon_greedy", epsilon=0.6)
+    decider.learn_one({"a": 1.0}, "blue", 1.0)
+    said = decider.propensities_one({"a": 1.0})
+    taken = [decider.choose_one({"a": 1.0}, id=i).action for i in range(4000)]
+
+    assert said["blue"] == pytest.approx(0.6)
+    for action, p in said.items():
+        assert taken.count(action) / 4000 == pytest.approx(p, abs=5 * np.sqrt(0.25 / 4000))
+
+
+def test_a_new_task_starts_from_what_others_were_rewarded_for() -> None:
+    """What tasks share is the point: all shops prefer by one weather, and a new shop is served so from its first event."""
+    decider = MetaDecider(["red", "blue"], "shop", seed=1)
+    random = np.random.default_rng(2)
+    right = []
+    for i in range(1000):
+        shop, x = i // 25, random.standard_normal(3)
+        found = decider.choose_one({"shop": shop, "a": x[0], "b": x[1], "c": x[2]}, id=i)
+        good = ("red", "blue")[int(x[0] > 0)]
+        decider.reward_one(i, float(found.action == good))
+        right.append(found.action == good)
+    first_five = np.array(right).reshape(40, 25)[20:, :5]
+
+    assert first_five.mean() > 0.7
+
+
+def test_a_reward_without_its_decision_is_refused_and_changes_nothing() -> None:
+    decider = MetaDecider(["red", "blue"], max_waiting=2)
+    for i in range(3):
+        decider.choose_one({"a": 1.0}, id=i)
+    decider.reward_one(2, 1.0)
+
+    assert decider.forgotten == 1
+    with pytest.raises(EventError, match="decision 2: none of that id waits"):
+        decider.reward_one(2, 1.0)
+    with pytest.raises(EventError, match=r"decision 0: .* forgotten because more than max_waiting = 2 waited"):
+        decider.reward_one(0, 1.0)
+    with pytest.raises(EventError, match="decision 1: got the reward nan; wanted a finite number"):
+        decider.reward_one(1, float("nan"))
+    with pytest.raises(EventError, match="decision 1: it waits for its reward already"):
+        decider.choose_one({"a": 1.0}, id=1)
+    assert decider.model.engine.stats().labelled == 1
+
+
+def test_rewards_in_another_unit_make_the_same_decisions() -> None:
+    """Cents or euros: γ is in units of the rewards' own spread."""
+    one, other = (MetaDecider(["red", "blue"], seed=2) for _ in range(2))
+    random = np.random.default_rng(0)
+    for i in range(120):
+        x = {"a": random.standard_normal()}
+        first, second = one.propensities_one(x), other.propensities_one(x)
+        assert first["red"] == pytest.approx(second["red"], rel=0.05, abs=0.01)
+        action, reward = ("red", "blue")[i % 2], float(x["a"] * (1 if i % 2 else -1) > 0)
+        one.learn_one(x, action, reward)
+        other.learn_one(x, action, reward * 4096.0)
+
+
+def test_what_cannot_be_is_refused() -> None:
+    with pytest.raises(ConfigError, match="wanted two or more, all different"):
+        MetaDecider(["red", "red"])
+    with pytest.raises(ConfigError, match="got exploration='bold'; wanted one of inverse_gap, thompson"):
+        MetaDecider(["red", "blue"], exploration="bold")  # type: ignore[arg-type]
+    with pytest.raises(EventError, match="got the action 'green'; wanted one of 'red', 'blue'"):
+        MetaDecider(["red", "blue"]).learn_one({"a": 1.0}, "green", 1.0)
+
+
+def test_the_draw_is_one_of_the_actions_that_may_be() -> None:
+    assert drawn(np.array([0.5, 0.5, 0.0]), 1 - 2**-53) == 1
+    assert drawn(np.array([0.0, 1.0]), 0.0) == 1
+    assert [stable_uniform(1, "events", 0, 7), stable_uniform(2, "events", 0, 7)] == [
+        0.2629762979549489,
+        0.8048837454760248,
+    ]
+    uniform = [stable_uniform(1, "events", 0, i) for i in range(4000)]
+    assert 0 <= min(uniform) <= max(uniform) < 1
+    assert np.mean(uniform) == pytest.approx(0.5, abs=0.025)
