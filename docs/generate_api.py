@@ -14,6 +14,7 @@ PUBLIC = {  # module -> what it is for; all that it exports is public
     "streammeta.engine": "The engine as a plain object: events in, outcomes out.",
     "streammeta.event": "Records, events and labels, and how a record is read.",
     "streammeta.errors": "Every error that is raised on purpose.",
+    "streammeta.decisions": "Choose actions, learn from rewards, evaluate policies.",
     "streammeta.simulators": "Seeded streams of many tasks that drift.",
     "streammeta.meta.methods": "The meta-learning methods, as factories of a learner.",
     "streammeta.meta.learner": "What a learner is: a tuple of pure functions.",

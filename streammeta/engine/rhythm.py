@@ -47,7 +47,7 @@ class Rhythm:
     >>> rhythm.interval
     32
     >>> for loss in [0.5] * 1000 + [2.0] * 20:
-    ...     rhythm.hear(loss)
+    ...     rhythm.observe_label_loss(loss)
     >>> rhythm.interval
     4
     """
