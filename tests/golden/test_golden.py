@@ -1,0 +1,75 @@
+"""Files and records that an earlier version wrote: read as they were meant, or refused; never read as something else."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from streammeta.errors import SnapshotError
+from tests.golden.make import FOLDER, FORMATS, plain
+
+FILES = sorted(FOLDER.glob("*.bin"))
+
+
+def named(path: Path) -> tuple[str, int]:
+    """Format and version, by its name."""
+    name, _, version = path.stem.rpartition("-")
+    return name, int(version)
+
+
+@pytest.fixture(scope="session")
+def fresh(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """One of each format as it is written now."""
+    return {name: format_.make(tmp_path_factory.mktemp(name)) for name, format_ in FORMATS.items()}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_format_as_it_is_written_now_has_a_golden_file(name: str, fresh: dict[str, bytes]) -> None:
+    """A new version without one would not be held by the tests below. Make it: python -m tests.golden.make."""
+    version = FORMATS[name].version(fresh[name])
+
+    assert (name, version) in {named(path) for path in FILES}, (
+        "run python -m tests.golden.make, and keep the older files"
+    )
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_file_of_an_earlier_version_is_read_as_it_was_or_refused_with_both_versions(
+    path: Path, fresh: dict[str, bytes]
+) -> None:
+    """A format that changes and keeps its number reads old state as nonsense, after an upgrade and not before."""
+    name, version = named(path)
+    format_, written_now = FORMATS[name], FORMATS[name].version(fresh[name])
+
+    refusal, found = "", None
+    try:
+        found = format_.read(path)
+    except SnapshotError as err:
+        refusal = str(err)
+
+    if refusal:
+        assert version != written_now, f"{path.name} has the version that is written now, and is refused: {refusal}"
+        assert re.search(rf"\b{version}\b", refusal), refusal
+        assert re.search(rf"\b{written_now}\b", refusal), refusal
+    else:
+        wanted = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        assert json.loads(json.dumps(plain(found))) == wanted
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_golden_file_has_the_version_of_its_name(path: Path) -> None:
+    """It was written once and is never made again."""
+    name, version = named(path)
+
+    assert FORMATS[name].version(path.read_bytes()) == version
+    assert len(path.read_bytes()) < 200_000
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_file_that_was_cut_is_refused(name: str, fresh: dict[str, bytes], tmp_path: Path) -> None:
+    """A full disk leaves half a file."""
+    (tmp_path / "cut").write_bytes(fresh[name][: len(fresh[name]) // 2])
+
+    with pytest.raises((SnapshotError, ValueError)):
+        FORMATS[name].read(tmp_path / "cut")
