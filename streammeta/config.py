@@ -50,7 +50,7 @@ class AppSettings(BaseModel, frozen=True, extra="forbid"):
         "streammeta",
         pattern=r"^[a-zA-Z0-9][a-zA-Z0-9._-]{0,199}$",
         description="Names the consumer group and the topics NAME-predictions, NAME-signals, NAME-dead-letters, "
-        "NAME-state and NAME-weights.",
+        "NAME-state, NAME-weights and NAME-episodes.",
     )
     kind: Kind = Field("classification", description='What is predicted: "classification" or "regression".')
     seed: int = Field(0, ge=0, lt=2**31, description="Fixes every random choice.")

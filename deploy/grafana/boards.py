@@ -172,6 +172,15 @@ _OPERATORS = Dashboard(
                     "After a failed one its events are read again.",
                 ),
                 Panel(
+                    "Members that learn from each other",
+                    "short",
+                    (
+                        (_rate("streammeta_episode_segments_total", by="fate"), "segments {{fate}} /s"),
+                        (_rate("streammeta_engines_made_total"), "engines made /s"),
+                    ),
+                    "Labelled events for the member that trains; an engine is made again after a failure only.",
+                ),
+                Panel(
                     "Restoring",
                     "s",
                     (

@@ -6,6 +6,7 @@ import time
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
 
 import structlog
 from prometheus_client import CollectorRegistry
@@ -18,7 +19,7 @@ from streammeta.service.loop import Summary
 from streammeta.service.metrics import Metrics
 from streammeta.service.repartition import CHANNEL as REPARTITION
 from streammeta.service.repartition import Repartition
-from streammeta.service.result import CHANNELS, STATE, TABLES, WEIGHTS
+from streammeta.service.result import CHANNELS, EPISODES, STATE, TABLES, WEIGHTS
 from streammeta.transport.choice import adapters, client
 from streammeta.transport.kafka.topics import ensure_topics
 
@@ -51,7 +52,8 @@ def serve(settings: Settings, stop: threading.Event) -> Summary:
         if settings.input.repartition:
             stack.enter_context(_repartitioned(settings, topic, member, stop))
         outputs, tables = _topics(name, CHANNELS), _topics(name, TABLES)
-        partitions = ensure_topics(kafka, topic, list(outputs.values()), {tables[STATE]: None, tables[WEIGHTS]: 1})
+        compacted = {tables[STATE]: None, tables[WEIGHTS]: 1}
+        partitions = ensure_topics(kafka, topic, list(outputs.values()), compacted, rings=[tables[EPISODES]])
         ledger = chosen.ledger(
             kafka,
             outputs | tables,
@@ -68,7 +70,7 @@ def serve(settings: Settings, stop: threading.Event) -> Summary:
             ledger,
             stack.enter_context(closing(chosen.tables(kafka, tables))),
             decoder=decoder(settings),
-            options=options(settings),
+            options=replace(options(settings), partitions=partitions),
             metrics=metrics,
             health=health,
         )

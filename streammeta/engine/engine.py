@@ -18,6 +18,7 @@ from streammeta.engine.columns import Column
 from streammeta.engine.concepts import concept_columns
 from streammeta.engine.curriculum import Curriculum
 from streammeta.engine.drift import Detectors
+from streammeta.engine.exchange import Exchange
 from streammeta.engine.experts import Case, Mixture, choose
 from streammeta.engine.factory import fingerprint, gaussians_above, make_method, make_recall
 from streammeta.engine.features import FeatureSpace
@@ -97,6 +98,7 @@ class Engine:
         self._shared = Shared(self._method, self._sums)
         self._curriculum = Curriculum(settings, self._method)
         self._trains = True  # this engine changes θ
+        self._exchange = Exchange(settings.kind, memory.window, self._tasks, self._features, self._labels)
         self.has_backlog = False  # more events wait than can be taken; whoever says so gives up that runs repeat
         self._begin(Counts(next_look=self._look_every))
 
@@ -228,6 +230,7 @@ class Engine:
             self._grow()
             self._runs.learn(self._shared.weights, items[0], xs)
         self._observe(items, xs)
+        self._exchange.note(items, outcomes)
         if self.settings.meta.mode != "off":
             self._curriculum.observe_outcomes([outcomes[item.at] for item in items])
 
@@ -257,7 +260,7 @@ class Engine:
         filled = self._features.read(event.x, event.origin)
         key: TaskKey = (event.origin.partition, event.task)
         row, is_new = self._tasks.touch(key)
-        if not self._counts.events and not event.task:
+        if not self._counts.events and not event.task and key[0] >= 0:
             self._curriculum.begin_alone()
         self._counts.events += 1
         waiting = None
@@ -275,6 +278,8 @@ class Engine:
         for i, item in enumerate(items):
             arrived.setdefault(item.source.origin.partition, []).append(i)
         for partition, places in arrived.items():
+            if partition < 0:  # whoever has it counts it
+                continue
             events = [i for i in places if isinstance(items[i].source, Event)]
             targets = None
             if not self._labels.classify:
@@ -373,7 +378,7 @@ class Engine:
         return EngineStats(
             events=counts.events,
             labelled=counts.labelled,
-            tasks=len(self._tasks),
+            tasks=len(self._tasks) - self._exchange.tasks_elsewhere,
             tasks_in_memory=self._tasks.in_memory,
             drifts=counts.drifts,
             meta_updates=self._shared.state.updates,
@@ -407,7 +412,7 @@ class Engine:
         """Every task, those in the spill included."""
         columns = self._tasks.columns
         here = [(key, {name: columns[name][row] for name in SUMMARY_COLUMNS}) for key, row in self._tasks.rows()]
-        return [summarize(key, values) for key, values in [*self._tasks.stored(), *here]]
+        return [summarize(key, values) for key, values in [*self._tasks.stored(), *here] if key[0] >= 0]
 
     def snapshot(self) -> Snapshot:
         """The whole state as plain values; take it between two steps."""
@@ -554,6 +559,38 @@ class Engine:
     def forget_sums(self, partition: int) -> None:
         """The partition is another process's from now on."""
         self._sums.forget(partition)
+
+    # -- episodes ------------------------------------------------------------------------------------------------------
+
+    def write_episodes(self) -> None:
+        """From now on keep what is to be published for a trainer elsewhere."""
+        self._exchange.is_writing = True
+
+    def changed_episodes(self) -> Iterator[tuple[int, bytes, bytes]]:
+        """Segments of labelled events that are complete since this was last asked: partition, key and record."""
+        return self._exchange.changed()
+
+    def observe_episode(self, partition: int, key: bytes, value: bytes, at: str) -> list[Outcome]:
+        """Learn labelled events of another process's partition, so that θ learns from them too.
+
+        They are predicted and learned as our own are, in the order in which they were, but their tasks are not ours:
+        they are in no count, no sum, no changelog and no list of tasks.
+
+        Returns:
+            Of the events that we did not know yet, in order.
+
+        Raises:
+            SnapshotError: the segment is damaged, or of another kind of prediction.
+        """
+        events, counts = self._exchange.read(partition, key, value, at), vars(self._counts).copy()
+        outcomes = self.step(events)
+        for name in ("events", "labelled", "drifts", "refused"):
+            setattr(self._counts, name, counts[name])
+        return outcomes
+
+    def forget_episodes(self, partition: int) -> None:
+        """Drop what came as episodes of a partition: it is ours now, or somebody else trains."""
+        self._exchange.forget(partition)
 
     def close(self) -> None:
         """Let go of the spill."""

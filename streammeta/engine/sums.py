@@ -102,7 +102,7 @@ class PartitionSums:
 
     def add_within(self, partition: int, squares: Doubles) -> None:
         """A label's squared distances from its class [D], NaN where unknown; it counts from ``publish_shared`` on."""
-        if self.is_fixed:
+        if self.is_fixed or partition < 0:  # below zero: whoever has it counts it
             return
         part = self._of(partition)
         part.within = _wider(part.within, squares.size)

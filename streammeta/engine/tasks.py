@@ -71,7 +71,8 @@ class TaskTable:
 
     def touch(self, key: TaskKey) -> tuple[int, bool]:
         """The row of a task, and whether the task is new; the row is now the most recently seen one."""
-        self._touched.add(key)
+        if key[0] >= 0:  # below zero are tasks of other processes: they are in their changelogs
+            self._touched.add(key)
         row = self._rows.get(key)
         if row is not None:
             self._rows.move_to_end(key)

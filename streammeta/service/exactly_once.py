@@ -25,11 +25,12 @@ from streammeta.errors import SnapshotError, TransactionError, TransportError
 from streammeta.event import Decoder, Record
 from streammeta.service.background import MetaUpdates
 from streammeta.service.busy import Busy
+from streammeta.service.episodes import EpisodeReader
 from streammeta.service.http import Health
 from streammeta.service.loop import Options, Summary
 from streammeta.service.metrics import Metrics
 from streammeta.service.restoration import Restoration
-from streammeta.service.result import STATE, WEIGHTS
+from streammeta.service.result import EPISODES, STATE, WEIGHTS
 from streammeta.service.turn import Turn
 from streammeta.service.watchdog import Watchdog
 from streammeta.transport.base import ChangelogReader, GroupSource, Message, Partition, TransactionalSink
@@ -85,6 +86,14 @@ class ExactlyOnce:
         self._new_sums: set[int] = set()  # partitions whose sums it does not know yet
         self._weights_stale = False  # the engine has not adopted the weights
         self._leads = False  # we change θ
+        self._episodes = EpisodeReader(
+            tables,
+            options.name,
+            options.partitions,
+            share=options.background_share,
+            metrics=metrics,
+            clock=clock,
+        )
         self._changed = False  # since the last commit
         self._evicted, self._evict_at = False, 0.0  # lost members, since partitions came; and when again
         self._failures = 0  # transactions in a row that did not commit
@@ -175,7 +184,9 @@ class ExactlyOnce:
         self._restore()
         wait = 0.0 if self._arriving else self._options.poll_seconds
         wait = min(wait, max(0.0, self._save_at - self._clock())) if self._changed else wait
-        self._take(self._busy.poll(self._source, self._options.poll_records, wait))
+        records = self._busy.poll(self._source, self._options.poll_records, wait)
+        self._take(records)
+        self._learn_of_others(has_backlog=2 * len(records) > self._options.poll_records)
         self._health.turned()
         if self._clock() >= self._save_at and self._source.is_stable:
             self._commit()
@@ -191,6 +202,13 @@ class ExactlyOnce:
         self._changed |= bool(records) or (self._leads and self._turn.theta_changed)
         self._turn.theta_changed = False
 
+    def _learn_of_others(self, *, has_backlog: bool) -> None:
+        """Who trains learns what other members' tasks have learned, too."""
+        engine = self._turn.engine
+        trains = self._leads and engine.settings.meta.mode != "off"
+        self._episodes.follow(engine, {number for _, number in (*self._positions, *self._arriving)}, trains=trains)
+        self._changed |= self._episodes.learn(engine, has_backlog=has_backlog)
+
     def _commit(self) -> None:
         """Everything since the last commit counts from now on, or nothing of it."""
         begun = self._clock()
@@ -199,6 +217,11 @@ class ExactlyOnce:
             return
         changes = self._handover.changes()
         self._ledger.send([Message(STATE, value, key, partition=number) for number, key, value in changes])
+        episodes = [
+            Message(EPISODES, value, key, partition=n) for n, key, value in self._turn.engine.changed_episodes()
+        ]
+        self._ledger.send(episodes)
+        self._metrics.episodes.labels("written").inc(len(episodes))
         shared = [(_SUMS + str(number).encode(), value) for number, value in self._turn.engine.changed_sums()]
         if self._leads:
             shared.append((_THETA, encode_weights(self._turn.engine.shared_weights())))
@@ -227,6 +250,8 @@ class ExactlyOnce:
         for row in self._tables.poll(_RESTORE_POLL_SECONDS if self._arriving else 0.0):
             if row.channel == WEIGHTS and row.value is not None:
                 self._note_published(row.key, row.value)
+            elif row.channel == EPISODES:
+                self._episodes.add(row)
             elif row.channel == STATE:
                 for arriving in self._arriving.values():
                     if arriving is not None and arriving.partition == row.partition:
@@ -296,6 +321,9 @@ class ExactlyOnce:
             clock=self._clock,
             full=options.poll_records,
         )
+        if options.partitions > 1:
+            engine.write_episodes()
+        self._episodes.end()
         self._known_sums, self._new_sums = {}, set(self._sums)
         self._adopt(lead=False)
 
@@ -373,6 +401,7 @@ class ExactlyOnce:
             restoration.close()
         self._handover.forget(partition[1])
         self._turn.engine.forget_sums(partition[1])
+        self._turn.engine.forget_episodes(partition[1])
         if partition[1] == _LEADING:
             self._leads = False
             self._turn.engine.adopt(None, train=False)

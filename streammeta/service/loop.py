@@ -46,6 +46,7 @@ class Options:
     stuck_seconds: float = 300.0  # records that wait for so long, and do not come, end the service
     frozen: bool = False  # θ and the normalization stay as they were published, where they were
     background_patience: float | None = None  # see MetaUpdates; None: the engine makes them in its own step
+    partitions: int = 1  # of the input; where there are more, members publish episodes for the one that trains
     background_share: float = 1.0  # likewise, of a service; a replay is never behind
 
 

@@ -114,6 +114,14 @@ class Metrics:
         )
         for result in ("committed", "failed"):
             self.transactions.labels(result)
+        self.episodes = Counter(
+            "streammeta_episode_segments_total",
+            "Segments of labelled events for who trains: written here, learned from other members, or skipped.",
+            ["fate"],
+            registry=registry,
+        )
+        for fate in ("written", "learned", "skipped"):
+            self.episodes.labels(fate)
         self.engines_made = Counter(
             "streammeta_engines_made_total",
             "Engines: one at the start, and one after each failed transaction.",

@@ -11,6 +11,7 @@ from streammeta.transport.base import Message
 __all__ = [
     "CHANNELS",
     "DEAD_LETTERS",
+    "EPISODES",
     "PREDICTIONS",
     "SIGNALS",
     "STATE",
@@ -25,8 +26,9 @@ SIGNALS = "signals"
 DEAD_LETTERS = "dead-letters"
 STATE = "state"
 WEIGHTS = "weights"
+EPISODES = "episodes"
 CHANNELS = (PREDICTIONS, SIGNALS, DEAD_LETTERS)
-TABLES = (STATE, WEIGHTS)
+TABLES = (STATE, WEIGHTS, EPISODES)
 
 _JSON = msgspec.json.Encoder()
 

@@ -14,6 +14,8 @@ from streammeta.transport.kafka.settings import KafkaSettings
 __all__ = ["create_topics", "ensure_topics"]
 
 _NO_TABLES: Mapping[str, int | None] = {}
+_NO_KINDS: Mapping[str, Mapping[str, str]] = {}
+_RING = {"cleanup.policy": "compact,delete", "retention.ms": str(24 * 3_600_000)}
 _TABLE = {  # what is overwritten is cleaned away soon, so that reading a table takes as long as it is large
     "cleanup.policy": "compact",
     "segment.bytes": str(32 * 2**20),
@@ -23,7 +25,12 @@ _TABLE = {  # what is overwritten is cleaned away soon, so that reading a table 
 
 
 def ensure_topics(
-    settings: KafkaSettings, topic: str, outputs: Collection[str], tables: Mapping[str, int | None] = _NO_TABLES
+    settings: KafkaSettings,
+    topic: str,
+    outputs: Collection[str],
+    tables: Mapping[str, int | None] = _NO_TABLES,
+    *,
+    rings: Collection[str] = (),
 ) -> int:
     """Make sure that the input topic is there, and create the output topics that are not, with as many partitions.
 
@@ -32,6 +39,7 @@ def ensure_topics(
         topic: the input topic.
         outputs: topics for results.
         tables: compacted topics with their number of partitions; None: as many as the input.
+        rings: topics that keep the last value of each key, and that for a day only; as many partitions as the input.
 
     Returns:
         The number of partitions of the input topic.
@@ -41,15 +49,17 @@ def ensure_topics(
     """
     admin = connect(KafkaAdminClient, settings, request_timeout_ms=settings.milliseconds)
     try:
-        found = _partitions(admin, [topic, *outputs, *tables])
+        found = _partitions(admin, [topic, *outputs, *tables, *rings])
         if topic not in found:
             raise TransportError(
                 f"kafka: topic {topic!r} does not exist on {settings.bootstrap_servers}; create it, with as many "
                 "partitions as workers will ever share it (4 are a good start), or name another topic"
             )
-        wanted = dict.fromkeys(outputs, found[topic]) | {name: n or found[topic] for name, n in tables.items()}
-        _check_partitions(settings, topic, found, {name: wanted[name] for name in tables})
-        _create(admin, settings, {name: n for name, n in wanted.items() if name not in found}, compacted=tables)
+        wanted = dict.fromkeys([*outputs, *rings], found[topic])
+        wanted |= {name: n or found[topic] for name, n in tables.items()}
+        _check_partitions(settings, topic, found, {name: wanted[name] for name in (*tables, *rings)})
+        kinds = dict.fromkeys(tables, _TABLE) | dict.fromkeys(rings, _TABLE | _RING)
+        _create(admin, settings, {name: n for name, n in wanted.items() if name not in found}, kinds=kinds)
         _check_compacted(admin, settings, [name for name in tables if name in found])
         return found[topic]
     except KafkaError as err:
@@ -113,11 +123,11 @@ def _create(
     settings: KafkaSettings,
     topics: Mapping[str, int],
     *,
-    compacted: Collection[str] = (),
+    kinds: Mapping[str, Mapping[str, str]] = _NO_KINDS,
 ) -> None:
     configs = {"max.message.bytes": str(settings.max_message_bytes)}
     for name, partitions in topics.items():  # one by one: another worker may be creating them too
-        chosen = configs | _TABLE if name in compacted else configs
+        chosen = configs | dict(kinds.get(name, {}))
         wanted = {"num_partitions": partitions, "replication_factor": -1, "configs": chosen}
         try:
             admin.create_topics({name: wanted}, timeout_ms=settings.milliseconds, wait_for_metadata=True)
