@@ -307,6 +307,17 @@ _MODELLERS = Dashboard(
                     "Near `[memory] max_waiting` the oldest go, and their labels become dead letters.",
                 ),
                 Panel(
+                    "Events that lost their label",
+                    "ops",
+                    (
+                        (
+                            "sum by (reason) (rate(streammeta_waiting_events_lost_total{SEL}[$__rate_interval]))",
+                            "{{reason}}",
+                        ),
+                    ),
+                    "dropped: raise `[memory] max_waiting`. replaced: ids are not unique within a task.",
+                ),
+                Panel(
                     "Share of labels",
                     "percentunit",
                     (

@@ -384,6 +384,8 @@ class Engine:
             meta_updates=self._shared.state.updates,
             theta_version=self._shared.version,
             pending_labels=len(self._waiting),
+            expired=self._waiting.expired,
+            replaced=self._waiting.replaced,
             refused=counts.refused,
             classes=len(self._labels.classes),
             features=len(self._features),

@@ -3,7 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -88,6 +88,9 @@ class LabelSpace:
         self._index = {y: i for i, y in enumerate(classes)}
 
 
+_Identity: TypeAlias = tuple[int, str, str]  # partition, task, id
+_SHOWN = 100  # characters of an id or a tag that a message repeats
+_LISTED = 3  # tasks that a message names
 _PAGE = 16  # events that wait together in one record of the changelog
 
 
@@ -115,24 +118,29 @@ class Waiting:
 
 
 class PendingEvents:
-    """Events by partition and id until their label comes; when it is full, the oldest leave.
+    """Events by partition, task and id until their label comes; when it is full, the oldest leave.
+
+    An id is unique within a task: two tasks of one partition may both have an event "1". A label that names its task is
+    joined by all three; one that names none, by partition and id, where that is one event only.
 
     Those of one task are kept in pages, so that a change of a few need not save them all again.
     """
 
     def __init__(self, size: int) -> None:
         self._size = size
-        self._events: OrderedDict[tuple[int, str], Waiting] = OrderedDict()
+        self._events: OrderedDict[_Identity, Waiting] = OrderedDict()
+        self._tasks: dict[tuple[int, str], list[str]] = {}  # by partition and id: of which tasks events of it wait
         self._pages: dict[TaskKey, dict[int, dict[str, Waiting]]] = {}
         self._changed: set[tuple[TaskKey, int]] = set()
-        self.expired = 0  # left without a label
+        self.expired = 0  # left without a label, because too many waited
+        self.replaced = 0  # left without a label, because another event of the same task and id came
 
     def __len__(self) -> int:
         return len(self._events)
 
     def enter(self, id_: str, waiting: Waiting) -> None:
-        """Keep an event; an earlier one of the same id and partition is replaced."""
-        self._remove(waiting.key[0], id_)
+        """Keep an event; an earlier one of the same partition, task and id is replaced, and counted."""
+        self.replaced += self._remove(*waiting.key, id_) is not None
         pages = self._pages.setdefault(waiting.key, {})
         waiting.page = next(reversed(pages), 0)
         if len(pages.get(waiting.page, ())) >= _PAGE:
@@ -144,13 +152,31 @@ class PendingEvents:
             self.expired += 1
 
     def leave(self, label: Label) -> Waiting:
-        """The event this label is for, which waits no more; raises EventError when there is none."""
-        found = self._remove(label.origin.partition, label.id)
-        if found is None:
+        """The event this label is for, which waits no more.
+
+        Raises:
+            EventError: there is none, those of that id are of other tasks than the label names, or there are several
+                and it names no task; then all of them go on waiting.
+        """
+        partition, said = label.origin.partition, f"{label.origin}: a label for id {label.id[:_SHOWN]!r}"
+        tasks = self._tasks.get((partition, label.id), ())
+        if not tasks:
             raise EventError(
-                f"{label.origin}: a label for id {label.id[:100]!r}, but no event of that id waits in its partition: "
+                f"{said}, but no event of that id waits in its partition: "
                 "it was never seen, had its label already, or waited too long ([memory] max_waiting)"
             )
+        if label.task and label.task not in tasks:
+            raise EventError(
+                f"{said} of task {label.task[:_SHOWN]!r}, but the event of that id that waits is of "
+                f"{_listed(tasks)}; wanted the task of the event, or a label without `task`"
+            )
+        if not label.task and len(tasks) > 1:
+            raise EventError(
+                f"{said} without a task, but events of that id wait in {len(tasks)} tasks ({_listed(tasks)}); "
+                "name the `task` with the label, or give every event an id of its own"
+            )
+        found = self._remove(partition, label.task or tasks[0], label.id)
+        assert found is not None  # the index and the events are one
         return found
 
     def take_changed(self) -> dict[tuple[TaskKey, int], Mapping[str, Waiting]]:
@@ -160,7 +186,7 @@ class PendingEvents:
 
     def place(self, id_: str, waiting: Waiting) -> None:
         """Keep an event that comes from elsewhere, in the page it names."""
-        self._remove(waiting.key[0], id_)
+        self._remove(*waiting.key, id_)
         self._keep(id_, waiting)
 
     def forget(self, partition: int) -> None:
@@ -176,28 +202,35 @@ class PendingEvents:
                 *(id_, *w.key, w.slots, w.values.tobytes(), _bytes(w.mean), w.variance, w.theta_version, w.page),
                 None if w.parts is None else (len(w.parts), w.parts.tobytes()),
             ]
-            for (_, id_), w in self._events.items()
+            for (*_, id_), w in self._events.items()
         ]
-        return {"events": events, "expired": self.expired}
+        return {"events": events, "expired": self.expired, "replaced": self.replaced}
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Become the room that ``dump`` described."""
         self._events.clear()
+        self._tasks.clear()
         for id_, partition, tag, slots, values, mean, variance, version, page, parts in state["events"]:
             filled = tuple(slots), np.frombuffer(values, np.float32)
             predicted = None if mean is None else np.frombuffer(mean, np.float32)
             mixed = None if parts is None else np.frombuffer(parts[1], np.float64).reshape(parts[0], -1).copy()
             self._keep(id_, Waiting((partition, tag), *filled, predicted, variance, version, page, mixed))
-        self.expired = state["expired"]
+        self.expired, self.replaced = state["expired"], state["replaced"]
 
     def _keep(self, id_: str, waiting: Waiting) -> None:
-        self._events[waiting.key[0], id_] = waiting
+        partition, tag = waiting.key
+        self._events[partition, tag, id_] = waiting
+        self._tasks.setdefault((partition, id_), []).append(tag)
         self._pages.setdefault(waiting.key, {}).setdefault(waiting.page, {})[id_] = waiting
 
-    def _remove(self, partition: int, id_: str) -> Waiting | None:
-        found = self._events.pop((partition, id_), None)
+    def _remove(self, partition: int, tag: str, id_: str) -> Waiting | None:
+        found = self._events.pop((partition, tag, id_), None)
         if found is None:
             return None
+        tasks = self._tasks[partition, id_]
+        tasks.remove(tag)
+        if not tasks:
+            del self._tasks[partition, id_]
         pages = self._pages[found.key]
         del pages[found.page][id_]
         self._changed.add((found.key, found.page))
@@ -206,6 +239,11 @@ class PendingEvents:
         if not pages:
             del self._pages[found.key]
         return found
+
+
+def _listed(tasks: Sequence[str]) -> str:
+    shown = ", ".join("no task" if not tag else f"task {tag[:_SHOWN]!r}" for tag in tasks[:_LISTED])
+    return shown + (f" and {len(tasks) - _LISTED} more" if len(tasks) > _LISTED else "")
 
 
 def _bytes(array: Floats | None) -> bytes | None:

@@ -61,6 +61,8 @@ class EngineStats:
     meta_updates: int
     theta_version: int
     pending_labels: int
+    expired: int  # events that left without a label, because more waited than [memory] max_waiting
+    replaced: int  # the same, because another event of their task and id came
     refused: int
     classes: int
     features: int

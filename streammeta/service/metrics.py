@@ -43,6 +43,7 @@ class Metrics:
         self._weighted_error = 0.0
         self._weight = 0.0
         self._meta_updates: int | None = None  # the engine's count when last seen
+        self._lost: dict[str, int] = {}  # likewise, of events that waited for a label
         for unknown in (self.prequential_error, self.meta_loss):
             unknown.set(float("nan"))
 
@@ -165,6 +166,15 @@ class Metrics:
         self.pending_labels = Gauge(
             "streammeta_pending_labels", "Events that wait for a late label.", registry=registry
         )
+        self.waiting_lost = Counter(
+            "streammeta_waiting_events_lost_total",
+            "Events whose label can be joined no more: too many waited (dropped), or another one of the same task and "
+            "id came (replaced).",
+            ["reason"],
+            registry=registry,
+        )
+        for reason in ("dropped", "replaced"):
+            self.waiting_lost.labels(reason)
         self.theta_version = Gauge("streammeta_theta_version", "Version of the shared weights.", registry=registry)
         self.theta_norm = Gauge("streammeta_theta_norm", "Euclidean norm of the shared weights.", registry=registry)
         self.saturated = Gauge(
@@ -238,6 +248,10 @@ class Metrics:
         self.classes.set(stats.classes)
         self.features.set(stats.features)
         self.pending_labels.set(stats.pending_labels)
+        for reason, count in (("dropped", stats.expired), ("replaced", stats.replaced)):
+            before = self._lost.get(reason, count)  # counting begins at the first call
+            self.waiting_lost.labels(reason).inc(count - before if count >= before else count)  # or with a new engine
+            self._lost[reason] = count
         self.theta_version.set(stats.theta_version)
         self.theta_norm.set(stats.theta_norm)
         self.saturated.set(stats.saturated)

@@ -58,6 +58,7 @@ def test_no_label_can_grow_without_bound(metrics: Metrics) -> None:
         "fate": {"predicted", "learned", "late_label", "rejected", "written", "skipped"},
         "result": {"accepted", "refused", "failed", "committed"},
         "kind": {"assigned", "revoked", "lost"},
+        "reason": {"dropped", "replaced"},
     }
 
     for family in ours(metrics):
@@ -116,3 +117,14 @@ def test_every_fate_is_there_before_it_happened(metrics: Metrics) -> None:
     """A rate over a series that does not exist yet is no alert."""
     for fate in ("predicted", "learned", "late_label", "rejected"):
         assert value(metrics, "streammeta_events_total", fate=fate) == 0
+
+
+def test_events_that_lost_their_label_are_counted_also_by_the_engine_after_it(metrics: Metrics) -> None:
+    """A restored engine counts from what it restored; a counter of Prometheus must neither fall nor fail."""
+    for expired, replaced in ((5, 0), (7, 1), (2, 1)):
+        metrics.engine(stats(expired=expired, replaced=replaced))
+
+    lost = {
+        s.labels["reason"]: s.value for f in ours(metrics) for s in f.samples if s.name.endswith("events_lost_total")
+    }
+    assert lost == {"dropped": 2 + 2, "replaced": 1}

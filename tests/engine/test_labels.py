@@ -1,0 +1,106 @@
+"""Late labels join the event they are for, and no other."""
+
+import numpy as np
+import pytest
+
+from streammeta.engine import Engine, EngineSettings
+from streammeta.engine.labels import PendingEvents, Waiting
+from streammeta.errors import EventError
+from streammeta.event import Event, Label, Origin
+
+
+def waiting(task: str, partition: int = 0) -> Waiting:
+    return Waiting((partition, task), (0,), np.ones(1, np.float32))
+
+
+def label(id_: str, task: str = "", partition: int = 0) -> Label:
+    return Label(id_, 1, task, Origin("labels", partition, 7))
+
+
+def test_the_same_id_in_two_tasks_is_two_events() -> None:
+    """Else the second takes the first one's place, and learns its label."""
+    pending = PendingEvents(10)
+    pending.enter("1", waiting("a"))
+    pending.enter("1", waiting("b"))
+
+    assert pending.leave(label("1", "a")).key == (0, "a")
+    assert pending.leave(label("1", "b")).key == (0, "b")
+    assert (len(pending), pending.replaced) == (0, 0)
+
+
+def test_a_label_of_another_task_is_refused_and_the_event_waits_on() -> None:
+    """A label that names a task must not be learned by another: better set aside and said."""
+    pending = PendingEvents(10)
+    pending.enter("1", waiting("b"))
+
+    with pytest.raises(EventError, match=r"labels/0/7: a label for id '1' of task 'a', but .* is of task 'b'; wanted"):
+        pending.leave(label("1", "a"))
+    assert pending.leave(label("1", "b")).key == (0, "b")
+
+
+def test_a_label_without_a_task_joins_where_there_is_one_event_and_is_refused_where_there_are_two() -> None:
+    pending = PendingEvents(10)
+    pending.enter("1", waiting("a"))
+    pending.enter("2", waiting("a"))
+    pending.enter("2", waiting(""))
+
+    assert pending.leave(label("1")).key == (0, "a")
+    with pytest.raises(EventError, match=r"id '2' without a task, but events .* wait in 2 tasks \(task 'a', no task\)"):
+        pending.leave(label("2"))
+    assert len(pending) == 2
+
+
+def test_partitions_do_not_share_ids() -> None:
+    """They move between members each by itself, so nothing may be joined across them."""
+    pending = PendingEvents(10)
+    pending.enter("1", waiting("a", partition=1))
+
+    with pytest.raises(EventError, match="no event of that id waits in its partition"):
+        pending.leave(label("1", "a"))
+
+
+def test_an_event_that_another_replaces_and_one_that_waited_too_long_are_counted() -> None:
+    """Their labels will be refused later; without a count nobody knows why."""
+    pending = PendingEvents(2)
+    for id_ in ("1", "1", "2", "3"):
+        pending.enter(id_, waiting("a"))
+
+    assert (pending.replaced, pending.expired, len(pending)) == (1, 1, 2)
+
+
+def test_what_waits_is_restored_with_its_counts_and_joined_as_before() -> None:
+    pending, other = PendingEvents(10), PendingEvents(10)
+    for task in ("a", "b", "a"):
+        pending.enter("1", waiting(task))
+    other.load(pending.dump())
+
+    assert (len(other), other.replaced) == (2, 1)
+    assert other.leave(label("1", "b")).key == (0, "b")
+    with pytest.raises(EventError, match=r"of task 'b', but .* is of task 'a'"):
+        other.leave(label("1", "b"))
+
+
+@pytest.mark.parametrize("restored", [False, True])
+def test_two_tasks_with_the_same_ids_learn_their_own_labels(restored: bool) -> None:
+    """Opposite concepts and one id for both: joined by id alone, one of them learned the other's labels all along."""
+    settings = EngineSettings.model_validate({"kind": "classification", "meta": {"mode": "off"}})
+    random, offset, right = np.random.default_rng(0), 0, []
+    engine = Engine(settings)
+    for i in range(200):
+        x = float(random.integers(2))
+        truth = {"a": int(x), "b": 1 - int(x)}
+        events = [Event({"x": x}, task, Origin("in", 0, offset + k), id=str(i)) for k, task in enumerate("ab")]
+        outcomes = engine.step(events)
+        right += [one.prediction == truth[one.event.task] for one in outcomes]
+        if restored and i == 100:
+            saved = engine.snapshot()
+            engine.close()
+            engine = Engine.restore(settings, saved)
+        labels = [Label(str(i), truth[task], task, Origin("in", 0, offset + 2 + k)) for k, task in enumerate("ba")]
+        assert [one.rejected for one in engine.step(labels)] == [None, None]
+        offset += 4
+    stats = engine.stats()
+    engine.close()
+
+    assert np.mean(right[-200:]) > 0.98
+    assert (stats.labelled, stats.replaced, stats.pending_labels) == (400, 0, 0)
