@@ -9,6 +9,7 @@ restored engine goes on as if nothing had happened.
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -37,7 +38,7 @@ from streammeta.engine.taskrow import SUMMARY_COLUMNS, summarize, task_columns
 from streammeta.engine.tasks import TaskTable
 from streammeta.engine.weights import Weights
 from streammeta.errors import EventError, SnapshotError
-from streammeta.event import Event, Label
+from streammeta.event import Event, Label, LabelValue
 from streammeta.meta.base import Episodes, Floats, Ints, Kind, Method, Phi
 from streammeta.meta.names import Slot
 from streammeta.meta.plasticity import has_encoder, norm, saturated_share
@@ -253,6 +254,7 @@ class Engine:
         """Find the event's task and slots; raises EventError when it cannot be used."""
         if event.y is not None:
             self._labels.check(event.y, event.origin)
+            event = self._as_first_seen(event, event.y)
         if isinstance(event, Label):
             waits = self._waiting.leave(event)
             row, _ = self._tasks.touch(waits.key)
@@ -268,6 +270,11 @@ class Engine:
             waiting = Waiting(key, filled.slots, np.array(filled.values, np.float32))
             self._waiting.enter(event.id, waiting)
         return Item(at, event, row, event.task, filled, waiting, is_new)
+
+    def _as_first_seen(self, event: Event | Label, y: LabelValue) -> Event | Label:
+        """The same with its class in the form in which that came first, so that predictions and labels compare."""
+        known = self._labels.as_first_seen(y)
+        return event if type(known) is type(y) else msgspec.structs.replace(event, y=known)
 
     def _observe(self, items: Sequence[Item], xs: Floats) -> None:
         """Feed what tasks share with a part's events, in the order of arrival."""

@@ -23,9 +23,14 @@ _LARGEST = 3.0e38  # as float32 holds it
 class LabelSpace:
     """Labels as numbers: a class's index in the order of first appearance, or a target as it is.
 
+    A class is what JSON writes as one key: 1 and "1" are one class, and so are 1, 1.0 and True; "01", "1.0" and "true"
+    are others. It is given back in the form in which it came first.
+
     >>> space = LabelSpace("classification", max_classes=8)
     >>> space.is_new("cat"), space.learn("cat"), space.is_new("cat")
     (True, 0, False)
+    >>> space.learn(1), space.learn("1"), space.learn("01"), space.as_first_seen("1")
+    (1, 1, 2, 1)
     """
 
     def __init__(self, kind: Kind, max_classes: int) -> None:
@@ -53,7 +58,7 @@ class LabelSpace:
         if not self.classify:
             if isinstance(y, str) or not -_LARGEST < y < _LARGEST:
                 raise EventError(f"{at}: `y` is {str(y)[:100]!r}, wanted a finite number: this is a regression")
-        elif isinstance(y, float):
+        elif isinstance(y, float) and not y.is_integer():
             raise EventError(
                 f"{at}: `y` is {y}, wanted a class (whole number or string); for targets set app.kind = 'regression'"
             )
@@ -63,13 +68,25 @@ class LabelSpace:
                 "raise [memory] max_classes if they are real"
             )
 
+    def as_first_seen(self, y: LabelValue) -> LabelValue:
+        """A label in the form in which its class came first; a new class and a target as they are."""
+        found = self._index.get(y) if self.classify else None
+        return y if found is None else self.classes[found]
+
     def learn(self, y: LabelValue) -> int:
         """The index of a class, which may be new."""
         found = self._index.get(y)
         if found is None:
-            found = self._index[y] = len(self.classes)
-            self.classes.append(y)
+            found = len(self.classes)
+            self.classes.append(y if isinstance(y, str) else int(y))
+            self._enter(y, found)
         return found
+
+    def _enter(self, y: LabelValue, index: int) -> None:
+        self._index[y] = index
+        twin = _twin(y)
+        if twin is not None:
+            self._index[twin] = index
 
     def number(self, y: LabelValue) -> float:
         """What a learner learns: the index of a known class, or the target."""
@@ -84,10 +101,20 @@ class LabelSpace:
 
     def load(self, classes: Sequence[LabelValue]) -> None:
         """Know these classes, in this order."""
-        self.classes = list(classes)
-        self._index = {y: i for i, y in enumerate(classes)}
+        self.classes, self._index = list(classes), {}
+        for index, y in enumerate(classes):
+            self._enter(y, index)
 
 
+def _twin(y: LabelValue) -> LabelValue | None:
+    """The other form of the same class: a whole number's text, or the number of such a text; None: there is none."""
+    if isinstance(y, str):
+        is_whole = y.removeprefix("-").isdecimal() and y.isascii() and len(y) <= _DIGITS
+        return int(y) if is_whole and y == str(int(y)) else None
+    return str(int(y)) if float(y).is_integer() else None
+
+
+_DIGITS = 18  # of a whole number that 64 bits hold
 _Identity: TypeAlias = tuple[int, str, str]  # partition, task, id
 _SHOWN = 100  # characters of an id or a tag that a message repeats
 _LISTED = 3  # tasks that a message names

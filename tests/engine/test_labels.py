@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from streammeta.engine import Engine, EngineSettings
-from streammeta.engine.labels import PendingEvents, Waiting
+from streammeta.engine.labels import LabelSpace, PendingEvents, Waiting
 from streammeta.errors import EventError
 from streammeta.event import Event, Label, Origin
 
@@ -104,3 +104,50 @@ def test_two_tasks_with_the_same_ids_learn_their_own_labels(restored: bool) -> N
 
     assert np.mean(right[-200:]) > 0.98
     assert (stats.labelled, stats.replaced, stats.pending_labels) == (400, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("ys", "classes"),
+    [
+        ([1, "1", 1.0, True], [1]),
+        (["1", 1, "0", False], ["1", "0"]),
+        (["01", "1", "1.0", "+1", " 1", "1e0"], ["01", "1", "1.0", "+1", " 1", "1e0"]),
+        (["-3", -3, "-0", 0], ["-3", "-0", 0]),
+        (["\u0661", 1], ["\u0661", 1]),
+        (["true", True, "True"], ["true", 1, "True"]),
+        (["9" * 30, "yes", ""], ["9" * 30, "yes", ""]),
+    ],
+)
+def test_a_class_is_one_key_of_json_in_the_form_in_which_it_came_first(ys: list, classes: list) -> None:
+    """Two forms of one key would stand twice in an object, and half of the probability would be lost to readers."""
+    space = LabelSpace("classification", max_classes=100)
+    for y in ys:
+        space.learn(y)
+    again = LabelSpace("classification", max_classes=100)
+    again.load(space.classes)
+
+    assert space.classes == classes
+    assert [type(y) for y in space.classes] == [type(y) for y in classes]
+    assert len({str(y) for y in space.classes}) == len(space.classes)
+    assert [again.learn(y) for y in ys] == [space.learn(y) for y in ys]
+    assert again.classes == classes
+
+
+def test_numbers_and_their_texts_are_learned_as_one_class_and_predictions_come_back_as_first_seen() -> None:
+    """One producer writes 1 and another "1": each class has one probability, and no prediction is wrong by its type."""
+    settings = EngineSettings.model_validate({"kind": "classification", "meta": {"mode": "off"}})
+    random, errors, forms = np.random.default_rng(0), [], set()
+    engine = Engine(settings)
+    for i in range(150):
+        x = int(random.integers(2))
+        y = x if i % 2 else str(x)
+        (outcome,) = engine.step([Event({"x": float(x)}, "a", Origin("in", 0, i), y=y)])
+        assert len(outcome.probabilities or {}) <= 2
+        errors.append(outcome.error)
+        forms.add(outcome.prediction)
+    classes = engine.stats().classes
+    engine.close()
+
+    assert classes == 2
+    assert len({str(one) for one in forms - {None}}) == len(forms - {None}) == 2
+    assert np.mean(errors[-100:]) < 0.03
