@@ -19,8 +19,9 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 
-__all__ = ["Job", "Learner", "Prediction", "Row", "Rows", "each_task", "prequential", "read_rows", "runner"]
+__all__ = ["CATEGORY", "Job", "Learner", "Prediction", "Row", "Rows", "each_task", "prequential", "read_rows", "runner"]
 
+CATEGORY = ":category"  # a column's name that ends so has numbers which are names
 Prediction: TypeAlias = float | None  # number of the class, or the value; None: nothing could be said yet
 
 
@@ -121,7 +122,7 @@ def read_rows(path: Path | str, limit: int | None = None) -> Rows:
     tagged = "task" in header
     names = [name for name in header if name not in ("task", "y")]
     places = [header.index(name) for name in names]
-    xs = np.array([[float(row[i]) for i in places] for row in cells], np.float64).reshape(len(cells), len(names))
+    xs = np.array([[float(row[i] or "nan") for i in places] for row in cells], np.float64).reshape(len(cells), len(names))
     tasks = [row[header.index("task")] for row in cells] if tagged else [""] * len(cells)
     return Rows(names, xs, tasks, np.array([float(row[header.index("y")]) for row in cells], np.float64))
 

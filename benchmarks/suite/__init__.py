@@ -1,0 +1,1 @@
+"""The wide suite: many kinds of streams, all learners, one table. See ``python -m benchmarks.suite --help``."""
