@@ -65,7 +65,7 @@ def make(job: Job, rows: Rows) -> Learner:
     """The learner of this name; the tag is a category, and for neighbours one column a task."""
     tasks = sorted(set(rows.tasks)) if job.wiring == "tag" else []
     names = [f"x{i}" for i in range(len(rows.names))]
-    categories: dict[str, list[str]] = {}
+    categories = {names[d]: [f"c{v}" for v in range(int(np.nanmax(rows.xs[:, d])) + 1)] for d in rows.categories}
     tag_columns: list[str] = []
     if tasks and "kNN" in job.learner:
         tag_columns = [f"task{i}" for i in range(len(tasks))]

@@ -75,6 +75,10 @@ CATALOGUE: Mapping[str, Entry] = {
     "CapyMOA SAM-kNN, scaled": _capymoa(f"SAMkNN, defaults, {_SCALED}"),
     "CapyMOA SGBT": _capymoa("StreamingGradientBoostedTrees, defaults (100 rounds)"),
     "CapyMOA SOKNL": _capymoa("SOKNL, ensemble_size=30", _VALUES),
+    "Vowpal Wabbit": Entry(
+        "windowed", "--coin, products of all pairs (-q ::) up to 30 features, one against all", _BOTH
+    ),
+    "LightGBM": Entry("windowed", "retrained on the last 2,000 labels, after each tenth more than it had", _BOTH),
     "deep-river MLP": Entry("deep_river", f"two hidden layers of 64 ReLU, SGD 0.01, {_SCALED}", _BOTH),
 }
 QUICK = (

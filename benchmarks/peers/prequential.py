@@ -42,6 +42,7 @@ class Rows:
     xs: np.ndarray  # [N, D]
     tasks: list[str]
     ys: np.ndarray  # [N]
+    categories: tuple[int, ...] = ()  # columns whose numbers are names
     switches: frozenset[int] = frozenset()  # rows with which their task has a new law; known of simulated streams only
 
     def __len__(self) -> int:
@@ -84,11 +85,12 @@ class Model(Protocol):
 
 
 class _EachTask:
-    """A learner made of models: one for all, or one a task."""
+    """A learner made of models, one for all or one a task; a missing value is the last one seen, at first 0."""
 
     def __init__(self, make: Callable[[], Model], *, apart: bool) -> None:
         self._make, self._apart = make, apart
         self._models: dict[str, Model] = {}
+        self._last: np.ndarray | None = None
 
     def _model(self, row: Row) -> Model:
         key = row.task if self._apart else ""
@@ -96,15 +98,25 @@ class _EachTask:
             self._models[key] = self._make()
         return self._models[key]
 
+    def _filled(self, row: Row, *, note: bool) -> Row:
+        known = np.isfinite(row.x)
+        if known.all() and self._last is None:
+            return row
+        last = np.zeros(row.x.size) if self._last is None else self._last
+        x = np.where(known, row.x, last)
+        if note:
+            self._last = x
+        return row._replace(x=x)
+
     def event(self, row: Row, *, labelled: bool) -> Prediction:
-        model = self._model(row)
+        model, row = self._model(row), self._filled(row, note=True)
         predicted = model.predict(row)
         if labelled:
             model.learn(row)
         return predicted
 
     def label(self, row: Row) -> None:
-        self._model(row).learn(row)
+        self._model(row).learn(self._filled(row, note=False))
 
 
 def each_task(job: Job, make: Callable[[], Model]) -> Learner:
@@ -120,16 +132,22 @@ def read_rows(path: Path | str, limit: int | None = None) -> Rows:
         header = next(table)
         cells = [row for row, _ in zip(table, range(limit or sys.maxsize), strict=False)]
     tagged = "task" in header
-    names = [name for name in header if name not in ("task", "y")]
-    places = [header.index(name) for name in names]
-    xs = np.array([[float(row[i] or "nan") for i in places] for row in cells], np.float64).reshape(len(cells), len(names))
+    columns = [name for name in header if name not in ("task", "y")]
+    places = [header.index(name) for name in columns]
+    categories = tuple(d for d, name in enumerate(columns) if name.endswith(CATEGORY))
+    names = [name.removesuffix(CATEGORY) for name in columns]
+    xs = np.array([[float(row[i] or "nan") for i in places] for row in cells], np.float64).reshape(
+        len(cells), len(names)
+    )
     tasks = [row[header.index("task")] for row in cells] if tagged else [""] * len(cells)
-    return Rows(names, xs, tasks, np.array([float(row[header.index("y")]) for row in cells], np.float64))
+    ys = np.array([float(row[header.index("y")]) for row in cells], np.float64)
+    return Rows(names, xs, tasks, ys, categories)
 
 
 def prequential(learner: Learner, rows: Rows, *, delay: int = 0, seconds: float = float("inf")) -> dict[str, Any]:
-    """Run the learner over the rows; predictions, and when each tenth was done."""
+    """Run the learner over the rows; predictions, how sure it was where it says so, and when each tenth was done."""
     predictions: list[Prediction] = []
+    sureness: list[Prediction] = []
     marks: list[tuple[int, float, float]] = [(0, 0.0, 0.0)]  # rows, wall seconds, processor seconds
     tenth = max(len(rows) // 10, 1)
     begun, begun_cpu = time.perf_counter(), time.process_time()
@@ -139,6 +157,7 @@ def prequential(learner: Learner, rows: Rows, *, delay: int = 0, seconds: float 
 
     for i in range(len(rows)):
         predictions.append(learner.event(row_at(i), labelled=delay == 0))
+        sureness.append(getattr(learner, "sureness", None))
         if delay and i >= delay:
             learner.label(row_at(i - delay))
         elapsed = time.perf_counter() - begun
@@ -146,22 +165,35 @@ def prequential(learner: Learner, rows: Rows, *, delay: int = 0, seconds: float 
             marks.append((i + 1, elapsed, time.process_time() - begun_cpu))
         if elapsed > seconds:
             break
-    return {"predictions": predictions, "marks": marks}
+    return {"predictions": predictions, "sureness": sureness, "marks": marks}
 
 
 def runner(make: Callable[[Job, Rows], Learner], versions: Callable[[], dict[str, str]]) -> None:
     """The main function of a runner."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--job", required=True)
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--job")
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--jobs", action="store_true", help="one job after the other: [job, out] as a line of stdin")
     options = parser.parse_args()
-    job = Job(**json.loads(options.job))
+    if not options.jobs:
+        _run_one(Job(**json.loads(options.job)), options.out, make, versions)
+        return
+    for line in sys.stdin:
+        job, out = json.loads(line)
+        try:
+            _run_one(Job(**job), Path(out), make, versions)
+            print(json.dumps({}), flush=True)
+        except Exception as err:
+            print(json.dumps({"problem": f"failed: {type(err).__name__}: {err}"[:300]}), flush=True)
+
+
+def _run_one(job: Job, out: Path, make: Callable[[Job, Rows], Learner], versions: Callable[[], dict[str, str]]) -> None:
     rows = read_rows(job.path, job.limit)
     before = _peak_rss_bytes()
     learner = make(job, rows)
     result = prequential(learner, rows, delay=job.delay, seconds=job.seconds)
     result |= {"rss_before_bytes": before, "peak_rss_bytes": _peak_rss_bytes(), "versions": versions()}
-    options.out.write_text(json.dumps(result))
+    out.write_text(json.dumps(result))
 
 
 def _peak_rss_bytes() -> int:

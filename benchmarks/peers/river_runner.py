@@ -39,8 +39,9 @@ class _River:
     regression trees have linear leaves, which fail on a category.
     """
 
-    def __init__(self, model: Any, job: Job, names: list[str], *, scale: bool, tag: str) -> None:  # noqa: ANN401
-        self._model, self._names = model, names
+    def __init__(self, model: Any, job: Job, rows: Rows, *, scale: bool, tag: str) -> None:  # noqa: ANN401
+        self._model, self._names, self._categories = model, rows.names, rows.categories
+        self._one_hot = tag != "category"
         self._scaler = preprocessing.StandardScaler() if scale else None
         self._tag = tag if job.wiring == "tag" else ""
         self._codes: dict[str, float] = {}
@@ -49,12 +50,14 @@ class _River:
 
     def _features(self, row: Row, *, learn: bool) -> dict[str, Any]:
         x: dict[str, Any] = dict(zip(self._names, row.x.tolist(), strict=True))
+        kinds = {self._names[d]: f"{x.pop(self._names[d]):.0f}" for d in self._categories}
         if self._tag == "number":
             x["task"] = self._codes.setdefault(row.task, float(len(self._codes)))
         if self._scaler is not None:
             if learn:
                 self._scaler.learn_one(x)
             x = self._scaler.transform_one(x)
+        x |= {f"{name}={value}": 1.0 for name, value in kinds.items()} if self._one_hot else kinds
         if self._tag == "category":
             x["task"] = row.task
         elif self._tag.startswith("one-hot"):
@@ -113,7 +116,7 @@ def make(job: Job, rows: Rows) -> Learner:
     if job.learner == "last label":
         return each_task(job, _LastLabel)
     build, scale, tag = _MODELS[job.learner]
-    return each_task(job, lambda: _River(build(job.seed), job, rows.names, scale=scale, tag=tag))
+    return each_task(job, lambda: _River(build(job.seed), job, rows, scale=scale, tag=tag))
 
 
 if __name__ == "__main__":

@@ -111,7 +111,9 @@ _ALL = (
     _generated("board_tasks", "boards", "tune", _board, side=6, classes=3, stretches=2, tasks=10),
     _generated("board_fine", "boards", "judge", _board, side=12, classes=2, stretches=2),
     _generated("clusters_moving", "clusters", "tune", _clusters, count=30, classes=5, features=4, moving=0.8, swaps=0),
-    _generated("clusters_swapping", "clusters", "judge", _clusters, count=15, classes=15, features=2, moving=0, swaps=5),
+    _generated(
+        "clusters_swapping", "clusters", "judge", _clusters, count=15, classes=15, features=2, moving=0, swaps=5
+    ),
     _scenario("rbf", "clusters", "tune", "random-rbf", concepts=None),
     _scenario("rbf_recurring", "clusters", "judge", "random-rbf", concepts=2),
     _scenario("agrawal", "rules", "tune", "agrawal", concepts=None),

@@ -240,7 +240,7 @@ def wide(events: int, seed: int) -> Table:
 
 
 def categories(events: int, seed: int) -> Table:
-    """Two categories of two hundred and thirty values and two numbers; each value has a weight, a fifth of them anew."""
+    """Two categories, of two hundred and of thirty values, and two numbers; some weights change halfway."""
     rng = default_rng((seed, 15))
     first = np.minimum(rng.zipf(1.3, size=events) - 1, 199)
     second, xs = rng.integers(30, size=events), rng.normal(size=(events, 2))
