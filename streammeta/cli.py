@@ -316,6 +316,24 @@ def inspect(
     console.print(report.task_table(tasks, total=len(every)))
 
 
+@app.command()
+def doctor(
+    config: _Config = None,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON, for other programs.")] = False,
+) -> None:
+    """Would a service with these settings run well on this broker? Exit status 1 when it would not."""
+    from streammeta.app.doctor import examine
+    from streammeta.config import load
+
+    findings = examine(load(config))
+    if as_json:
+        typer.echo(json.dumps([one._asdict() for one in findings]))
+    for one in () if as_json else findings:
+        typer.echo(f"{one.level:8} {one.what}: {one.found}" + (f"; {one.advice}" if one.advice else ""))
+    if any(one.level == "failure" for one in findings):
+        raise typer.Exit(1)
+
+
 app.command(name="meta-train")(meta_commands.train)
 app.command(name="meta-eval")(meta_commands.evaluate)
 

@@ -1,0 +1,183 @@
+"""`streammeta doctor`: would a service with these settings run well on this broker? What to change, if not.
+
+What the broker says is read by `transport.kafka.cluster`; the rules here are pure functions of it.
+"""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from typing import Literal, NamedTuple, TypeAlias
+
+from streammeta.config import Settings
+from streammeta.errors import TransportError
+from streammeta.service.result import CHANNELS, TABLES
+from streammeta.transport.kafka.cluster import Cluster, Topic, look
+
+__all__ = ["Finding", "examine", "judge"]
+
+Level: TypeAlias = Literal["ok", "warning", "failure"]
+_SPILL_BYTES = 2**30  # free, for tasks that do not fit in memory
+_DAY_MS = 86_400_000
+
+
+class Finding(NamedTuple):
+    """One thing that was looked at."""
+
+    level: Level
+    what: str  # was looked at
+    found: str
+    advice: str = ""  # what to change; empty where all is well
+
+
+def examine(settings: Settings) -> list[Finding]:
+    """Look at the broker, its topics and this machine.
+
+    A broker that does not answer is a finding, not an error: the message says why.
+    """
+    topics = _topics(settings)
+    try:
+        cluster = look(settings.kafka, topics)
+    except TransportError as err:
+        return [Finding("failure", "broker", str(err), "see the message"), *_judge_machine(settings)]
+    return [*judge(settings, cluster), *_judge_machine(settings)]
+
+
+def judge(settings: Settings, cluster: Cluster) -> list[Finding]:
+    """What the settings and a cluster say of each other."""
+    return [
+        *_judge_input(settings, cluster),
+        *_judge_outputs(settings, cluster),
+        *_judge_rights(settings, cluster),
+        *_judge_timeouts(settings, cluster),
+        *_judge_sizes(settings, cluster),
+    ]
+
+
+def _topics(settings: Settings) -> list[str]:
+    return [settings.input.topic, *(f"{settings.app.name}-{channel}" for channel in (*CHANNELS, *TABLES))]
+
+
+def _judge_input(settings: Settings, cluster: Cluster) -> Iterator[Finding]:
+    name = settings.input.topic
+    yield Finding("ok", "broker", f"{cluster.brokers} broker(s) answer")
+    topic = cluster.topics.get(name)
+    if topic is None:
+        yield Finding(
+            "failure",
+            f"topic {name}",
+            "it does not exist",
+            "create it, with as many partitions as members will ever share it",
+        )
+        return
+    yield Finding("ok", f"topic {name}", f"{topic.partitions} partition(s), {topic.replicas} replica(s)")
+    if topic.partitions == 1:
+        advice = "with one partition one member does all the work; a new topic with more partitions lets others help"
+        yield Finding("warning", f"topic {name}", "one partition", advice)
+    yield from _judge_safety(name, topic)
+    retention = topic.number("retention.ms")
+    if 0 <= retention < _DAY_MS and "compact" not in topic.configs.get("cleanup.policy", ""):
+        advice = "a service that is away for longer loses events; raise retention.ms, or see [input] on_lost_offset"
+        yield Finding("warning", f"topic {name}", f"records are kept for {retention / 3_600_000:.1f} hours", advice)
+
+
+def _judge_outputs(settings: Settings, cluster: Cluster) -> Iterator[Finding]:
+    found = cluster.topics.get(settings.input.topic)
+    for channel in (*CHANNELS, *TABLES):
+        name = f"{settings.app.name}-{channel}"
+        topic = cluster.topics.get(name)
+        if topic is None:
+            yield Finding("ok", f"topic {name}", "not there yet; the service creates it, if it may")
+            continue
+        wanted = 1 if channel == "weights" else (found.partitions if found else topic.partitions)
+        if channel in TABLES and topic.partitions != wanted:
+            advice = "tasks would not find their state; take another [app] name"
+            found_text = f"{topic.partitions} partition(s), wanted {wanted}"
+            yield Finding("failure", f"topic {name}", found_text, advice)
+        policy = topic.configs.get("cleanup.policy", "")
+        if channel in TABLES and policy != "compact":
+            advice = "state would be gone some day; set cleanup.policy to compact"
+            yield Finding("failure", f"topic {name}", f"cleanup.policy is {policy!r}", advice)
+        if channel not in TABLES and "compact" in policy:
+            advice = "results of one key would replace each other; set cleanup.policy to delete"
+            yield Finding("warning", f"topic {name}", f"cleanup.policy is {policy!r}", advice)
+        yield from _judge_safety(name, topic)
+
+
+def _judge_rights(settings: Settings, cluster: Cluster) -> Iterator[Finding]:
+    """What our user may do with the topics (ACLs); rights on the group and the transactions show at the start only."""
+    wanted: dict[str, tuple[str, ...]] = {settings.input.topic: ("READ",)}
+    wanted |= {f"{settings.app.name}-{channel}": ("WRITE",) for channel in CHANNELS}
+    wanted |= {f"{settings.app.name}-{channel}": ("READ", "WRITE") for channel in TABLES}
+    for name, rights in wanted.items():
+        topic = cluster.topics.get(name)
+        if topic is not None and topic.rights is not None and not topic.rights.issuperset(rights):
+            missing = ", ".join(sorted(set(rights) - topic.rights))
+            yield Finding("failure", f"topic {name}", f"our user lacks {missing}", "give it that right (an ACL)")
+    absent = [name for name in wanted if name not in cluster.topics and name != settings.input.topic]
+    if absent and cluster.rights is not None and "CREATE" not in cluster.rights:
+        advice = (
+            f"create {', '.join(absent)} yourself, or let our user create topics that begin with {settings.app.name}-"
+        )
+        yield Finding("warning", "right to create topics", "not on the whole cluster", advice)
+
+
+def _judge_safety(name: str, topic: Topic) -> Iterator[Finding]:
+    """Whether a broker may be lost."""
+    in_sync = topic.number("min.insync.replicas")
+    if topic.replicas == 1:
+        yield Finding("warning", f"topic {name}", "one replica", "a lost disk loses it; for production take 3 replicas")
+    elif in_sync < 2:
+        advice = "what one broker alone has may be lost with it; set min.insync.replicas to 2"
+        yield Finding("warning", f"topic {name}", f"min.insync.replicas is {in_sync}", advice)
+    elif in_sync >= topic.replicas:
+        advice = "no broker may be away then; have one replica more than that"
+        yield Finding("warning", f"topic {name}", f"min.insync.replicas is {in_sync} of {topic.replicas}", advice)
+    if topic.offline:
+        advice = "their records cannot be read; bring the brokers back that have them"
+        yield Finding("failure", f"topic {name}", f"{topic.offline} partition(s) without a leader", advice)
+
+
+def _judge_timeouts(settings: Settings, cluster: Cluster) -> Iterator[Finding]:
+    session = 1000 * settings.kafka.session_timeout_seconds
+    least, most = cluster.number("group.min.session.timeout.ms"), cluster.number("group.max.session.timeout.ms")
+    what = "[kafka] session_timeout_seconds"
+    if 0 <= most < session or session < least:
+        advice = f"the broker takes {least / 1000:g} to {most / 1000:g}; choose one between"
+        yield Finding("failure", what, f"{session / 1000:g} s", advice)
+    else:
+        yield Finding("ok", what, f"{session / 1000:g} s, the broker takes {least / 1000:g} to {most / 1000:g}")
+    if settings.kafka.group_instance_id is not None and session < 30_000:
+        advice = "a static member that restarts has only so long before its partitions move; 45 is a good value"
+        yield Finding("warning", what, f"{session / 1000:g} s, with a group_instance_id", advice)
+    kept = cluster.number("offsets.retention.minutes")
+    if 0 <= kept < 1440:
+        advice = "a group that is away for longer reads from the start of the topic; raise offsets.retention.minutes"
+        yield Finding("warning", "offsets.retention.minutes", f"{kept} minutes", advice)
+
+
+def _judge_sizes(settings: Settings, cluster: Cluster) -> Iterator[Finding]:
+    wanted = settings.kafka.max_message_bytes
+    for channel in (*CHANNELS, *TABLES):
+        topic = cluster.topics.get(f"{settings.app.name}-{channel}")
+        most = -1 if topic is None else topic.number("max.message.bytes")
+        if 0 <= most < wanted:
+            advice = f"results up to [kafka] max_message_bytes, {wanted}, are sent; raise the topic's, or lower ours"
+            yield Finding("failure", f"topic {settings.app.name}-{channel}", f"max.message.bytes is {most}", advice)
+    topic = cluster.topics.get(settings.input.topic)
+    longest = -1 if topic is None else topic.number("max.message.bytes")
+    if settings.input.max_record_bytes < longest:
+        found = f"{settings.input.max_record_bytes}, the input topic takes records of {longest} bytes"
+        yield Finding("ok", "[input] max_record_bytes", f"{found}; longer ones become dead letters")
+
+
+def _judge_machine(settings: Settings) -> Iterator[Finding]:
+    where = settings.memory.spill_directory or tempfile.gettempdir()
+    try:
+        free = shutil.disk_usage(where).free
+    except OSError as err:
+        advice = "the spill is made there; name a folder that exists, or one that can be made"
+        yield Finding("warning", "[memory] spill_directory", f"{where}: {err.strerror}", advice)
+        return
+    level: Level = "ok" if free >= _SPILL_BYTES else "warning"
+    advice = "" if level == "ok" else "tasks beyond [memory] max_tasks go there, 30 kB each; make room"
+    yield Finding(level, "[memory] spill_directory", f"{where} has {free / 2**30:.1f} GiB free", advice)

@@ -1,0 +1,116 @@
+"""A broker looked at, without changing anything: its limits, and the topics that a service uses."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from kafka import KafkaAdminClient
+from kafka.admin import ConfigResource, ConfigResourceType
+from kafka.errors import KafkaError
+
+from streammeta.errors import TransportError
+from streammeta.transport.kafka.client import connect
+from streammeta.transport.kafka.settings import KafkaSettings
+
+__all__ = ["Cluster", "Topic", "look"]
+
+_LIMITS = ["group.min.session.timeout.ms", "group.max.session.timeout.ms", "offsets.retention.minutes"]
+_TOPIC = ["cleanup.policy", "max.message.bytes", "min.insync.replicas", "retention.ms"]
+
+
+def _number(configs: Mapping[str, str], name: str) -> int:
+    value = configs.get(name, "")
+    return int(value) if value.lstrip("-").isdecimal() else -1
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """One topic."""
+
+    partitions: int
+    replicas: int  # of its first partition
+    offline: int = 0  # partitions without a leader
+    configs: Mapping[str, str] = field(default_factory=dict)
+    rights: frozenset[str] | None = None  # what our user may do with it, as Kafka names it; None: not known
+
+    def number(self, name: str) -> int:
+        """A configuration that is a whole number; -1 where it is not known, or has no limit."""
+        return _number(self.configs, name)
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """What was looked at."""
+
+    brokers: int
+    configs: Mapping[str, str]  # of one broker
+    topics: Mapping[str, Topic]  # those that exist
+    rights: frozenset[str] | None = None  # of our user, on the cluster
+
+    def number(self, name: str) -> int:
+        """A broker's limit; -1 where it is not known."""
+        return _number(self.configs, name)
+
+
+def look(settings: KafkaSettings, names: Sequence[str]) -> Cluster:
+    """Look at a cluster and at those of the topics ``names`` that exist.
+
+    What the user has no right to see is left out, and is then not known.
+
+    Raises:
+        TransportError: no broker answers, or it does not let us in.
+    """
+    admin = connect(KafkaAdminClient, settings, request_timeout_ms=settings.milliseconds)
+    try:
+        described_cluster = admin.describe_cluster()
+        brokers = described_cluster["brokers"]
+        described = {one["name"]: one for one in admin.describe_topics(list(names)) if one["partitions"]}
+        limits = _configs(admin, ConfigResourceType.BROKER, [_id(brokers[0])], _LIMITS)
+        configs = _configs(admin, ConfigResourceType.TOPIC, list(described), _TOPIC)
+    except KafkaError as err:
+        raise TransportError(f"kafka: {settings.bootstrap_servers} cannot be looked at: {err}") from err
+    finally:
+        admin.close()
+    topics = {
+        name: Topic(
+            len(one["partitions"]),
+            len(one["partitions"][0]["replica_nodes"]),
+            sum(partition["leader_id"] < 0 for partition in one["partitions"]),
+            configs.get(name, {}),
+            _rights(one),
+        )
+        for name, one in described.items()
+    }
+    return Cluster(len(brokers), limits.get(_id(brokers[0]), {}), topics, _rights(described_cluster))
+
+
+def _rights(described: Mapping[str, Any]) -> frozenset[str] | None:
+    """What our user may do; None where the broker does not say it, or has no rights at all switched on."""
+    found = described.get("authorized_operations")
+    return None if not found else frozenset(found)
+
+
+def _id(broker: Mapping[str, Any]) -> str:
+    return str(broker["broker_id"] if "broker_id" in broker else broker["node_id"])
+
+
+def _configs(
+    admin: Any,  # noqa: ANN401 (kafka-python has no types)
+    kind: ConfigResourceType,
+    names: Sequence[str],
+    wanted: Sequence[str],
+) -> dict[str, dict[str, str]]:
+    """Configurations by resource; empty where we have no right to see them."""
+    if not names:
+        return {}
+    try:
+        found = admin.describe_configs(
+            [ConfigResource(kind, name, list(wanted)) for name in names], config_filter="all"
+        )
+    except KafkaError:
+        return {}
+    by_name: Mapping[str, Any] = next(iter(found.values()), {})
+    return {
+        name: {key: str(one["value"]) for key, one in configs.items() if one["value"] is not None}
+        for name, configs in by_name.items()
+    }

@@ -1,0 +1,152 @@
+"""What the doctor says of a cluster: each rule on facts made by hand."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from streammeta import cli
+from streammeta.app import doctor
+from streammeta.app.doctor import Finding, examine, judge
+from streammeta.config import Settings
+from streammeta.errors import TransportError
+from streammeta.transport.kafka.cluster import Cluster, Topic
+
+SAFE = {
+    "min.insync.replicas": "2",
+    "max.message.bytes": "8388608",
+    "retention.ms": "604800000",
+    "cleanup.policy": "delete",
+}
+TABLE = {**SAFE, "cleanup.policy": "compact"}
+LIMITS = {
+    "group.min.session.timeout.ms": "6000",
+    "group.max.session.timeout.ms": "60000",
+    "offsets.retention.minutes": "10080",
+}
+
+
+def healthy() -> Cluster:
+    names = ("predictions", "signals", "dead-letters")
+    topics = {"events": Topic(4, 3, configs=SAFE)} | {f"app-{name}": Topic(4, 3, configs=SAFE) for name in names}
+    tables = {"app-state": Topic(4, 3, configs=TABLE), "app-weights": Topic(1, 3, configs=TABLE)}
+    return Cluster(3, LIMITS, topics | tables)
+
+
+def settings(**kafka: object) -> Settings:
+    return Settings(app={"name": "app"}, kafka=kafka)
+
+
+def bad(cluster: Cluster, chosen: Settings | None = None) -> list[Finding]:
+    return [one for one in judge(chosen or settings(), cluster) if one.level != "ok"]
+
+
+def with_topic(name: str, **changes: object) -> Cluster:
+    cluster = healthy()
+    topic = cluster.topics[name]
+    if "configs" in changes:
+        changes["configs"] = {**topic.configs, **changes["configs"]}  # type: ignore[dict-item]
+    return replace(cluster, topics={**cluster.topics, name: replace(topic, **changes)})
+
+
+def test_a_healthy_cluster_has_nothing_to_complain_of() -> None:
+    """Warnings about nothing teach people not to read them."""
+    assert bad(healthy()) == []
+
+
+@pytest.mark.parametrize(
+    ("cluster", "level", "what", "found", "advice"),
+    [
+        (with_topic("events", replicas=1), "warning", "topic events", "one replica", "3 replicas"),
+        (with_topic("events", configs={"min.insync.replicas": "1"}), "warning", "topic events", "is 1", "to 2"),
+        (with_topic("events", configs={"min.insync.replicas": "3"}), "warning", "topic events", "3 of 3", "one replica more"),
+        (with_topic("events", offline=2), "failure", "topic events", "2 partition", "bring the brokers back"),
+        (with_topic("events", configs={"retention.ms": "3600000"}), "warning", "topic events", "1.0 hours", "retention.ms"),
+        (with_topic("app-state", partitions=6), "failure", "topic app-state", "6 partition(s), wanted 4", r"\[app\] name"),
+        (with_topic("app-weights", partitions=4), "failure", "topic app-weights", "4 partition(s), wanted 1", "name"),
+        (with_topic("app-state", configs={"cleanup.policy": "delete"}), "failure", "topic app-state", "'delete'", "compact"),
+        (with_topic("app-signals", configs={"cleanup.policy": "compact"}), "warning", "topic app-signals", "'compact'", "delete"),
+        (with_topic("app-state", configs={"max.message.bytes": "1000"}), "failure", "topic app-state", "is 1000", "raise"),
+        (with_topic("events", rights=frozenset({"DESCRIBE"})), "failure", "topic events", "lacks READ", "ACL"),
+        (with_topic("app-state", rights=frozenset({"READ"})), "failure", "topic app-state", "lacks WRITE", "ACL"),
+        (replace(healthy(), configs={**LIMITS, "offsets.retention.minutes": "60"}), "warning", "offsets.retention", "60", "raise"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_said_once_with_what_to_do(
+    cluster: Cluster, level: str, what: str, found: str, advice: str
+) -> None:
+    """One cause, one finding: a list of ten for one mistake is not read."""
+    (one,) = bad(cluster)
+
+    assert one.level == level
+    assert what in one.what
+    assert found in one.found
+    assert re.search(advice, one.advice)
+
+
+def test_a_missing_input_topic_is_a_failure_and_missing_outputs_are_made_by_the_service() -> None:
+    """A service does not start without the first; it makes the others, where it may."""
+    empty = Cluster(3, LIMITS, {})
+
+    (one,) = bad(empty)
+    (right,) = [found for found in bad(replace(empty, rights=frozenset({"DESCRIBE"}))) if found.level == "warning"]
+
+    assert (one.level, one.found) == ("failure", "it does not exist")
+    assert "app-state" in right.advice
+    assert "begin with app-" in right.advice
+
+
+@pytest.mark.parametrize(("seconds", "level"), [(5.0, "failure"), (6.0, None), (60.0, None), (61.0, "failure")])
+def test_a_session_timeout_that_the_broker_refuses_is_found(seconds: float, level: str | None) -> None:
+    """Else the service starts, joins, and is refused."""
+    found = bad(healthy(), settings(session_timeout_seconds=seconds))
+
+    assert [one.level for one in found] == ([level] if level else [])
+
+
+def test_an_input_with_one_partition_is_warned_of() -> None:
+    """All the work is one member's, and it cannot be changed later."""
+    topics = {name: replace(topic, partitions=1) for name, topic in healthy().topics.items()}
+
+    (one,) = bad(replace(healthy(), topics=topics))
+
+    assert (one.what, one.found) == ("topic events", "one partition")
+
+
+def test_a_static_member_with_a_short_session_is_warned() -> None:
+    """Its restart would move its partitions after all."""
+    (one,) = bad(healthy(), settings(group_instance_id="a", session_timeout_seconds=10))
+
+    assert "45" in one.advice
+
+
+def test_a_broker_that_does_not_answer_is_a_finding_and_the_machine_is_looked_at_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """All mistakes at once, not one a day."""
+
+    def nobody(*_: object) -> Cluster:
+        raise TransportError("kafka: no broker answers")
+
+    monkeypatch.setattr(doctor, "look", nobody)
+    chosen = Settings(memory={"spill_directory": str(tmp_path / "nowhere")})
+
+    found = examine(chosen)
+
+    assert [(one.level, one.what) for one in found] == [("failure", "broker"), ("warning", "[memory] spill_directory")]
+
+
+def test_the_commands_status_says_whether_something_must_be_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a pipeline that deploys: 1 on a failure, 0 with warnings alone."""
+    findings = [Finding("ok", "a", "b"), Finding("warning", "c", "d", "e")]
+    monkeypatch.setattr(doctor, "examine", lambda _settings: findings)
+
+    warned = CliRunner().invoke(cli.app, ["doctor"])
+    findings.append(Finding("failure", "f", "g", "h"))
+    failed = CliRunner().invoke(cli.app, ["doctor", "--json"])
+
+    assert (warned.exit_code, failed.exit_code) == (0, 1)
+    assert "warning  c: d; e\n" in warned.output
+    assert '"level": "failure"' in failed.output
