@@ -177,6 +177,7 @@ _OPERATORS = Dashboard(
                     (
                         (_rate("streammeta_episode_segments_total", by="fate"), "segments {{fate}} /s"),
                         (_rate("streammeta_engines_made_total"), "engines made /s"),
+                        (_rate("streammeta_theta_refused_total", by="reason"), "theta refused: {{reason}} /s"),
                     ),
                     "Labelled events for the member that trains; an engine is made again after a failure only.",
                 ),

@@ -6,7 +6,9 @@ same task, never on how events were grouped into batches; nothing uses a label b
 restored engine goes on as if nothing had happened.
 """
 
+import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from copy import copy
 from typing import Any
 
 import msgspec
@@ -58,6 +60,9 @@ __all__ = [
 _LOOK_TASKS = 256  # how many tasks speak for all
 _LOOK_AT_TASKS, _LOOK_AT_EVENTS = 8, 32  # of each, to see how units answer
 _HOUSEKEEPING_EVENTS = 1024  # how often the spill is looked after where meta-updates do not set the rhythm
+_LONGEST_STEP = 3.0  # times the rate, of a meta-update
+_TRIALS = 8  # drawings of episodes on which a doubtful θ is compared with ours
+_CLEARLY, _LEAST_GAP = 3.0, 0.15  # standard errors, and nats: an hour back costs less, a flipped sign twice as much
 _META_COUNTS = ("seen", "next_look", "meta_begun")  # by which θ's next change is due
 
 
@@ -501,7 +506,7 @@ class Engine:
             arrays | self._common(),
         )
 
-    def adopt(self, weights: Weights | None, *, train: bool, fixed: bool = False) -> None:
+    def adopt(self, weights: Weights | None, *, train: bool, fixed: bool = False) -> bool:
         """Go on with the θ that another process published, and from now on change and publish it (train) or not.
 
         Features and classes are known by their names: it does not matter in which order they came, here or there.
@@ -511,14 +516,16 @@ class Engine:
             train: whether this engine is the one that changes θ from now on.
             fixed: whether the normalization is theirs, too, and stays.
 
-        Raises:
-            SnapshotError: the weights are of other settings, or damaged; nothing was changed, or the engine must go.
-        """
-        if weights is not None:
-            self._take_weights(weights, train=train, fixed=fixed)
-        self._trains = train
+        Returns:
+            False where θ was refused: it is clearly worse on the windows of our own tasks. The present one stays.
 
-    def _take_weights(self, weights: Weights, *, train: bool, fixed: bool) -> None:
+        Raises:
+            SnapshotError: the weights are of other settings, or damaged; θ stays as it was.
+        """
+        self._trains = train
+        return weights is None or self._take_weights(weights, train=train, fixed=fixed)
+
+    def _take_weights(self, weights: Weights, *, train: bool, fixed: bool) -> bool:
         check_fingerprint(weights.settings, fingerprint(self.settings))
         try:
             features = self._features.merge(weights.slots, weights.width)
@@ -526,8 +533,12 @@ class Engine:
             self._fit()
             slots = [Slot(*slot) for slot in weights.slots]
             names = Names(slots, weights.classes if self._labels.classify else self._labels.names, features, outputs)
-            self._shared.take(weights.shared, weights.arrays, names, fixed=fixed)
-            self._sums.is_fixed = fixed
+            shared = copy(self._shared)
+            shared.take(weights.shared, weights.arrays, names, fixed=fixed)
+            if not fixed and self._is_worse(shared):
+                self._shared.version = max(self._shared.version, shared.version)  # what we publish next comes after it
+                return False
+            self._shared, self._sums.is_fixed = shared, fixed
             if train:
                 self._load_common(weights.arrays)
                 for name in _META_COUNTS:
@@ -536,6 +547,31 @@ class Engine:
         except (KeyError, TypeError, ValueError, IndexError, AttributeError, ArithmeticError) as err:
             raise SnapshotError(f"the published weights are damaged ({err!r}); delete them to begin again") from err
         self._fit()
+        return True
+
+    def _is_worse(self, other: Shared) -> bool:
+        """Whether θ of another process is clearly worse than ours on what our tasks remember.
+
+        Only a θ that lies farther away than its meta-updates can have brought it is compared: a step of Adam is at most
+        about its rate.
+        """
+        ours, theirs, rate = self._shared.state.theta, other.state.theta, self.settings.meta.rate
+        updates = max(other.version - self._shared.version, 0)
+        if any(theirs[name].shape != p.shape for name, p in ours.items()):
+            return False  # it has views of features that ours has not
+        moved = max(float((theirs[name] - p).abs().max()) if p.numel() else 0.0 for name, p in ours.items())
+        if moved <= _LONGEST_STEP * rate * updates:
+            return False
+        random, gaps = self._curriculum.random.bit_generator.state, []
+        for _ in range(_TRIALS):
+            episodes = self._draw()
+            if episodes is not None:
+                gaps.append(float(self._method.loss(theirs, episodes)) - float(self._method.loss(ours, episodes)))
+        self._curriculum.random.bit_generator.state = random
+        if len(gaps) < _TRIALS:
+            return False
+        mean, error = float(np.mean(gaps)), float(np.std(gaps, ddof=1)) / math.sqrt(len(gaps))
+        return not mean <= _CLEARLY * error + _LEAST_GAP  # NaN is worse
 
     # -- what tasks share by counting ----------------------------------------------------------------------------------
 

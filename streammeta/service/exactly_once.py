@@ -30,7 +30,7 @@ from streammeta.service.http import Health
 from streammeta.service.loop import Options, Summary
 from streammeta.service.metrics import Metrics
 from streammeta.service.restoration import Restoration
-from streammeta.service.result import EPISODES, STATE, WEIGHTS
+from streammeta.service.result import EPISODES, STATE, WEIGHTS, theta_refused
 from streammeta.service.turn import Turn
 from streammeta.service.watchdog import Watchdog
 from streammeta.transport.base import ChangelogReader, GroupSource, Message, Partition, TransactionalSink
@@ -290,8 +290,24 @@ class ExactlyOnce:
     def _adopt(self, *, lead: bool) -> None:
         """Go on with the published θ, and change it from now on (lead) or not."""
         self._weights_stale, self._leads = False, lead
-        fixed = self._options.frozen and self._weights is not None
-        self._turn.engine.adopt(self._weights, train=lead, fixed=fixed)
+        engine, fixed = self._turn.engine, self._options.frozen and self._weights is not None
+        try:
+            if not engine.adopt(self._weights, train=lead, fixed=fixed):
+                self._refuse("worse", "it is clearly worse on the windows of our tasks")
+        except SnapshotError as err:
+            if not engine.stats().labelled:  # nothing to go on with
+                raise
+            self._refuse("damaged", str(err))
+
+    def _refuse(self, reason: str, why: str) -> None:
+        """A published θ was not adopted: the present one stays, and everybody is told."""
+        version = None if self._weights is None else self._weights.version
+        self._metrics.theta_refused.labels(reason).inc()
+        _log.error("a published theta was refused; serving goes on with the one before", version=version, reason=why)
+        if self._positions:
+            number = min(number for _, number in self._positions)
+            self._ledger.send([theta_refused(version, reason, number)])
+            self._changed = True
 
     # -- coming and going ----------------------------------------------------------------------------------------------
 

@@ -123,6 +123,14 @@ class Metrics:
         )
         for fate in ("written", "learned", "skipped"):
             self.episodes.labels(fate)
+        self.theta_refused = Counter(
+            "streammeta_theta_refused_total",
+            "Published versions of θ that were not adopted: worse on our own tasks, or damaged.",
+            ["reason"],
+            registry=registry,
+        )
+        for reason in ("worse", "damaged"):
+            self.theta_refused.labels(reason)
         self.engines_made = Counter(
             "streammeta_engines_made_total",
             "Engines: one at the start, and one after each failed transaction.",

@@ -19,6 +19,7 @@ __all__ = [
     "WEIGHTS",
     "dead_letter",
     "messages",
+    "theta_refused",
 ]
 
 PREDICTIONS = "predictions"
@@ -48,6 +49,19 @@ def dead_letter(record: Record, reason: str) -> Message:
     why = (("reason", reason.encode()), ("origin", origin.encode()))
     partition = record.origin.partition
     return Message(DEAD_LETTERS, record.value or b"", record.key, (*why, *record.headers), partition)
+
+
+def theta_refused(version: int | None, reason: str, partition: int) -> Message:
+    """A signal of the service itself: a version of θ that it did not adopt. Its task is null, as it concerns all."""
+    signal = {
+        "id": None,
+        "task": None,
+        "ts": None,
+        "signal": "theta_refused",
+        "reason": reason,
+        "theta_version": version,
+    }
+    return Message(SIGNALS, _JSON.encode(signal), None, partition=partition)
 
 
 def _prediction(outcome: Outcome, event: Event) -> dict[str, object]:

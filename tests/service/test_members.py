@@ -1,11 +1,14 @@
 """Several members serve one stream, and what they predict must not depend on how many they are."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from streammeta.engine import EngineSettings
+from streammeta.engine.weights import decode_weights, encode_weights
+from streammeta.transport.base import Message
 from streammeta.transport.memory_log import MemoryLog
 from tests.service.test_exactly_once import Worker, published
 
@@ -73,3 +76,29 @@ def test_the_error_does_not_depend_on_how_many_members_serve(members: int) -> No
     assert made == [1.0] * members
     assert made_alone == [1.0]
     assert apart == 0
+
+
+def test_a_poisoned_theta_is_refused_by_who_serves_and_said() -> None:
+    """Published by hand, or by a trainer gone wrong: predictions go on by the version before, and an alarm can see it."""
+    log = MemoryLog("in", PARTITIONS)
+    fill(log, 2_000)
+    group = [Worker(log, f"m{i}", EngineSettings(), poll_records=50, save_every_seconds=0.01) for i in range(2)]
+    for _ in range(12):
+        for one in group:
+            one.rounds(1)
+    _, last = [entry for entry in log.read("weights", 0) if entry[1].key == b"theta"][-1]
+    good = decode_weights(last.value or b"", "here")
+    flipped = {name: -array if name.startswith("theta.") else array for name, array in good.arrays.items()}
+    bad = replace(good, shared=good.shared | {"version": good.version + 1}, arrays=flipped)
+    follower = next(one for one in group if not one.service._leads)
+    before = follower.engine.stats().theta_norm
+    log.write("weights", 0, Message("weights", encode_weights(bad), b"theta"), None)
+
+    follower.service._follow()
+    follower.service._commit()
+
+    refused = follower.metrics.registry.get_sample_value("streammeta_theta_refused_total", {"reason": "worse"})
+    assert refused == 1
+    assert follower.engine.stats().theta_norm == before
+    signals = [json.loads(value) for value in log.values("signals")]
+    assert [s["reason"] for s in signals if s["signal"] == "theta_refused"] == ["worse"]

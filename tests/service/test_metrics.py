@@ -58,7 +58,7 @@ def test_no_label_can_grow_without_bound(metrics: Metrics) -> None:
         "fate": {"predicted", "learned", "late_label", "rejected", "written", "skipped"},
         "result": {"accepted", "refused", "failed", "committed"},
         "kind": {"assigned", "revoked", "lost"},
-        "reason": {"dropped", "replaced"},
+        "reason": {"dropped", "replaced", "worse", "damaged"},
     }
 
     for family in ours(metrics):

@@ -1,6 +1,7 @@
 """Tasks move between engines as records: what they do afterwards must not tell that they moved."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace as dataclass_replace
 
 import numpy as np
 import pytest
@@ -305,3 +306,51 @@ def test_a_follower_changes_nothing_that_tasks_share(linear_tasks: Stream) -> No
     follows.adopt(follows.shared_weights(), train=True)
     follows.step(events[400:])
     assert follows.stats().theta_version > version
+
+
+@pytest.mark.parametrize("poison", ["sign flipped", "random", "not a number"])
+def test_a_poisoned_theta_is_refused_and_the_present_one_stays(linear_tasks: Stream, poison: str) -> None:
+    """One bad publisher must not take every server's predictions with it."""
+    settings = SMALL.model_copy(update={"meta": MetaSettings(every_events=16, length=32)})
+    events = linear_tasks(1_200, tasks=6)
+    leads, follows = Engine(settings), Engine(settings)
+    leads.step(events[:800])
+    assert follows.adopt(leads.shared_weights(), train=False)
+    follows.step(events[800:])
+    before, good = follows._shared.state.theta["w2"].clone(), leads.shared_weights()
+    random, arrays = np.random.default_rng(0), dict(good.arrays)
+    for name in [name for name in arrays if name.startswith("theta.")]:
+        if poison == "sign flipped":
+            arrays[name] = -arrays[name]
+        elif poison == "random":
+            arrays[name] = random.normal(size=arrays[name].shape).astype(np.float32)
+        else:
+            arrays[name] = np.full_like(arrays[name], np.nan)
+    bad = dataclass_replace(good, shared=good.shared | {"version": good.version + 1}, arrays=arrays)
+
+    if poison == "not a number":
+        with pytest.raises(SnapshotError, match="wanted finite"):
+            follows.adopt(bad, train=False)
+    else:
+        assert not follows.adopt(bad, train=False)
+
+    assert torch.equal(follows._shared.state.theta["w2"], before)
+    leads.step(events[800:])
+    assert follows.adopt(leads.shared_weights(), train=False)
+    assert not torch.equal(follows._shared.state.theta["w2"], before)
+
+
+def test_twenty_versions_are_adopted_one_after_the_other_and_one_that_goes_back(linear_tasks: Stream) -> None:
+    """A server that never took a second version has been shipped elsewhere; a rollback must not look like poison."""
+    settings = SMALL.model_copy(update={"meta": MetaSettings(every_events=16, length=32)})
+    events = linear_tasks(3_000, tasks=6)
+    leads, follows, versions = Engine(settings), Engine(settings), []
+    for i in range(20):
+        leads.step(events[100 * i : 100 * (i + 1)])
+        follows.step(events[100 * i : 100 * (i + 1)])
+        versions.append(leads.shared_weights())
+        assert follows.adopt(versions[-1], train=False)
+        assert follows.stats().theta_version == leads.stats().theta_version
+
+    assert follows.adopt(versions[10], train=False)
+    assert follows.stats().theta_version == versions[10].version
