@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple, TypeAlias
 
 from streammeta.config import Settings
 from streammeta.errors import TransportError
-from streammeta.service.result import CHANNELS, TABLES
+from streammeta.service.result import CHANNELS, EPISODES, TABLES
 from streammeta.transport.kafka.cluster import Cluster, Topic, look
 
 __all__ = ["Finding", "examine", "judge"]
@@ -94,7 +94,10 @@ def _judge_outputs(settings: Settings, cluster: Cluster) -> Iterator[Finding]:
             found_text = f"{topic.partitions} partition(s), wanted {wanted}"
             yield Finding("failure", f"topic {name}", found_text, advice)
         policy = topic.configs.get("cleanup.policy", "")
-        if channel in TABLES and policy != "compact":
+        if channel == EPISODES and set(policy.split(",")) != {"compact", "delete"}:
+            advice = "it would grow with the stream; set cleanup.policy to compact,delete"
+            yield Finding("warning", f"topic {name}", f"cleanup.policy is {policy!r}", advice)
+        elif channel in TABLES and channel != EPISODES and policy != "compact":
             advice = "state would be gone some day; set cleanup.policy to compact"
             yield Finding("failure", f"topic {name}", f"cleanup.policy is {policy!r}", advice)
         if channel not in TABLES and "compact" in policy:

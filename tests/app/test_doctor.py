@@ -21,6 +21,7 @@ SAFE = {
     "cleanup.policy": "delete",
 }
 TABLE = {**SAFE, "cleanup.policy": "compact"}
+RING = {**SAFE, "cleanup.policy": "compact,delete"}
 LIMITS = {
     "group.min.session.timeout.ms": "6000",
     "group.max.session.timeout.ms": "60000",
@@ -32,6 +33,7 @@ def healthy() -> Cluster:
     names = ("predictions", "signals", "dead-letters")
     topics = {"events": Topic(4, 3, configs=SAFE)} | {f"app-{name}": Topic(4, 3, configs=SAFE) for name in names}
     tables = {"app-state": Topic(4, 3, configs=TABLE), "app-weights": Topic(1, 3, configs=TABLE)}
+    tables["app-episodes"] = Topic(4, 3, configs=RING)
     return Cluster(3, LIMITS, topics | tables)
 
 
@@ -67,6 +69,7 @@ def test_a_healthy_cluster_has_nothing_to_complain_of() -> None:
         (with_topic("app-state", partitions=6), "failure", "topic app-state", "6 partition(s), wanted 4", r"\[app\] name"),
         (with_topic("app-weights", partitions=4), "failure", "topic app-weights", "4 partition(s), wanted 1", "name"),
         (with_topic("app-state", configs={"cleanup.policy": "delete"}), "failure", "topic app-state", "'delete'", "compact"),
+        (with_topic("app-episodes", configs={"cleanup.policy": "delete"}), "warning", "topic app-episodes", "'delete'", "compact,delete"),
         (with_topic("app-signals", configs={"cleanup.policy": "compact"}), "warning", "topic app-signals", "'compact'", "delete"),
         (with_topic("app-state", configs={"max.message.bytes": "1000"}), "failure", "topic app-state", "is 1000", "raise"),
         (with_topic("events", rights=frozenset({"DESCRIBE"})), "failure", "topic events", "lacks READ", "ACL"),
