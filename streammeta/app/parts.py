@@ -5,7 +5,6 @@ import structlog
 from streammeta.config import Settings
 from streammeta.engine import Engine
 from streammeta.event import Decoder
-from streammeta.meta.catalogue import Tuning
 from streammeta.service.loop import Options
 
 __all__ = ["decoder", "new_engine", "options"]
@@ -25,7 +24,8 @@ def new_engine(settings: Settings) -> Engine:
     learner = chosen.learner
     if learner.start_from is None:
         return Engine(chosen)
-    from streammeta.offline.job import stream_method  # noqa: PLC0415  brings matplotlib, which few services need
+    from streammeta.meta.catalogue import Tuning  # noqa: PLC0415  these bring torch and matplotlib, which few services need
+    from streammeta.offline.job import stream_method  # noqa: PLC0415
 
     tuning = Tuning(learner.inner_rate, learner.inner_steps)
     method = stream_method(

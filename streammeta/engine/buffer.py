@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from streammeta.engine.settings import SegmentSettings
 from streammeta.meta.base import Episodes, Floats, Ints, Kind, Scaling, Windows
@@ -185,8 +184,8 @@ def draw_episodes(
     burn_in = np.where(np.arange(rows.size) % settings.tasks >= cold, sizes // 2, 0)
     scored = valid * (at >= burn_in[:, None])
     if kind == "classification":
-        targets = torch.from_numpy(ys.astype(np.int64))
+        targets: npt.NDArray[Any] = ys.astype(np.int64)
     else:
-        targets = torch.from_numpy((ys - np.float32(scaling.y_shift)) / np.float32(scaling.y_spread))
-    parts = torch.from_numpy(xs), targets, torch.from_numpy(valid), torch.from_numpy(scored.astype(np.float32))
-    return Episodes(*(part.view(members, settings.tasks, *part.shape[1:]) for part in parts))
+        targets = (ys - np.float32(scaling.y_shift)) / np.float32(scaling.y_spread)
+    parts = xs, targets, valid, scored.astype(np.float32)
+    return Episodes(*(part.reshape(members, settings.tasks, *part.shape[1:]) for part in parts))

@@ -559,14 +559,15 @@ class Engine:
         updates = max(other.version - self._shared.version, 0)
         if any(theirs[name].shape != p.shape for name, p in ours.items()):
             return False  # it has views of features that ours has not
-        moved = max(float((theirs[name] - p).abs().max()) if p.numel() else 0.0 for name, p in ours.items())
+        moved = max(float(np.abs(theirs[name] - p).max()) if p.size else 0.0 for name, p in ours.items())
         if moved <= _LONGEST_STEP * rate * updates:
             return False
         random, gaps = self._curriculum.random.bit_generator.state, []
         for _ in range(_TRIALS):
             episodes = self._draw()
             if episodes is not None:
-                gaps.append(float(self._method.loss(theirs, episodes)) - float(self._method.loss(ours, episodes)))
+                theirs_lost, ours_lost = (self._method.gradient(one, episodes, "cpu")[0] for one in (theirs, ours))
+                gaps.append(theirs_lost - ours_lost)
         self._curriculum.random.bit_generator.state = random
         if len(gaps) < _TRIALS:
             return False

@@ -6,9 +6,7 @@ from streammeta.engine.recall import Recall
 from streammeta.engine.settings import EngineSettings
 from streammeta.errors import ConfigError
 from streammeta.meta.base import Method
-from streammeta.meta.catalogue import Tuning
 from streammeta.meta.exact.heads import exact_heads
-from streammeta.meta.stream import in_stream
 
 __all__ = ["fingerprint", "gaussians_above", "make_method", "make_recall"]
 
@@ -38,6 +36,9 @@ def make_method(settings: EngineSettings) -> Method:
     learner = settings.learner
     if learner.method == "exact-heads":
         return exact_heads(learner, settings.kind, settings.seed)
+    from streammeta.meta.catalogue import Tuning  # noqa: PLC0415  these import torch, which the default does without
+    from streammeta.meta.stream import in_stream  # noqa: PLC0415
+
     tuning = Tuning(learner.inner_rate, learner.inner_steps)
     return in_stream(learner.method, settings.kind, seed=settings.seed, support=learner.support, tuning=tuning)
 

@@ -2,11 +2,11 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from streammeta.engine.sums import PartitionSums, SumsRecord
 from streammeta.errors import ConfigError, SnapshotError
@@ -20,6 +20,7 @@ __all__ = ["Names", "Shared", "device"]
 _FIRST_SCALING = 8  # events after which features are normalized for the first time
 _SCALING_GROWTH = 1.25  # and again each time their number has grown so much
 _NEVER = 2**62
+_GPUS = ("nvidia[0-9]*", "dxg", "kfd")  # in /dev: NVIDIA's, by Windows, AMD's
 _NOTICEABLE = 0.01  # of a feature's spread; smaller changes of the normalization are not worth a change
 
 
@@ -122,7 +123,7 @@ class Shared:
     def adopt(self, state: MetaState) -> None:
         """Go on with this θ; it may be of a time when there were fewer features or classes."""
         self.state, self.version = self._grown(state), self.version + 1
-        self._theta_id = _id(*(p.numpy() for p in state.theta.values()))
+        self._theta_id = _id(*state.theta.values())
         self._compile()
 
     def dump(self) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
@@ -137,8 +138,8 @@ class Shared:
             "y_affine": [self.scaling.y_shift, self.scaling.y_spread],
         }
         arrays: dict[str, npt.NDArray[Any]] = {"scaling.shift": self.scaling.shift, "scaling.gain": self.scaling.gain}
-        arrays |= {f"theta.{name}": tensor.detach().numpy() for name, tensor in self.state.theta.items()}
-        arrays |= {"outer.first": self.state.first.numpy(), "outer.second": self.state.second.numpy()}
+        arrays |= {f"theta.{name}": p for name, p in self.state.theta.items()}
+        arrays |= {"outer.first": self.state.first, "outer.second": self.state.second}
         return header, arrays
 
     def load(self, header: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]], names: Names) -> None:
@@ -180,11 +181,11 @@ class Shared:
 
     def _checked(self, header: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]], like: Theta) -> MetaState:
         """θ and optimizer from elsewhere, of the shapes of ``like``."""
-        size = (sum(p.numel() for p in like.values()),)
+        size = (sum(p.size for p in like.values()),)
         _check_arrays(arrays, {f"theta.{name}": tuple(p.shape) for name, p in like.items()})
         _check_arrays(arrays, {"outer.first": size, "outer.second": size})
-        theta = {name: torch.from_numpy(arrays[f"theta.{name}"].copy()) for name in like}
-        moments = [torch.from_numpy(arrays[name].copy()) for name in ("outer.first", "outer.second")]
+        theta = {name: arrays[f"theta.{name}"].copy() for name in like}
+        moments = [arrays[name].copy() for name in ("outer.first", "outer.second")]
         return MetaState(theta, moments[0], moments[1], header["updates"])
 
     def _scaling_of(self, header: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]) -> Scaling:
@@ -252,19 +253,28 @@ def _differ(one: Scaling, other: Scaling) -> bool:
     return bool((np.abs(shift) * gain > _NOTICEABLE).any() or (np.abs(gain / former - 1) > _NOTICEABLE).any())
 
 
-def device(name: str) -> torch.device:
-    """Where meta-updates run; "auto" is a GPU when there is one.
+def device(name: str) -> str:
+    """Where meta-updates run; "auto" is a GPU when there is one. PyTorch is imported only where one may be.
 
     Raises:
-        ConfigError: there is no such device here.
+        ConfigError: there is no such device here, or no PyTorch to use it.
     """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name == "cpu" or (name == "auto" and not any(map(_exists, _GPUS))):
+        return "cpu"
     try:
-        found = torch.device(name)
-        torch.zeros(1, device=found)
-    except (RuntimeError, AssertionError) as err:
+        import torch  # noqa: PLC0415  two seconds and 600 MB, for who has a GPU
+
+        from streammeta.meta.autograd import check_device  # noqa: PLC0415
+    except ImportError as err:
+        if name == "auto":
+            return "cpu"
         raise ConfigError(
-            f"[learner] device: {name!r} cannot be used here; wanted auto, cpu or an existing GPU"
+            f"[learner] device: {name!r} wants PyTorch, which is not installed; install torch, or use cpu"
         ) from err
-    return found
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return check_device(name)
+
+
+def _exists(pattern: str) -> bool:
+    return any(Path("/dev").glob(pattern))

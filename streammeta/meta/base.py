@@ -1,6 +1,6 @@
 """What every meta-learning method offers: a tuple of functions over visible state.
 
-θ (theta) is shared by all tasks and meta-learned: a dict of named tensors. φ (phi) is the fast state of the tasks: a
+θ (theta) is shared by all tasks and meta-learned: a dict of named arrays. φ (phi) is the fast state of the tasks: a
 dict of named arrays whose leading dimension counts task rows. The engine owns φ; a method's ``run``, ``restart`` and
 ``rebuild`` write into the rows they are given, and into nothing else.
 
@@ -13,7 +13,6 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from streammeta.event import LabelValue
 from streammeta.meta.names import Slot
@@ -24,6 +23,7 @@ __all__ = [
     "Axis",
     "Episodes",
     "Floats",
+    "Gradient",
     "Ints",
     "Kind",
     "MetaState",
@@ -38,8 +38,9 @@ __all__ = [
 
 Floats: TypeAlias = npt.NDArray[np.float32]
 Ints: TypeAlias = npt.NDArray[np.int64]
+Gradient: TypeAlias = Callable[["Theta", "Episodes", str], tuple[float, "Theta"]]
 Response: TypeAlias = Literal["mix", "reset"]
-Theta: TypeAlias = dict[str, torch.Tensor]
+Theta: TypeAlias = dict[str, npt.NDArray[np.floating]]
 Phi: TypeAlias = dict[str, npt.NDArray[Any]]
 
 
@@ -55,10 +56,10 @@ class Scaling(NamedTuple):
 class Episodes(NamedTuple):
     """Segments of consecutive labelled events of one task each, for a meta-update; every member has its own."""
 
-    x: torch.Tensor  # [E, B, L, D] normalized
-    y: torch.Tensor  # [E, B, L] class index (int64), or normalized target (float32)
-    valid: torch.Tensor  # [E, B, L] 1 where there is an event, 0 where the segment is shorter
-    scored: torch.Tensor  # [E, B, L] 1 where the loss counts; 0 in a burn-in
+    x: npt.NDArray[np.floating]  # [E, B, L, D] normalized
+    y: npt.NDArray[Any]  # [E, B, L] class index (int64), or normalized target (float32)
+    valid: npt.NDArray[np.floating]  # [E, B, L] 1 where there is an event, 0 where the segment is shorter
+    scored: npt.NDArray[np.floating]  # [E, B, L] 1 where the loss counts; 0 in a burn-in
 
 
 class Windows(NamedTuple):
@@ -81,8 +82,8 @@ class MetaState(NamedTuple):
     """θ with what the outer optimizer remembers; a value, never changed in place."""
 
     theta: Theta
-    first: torch.Tensor  # running mean of gradients, the tensors of θ one after the other in one vector
-    second: torch.Tensor  # running mean of squared gradients, likewise
+    first: npt.NDArray[np.floating]  # running mean of gradients, the arrays of θ one after the other in one vector
+    second: npt.NDArray[np.floating]  # running mean of squared gradients, likewise
     updates: int
 
 
@@ -115,9 +116,11 @@ class Method(NamedTuple):
     run: Callable[[Any, Phi, Ints, Floats, Floats, int], Predictions]
     restart: Callable[[Any, Phi, Ints, Response], None]  # the concept of these tasks changed
     rebuild: Callable[[Any, Phi, Ints, Windows, int], None]  # (weights, φ, rows, windows, C): φ from the windows alone
-    loss: Callable[[Theta, Episodes], torch.Tensor]  # the meta-objective, a differentiable scalar
-    gradient: Callable[[Theta, Episodes], tuple[torch.Tensor, Theta]]  # its value and its gradient, as fast as can be
+    # (θ, episodes, device) -> value and gradient of the meta-objective; another device than "cpu" wants torch
+    gradient: Gradient
     derived: tuple[str, ...] = ()  # parts of φ that ``rebuild`` makes, to the bit, as ``run`` did of the same events
-    pace: Mapping[str, float] | None = None  # of tensors of θ whose steps are longer or shorter: the factor
+    # (θ, episodes), both of torch's tensors -> the meta-objective, a differentiable scalar; imports torch
+    loss: Callable[[Any, Any], Any] | None = None
+    pace: Mapping[str, float] | None = None  # of arrays of θ whose steps are longer or shorter: the factor
     # (weights, φ, rows) -> named numbers about itself that a report draws over time; nothing where not given
     describe: Callable[[Any, Phi, Ints], Mapping[str, list[float]]] = lambda _weights, _phi, _rows: {}

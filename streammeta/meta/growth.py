@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from streammeta.event import LabelValue
-from streammeta.meta.base import Axes, Axis, Theta
-from streammeta.meta.learner import Learner, named, part
+from streammeta.meta.base import Axes, Axis
+from streammeta.meta.learner import Learner, Theta, named, part
 from streammeta.meta.names import Slot, generator_of
 
 __all__ = ["Sizes", "axes_of", "fitted", "own", "served_weights", "sized", "sizes"]

@@ -6,21 +6,18 @@ Source: Kingma & Ba (2015), arXiv:1412.6980, Algorithm 1; gradient clipping by g
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
-import torch
+import numpy.typing as npt
 
-from streammeta.meta.base import Axes, Episodes, Ints, MetaState, Theta
+from streammeta.meta.base import Axes, Episodes, Gradient, Ints, MetaState, Theta
 
 __all__ = [
     "Gradient",
     "MetaStep",
     "arranged",
-    "by_autograd",
-    "cpu_threads",
     "grow_outer",
     "join",
     "outer_step",
@@ -28,8 +25,7 @@ __all__ = [
     "start_outer",
 ]
 
-Gradient: TypeAlias = Callable[[Theta, Episodes], tuple[torch.Tensor, Theta]]
-
+_Vector: TypeAlias = npt.NDArray[np.floating]
 _BETA1, _BETA2, _EPSILON = 0.9, 0.99, 1e-8
 _LARGEST_NORM = 1.0
 _AVERAGE, _AVERAGE_SHARE = "average.", 0.01
@@ -46,7 +42,7 @@ class MetaStep(NamedTuple):
 
 def start_outer(theta: Theta) -> MetaState:
     """θ with an optimizer that has seen nothing."""
-    zeros = torch.zeros_like(join(theta))
+    zeros = np.zeros_like(join(theta))
     return MetaState(theta, zeros, zeros, 0)
 
 
@@ -56,7 +52,7 @@ def grow_outer(state: MetaState, theta: Theta) -> MetaState:
         return state._replace(theta=theta)
     moments = []
     for moment in (state.first, state.second):
-        padded = {name: torch.zeros_like(p) for name, p in theta.items()}
+        padded = {name: np.zeros_like(p) for name, p in theta.items()}
         for name, old in split(moment, state.theta).items():
             padded[name][tuple(slice(n) for n in old.shape)] = old
         moments.append(join(padded))
@@ -75,7 +71,7 @@ def arranged(state: MetaState, into: Theta, axes: Axes, features: Ints, outputs:
     """
     moments = []
     for moment in (state.first, state.second):
-        zeros = {name: torch.zeros_like(p) for name, p in into.items()}
+        zeros = {name: np.zeros_like(p) for name, p in into.items()}
         moments.append(join(_moved(split(moment, state.theta), zeros, axes, (features, outputs))))
     theta = _moved(state.theta, into, axes, (features, outputs))
     return MetaState(theta, moments[0], moments[1], state.updates)
@@ -88,43 +84,16 @@ def _moved(parts: Theta, into: Theta, axes: Axes, numbers: tuple[Ints, Ints]) ->
         if axis is None:
             found[name] = theirs
             continue
-        source, target = [torch.arange(n) for n in theirs.shape], [torch.arange(n) for n in theirs.shape]
+        source, target = [np.arange(n) for n in theirs.shape], [np.arange(n) for n in theirs.shape]
         for along, of in zip((axis.features, axis.outputs), numbers, strict=True):
             if along is not None:
                 same, known = np.arange(axis.before), np.flatnonzero(of >= 0)
-                source[along] = torch.from_numpy(np.concatenate([same, axis.before + known]))
-                target[along] = torch.from_numpy(np.concatenate([same, axis.before + of[known]]))
-        moved = into[name].clone()
-        moved[torch.meshgrid(*target, indexing="ij")] = theirs[torch.meshgrid(*source, indexing="ij")]
+                source[along] = np.concatenate([same, axis.before + known])
+                target[along] = np.concatenate([same, axis.before + of[known]])
+        moved = into[name].copy()
+        moved[np.ix_(*target)] = theirs[np.ix_(*source)]
         found[name] = moved
     return found
-
-
-@contextmanager
-def cpu_threads(wanted: int) -> Iterator[None]:
-    """Let torch use ``threads`` threads; for small matrices more than one only wait for each other."""
-    before = torch.get_num_threads()
-    if before == wanted:
-        yield
-        return
-    torch.set_num_threads(wanted)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def by_autograd(loss: Callable[[Theta, Episodes], torch.Tensor], *, threads: int = 1) -> Gradient:
-    """The value and gradient of a loss by torch's reverse mode, with ``threads`` CPU threads."""
-
-    def gradient(theta: Theta, episodes: Episodes) -> tuple[torch.Tensor, Theta]:
-        with cpu_threads(threads):
-            inputs = {name: p.detach().requires_grad_() for name, p in theta.items()}
-            value = loss(inputs, episodes)
-            slopes = torch.autograd.grad(value, list(inputs.values()))
-            return value.detach(), dict(zip(inputs, slopes, strict=True))
-
-    return gradient
 
 
 def outer_step(
@@ -133,71 +102,73 @@ def outer_step(
     episodes: Episodes,
     *,
     rate: float,
-    device: torch.device,
+    device: str = "cpu",
     pace: Mapping[str, float] | None = None,
 ) -> MetaStep:
     """One Adam step: θ ← θ − rate · pace · m̂ / (√v̂ + ε), the gradient first clipped to norm 1.
 
-    All tensors of θ are one vector meanwhile, so that the step is a dozen operations however many there are: numpy's on
-    the CPU, where torch would wake its threads for each, torch's on a GPU, which is waited for once, when loss and norm
-    are read. A step whose loss or gradient is not finite changes nothing and comes back with ``accepted`` False.
+    All arrays of θ are one vector meanwhile, so that the step is a dozen operations however many there are. A step
+    whose loss or gradient is not finite changes nothing and comes back with ``accepted`` False.
 
     Args:
         gradient: (θ, episodes) -> value and gradient of the meta-objective.
         state: θ and what the optimizer remembers; not changed.
         episodes: what to learn from.
         rate: step size.
-        device: where to compute; the new state is on the CPU.
-        pace: of those tensors of θ whose steps are not of size ``rate``, the factor.
+        device: where the gradient is computed; another one than "cpu" wants torch.
+        pace: of those arrays of θ whose steps are not of size ``rate``, the factor.
     """
-    theta = {name: p.to(device) for name, p in state.theta.items()}
-    value, slopes = gradient(theta, Episodes(*(tensor.to(device) for tensor in episodes)))
-    g = join({name: slopes[name] for name in theta})  # in the order of θ, whatever the gradient's
-    vectors = [part.to(device) for part in (join(theta), state.first, state.second, g)]
+    value, slopes = gradient(state.theta, episodes, device)
+    g = join({name: slopes[name] for name in state.theta})  # in the order of θ, whatever the gradient's
     step = state.updates + 1
-    if device.type == "cpu":
-        with np.errstate(all="ignore"):  # what is not finite shows in the norm
-            *moved, norm = _adam([vector.numpy() for vector in vectors], step, rate)
-        found, size = float(value), float(norm)
-    else:
-        *moved, norm = _adam(vectors, step, rate)
-        found, size = torch.stack([value, norm]).tolist()
-    if not (math.isfinite(found) and math.isfinite(size)):
-        return MetaStep(state, found, size, accepted=False)
-    parts = [torch.as_tensor(part).cpu() for part in moved]
-    after = split(parts[0], state.theta)
+    with np.errstate(all="ignore"):  # what is not finite shows in the norm
+        moved, first, second, norm = _adam((join(state.theta), state.first, state.second, g), step, rate)
+    if not (math.isfinite(value) and math.isfinite(norm)):
+        return MetaStep(state, value, norm, accepted=False)
+    after = split(moved, state.theta)
     for name, factor in (pace or {}).items():
-        after[name] = torch.lerp(state.theta[name], after[name], factor)
+        after[name] = _between(state.theta[name], after[name], factor)
     after = _averaged(after)
-    return MetaStep(MetaState(after, parts[1], parts[2], step), found, size, accepted=True)
+    return MetaStep(MetaState(after, first, second, step), value, norm, accepted=True)
+
+
+def _between(start: Any, end: Any, share: float) -> Any:  # noqa: ANN401 of one type
+    return start + (end - start) * start.dtype.type(share)
 
 
 def _averaged(theta: Theta) -> Theta:
     """θ whose moving averages have come one step nearer to it."""
     followed = {at: theta[at.removeprefix(_AVERAGE)] for at in theta if at.startswith(_AVERAGE)}
-    return theta | {at: torch.lerp(theta[at], p, _AVERAGE_SHARE) for at, p in followed.items()}
+    return theta | {at: _between(theta[at], p, _AVERAGE_SHARE) for at, p in followed.items()}
 
 
-def _adam(vectors: Sequence[Any], step: int, rate: float) -> tuple[Any, Any, Any, Any]:
-    """θ and both moments after a step, and the norm of ``g`` before it was clipped; vectors of numpy or of torch.
+def _adam(
+    vectors: tuple[_Vector, _Vector, _Vector, _Vector], step: int, rate: float
+) -> tuple[_Vector, _Vector, _Vector, float]:
+    """θ and both moments after a step, and the norm of ``g`` before it was clipped.
 
-    ``vectors`` are θ, both moments and the gradient g.
+    ``vectors`` are θ, both moments and the gradient g. Numbers of the type of θ, one operation after the other: the
+    same bits on every processor.
     """
     theta, first, second, g = vectors
-    norm = (g @ g) ** 0.5
-    g = g * (2 * _LARGEST_NORM / (norm + _LARGEST_NORM + abs(norm - _LARGEST_NORM)))  # a maximum without a host's look
-    first = first + (g - first) * (1 - _BETA1)
-    second = second * _BETA2 + g * g * (1 - _BETA2)
-    scale = (second / (1 - _BETA2**step)) ** 0.5 + _EPSILON
-    return theta - first / scale * (rate / (1 - _BETA1**step)), first, second, norm
+    real = theta.dtype.type
+    norm = math.sqrt(float(np.square(g, dtype=np.float64).sum()))
+    g = g * real(_LARGEST_NORM / norm if norm > _LARGEST_NORM else 1.0)
+    first = first + (g - first) * real(1 - _BETA1)
+    second = second * real(_BETA2) + g * g * real(1 - _BETA2)
+    scale = np.sqrt(second * real(1 / (1 - _BETA2**step))) + real(_EPSILON)
+    return theta - first / scale * real(rate / (1 - _BETA1**step)), first, second, norm
 
 
-def join(parts: Theta) -> torch.Tensor:
-    """All tensors as one vector, one after the other."""
-    return torch.cat([part.reshape(-1) for part in parts.values()])
+def join(parts: Mapping[str, _Vector]) -> _Vector:
+    """All arrays as one vector, one after the other."""
+    return np.concatenate([part.reshape(-1) for part in parts.values()])
 
 
-def split(vector: torch.Tensor, theta: Theta) -> Theta:
+def split(vector: _Vector, theta: Mapping[str, _Vector]) -> Theta:
     """The vector cut into the shapes of θ."""
-    pieces = torch.split(vector, [p.numel() for p in theta.values()])
-    return {name: piece.view(p.shape) for (name, p), piece in zip(theta.items(), pieces, strict=True)}
+    found, at = {}, 0
+    for name, p in theta.items():
+        found[name] = vector[at : at + p.size].reshape(p.shape)
+        at += p.size
+    return found

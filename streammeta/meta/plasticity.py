@@ -15,15 +15,15 @@ Two remedies (the first is on by default), and the measures of a unit's state; f
 import math
 
 import numpy as np
-import torch
+import numpy.typing as npt
 
 from streammeta.meta.base import Floats, MetaState, Theta
 from streammeta.meta.outer import join, split
+from streammeta.native import _kernels as kernels
 
 __all__ = ["has_encoder", "norm", "renew_least", "saturated_share", "towards_start"]
 
 _BOUND = math.atanh(0.98)  # of what goes into a tanh: beyond, hardly any gradient passes
-_SEEDS = 1_000_003
 
 
 def has_encoder(theta: Theta) -> bool:
@@ -31,7 +31,7 @@ def has_encoder(theta: Theta) -> bool:
     return "log_precision" in theta
 
 
-def towards_start(state: MetaState, start: Theta, x: torch.Tensor, strength: float) -> MetaState:
+def towards_start(state: MetaState, start: Theta, x: npt.NDArray[np.floating], strength: float) -> MetaState:
     """θ after each hidden unit's input weights were pulled to their start, by the share of events that saturate it.
 
     Args:
@@ -40,15 +40,14 @@ def towards_start(state: MetaState, start: Theta, x: torch.Tensor, strength: flo
         x: normalized events [E, B, L, D], on which units are judged.
         strength: the part of the way that a unit goes that every event saturates.
     """
-    share = (np.abs(_before(state.theta, x.numpy())) > _BOUND).mean(1, keepdims=True) * strength  # [E, 1, H]
-    pull = torch.from_numpy(share.astype(np.float32))
-    theta = dict(state.theta)
-    theta["w1"] = torch.lerp(theta["w1"], start["w1"], pull)
-    theta["b1"] = torch.lerp(theta["b1"], start["b1"], pull[:, 0])
+    share = (np.abs(_before(state.theta, x)) > _BOUND).mean(1, keepdims=True) * strength  # [E, 1, H]
+    pull, theta = share.astype(np.float32), dict(state.theta)
+    theta["w1"] = theta["w1"] + (start["w1"] - theta["w1"]) * pull
+    theta["b1"] = theta["b1"] + (start["b1"] - theta["b1"]) * pull[:, 0]
     return state._replace(theta=theta)
 
 
-def renew_least(state: MetaState, start: Theta, x: torch.Tensor) -> MetaState:
+def renew_least(state: MetaState, start: Theta, x: npt.NDArray[np.floating]) -> MetaState:
     """θ with each member's least useful hidden unit initialized again; the optimizer forgets it.
 
     Args:
@@ -56,15 +55,15 @@ def renew_least(state: MetaState, start: Theta, x: torch.Tensor) -> MetaState:
         start: θ before all learning: how large fresh weights are.
         x: normalized events [E, ..., D], on which units are judged.
     """
-    theta = {name: p.clone() for name, p in state.theta.items()}
-    moments = [{name: p.clone() for name, p in split(one, state.theta).items()} for one in (state.first, state.second)]
-    hidden = torch.from_numpy(np.tanh(_before(theta, x.numpy())))
-    spread = (hidden - hidden.mean(1, keepdim=True)).abs().mean(1)  # [E, H]
-    least = (spread * (theta["w2"].abs().sum(2) + theta["u"].abs().sum(2))).argmin(1).tolist()
+    theta = {name: p.copy() for name, p in state.theta.items()}
+    moments = [{name: p.copy() for name, p in split(one, state.theta).items()} for one in (state.first, state.second)]
+    hidden = np.tanh(_before(theta, x))
+    spread = np.abs(hidden - hidden.mean(1, keepdims=True)).mean(1)  # [E, H]
+    least = (spread * (np.abs(theta["w2"]).sum(2) + np.abs(theta["u"]).sum(2))).argmin(1).tolist()
     for member, unit in enumerate(least):
-        random = torch.Generator().manual_seed(_SEEDS * state.updates + member)
-        size = start["w1"][member].std(1, correction=0)
-        theta["w1"][member, :, unit] = torch.randn(size.shape, generator=random) * size
+        random = np.random.default_rng((state.updates, member))
+        size = start["w1"][member].std(1)
+        theta["w1"][member, :, unit] = random.standard_normal(size.shape, np.float32) * size
         theta["b1"][member, unit] = 0
         for part in (theta, *moments):
             part["w2"][member, unit], part["u"][member, unit] = 0, 0
@@ -82,10 +81,15 @@ def saturated_share(theta: Theta, x: Floats) -> float:
 
 def norm(theta: Theta) -> float:
     """The Euclidean norm of all of θ."""
-    return math.sqrt(sum(float(np.square(p.numpy(), dtype=np.float64).sum()) for p in theta.values()))
+    return math.sqrt(sum(float(np.square(p, dtype=np.float64).sum()) for p in theta.values()))
 
 
-def _before(theta: Theta, x: Floats) -> Floats:
-    """What goes into the hidden units [E, N, H] at x [E, ..., D]; by numpy, which wakes no threads for so little."""
-    before: Floats = x.reshape(x.shape[0], -1, x.shape[-1]) @ theta["w1"].numpy() + theta["b1"].numpy()[:, None]
+def _before(theta: Theta, x: npt.NDArray[np.floating]) -> Floats:
+    """What goes into the hidden units [E, N, H] at x [E, ..., D], or [1, ..., D] for all members."""
+    members, features, hidden = theta["w1"].shape
+    events = np.ascontiguousarray(x.reshape(len(x), -1, features), np.float32)
+    before = np.empty((members, events.shape[1], hidden), np.float32)
+    for e in range(members):
+        w1, b1 = (np.ascontiguousarray(theta[name][e], np.float32) for name in ("w1", "b1"))
+        kernels.linear(events[e % len(events)], w1, b1, before[e])
     return before

@@ -27,6 +27,7 @@ import numpy.typing as npt
 import torch
 
 from streammeta.event import LabelValue
+from streammeta.meta.autograd import EpisodeTensors, cpu_threads, into_arrays, into_tensors
 from streammeta.meta.base import (
     Episodes,
     Floats,
@@ -37,9 +38,9 @@ from streammeta.meta.base import (
     Predictions,
     Response,
     Scaling,
-    Theta,
     Windows,
 )
+from streammeta.meta.base import Theta as Arrays
 from streammeta.meta.catalogue import Problem, Tuning, build
 from streammeta.meta.growth import Sizes, axes_of, fitted, own, served_weights, sizes
 from streammeta.meta.learner import (
@@ -48,12 +49,12 @@ from streammeta.meta.learner import (
     Predictive,
     TaskBatch,
     TaskLoss,
+    Theta,
     cross_entropy,
     huber,
     task_mean,
 )
 from streammeta.meta.names import Slot
-from streammeta.meta.outer import cpu_threads
 
 __all__ = ["in_stream"]
 
@@ -73,6 +74,10 @@ class _Weights(NamedTuple):
     scaling: Scaling
     features: int
     outputs: int
+
+
+def _weights(theta: Theta, scaling: Scaling) -> _Weights:
+    return _Weights(served_weights(theta), scaling, *sizes(theta))
 
 
 def in_stream(  # noqa: C901  a factory of closures, each of them short
@@ -103,10 +108,11 @@ def in_stream(  # noqa: C901  a factory of closures, each of them short
     learners = Sizes(cache(lambda outputs: build(name, Problem(kind, 1, outputs), tuning)), least)
     learners.of(least)  # a wrong name is found here
 
-    def grow(old: Theta, slots: Sequence[Slot], outputs: Sequence[LabelValue]) -> Theta:
-        features, named = sizes(old)
+    def grow(old: Arrays, slots: Sequence[Slot], outputs: Sequence[LabelValue]) -> Arrays:
+        before = into_tensors(old)
+        features, named = sizes(before)
         is_large_enough = len(slots) <= features and len(outputs) <= named and bool(old)
-        return old if is_large_enough else fitted(old, learners, slots, outputs, seed)
+        return old if is_large_enough else into_arrays(fitted(before, learners, slots, outputs, seed))
 
     def phi_layout(features: int, _outputs: int) -> Mapping[str, tuple[tuple[int, ...], type[np.generic]]]:
         kept: dict[str, tuple[tuple[int, ...], type[np.generic]]] = {
@@ -147,33 +153,35 @@ def in_stream(  # noqa: C901  a factory of closures, each of them short
             phi["support_y"][row, support - n :] = windows.y[row, at]
             phi["support_width"][row] = np.where(np.arange(support) < support - n, 0, features)
 
-    def tasks_of(old: Theta, episodes: Episodes) -> tuple[Learner, TaskBatch]:
+    def tasks_of(old: Theta, episodes: EpisodeTensors) -> tuple[Learner, TaskBatch]:
         features, outputs = sizes(old)
         return learners.of(outputs), _cut(episodes, support, features, kind)
 
-    def loss(old: Theta, episodes: Episodes) -> torch.Tensor:
+    def loss(old: Theta, episodes: EpisodeTensors) -> torch.Tensor:
         of, tasks = tasks_of(old, episodes)
         return of.loss(own(old), tasks)
 
-    def gradient(old: Theta, episodes: Episodes) -> tuple[torch.Tensor, Theta]:
-        (of, tasks), learned = tasks_of(old, episodes), own(old)
+    def gradient(arrays: Arrays, parts: Episodes, device: str) -> tuple[float, Arrays]:
+        old = into_tensors(arrays, device)
+        (of, tasks), learned = tasks_of(old, EpisodeTensors.of(parts, device)), own(old)
         nothing = {at: torch.zeros_like(p) for at, p in old.items()}  # the slope of what is not learned
         with cpu_threads(1):
             if name == "reptile":  # which has no loss that it descends: its pull, backwards, is the slope
                 after = of.update(of.begin(learned), tasks)
-                return after.loss, nothing | {at: learned[at] - p for at, p in after.theta.items()}
+                pull = {at: learned[at] - p for at, p in after.theta.items()}
+                return float(after.loss), into_arrays(nothing | pull)
             leaves = {at: p.detach().requires_grad_() for at, p in learned.items()}
             value = of.loss(leaves, tasks)
             slopes = torch.autograd.grad(value, list(leaves.values()), allow_unused=True, materialize_grads=True)
-        return value.detach(), nothing | dict(zip(leaves, slopes, strict=True))
+        return float(value.detach()), into_arrays(nothing | dict(zip(leaves, slopes, strict=True)))
 
     return Method(
         members=1,
-        init=lambda: grow(theta or {}, (), ()),
+        init=lambda: grow(into_arrays(theta or {}), (), ()),
         grow=grow,
-        axes=lambda old: axes_of(old, learners),
+        axes=lambda old: axes_of(into_tensors(old), learners),
         phi_layout=phi_layout,
-        compile=lambda old, scaling: _Weights(served_weights(old), scaling, *sizes(old)),
+        compile=lambda old, scaling: _weights(into_tensors(old), scaling),
         run=run,
         restart=restart,
         rebuild=rebuild,
@@ -277,7 +285,7 @@ def _in_units(units: _Units, phi: Phi, rows: Ints, y: Floats, output: Floats, va
     return Predictions(mean[:, None].astype(np.float32), (squared * spread**2).clip(max=most).astype(np.float32))
 
 
-def _cut(episodes: Episodes, support: int, features: int, kind: Kind) -> TaskBatch:
+def _cut(episodes: EpisodeTensors, support: int, features: int, kind: Kind) -> TaskBatch:
     """Segments [1, B, L] as episodes of T tasks: each segment at each cut that leaves something to ask for."""
     x, y, valid, scored = (tensor[0] for tensor in episodes)
     x = torch.nn.functional.pad(x, (0, features - x.shape[-1]))

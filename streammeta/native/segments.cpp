@@ -179,9 +179,21 @@ T segments_loss(nb::tuple theta, Array<const T, 3> x, Array<const Y, 2> y, Array
     return loss;
 }
 
+// Fill out [N, H] = x [N, D] w [D, H] + b [H].
+void linear(Array<const float, 2> x, Array<const float, 2> w, Array<const float, 1> b, Array<float, 2> out) {
+    const auto [N, D] = x.shape;
+    const Index H = w.shape[1];
+    require(w.shape[0] == D && b.size() == H && out.shape[0] == N && out.shape[1] == H, "linear: shapes do not fit");
+    const Wide<float> found(N, H);
+    for (Index n = 0; n < N; n++) std::copy_n(b.data, H, found[n]);
+    add_product(x.data, D, D, beside(w, {nullptr, {D, 0}}), found);
+    copy_columns(found, 0, out);
+}
+
 }  // namespace
 
 void bind_segments(nb::module_& module) {
+    module.def("linear", &linear);
     module.def("class_segments_loss", &segments_loss<float, int64_t>);
     module.def("class_segments_loss", &segments_loss<double, int64_t>);
     module.def("value_segments_loss", &segments_loss<float, float>);

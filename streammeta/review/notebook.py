@@ -14,23 +14,22 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import narwhals as nw
 import structlog
-from matplotlib.figure import Figure
 
 from streammeta.config import Settings, load
 from streammeta.errors import ConfigError
 from streammeta.report import Figures
-from streammeta.review.canvas import draw
 from streammeta.review.comparison import STREAMMETA
-from streammeta.review.page import page, write_page
 from streammeta.review.paired import Paired, compare
-from streammeta.review.picture import PICTURES, write_png
 from streammeta.review.study import Plan, Stream, opened, run
 from streammeta.review.trace import decode_errors
 from streammeta.transport.delayed_labels import Delay
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["Review", "replay"]
 
@@ -119,8 +118,11 @@ class Review:
         (found,) = compare(self.figures, other.figures, learner=learner)
         return found
 
-    def plot(self, name: str = "error") -> Figure:
+    def plot(self, name: str = "error") -> "Figure":
         """One of the report's pictures, as a Matplotlib figure: "error", "age", "drift", "calibration" and so on."""
+        from streammeta.review.canvas import draw  # noqa: PLC0415  matplotlib writes into the home of who imports it
+        from streammeta.review.picture import PICTURES  # noqa: PLC0415
+
         pictures = {picture.name: picture for picture in PICTURES}
         if name not in pictures:
             raise ConfigError(f"plot: no picture {name!r}; wanted one of {', '.join(pictures)}")
@@ -131,11 +133,15 @@ class Review:
 
     def html(self, path: Path | str) -> Path:
         """Write the report as one HTML file."""
+        from streammeta.review.page import write_page  # noqa: PLC0415
+
         write_page(self.figures, Path(path))
         return Path(path)
 
     def png(self, folder: Path | str) -> list[Path]:
         """Write the pictures into a folder."""
+        from streammeta.review.picture import write_png  # noqa: PLC0415
+
         return write_png(self.figures, Path(folder))
 
     def json(self, path: Path | str) -> Path:
@@ -145,6 +151,8 @@ class Review:
 
     def _repr_html_(self) -> str:
         """In a notebook, the report itself, in a frame of its own so that its style stays there."""
+        from streammeta.review.page import page  # noqa: PLC0415
+
         source = page(self.figures).replace("&", "&amp;").replace('"', "&quot;")
         return f'<iframe srcdoc="{source}" style="width: 100%; height: 40rem; border: 0" title="streammeta"></iframe>'
 

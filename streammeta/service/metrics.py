@@ -4,7 +4,7 @@ No label can grow without bound: never a task tag, a key or an offset. Numbers o
 """
 
 from collections.abc import Sequence
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import Literal, TypeAlias
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
@@ -23,6 +23,17 @@ _IO_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 
 _RECORDS = (0, 1, 10, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 100_000)
 
 
+_PACKAGES = {"version": "streammeta", "torch": "torch", "river": "river"}
+
+
+def _version(package: str) -> str:
+    """Of an installed package, or "none"; PyTorch need not be there."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "none"
+
+
 class Metrics:
     """The metrics of one process.
 
@@ -37,7 +48,7 @@ class Metrics:
         self._group(registry)
         self._state(registry)
         Info("streammeta_build", "What runs here.", registry=registry).info(
-            {"version": version("streammeta"), "torch": version("torch"), "river": version("river")}
+            {name: _version(package) for name, package in _PACKAGES.items()}
         )
         ProcessCollector(registry=registry)
         self._weighted_error = 0.0

@@ -1,7 +1,6 @@
 """Windows, and the drawing of episodes."""
 
 import numpy as np
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -95,7 +94,7 @@ def test_episodes_are_consecutive_events_of_one_task() -> None:
 
     assert episodes is not None
     assert episodes.x.shape == (2, 8, 6, 2)
-    assert episodes.y.dtype == torch.int64
+    assert episodes.y.dtype == np.int64
     for e, b in np.ndindex(2, 8):
         rows = normalize(np.arange(20, dtype=np.float32), SCALING._replace(shift=np.zeros(1), gain=np.ones(1)))
         steps = episodes.x[e, b, :, 0].tolist()

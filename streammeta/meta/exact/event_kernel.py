@@ -16,9 +16,20 @@ import numpy.typing as npt
 from streammeta.meta.base import Floats, Ints, Windows
 from streammeta.native import _kernels as kernels
 
-__all__ = ["LANES", "Weights", "remembered", "run_classes", "run_values"]
+__all__ = [
+    "LANES",
+    "LONGEST_MEMORY",
+    "MOST_LOG_PRECISION",
+    "SHORTEST_MEMORY",
+    "Weights",
+    "remembered",
+    "run_classes",
+    "run_values",
+]
 
 LANES = 16
+SHORTEST_MEMORY, LONGEST_MEMORY = 1.5, 5000.0  # events that a memory may span
+MOST_LOG_PRECISION = 6.0
 
 
 class Weights(NamedTuple):

@@ -31,9 +31,9 @@ with forgetting); Lakshminarayanan et al. (2017), arXiv:1612.01474 (the ensemble
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
-import torch
 
 from streammeta.event import LabelValue
 from streammeta.meta.base import (
@@ -49,11 +49,18 @@ from streammeta.meta.base import (
     Theta,
     Windows,
 )
-from streammeta.meta.exact.event_kernel import LANES, Weights, remembered, run_classes, run_values
+from streammeta.meta.exact.event_kernel import (
+    LANES,
+    LONGEST_MEMORY,
+    MOST_LOG_PRECISION,
+    SHORTEST_MEMORY,
+    Weights,
+    remembered,
+    run_classes,
+    run_values,
+)
 from streammeta.meta.exact.gradient import loss_and_gradient
-from streammeta.meta.exact.loss import LONGEST_MEMORY, MOST_LOG_PRECISION, SHORTEST_MEMORY, prequential_loss
 from streammeta.meta.names import Slot, generator_of
-from streammeta.meta.outer import by_autograd
 from streammeta.meta.settings import Kind, LearnerSettings
 from streammeta.native.elementary import exp
 
@@ -71,7 +78,7 @@ def exact_heads(settings: LearnerSettings, kind: Kind, seed: int = 0) -> Method:
     >>> method = exact_heads(LearnerSettings(), "classification")
     >>> theta = method.grow(method.init(), [Slot(name, None, 3) for name in "abc"], ["no", "yes"])
     >>> theta["w1"].shape, theta["w0"].shape
-    (torch.Size([5, 3, 32]), torch.Size([5, 17, 2]))
+    ((5, 3, 32), (5, 17, 2))
     """
     classify = kind == "classification"
     m, heads = settings.encoded + 1, len(settings.memories)
@@ -113,18 +120,17 @@ def exact_heads(settings: LearnerSettings, kind: Kind, seed: int = 0) -> Method:
             state = phi["A"], phi["B"], phi["logw"], phi["noise"]
             run_values(weights, *state, of, x, y, forget, nothing, _NO_VARIANCE)
 
-    def loss(theta: Theta, episodes: Episodes) -> torch.Tensor:
+    def loss(theta: Any, episodes: Any) -> Any:  # noqa: ANN401 tensors of torch
+        from streammeta.meta.exact.loss import prequential_loss  # noqa: PLC0415  brings torch
+
         return prequential_loss(theta, episodes, settings.chunk, classify=classify)
 
-    def gradient(theta: Theta, episodes: Episodes) -> tuple[torch.Tensor, Theta]:
-        if episodes.x.device.type != "cpu":
-            return by_autograd(loss)(theta, episodes)
-        arrays = {name: p.numpy() for name, p in theta.items()}
-        segments = [tensor.numpy() for tensor in episodes]
-        value, slopes = loss_and_gradient(arrays, *segments, chunk=settings.chunk, classify=classify)
-        return torch.tensor(value, dtype=episodes.x.dtype), {
-            name: torch.from_numpy(slope) for name, slope in slopes.items()
-        }
+    def gradient(theta: Theta, episodes: Episodes, device: str) -> tuple[float, Theta]:
+        if device != "cpu":
+            from streammeta.meta.autograd import by_autograd  # noqa: PLC0415  brings torch
+
+            return by_autograd(loss)(theta, episodes, device)
+        return loss_and_gradient(theta, *episodes, chunk=settings.chunk, classify=classify)
 
     return Method(
         members=settings.members,
@@ -159,29 +165,29 @@ def _describe(weights: Weights, phi: Phi, rows: Ints) -> Mapping[str, list[float
 
 
 def _stack(members: Sequence[Theta]) -> Theta:
-    return {name: torch.stack([member[name] for member in members]) for name in members[0]}
+    return {name: np.stack([member[name] for member in members]) for name in members[0]}
 
 
 def _init(settings: LearnerSettings, kind: Kind, seed: int) -> Theta:
     hidden, encoded, heads = settings.hidden, settings.encoded, len(settings.memories)
-    random = torch.Generator().manual_seed(seed)
-    theta = {
-        "w1": torch.zeros(0, hidden),
-        "b1": torch.randn(hidden, generator=random) * 0.1,
-        "w2": torch.randn(hidden, hidden, generator=random) / math.sqrt(hidden),
-        "b2": torch.randn(hidden, generator=random) * 0.1,
-        "w3": torch.eye(hidden, encoded),
-        "u": torch.zeros(hidden, 0),
-        "v": torch.zeros(0, 0),
-        "w0": torch.zeros(encoded + 1, 0),
-        "log_precision": torch.zeros(heads, encoded + 1),
-        "log_memory": torch.tensor(settings.memories).log(),
-        "log_mix": torch.zeros(heads),
-        "forget": torch.tensor(math.log(0.95 / 0.05)),
+    random, real = np.random.default_rng(seed), np.float32
+    theta: Theta = {
+        "w1": np.zeros((0, hidden), real),
+        "b1": random.standard_normal(hidden, real) * real(0.1),
+        "w2": random.standard_normal((hidden, hidden), real) / real(math.sqrt(hidden)),
+        "b2": random.standard_normal(hidden, real) * real(0.1),
+        "w3": np.eye(hidden, encoded, dtype=real),
+        "u": np.zeros((hidden, 0), real),
+        "v": np.zeros((0, 0), real),
+        "w0": np.zeros((encoded + 1, 0), real),
+        "log_precision": np.zeros((heads, encoded + 1), real),
+        "log_memory": np.array([math.log(memory) for memory in settings.memories], real),
+        "log_mix": np.zeros(heads, real),
+        "forget": np.array(math.log(0.95 / 0.05), real),
     }
     if kind == "classification":
-        return theta | {"log_scale": torch.full((heads,), math.log(6.0)), "log_leverage": torch.zeros(heads)}
-    return theta | {"log_noise": torch.full((heads,), math.log(0.5))}
+        return theta | {"log_scale": np.full(heads, math.log(6.0), real), "log_leverage": np.zeros(heads, real)}
+    return theta | {"log_noise": np.full(heads, math.log(0.5), real)}
 
 
 def _grow(theta: Theta, slots: Sequence[Slot], outputs: Sequence[LabelValue], seeds: Sequence[int]) -> Theta:
@@ -190,28 +196,28 @@ def _grow(theta: Theta, slots: Sequence[Slot], outputs: Sequence[LabelValue], se
     old_outputs = theta["u"].shape[2]
     more = len(slots) - old_features
     if more > 0:
-        rows = torch.stack([_input_rows(seed, slots[old_features:], hidden) for seed in seeds])
-        theta = theta | {"w1": torch.cat([theta["w1"], rows], 1)}
-        theta["v"] = torch.cat([theta["v"], torch.zeros(members, more, old_outputs)], 1)
+        rows = np.stack([_input_rows(seed, slots[old_features:], hidden) for seed in seeds])
+        theta = theta | {"w1": np.concatenate([theta["w1"], rows], 1)}
+        theta["v"] = np.concatenate([theta["v"], np.zeros((members, more, old_outputs), np.float32)], 1)
     if len(outputs) > old_outputs:
         for name in ("u", "v", "w0"):
             p = theta[name]
-            theta = theta | {name: torch.cat([p, torch.zeros(*p.shape[:2], len(outputs) - old_outputs)], 2)}
+            theta = theta | {name: np.pad(p, ((0, 0), (0, 0), (0, len(outputs) - old_outputs)))}
     return theta
 
 
-def _input_rows(seed: int, slots: Sequence[Slot], hidden: int) -> torch.Tensor:
+def _input_rows(seed: int, slots: Sequence[Slot], hidden: int) -> Floats:
     """Normal weights [slots, H] of variance 1 / fan-in, each slot's from a generator of its name."""
     rows = [
         generator_of(seed, name, value).standard_normal(hidden, np.float32) * np.float32(max(fan_in, 1) ** -0.5)
         for name, value, fan_in in slots
     ]
-    return torch.from_numpy(np.stack(rows))
+    return np.stack(rows)
 
 
 def _compile(theta: Theta, scaling: Scaling) -> Weights:
-    """θ in lanes; by numpy, because torch would wake its threads for every few numbers."""
-    p = {name: tensor.detach().numpy() for name, tensor in theta.items()}
+    """θ in lanes."""
+    p = {name: np.asarray(array, np.float32) for name, array in theta.items()}
     tau = exp(p["log_memory"].clip(math.log(SHORTEST_MEMORY), math.log(LONGEST_MEMORY)))
     precision = exp(p["log_precision"].clip(-MOST_LOG_PRECISION, MOST_LOG_PRECISION))  # [E, K, m]
     scale = p["log_scale"] if "log_scale" in p else p["log_noise"]

@@ -11,22 +11,22 @@ from typing import Any
 import torch
 from torch.nn.functional import one_hot
 
-from streammeta.meta.base import Episodes, Theta
+from streammeta.meta.autograd import EpisodeTensors
+from streammeta.meta.exact.event_kernel import LONGEST_MEMORY, MOST_LOG_PRECISION, SHORTEST_MEMORY
+from streammeta.meta.learner import Theta
 
-__all__ = ["LONGEST_MEMORY", "MOST_LOG_PRECISION", "SHORTEST_MEMORY", "prequential_loss"]
+__all__ = ["prequential_loss"]
 
 _LEAST_LOG = -14.0  # as in the kernel: no head is ruled out by one label
 _PRIOR_COUNT, _NOISE_DECAY = 1.0, 0.99  # as in the kernel
-SHORTEST_MEMORY, LONGEST_MEMORY = 1.5, 5000.0  # events that a memory may span
-MOST_LOG_PRECISION = 6.0
 
 
-def prequential_loss(theta: Theta, episodes: Episodes, chunk: int, *, classify: bool) -> torch.Tensor:
+def prequential_loss(theta: Theta, episodes: EpisodeTensors, chunk: int, *, classify: bool) -> torch.Tensor:
     """Mean prequential negative log-likelihood of the mixture over the scored events; a scalar."""
     short = -episodes.y.shape[2] % chunk
     if short:
         pad = torch.nn.functional.pad
-        episodes = Episodes(pad(episodes.x, (0, 0, 0, short)), *(pad(t, (0, short)) for t in episodes[1:]))
+        episodes = EpisodeTensors(pad(episodes.x, (0, 0, 0, short)), *(pad(t, (0, short)) for t in episodes[1:]))
     valid = episodes.valid
     z, shared = _encode(theta, episodes.x)
     goal = one_hot(episodes.y, shared.shape[-1]).to(z.dtype) if classify else episodes.y[..., None]

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from streammeta.meta.base import Episodes, Kind, Theta
+from streammeta.meta.autograd import EpisodeTensors as Episodes
+from streammeta.meta.base import Kind
 from streammeta.meta.exact.gradient import loss_and_gradient
 from streammeta.meta.exact.heads import exact_heads
+from streammeta.meta.learner import Theta
 from streammeta.meta.names import Slot
 from streammeta.meta.settings import LearnerSettings
 
@@ -41,7 +43,10 @@ def some_theta(kind: Kind, case: Case, dtype: torch.dtype = torch.float64) -> Th
     slots = [Slot(f"x{i}", None, case.features) for i in range(case.features)]
     theta = method.grow(method.init(), slots, range(case.classes if kind == "classification" else 1))
     random = torch.Generator().manual_seed(2)
-    return {name: (p + 0.3 * torch.randn(p.shape, generator=random)).to(dtype) for name, p in theta.items()}
+    return {
+        name: (torch.from_numpy(p) + 0.3 * torch.randn(p.shape, generator=random)).to(dtype)
+        for name, p in theta.items()
+    }
 
 
 def some_episodes(kind: Kind, case: Case, dtype: torch.dtype = torch.float64) -> Episodes:

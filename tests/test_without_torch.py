@@ -1,0 +1,59 @@
+"""The default learner on a CPU, where PyTorch cannot be imported."""
+
+import subprocess
+import sys
+
+import pytest
+
+_HIDDEN = """
+import sys
+class Hide:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "torch":
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Hide())
+"""
+_ESTIMATORS = """
+from streammeta import MetaClassifier, MetaRegressor
+one, other = MetaClassifier(), MetaRegressor()
+for i in range(120):
+    x = {"a": float(i % 7), "b": float(i % 3)}
+    one.learn_one(x, i % 7 > 3)
+    other.learn_one(x, float(i % 7))
+assert one.predict_one({"a": 6.0, "b": 1.0}) and not one.predict_one({"a": 0.0, "b": 1.0})
+assert abs(other.predict_one({"a": 5.0, "b": 1.0}) - 5) < 1
+"""
+_SERVICE = """
+from prometheus_client import CollectorRegistry
+from streammeta.app import parts, serve
+from streammeta.config import load
+from streammeta.event import Event, Origin
+from streammeta.service.metrics import Metrics
+Metrics(CollectorRegistry())
+engine = parts.new_engine(load())
+engine.step([Event({"x": float(i)}, "t", Origin("here", 0, i), y=i % 2) for i in range(400)])
+assert engine.stats().meta_updates > 0
+engine.close()
+"""
+
+
+@pytest.mark.parametrize("code", [_ESTIMATORS, _SERVICE], ids=["estimators", "service"])
+def test_it_learns_without_pytorch(code: str) -> None:
+    """Three gigabytes of CUDA and 600 MB of memory for who computes nothing with them; a wheel for servers has none."""
+    done = subprocess.run(
+        [sys.executable, "-c", _HIDDEN + code + '\nassert "torch" not in sys.modules'],
+        capture_output=True,
+        text=True,
+        timeout=110,
+    )
+
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_gpu_without_pytorch_says_what_is_missing() -> None:
+    """Else an ImportError from deep inside, after the service has joined its group."""
+    code = _HIDDEN + 'from streammeta.engine.shared import device\nprint(device("auto"))\ndevice("cuda")'
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=110)
+
+    assert "'cuda' wants PyTorch, which is not installed; install torch, or use cpu" in done.stderr
