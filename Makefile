@@ -8,7 +8,7 @@ SHELL := /bin/bash
 export UV_SYSTEM_CERTS ?= 1
 export UV_NATIVE_TLS ?= 1
 
-.PHONY: help setup lock demo test lint types imports unit coverage docs deploy-tools deploy-check broker browser bench bench-omniglot bench-sinusoids chaos members slow-work fuzz clean
+.PHONY: help setup lock demo test lint types imports unit coverage docs deploy-tools deploy-check image-check broker browser bench bench-omniglot bench-sinusoids chaos members slow-work fuzz clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -95,6 +95,9 @@ deploy-tools: .tools/deploy/.ready  ## what deploy-check needs: helm, promtool, 
 
 deploy-check: setup deploy-tools  ## image, chart, rules, dashboards, compose file, unit, workflows: by the tools that would use them
 	PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 .tools/deploy/bin/pytest -q -c deploy/check/pytest.ini --rootdir . deploy/check
+
+image-check: setup  ## build the image by buildah and run it as its user against a real Kafka (Debian, as root)
+	deploy/check/image.sh .tools/image
 
 broker: setup  ## a real Apache Kafka on localhost:9092 until Ctrl-C, for trying the service by hand
 	$(BIN)/python -m deploy.broker --port 9092
