@@ -111,9 +111,9 @@ class Engine:
     def _make_mixture(self) -> Mixture | None:
         settings = self.settings
         chosen = settings.learner.experts
-        above = 0
-        if not chosen and gaussians_above(settings):
-            chosen, above = ("gaussian",), settings.learner.many_classes
+        above = {}
+        if gaussians_above(settings):
+            chosen, above = (*chosen, "gaussian"), {"gaussian": settings.learner.many_classes}
         experts = choose(chosen, settings.kind, settings.seed, self._features, lambda: self._shared.scaling, self._sums)
         return Mixture(experts, settings.kind, above=above) if experts else None
 
@@ -446,7 +446,8 @@ class Engine:
             "tasks": tasks,
             "spilled": len(tasks) - len(place),
         }
-        return Snapshot(header, arrays | sums | self._common())
+        partitions = self._mixture.dump_partitions() if self._mixture else {}
+        return Snapshot(header, arrays | sums | partitions | self._common())
 
     @classmethod
     def restore(cls, settings: EngineSettings, snapshot: Snapshot, method: Method | None = None) -> "Engine":
@@ -466,6 +467,8 @@ class Engine:
             names = Names(engine._features.slots, engine._labels.names)
             engine._shared.load(header["shared"], snapshot.arrays, names)
             engine._load_common(snapshot.arrays)
+            if engine._mixture:
+                engine._mixture.load_partitions(snapshot.arrays)
             for name, column in engine._columns(len(engine._features)).items():
                 engine._tasks.widen(name, column.shape)
             engine._recent.load(header["recent"], engine._tasks.restore(header["tasks"], header["spilled"]))
@@ -488,6 +491,7 @@ class Engine:
             derived=() if self._recall else self._method.derived,
             stamp=lambda: self._shared.stamp,
             widen=self._fit,
+            mixture=self._mixture,
         )
         return Handover(parts)
 

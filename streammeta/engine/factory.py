@@ -12,9 +12,10 @@ __all__ = ["fingerprint", "gaussians_above", "make_method", "make_recall"]
 
 
 def gaussians_above(settings: EngineSettings) -> int:
-    """Classes above which each gets a Gaussian of its own, though no expert was named; 0: never."""
+    """Classes above which each gets a Gaussian of its own, where that expert was not named; 0: never."""
     learner = settings.learner
-    if settings.kind != "classification" or learner.method != "exact-heads" or learner.experts:
+    named = any((one if isinstance(one, str) else one.name) == "gaussian" for one in learner.experts)
+    if settings.kind != "classification" or learner.method != "exact-heads" or named:
         return 0
     return learner.many_classes
 

@@ -144,7 +144,7 @@ class Runs:
     def _teach_experts(self, mixture: Mixture, run: "_Run", i: int) -> None:
         """Let the experts learn event i, which is in its task's window by then."""
         self._remember(run)
-        mixture.learn(self._tasks.columns, run.case(i), run.blends[i].parts, float(run.ys[i]))
+        mixture.learn(self._tasks.columns, run.case(i), run.blends[i].parts, float(run.ys[i]), self._labels.outputs)
 
     def _numbers(self, items: Sequence[Item]) -> Floats:
         """Labels [N] as the learner wants them; NaN where there is none yet, or none that it knows."""

@@ -63,11 +63,12 @@ class LearnerSettings(BaseModel, frozen=True, extra="forbid"):
     experts: tuple[str | ExpertSettings, ...] = Field(
         (),
         max_length=16,
-        description='Mixed in by recent evidence: "neighbours" (nearest events of the task), "gaussian" (a Gaussian a '
-        'class), "persistence" (the same class as last time), "river:MODULE.CLASS", or {name = "river:MODULE.CLASS", '
+        description='Mixed in by recent evidence: "neighbours" (nearest events of the task), "forest" (online trees of '
+        'all tasks of a partition), "gaussian" (a Gaussian a class), "persistence" (the same class as last time), '
+        '"river:MODULE.CLASS", or {name = "river:MODULE.CLASS", '
         "parameters = {...}}. Models of River cannot be saved: after a restore they start from nothing.",
     )
     many_classes: int = Field(
-        8, ge=0, description='With more classes than this, and no expert named, "gaussian" is one; 0: never.'
+        8, ge=0, description='With more classes than this "gaussian" is an expert, named or not; 0: only if named.'
     )
     device: str = Field("auto", description='Where meta-updates run: "auto" (a GPU when there is one), "cpu", "cuda".')

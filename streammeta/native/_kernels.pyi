@@ -1,5 +1,6 @@
 """What the compiled module offers. Arrays are in C order; those that are written are changed in place."""
 
+from collections.abc import Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -153,3 +154,25 @@ def add_value_evidence(
     parts: _Doubles, y: float, evidence: _Doubles, decay: float, noise: _Doubles, noise_decay: float, /
 ) -> None: ...
 def linear(x: _Floats, w: _Floats, b: _Floats, out: _Floats, /) -> None: ...
+def forest_ask(
+    state: tuple[npt.NDArray[np.generic], ...],
+    xs: _Floats,
+    ys: _Floats,
+    rule: Sequence[float],
+    classify: bool,
+    seed: int,
+    x: _Floats,
+    said: _Doubles,
+    /,
+) -> None: ...
+def forest_learn(
+    state: tuple[npt.NDArray[np.generic], ...],
+    xs: _Floats,
+    ys: _Floats,
+    rule: Sequence[float],
+    classify: bool,
+    seed: int,
+    number: int,
+    spread: float,
+    /,
+) -> int: ...

@@ -2,7 +2,8 @@
 #include "array.hpp"
 
 #define STREAMMETA_KERNELS(each) \
-    each(window) each(rebuild) each(moments) each(changepoint) each(elementary) each(event) each(segments) each(experts)
+    each(window) each(rebuild) each(moments) each(changepoint) each(elementary) each(event) each(segments) each(experts) \
+    each(forest)
 
 namespace streammeta {
 #define DECLARE(name) void bind_##name(nb::module_&);

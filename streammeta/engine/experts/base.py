@@ -6,7 +6,7 @@ one task lies in that task's row (``columns``), so it goes wherever the row goes
 
 import difflib
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,7 @@ import numpy.typing as npt
 from streammeta.engine.columns import Column
 from streammeta.meta.base import Floats
 
-__all__ = ["RIVER", "Case", "Columns", "Doubles", "Expert", "Slots", "did_you_mean"]
+__all__ = ["RIVER", "Case", "Columns", "Doubles", "Expert", "OfPartitions", "Renumbering", "Slots", "did_you_mean"]
 
 RIVER = "river:"  # names of River's models begin so
 
@@ -65,6 +65,32 @@ class Expert(Protocol):
 
     def load(self, arrays: Columns) -> None:
         """Become what ``dump`` described."""
+
+
+class Renumbering(NamedTuple):
+    """The numbers here of features and classes that were numbered elsewhere."""
+
+    slots: npt.NDArray[np.int64]  # -1: no room
+    classes: npt.NDArray[np.int64]
+    same: bool  # all are what they were
+
+
+@runtime_checkable
+class OfPartitions(Expert, Protocol):
+    """An expert that knows something of each partition, of all its tasks: it goes where the partition goes."""
+
+    @property
+    def partitions(self) -> Sequence[int]:
+        """Of which it knows something."""
+
+    def partition(self, number: int) -> dict[str, npt.NDArray[Any]]:
+        """What it knows of a partition, as arrays from which ``take_partition`` makes the same; nothing: no arrays."""
+
+    def take_partition(self, number: int, arrays: Columns, here: Renumbering, at: str) -> None:
+        """Know this of a partition; raises SnapshotError, which begins with ``at``, where it cannot be."""
+
+    def forget_partition(self, number: int) -> None:
+        """The partition is another process's."""
 
 
 def did_you_mean(name: str, known: Sequence[str] | Mapping[str, object]) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from streammeta.engine.experts.base import RIVER, Expert, did_you_mean
+from streammeta.engine.experts.forest import Forest
 from streammeta.engine.experts.gaussian import Gaussian
 from streammeta.engine.experts.neighbours import Neighbours
 from streammeta.engine.experts.persistence import Persistence
@@ -14,7 +15,7 @@ from streammeta.meta.settings import ExpertSettings, Kind
 
 __all__ = ["choose"]
 
-_NATIVE = ("persistence", "neighbours", "gaussian")
+_NATIVE = ("persistence", "neighbours", "gaussian", "forest")
 _OF_CLASSES = ("persistence", "gaussian")
 
 
@@ -58,11 +59,13 @@ def choose(
             raise ConfigError(f"{where} takes no parameters, got {', '.join(wanted.parameters)}; leave them out")
         if wanted.name in _OF_CLASSES and kind != "classification":
             raise ConfigError(f'{where} is about classes, but app.kind = "{kind}"; leave it out')
-        experts.append(_native(wanted.name, kind, scaling, sums))
+        experts.append(_native(wanted.name, kind, seed, scaling, sums))
     return experts
 
 
-def _native(name: str, kind: Kind, scaling: Callable[[], Scaling], sums: PartitionSums) -> Expert:
+def _native(name: str, kind: Kind, seed: int, scaling: Callable[[], Scaling], sums: PartitionSums) -> Expert:
+    if name == "forest":
+        return Forest(kind, seed)
     if name == "neighbours":
         return Neighbours(kind, scaling)
     return Gaussian(scaling, sums) if name == "gaussian" else Persistence()

@@ -15,14 +15,14 @@ leave as it was everywhere we looked. The plain mean gains a tenth of a point wi
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from streammeta.engine.columns import Column
-from streammeta.engine.experts.base import Case, Columns, Doubles, Expert
+from streammeta.engine.experts.base import Case, Columns, Doubles, Expert, OfPartitions, Renumbering
 from streammeta.meta.base import Kind
 from streammeta.native import _kernels as kernels
 
@@ -48,12 +48,13 @@ class Mixture:
     Args:
         experts: who is asked.
         kind: of the stream.
-        above: it sleeps, and keeps nothing, while there are no more outputs than this.
+        above: experts by name that sleep, and keep nothing, while there are no more outputs than this.
     """
 
-    def __init__(self, experts: Sequence[Expert], kind: Kind, *, above: int = 0) -> None:
+    def __init__(self, experts: Sequence[Expert], kind: Kind, *, above: Mapping[str, int] | None = None) -> None:
         self.experts = tuple(experts)
-        self._above = above
+        self._above = [(above or {}).get(expert.name, 0) for expert in experts]
+        self.of_partitions = [expert for expert in experts if isinstance(expert, OfPartitions)]
         self._classify = kind == "classification"
         self._doubt = np.array([expert.doubt for expert in experts])
 
@@ -63,22 +64,23 @@ class Mixture:
         own = {_EVIDENCE: Column((1 + 2 * count,), np.float64)}
         if not self._classify:
             own[_NOISE] = Column((count, 2), np.float64)
-        for expert in self.experts:
-            own |= expert.layout(width, outputs)
-        if self.is_awake(outputs):
-            return own
-        return {name: kind._replace(shape=(0, *kind.shape[1:])) if kind.shape else kind for name, kind in own.items()}
+        if not self.is_awake(outputs):
+            own = _asleep(own)
+        for expert, above in zip(self.experts, self._above, strict=True):
+            columns = dict(expert.layout(width, outputs))
+            own |= columns if outputs > above else _asleep(columns)
+        return own
 
     def is_awake(self, outputs: int) -> bool:
-        """Whether it takes part, with so many outputs."""
-        return outputs > self._above
+        """Whether any expert takes part, with so many outputs."""
+        return outputs > min(self._above)
 
     def blend(self, columns: Columns, case: Case, mean: Sequence[float], variance: float) -> Blend:
         """Mix the learner's prediction of an event, class probabilities [C] or a mean [1], with the experts'."""
         outputs = len(mean)
         said = np.full((len(self.experts), outputs), 0.0 if self._classify else math.nan)
         for k, expert in enumerate(self.experts):
-            opinion = expert.predict(columns, case, outputs)
+            opinion = expert.predict(columns, case, outputs) if outputs > self._above[k] else None
             if opinion is not None:
                 said[k] = opinion
         evidence = columns[_EVIDENCE][case.row]
@@ -92,15 +94,25 @@ class Mixture:
         kernels.mix_values(mean[0], spread, said[:, 0], noise, evidence, _LOG_FAVOUR, parts, mixed)
         return Blend([float(mixed[0])], float(mixed[1]), parts)
 
-    def learn(self, columns: Columns, case: Case, parts: Doubles, y: float) -> None:
-        """Learn an event's label: who had expected it (``parts``, as of its prediction), and the experts themselves."""
+    def learn(self, columns: Columns, case: Case, parts: Doubles, y: float, outputs: int = 1) -> None:
+        """Learn an event's label: who had expected it, and the experts themselves.
+
+        Args:
+            columns: of the task table.
+            case: the event.
+            parts: as of its prediction.
+            y: a class index or a target.
+            outputs: how many there are by now.
+        """
         evidence = columns[_EVIDENCE][case.row]
         if self._classify:
             kernels.add_class_evidence(parts, int(y), evidence, _EVIDENCE_DECAY)
         else:
             kernels.add_value_evidence(parts, y, evidence, _EVIDENCE_DECAY, columns[_NOISE][case.row], _NOISE_DECAY)
-        for expert in self.experts:
-            expert.learn(columns, case, y)
+        outputs = max(outputs, parts.shape[1] if self._classify else 1)
+        for expert, above in zip(self.experts, self._above, strict=True):
+            if outputs > above:
+                expert.learn(columns, case, y)
 
     def publish_shared(self) -> None:
         """The engine calls it where things shared by all tasks may change."""
@@ -108,10 +120,42 @@ class Mixture:
             expert.publish_shared()
 
     def dump(self) -> dict[str, npt.NDArray[Any]]:
-        """Arrays from which ``load`` makes the same, but for experts that are not saved."""
-        return {name: array for expert in self.experts for name, array in expert.dump().items()}
+        """Arrays from which ``load`` makes the same, but for experts that are not saved, or that know partitions."""
+        return {name: array for expert in self._shared for name, array in expert.dump().items()}
 
     def load(self, arrays: Columns) -> None:
         """Become what ``dump`` described."""
-        for expert in self.experts:
+        for expert in self._shared:
             expert.load(arrays)
+
+    @property
+    def _shared(self) -> list[Expert]:
+        return [expert for expert in self.experts if expert not in self.of_partitions]
+
+    def dump_partitions(self) -> dict[str, npt.NDArray[Any]]:
+        """What experts know of partitions, as arrays from which ``load_partitions`` makes the same."""
+        return {name: array for one in self.of_partitions for name, array in one.dump().items()}
+
+    def load_partitions(self, arrays: Columns) -> None:
+        """Know what ``dump_partitions`` described."""
+        for one in self.of_partitions:
+            one.load(arrays)
+
+    def partition(self, number: int) -> dict[str, npt.NDArray[Any]]:
+        """What experts know of a partition."""
+        return {name: array for one in self.of_partitions for name, array in one.partition(number).items()}
+
+    def take_partition(self, number: int, arrays: Columns, here: Renumbering, at: str) -> None:
+        """Let experts know this of a partition; raises SnapshotError where it cannot be."""
+        for one in self.of_partitions:
+            one.take_partition(number, arrays, here, at)
+
+    def forget_partition(self, number: int) -> None:
+        """The partition is another process's."""
+        for one in self.of_partitions:
+            one.forget_partition(number)
+
+
+def _asleep(columns: Mapping[str, Column]) -> dict[str, Column]:
+    """Columns without room for anything."""
+    return {name: kind._replace(shape=(0, *kind.shape[1:])) if kind.shape else kind for name, kind in columns.items()}

@@ -46,3 +46,5 @@ class Handover:
         self._parts.tasks.forget(partition)
         self._parts.waiting.forget(partition)
         self._written.forget(partition)
+        if self._parts.mixture:
+            self._parts.mixture.forget_partition(partition)

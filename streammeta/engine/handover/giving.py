@@ -11,9 +11,11 @@ from streammeta.engine.handover.parts import TaskParts, Written, chunks
 from streammeta.engine.handover.record import (
     FORMAT,
     PAGE,
+    PART,
     Head,
     Key,
     Page,
+    Part,
     Wait,
     WaitPage,
     encode,
@@ -62,6 +64,25 @@ class Giving:
         for (key, number), events in waits.items():
             value = encode(WaitPage(FORMAT, id_, [_wait(*one) for one in events.items()])) if events else None
             yield Change(key[0], Key("wait", number, key[1]).encode(), value)
+        for partition in sorted({key[0] for key in touched}):
+            yield from self._pieces(partition, id_)
+
+    def _pieces(self, partition: int, id_: bytes) -> Iterator[Change]:
+        """Those pieces of what experts know of a partition that are not what the changelog has."""
+        if not self._parts.mixture:
+            return
+        known = self._written.parts.setdefault(partition, {})
+        for name, array in self._parts.mixture.partition(partition).items():
+            now, before = array.reshape(-1).view(np.uint8), known.get(name)
+            pieces = np.arange(-(-now.size // PART))
+            if before is not None and before.shape == array.shape:
+                differ = np.flatnonzero(now != before.reshape(-1).view(np.uint8))
+                pieces = np.unique(differ // PART)
+            for number in pieces.tolist():
+                data = memoryview(now[number * PART : (number + 1) * PART].tobytes())
+                part = Part(FORMAT, id_, array.dtype.str, list(array.shape), data)  # type: ignore[arg-type]  # one of four
+                yield Change(partition, Key("part", number, name).encode(), encode(part))
+            known[name] = array.copy()
 
     def _current_schema(self) -> tuple[bytes, bytes]:
         parts = self._parts

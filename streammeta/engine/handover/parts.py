@@ -4,8 +4,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+import numpy.typing as npt
+
 from streammeta.engine.buffer import RecentRows
 from streammeta.engine.drift import Detectors
+from streammeta.engine.experts import Mixture
 from streammeta.engine.features import FeatureSpace
 from streammeta.engine.handover.record import PAGE
 from streammeta.engine.labels import LabelSpace, PendingEvents
@@ -34,6 +37,7 @@ class TaskParts:
     derived: tuple[str, ...]  # columns that windows make again, to the bit
     stamp: Callable[[], int]  # of θ and the normalization
     widen: Callable[[], None]  # make room in every row for features and classes that came from elsewhere
+    mixture: Mixture | None = None  # its experts may know something of a partition
 
     @property
     def pages(self) -> int:
@@ -52,10 +56,12 @@ class Written:
 
     counts: dict[TaskKey, tuple[int, int]] = field(default_factory=dict)  # of each task, pushed and labelled
     schemas: dict[int, set[bytes]] = field(default_factory=dict)  # by partition
+    parts: dict[int, dict[str, npt.NDArray[Any]]] = field(default_factory=dict)  # what experts know, by partition
 
     def forget(self, partition: int) -> None:
         """A partition is another process's now."""
         self.schemas.pop(partition, None)
+        self.parts.pop(partition, None)
         for key in [key for key in self.counts if key[0] == partition]:
             del self.counts[key]
 

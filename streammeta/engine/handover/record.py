@@ -5,6 +5,7 @@
                   full page
     page:N:TAG    16 labelled events of its window; N counts round, so that compaction keeps one window a task
     wait:N:TAG    events whose labels have not come yet
+    part:N:NAME   8 kB of an array that an expert keeps of the partition, from 8 kB · N on
 
 An event changes its task's row and adds to its open page; full pages are written once. So a commit writes what changed
 and not each window again. Whatever is read here is checked before it reaches compiled code.
@@ -23,9 +24,11 @@ from streammeta.errors import SnapshotError
 __all__ = [
     "FORMAT",
     "PAGE",
+    "PART",
     "Head",
     "Key",
     "Page",
+    "Part",
     "Schema",
     "Wait",
     "WaitPage",
@@ -38,6 +41,7 @@ __all__ = [
 
 FORMAT: Final = 2
 PAGE = 16  # labelled events in a page of the window
+PART = 8192  # bytes in a piece of an array
 _ID = 8  # bytes of a schema's hash
 _MOST = 65_536  # dimensions, slots, classes: as many as settings allow
 _Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
@@ -109,12 +113,22 @@ class WaitPage(_Record, frozen=True):
     events: list[Wait]
 
 
+class Part(_Record, frozen=True):
+    """A piece of what an expert knows of the partition."""
+
+    format: Literal[2]
+    schema: _Id
+    dtype: Literal["<f4", "<f8", "<i4", "<i8"]
+    shape: Annotated[list[_Size], msgspec.Meta(max_length=4)]  # of the whole array
+    data: memoryview
+
+
 class Key(NamedTuple):
     """What a record is about."""
 
-    kind: Literal["schema", "task", "page", "wait"]
+    kind: Literal["schema", "task", "page", "wait", "part"]
     number: int
-    tag: str  # of the task; for a schema its id in hexadecimal
+    tag: str  # of the task; for a schema its id in hexadecimal, for a part the name of the array
 
     def encode(self) -> bytes:
         """As it stands in the topic."""
@@ -130,10 +144,10 @@ def parse_key(raw: bytes | None, at: str) -> Key:
             return Key("task", 0, rest)
         if kind == "schema":
             return Key("schema", 0, rest)
-        if kind in ("page", "wait"):
+        if kind in ("page", "wait", "part"):
             number, _, tag = rest.partition(":")
             if number.isascii() and number.isdecimal() and len(number) <= 16:
-                return Key("page" if kind == "page" else "wait", int(number), tag)
+                return Key(kind, int(number), tag)  # type: ignore[arg-type]  # it is one of three
     except UnicodeDecodeError:
         pass
     raise SnapshotError(
@@ -143,7 +157,7 @@ def parse_key(raw: bytes | None, at: str) -> Key:
 
 
 _DECODERS: dict[type[_Record], msgspec.msgpack.Decoder[Any]] = {
-    kind: msgspec.msgpack.Decoder(kind) for kind in (Schema, Head, Page, WaitPage)
+    kind: msgspec.msgpack.Decoder(kind) for kind in (Schema, Head, Page, WaitPage, Part)
 }
 encode = msgspec.msgpack.Encoder().encode
 

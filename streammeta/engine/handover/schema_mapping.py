@@ -29,6 +29,11 @@ class Meaning:
         same = all((numbers == np.arange(len(numbers))).all() for numbers in (self.slots, self.classes))
         object.__setattr__(self, "same", same)
 
+    @property
+    def size(self) -> int:
+        """How many slots and classes there were."""
+        return len(self.slots) + len(self.classes)
+
     def labels(self, ys: Floats, at: str, *, classify: bool) -> Floats:
         """Labels as this engine numbers them."""
         with np.errstate(invalid="ignore"):  # a damaged record may hold NaNs that signal

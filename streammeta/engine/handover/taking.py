@@ -7,9 +7,22 @@ import numpy as np
 import numpy.typing as npt
 
 from streammeta.engine.concepts import check_concepts, renumber_concepts
+from streammeta.engine.experts.base import Renumbering
 from streammeta.engine.experts.gaussian import check_gaussian, renumber_gaussian
 from streammeta.engine.handover.parts import TaskParts, Written, chunks
-from streammeta.engine.handover.record import PAGE, Head, Key, Page, Wait, WaitPage, decode, parse_key, unpack_rows
+from streammeta.engine.handover.record import (
+    PAGE,
+    PART,
+    Head,
+    Key,
+    Page,
+    Part,
+    Wait,
+    WaitPage,
+    decode,
+    parse_key,
+    unpack_rows,
+)
 from streammeta.engine.handover.schema_mapping import Meaning, Meanings
 from streammeta.engine.labels import Waiting
 from streammeta.engine.staleness import leave_out, left_out
@@ -19,6 +32,7 @@ __all__ = ["Taking"]
 
 _COUNTERS = ("window_count", "events", "labelled", "labels_since_drift", "labels_kept_at_drift", "drifts")
 _MOST = 2**53
+_MOST_BYTES = 2**30
 
 
 class Taking:
@@ -47,7 +61,29 @@ class Taking:
             yield done
         for key, value in sorted(found.waits):
             self._take_waits(partition, key, decode(WaitPage, value, at), meanings, at)
+        self._take_parts(partition, found.parts, meanings, at)
         yield done
+
+    def _take_parts(self, partition: int, parts: Mapping[tuple[str, int], bytes], meanings: Meanings, at: str) -> None:
+        """What experts know of the partition, put together from its pieces."""
+        if not parts or not self._parts.mixture:
+            return
+        arrays: dict[str, npt.NDArray[Any]] = {}
+        widest: Meaning | None = None
+        for name in sorted({name for name, _ in parts}):
+            pieces = {number: decode(Part, parts[name, number], at) for of, number in parts if of == name}
+            arrays[name] = _joined(pieces, f"{at}, {name[:50]!r}")
+            for piece in pieces.values():
+                meaning = meanings.of(piece.schema)
+                if widest is None or len(meaning.slots) + len(meaning.classes) > len(widest.slots) + len(
+                    widest.classes
+                ):
+                    widest = meaning
+        assert widest is not None  # there is a piece
+        here = Renumbering(widest.slots, widest.classes, widest.same)
+        self._parts.mixture.take_partition(partition, arrays, here, at)
+        if here.same:
+            self._written.parts[partition] = arrays
 
     def _take_heads(self, partition: int, meaning: Meaning, heads: Sequence[tuple[str, Head]], pages: "_Pages") -> None:
         parts = self._parts
@@ -176,6 +212,22 @@ class Taking:
         return np.frombuffer(event.parts, np.float64).reshape(evidence.shape[1], -1).copy()
 
 
+def _joined(pieces: Mapping[int, Part], at: str) -> npt.NDArray[Any]:
+    """An array from its pieces; raises SnapshotError where they are not of one array, or one is not there."""
+    newest = max(pieces.values(), key=lambda piece: int(np.prod(piece.shape, dtype=np.int64)))
+    size = int(np.prod(newest.shape, dtype=np.int64)) * np.dtype(newest.dtype).itemsize
+    wanted = range(-(-size // PART))
+    fits = (
+        size <= _MOST_BYTES
+        and len(pieces) == len(wanted)
+        and all(n in pieces and (pieces[n].dtype, pieces[n].shape) == (newest.dtype, newest.shape) for n in wanted)
+    )
+    data = b"".join([pieces[n].data for n in wanted]) if fits else b""
+    if not fits or len(data) != size:
+        raise SnapshotError(f"{at}: its {len(pieces)} pieces do not make an array of {size} bytes: it is damaged")
+    return np.frombuffer(data, newest.dtype).reshape(newest.shape).copy()
+
+
 class _Piece(NamedTuple):
     """Labelled events ``begin`` to ``begin + events`` of a task."""
 
@@ -194,10 +246,11 @@ class _Found(NamedTuple):
     tasks: list[tuple[str, bytes]]
     pages: dict[tuple[str, int], bytes]
     waits: list[tuple[Key, bytes]]
+    parts: dict[tuple[str, int], bytes]
 
 
 def _sorted_out(records: Mapping[bytes, bytes], at: str) -> _Found:
-    found = _Found({}, [], {}, [])
+    found = _Found({}, [], {}, [], {})
     for raw, value in records.items():
         key = parse_key(raw, at)
         match key.kind:
@@ -209,6 +262,8 @@ def _sorted_out(records: Mapping[bytes, bytes], at: str) -> _Found:
                 found.pages[key.tag, key.number] = value
             case "wait":
                 found.waits.append((key, value))
+            case "part":
+                found.parts[key.tag, key.number] = value
     return found
 
 

@@ -1,0 +1,189 @@
+"""The online forest: right where concepts have edges, saved to the bit, and nothing damaged reaches compiled code."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from msgspec.structs import replace
+
+from streammeta.engine import Engine, EngineSettings
+from streammeta.engine.experts.base import Case, Renumbering
+from streammeta.engine.experts.forest import Forest
+from streammeta.errors import SnapshotError
+from streammeta.event import Event, Label, Origin
+from streammeta.meta.settings import Kind
+from streammeta.testing.expert import check_expert
+
+SMALL = {"hidden": 8, "encoded": 4, "memories": [20.0], "members": 2}
+
+
+def settings(kind: Kind = "classification", experts: Sequence[str] = ("forest",)) -> EngineSettings:
+    return EngineSettings.model_validate(
+        {"kind": kind, "learner": SMALL | {"experts": list(experts)}, "meta": {"mode": "off"}}
+    )
+
+
+def squares(count: int, kind: Kind = "classification", tasks: int = 3, seed: int = 0, late: int = 10**9) -> list[Event]:
+    """Labels by a board of four squares; a third class and another feature come with event ``late``."""
+    rng = np.random.default_rng(seed)
+    events = []
+    for i in range(count):
+        x = rng.random(3)
+        y = float((x[0] > 0.5) ^ (x[1] > 0.5))
+        features = {"a": x[0], "b": x[1], "c": x[2]} | ({"late": float(i % 5)} if i >= late else {})
+        if i >= late and i % 5 == 4:
+            y = 2.0
+        if i % 11 == 3:
+            del features["c"]
+        label = int(y) if kind == "classification" else y + 0.01 * x[2]
+        task = int(rng.integers(tasks))
+        events.append(Event(features, f"task-{task}", Origin("in", task % 2, i), y=label, id=f"e{i}"))
+    return events
+
+
+def accuracy(forest: Forest, xs: np.ndarray, ys: np.ndarray, partition: int = 0) -> float:
+    """Prequential, over the second half."""
+    right = []
+    for x, y in zip(xs.astype(np.float32), ys, strict=True):
+        case = Case(0, "", x, partition)
+        said = forest.predict({}, case, 2)
+        right.append(said is not None and said.argmax() == y)
+        forest.learn({}, case, float(y))
+    return float(np.mean(right[len(right) // 2 :]))
+
+
+@pytest.mark.parametrize("kind", ["classification", "regression"])
+def test_it_is_an_expert(kind: Kind) -> None:
+    """What the mixture relies on: seeded, predicting changes nothing, saved to the bit."""
+    check_expert(lambda: Forest(kind, 7), kind)
+
+
+def test_a_concept_with_edges_is_learned_and_learned_again_when_it_turns_round() -> None:
+    """Smooth heads lose ten points there; after the labels swap, trees must begin again and not average."""
+    rng = np.random.default_rng(1)
+    xs = rng.random((6_000, 4))
+    ys = ((xs[:, 0] > 0.5) ^ (xs[:, 1] > 0.3)).astype(float)
+    forest = Forest("classification", 0)
+    assert accuracy(forest, xs[:3_000], ys[:3_000]) > 0.95
+    assert accuracy(forest, xs[3_000:], 1 - ys[3_000:]) > 0.95
+
+
+def test_targets_are_learned_in_their_own_unit() -> None:
+    """A step of 1,000 at 0.5: the mean of its sides, whatever the unit."""
+    rng = np.random.default_rng(2)
+    forest, errors = Forest("regression", 0), []
+    for _ in range(1_500):
+        x = rng.random(3).astype(np.float32)
+        y = 1_000.0 * (x[1] > 0.5) + 5_000.0
+        said = forest.predict({}, Case(0, "", x), 1)
+        errors.append(1_000.0 if said is None else abs(said[0] - y))
+        forest.learn({}, Case(0, "", x), y)
+    assert np.mean(errors[750:]) < 50
+
+
+@pytest.mark.parametrize("kind", ["classification", "regression"])
+def test_polls_and_snapshots_change_nothing(kind: Kind) -> None:
+    """A service polls as it can and is restarted as it must. To the bit."""
+    events = squares(400, kind, late=200)
+    whole, engine, cut = Engine(settings(kind)), Engine(settings(kind)), []
+    for at in range(0, 400, 80):
+        cut += [one for i in range(at, at + 80, 5) for one in engine.step(events[i : i + 5])]
+        engine = Engine.restore(settings(kind), engine.snapshot())
+    assert [repr(one) for one in cut] == [repr(one) for one in whole.step(events)]
+
+
+@pytest.mark.parametrize("kind", ["classification", "regression"])
+def test_it_goes_where_its_partition_goes_to_the_bit_in_pieces_that_changed(kind: Kind) -> None:
+    """Exactly once: whoever has the partition now predicts as the one before; a commit does not write it all again."""
+    events = squares(700, kind, late=300)
+    engine, log = Engine(settings(kind)), {0: {}, 1: {}}
+    handover, sizes = engine.handover(), []
+    for begin in range(0, 500, 20):
+        engine.step(events[begin : begin + 20])
+        changes = list(handover.changes())
+        sizes.append(sum(len(change.value or b"") for change in changes if change.key.startswith(b"part:")))
+        for partition, key, value in changes:
+            log[partition][key] = value or b""
+    rest = {number: engine._mixture.partition(number) for number in (0, 1)}  # type: ignore[union-attr]
+    whole = sum(array.nbytes for arrays in rest.values() for array in arrays.values())
+    assert np.median(sizes) < 0.5 * whole
+
+    goes = Engine(settings(kind))
+    goes.adopt(engine.shared_weights(), train=True)
+    heard = {number: goes.add_sums(number, value, "weights/0") for number, value in engine.changed_sums()}
+    for partition in (0, 1):
+        list(goes.handover().take(partition, log[partition], f"state/{partition}"))
+    goes.own_sums([0, 1], heard)
+    for number, arrays in rest.items():
+        taken = goes._mixture.partition(number)  # type: ignore[union-attr]
+        assert [name for name in arrays if arrays[name].tobytes() != taken[name].tobytes()] == []
+    foreseen = zip(engine.predict(events[500:]), goes.predict(events[500:]), strict=True)
+    assert all(one.prediction == other.prediction for one, other in foreseen)
+
+
+def test_late_labels_teach_it_and_count_as_they_were_predicted() -> None:
+    """A label that comes later must not be predicted by a forest that has learned it."""
+    events = squares(120)
+    engine = Engine(settings())
+    first = engine.step([replace(event, y=None) for event in events])
+    again = engine.step([Label(event.id or "", event.y or 0, event.task, event.origin) for event in events])
+    assert [one.probabilities for one in first] == [one.probabilities for one in again]
+    assert engine._mixture.partition(0)["forest.count"][0] > 0  # type: ignore[union-attr]
+
+
+def test_numbers_of_another_process_become_those_of_this_one() -> None:
+    """Features and classes that came in another order there: the same predictions here."""
+    there, here = Forest("classification", 3), Forest("classification", 3)
+    rng = np.random.default_rng(4)
+    for _ in range(400):
+        x = rng.random(2).astype(np.float32)
+        there.learn({}, Case(0, "t", x), float(x[0] > 0.5))
+    renumbering = Renumbering(np.array([1, 0]), np.array([1, 0]), same=False)
+    here.take_partition(0, there.partition(0), renumbering, "state/0")
+    for x in rng.random((20, 2)).astype(np.float32):
+        one, other = there.predict({}, Case(0, "t", x), 2), here.predict({}, Case(0, "t", x[::-1].copy()), 2)
+        np.testing.assert_array_equal(one, other[::-1])  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("name", "place", "value"),
+    [
+        ("nodes", (0, 0, 0), 99),
+        ("nodes", (2, 0, 2), 10**6),
+        ("links", (1, 5), 10**6),
+        ("trees", (3, 0), 1e9),
+        ("trees", (3, 4), 500.0),
+        ("counts", (0, 0, 0), np.nan),
+        ("y", (0,), 77.0),
+        ("count", (0,), -4),
+    ],
+)
+def test_damaged_trees_are_refused(name: str, place: tuple[int, ...], value: float) -> None:
+    """What is read from a topic must not lead compiled code out of its arrays."""
+    forest = Forest("classification", 3)
+    for i in range(60):
+        forest.learn({}, Case(0, "t", np.float32([i % 7, i % 3])), float(i % 7 > 3))
+    arrays = {key: array.copy() for key, array in forest.partition(0).items()}
+    arrays[f"forest.{name}"][place] = value
+    with pytest.raises(SnapshotError, match=r"state/0: a forest with .* damaged"):
+        forest.take_partition(0, arrays, Renumbering(np.arange(2), np.arange(2), same=True), "state/0")
+
+
+def test_a_named_expert_does_not_switch_the_gaussians_off() -> None:
+    """Where classes are many they help, whoever else takes part."""
+    rng = np.random.default_rng(5)
+    centres = 3 * rng.normal(size=(12, 3))
+    events = [
+        Event(
+            dict(zip("abc", (centres[i % 12] + 0.3 * rng.normal(size=3)).tolist(), strict=True)),
+            "t",
+            Origin("in", 0, i),
+            y=i % 12,
+        )
+        for i in range(300)
+    ]
+    engine = Engine(settings())
+    engine.step(events[:8])
+    assert engine._tasks.columns["gaussian.mean"].size == 0
+    engine.step(events[8:])
+    assert engine._tasks.columns["gaussian.count"].any()
