@@ -28,7 +28,7 @@ def tool() -> Tool:
         if found is None:
             pytest.fail(f"{name} is not there; run make deploy-tools")
         words = [found, *(str(one) for one in arguments)]
-        return subprocess.run(words, cwd=cwd, capture_output=True, text=True, timeout=120, check=False)
+        return subprocess.run(words, cwd=cwd, capture_output=True, text=True, timeout=300, check=False)
 
     return run
 

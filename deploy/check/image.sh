@@ -24,7 +24,7 @@ if ! buildah inspect --type image localhost/streammeta-base:check >/dev/null 2>&
   buildah rm "$made" >/dev/null
 fi
 
-buildah bud --quiet --layers --isolation chroot --pull-never --build-arg BASE=localhost/streammeta-base:check \
+buildah bud --quiet --format docker --layers --isolation chroot --pull-never --build-arg BASE=localhost/streammeta-base:check \
   --target serve -f deploy/Dockerfile -t localhost/streammeta:check . >/dev/null
 container=$(buildah from --pull-never localhost/streammeta:check)
 root=$(buildah mount "$container")
