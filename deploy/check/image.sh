@@ -19,7 +19,7 @@ if ! buildah inspect --type image localhost/streammeta-base:check >/dev/null 2>&
   made=$(buildah from scratch)
   buildah add -q "$made" "$folder/base.tar" /
   buildah copy -q "$made" /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt  # also of a company's proxy
-  buildah config --env PATH=/usr/local/bin:/usr/bin:/bin "$made"
+  buildah config --env PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin "$made"
   buildah commit -q "$made" localhost/streammeta-base:check
   buildah rm "$made" >/dev/null
 fi
