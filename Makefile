@@ -8,7 +8,7 @@ SHELL := /bin/bash
 export UV_SYSTEM_CERTS ?= 1
 export UV_NATIVE_TLS ?= 1
 
-.PHONY: help setup lock demo test lint types imports unit coverage docs deploy-tools deploy-check image-check broker browser bench bench-omniglot bench-sinusoids chaos members slow-work fuzz clean
+.PHONY: help setup lock wheel demo test lint types imports unit coverage docs deploy-tools deploy-check image-check broker browser bench bench-omniglot bench-sinusoids chaos members slow-work fuzz clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -50,6 +50,9 @@ lock: $(UV)  ## resolve the newest allowed versions into requirements.lock (with
 	$(COMPILE) --upgrade -o deploy/image/uv.txt deploy/image/uv.in
 	$(COMPILE) --upgrade -o deploy/check/requirements.txt deploy/check/requirements.in
 	$(COMPILE) --upgrade -o docs/requirements.txt docs/requirements.in
+
+wheel: setup  ## dist/*.whl for this machine's Python and processor (for all of them: .github/workflows/release.yaml)
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BUILD) $(UV) build --quiet --wheel --no-build-isolation --python .venv --out-dir dist .
 
 demo: setup  ## simulated streams through the service's own loop, live, with a report at the end (about a minute)
 	$(BIN)/streammeta demo
