@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias, get_args
 
-from pydantic import BaseModel, Field, SecretStr, ValidationError
+from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
@@ -24,7 +24,7 @@ from streammeta.errors import ConfigError
 from streammeta.event import TaskFrom
 from streammeta.meta.settings import Kind, LearnerSettings
 from streammeta.service.log import LogFormat, LogLevel
-from streammeta.transport.kafka.settings import KafkaSettings, OnLostOffset
+from streammeta.transport.kafka.settings import KafkaSettings, OnLostOffset, check_name
 
 __all__ = [
     "AppSettings",
@@ -48,12 +48,16 @@ class AppSettings(BaseModel, frozen=True, extra="forbid"):
 
     name: str = Field(
         "streammeta",
-        pattern=r"^[a-zA-Z0-9][a-zA-Z0-9._-]{0,199}$",
         description="Names the consumer group and the topics NAME-predictions, NAME-signals, NAME-dead-letters, "
-        "NAME-state, NAME-weights and NAME-episodes.",
+        "NAME-state, NAME-weights and NAME-episodes. Up to 200 of a-z, A-Z, 0-9, '.', '_', '-'.",
     )
     kind: Kind = Field("classification", description='What is predicted: "classification" or "regression".')
     seed: int = Field(0, ge=0, lt=2**31, description="Fixes every random choice.")
+
+    @field_validator("name")
+    @classmethod
+    def _names_topics(cls, value: str) -> str:
+        return check_name("name", value)
 
 
 class InputSettings(BaseModel, frozen=True, extra="forbid"):

@@ -155,3 +155,28 @@ def test_every_setting_has_a_description() -> None:
     for _, model in Settings():
         for name, field in type(model).model_fields.items():
             assert field.description, f"{type(model).__name__}.{name}"
+
+
+@pytest.mark.parametrize("name", ["fraud/eu", "frau d", "", "-fraud", "x" * 201, "fräud", "fraud\n"])
+def test_a_name_that_topics_or_transactional_ids_cannot_hold_is_refused_with_the_characters(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name with the separator of transactional ids could end another application's transactions."""
+    monkeypatch.setenv("STREAMMETA_APP__NAME", name)
+
+    (problem,) = problems(None)
+
+    assert problem.startswith("environment STREAMMETA_APP__NAME: [app] name: got ")
+    assert "wanted 1 to 200 of the characters a-z, A-Z, 0-9, '.', '_' and '-'" in problem
+
+
+@pytest.mark.parametrize("variable", ["APP__NAME", "KAFKA__GROUP_ID"])
+def test_a_name_that_is_another_applications_repartition_group_is_refused(
+    variable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`fraud` with repartition reads in the group `fraud-repartition`: two readers of other topics would share it."""
+    monkeypatch.setenv(f"STREAMMETA_{variable}", "fraud-repartition")
+
+    (problem,) = problems(None)
+
+    assert "wanted a name that does not end with '-repartition'" in problem

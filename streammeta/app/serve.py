@@ -102,7 +102,7 @@ def serve(settings: Settings, stop: threading.Event) -> Summary:
 @contextmanager
 def _repartitioned(settings: Settings, topic: str, member: str, stop: threading.Event) -> Iterator[None]:
     """Send the input's records on to this topic, in a thread, until the end of the context."""
-    kafka, name = settings.kafka, f"{settings.app.name}-{REPARTITION}"
+    kafka, name = settings.kafka, f"{settings.app.name}/{REPARTITION}"
     group = f"{kafka.group_id or settings.app.name}-{REPARTITION}"
     partitions, chosen = ensure_topics(kafka, settings.input.topic, [topic]), adapters(kafka)
     with ExitStack() as stack:

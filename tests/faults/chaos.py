@@ -341,7 +341,7 @@ class Chaos:
         with closing(KafkaAdminClient(bootstrap_servers=bootstrap)) as admin:
             listed = admin.list_transactions(state_filters=["Ongoing"])
             names = (one.transactional_id for listings in listed.values() for one in listings)
-            report.open_transactions = [one for one in names if one.startswith(name)]
+            report.open_transactions = [one for one in names if one.rpartition("/")[0] == name]
 
     def _tasks(self) -> dict[tuple[int, str], Any]:
         log = MemoryLog(self._name, self._plan.partitions)

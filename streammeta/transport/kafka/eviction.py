@@ -3,7 +3,6 @@
 Done by kafka-python for every client: librdkafka has no way to ask for open transactions.
 """
 
-import re
 import time
 from contextlib import suppress
 from typing import Any, Final
@@ -21,12 +20,17 @@ __all__ = ["BACKOFF_MS", "abort_leftover", "end_producer", "evict", "transaction
 BACKOFF_MS: Final = 10  # the default, 100 ms, is the tail of every transaction's latency
 _log = structlog.get_logger(__name__)
 _ONGOING: Final = "Ongoing"
+_BETWEEN: Final = "/"  # neither an application's name nor a member's can hold it
 _CLOSE_SECONDS: Final = 1.0
 
 
 def transactional_id(name: str, member: str) -> str:
-    """Under which name a member's producer writes: a member that comes back fences what it left behind."""
-    return f"{name}-{member}"
+    """The name of a member's producer: a member that comes back fences what it left open.
+
+    >>> transactional_id("fraud", "a"), transactional_id("fraud/repartition", "a")
+    ('fraud/a', 'fraud/repartition/a')
+    """
+    return f"{name}{_BETWEEN}{member}"
 
 
 def evict(settings: KafkaSettings, application: str, group: str, *, own: str, timeout_ms: int) -> None:
@@ -36,7 +40,7 @@ def evict(settings: KafkaSettings, application: str, group: str, *, own: str, ti
 
     Args:
         settings: how to reach Kafka.
-        application: its members' producers are called APPLICATION-MEMBER.
+        application: its members' producers are called APPLICATION/MEMBER; nobody else's are touched.
         group: the consumer group, where MEMBER is a member's client id.
         own: our own producer's name.
         timeout_ms: for the transactions of the producer that takes a dead one's name.
@@ -72,19 +76,25 @@ def _dead(settings: KafkaSettings, application: str, group: str, own: str) -> li
     admin = connect(KafkaAdminClient, settings, request_timeout_ms=settings.milliseconds)
     try:
         listed = admin.list_transactions(state_filters=[_ONGOING])
-        prefix = re.escape(application) + "-"
-        ours = {
-            one.transactional_id
-            for listings in listed.values()
-            for one in listings
-            if re.match(prefix, one.transactional_id) and one.transactional_id != own
-        }
+        names = {one.transactional_id for listings in listed.values() for one in listings}
+        members = {name: _member(name, application) for name in names - {own}}
+        ours = {name: member for name, member in members.items() if member is not None}
         if not ours:
             return []
-        alive = [member["client_id"] for member in admin.describe_groups([group])[group]["members"]]
+        alive = {member["client_id"] for member in admin.describe_groups([group])[group]["members"]}
     finally:
         admin.close()
-    return [one for one in ours if not any(one.endswith(f"-{name}") for name in alive)]
+    return [name for name, member in ours.items() if member not in alive]
+
+
+def _member(name: str, application: str) -> str | None:
+    """Whose producer it is, if the application's; its name counts as a whole, for others may begin like it.
+
+    >>> _member("fraud/a", "fraud"), _member("fraud-eu/a", "fraud"), _member("fraud/repartition/a", "fraud")
+    ('a', None, None)
+    """
+    owner, _, member = name.rpartition(_BETWEEN)
+    return member if owner == application and member else None
 
 
 def _fence(settings: KafkaSettings, name: str, timeout_ms: int) -> float:

@@ -1,13 +1,18 @@
 """How to reach Kafka, said once for every client: each adapter puts it into its client's own words."""
 
+import re
 from pathlib import Path
-from typing import Literal, Self, TypeAlias
+from typing import Final, Literal, Self, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from streammeta.errors import TransportError
 
-__all__ = ["KafkaSettings", "OnLostOffset"]
+__all__ = ["KafkaSettings", "OnLostOffset", "check_name"]
+
+_SUFFIX: Final = "-repartition"  # of an application's second group, and of the topic in between
+_CHARACTERS: Final = "a-z, A-Z, 0-9, '.', '_' and '-'"
+_NAME: Final = re.compile(r"[a-zA-Z0-9._-]+")
 
 OnLostOffset: TypeAlias = Literal["stop", "earliest", "latest"]
 _Protocol: TypeAlias = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
@@ -28,7 +33,6 @@ class KafkaSettings(BaseModel):
     )
     group_instance_id: str | None = Field(
         None,
-        pattern=r"^[a-zA-Z0-9._-]{1,249}$",
         description="name of this member within the group: a restart within the session timeout keeps its partitions",
     )
     client_id: str = Field("streammeta", min_length=1, description="name under which the broker logs this client")
@@ -92,6 +96,20 @@ class KafkaSettings(BaseModel):
         _addresses(value)
         return value
 
+    @field_validator("group_id")
+    @classmethod
+    def _group_is_not_of_a_repartition(cls, value: str | None) -> str | None:
+        if value is not None:
+            _check_suffix("group_id", value)
+        return value
+
+    @field_validator("group_instance_id")
+    @classmethod
+    def _names_a_member(cls, value: str | None) -> str | None:
+        if value is not None and (len(value) > 249 or _NAME.fullmatch(value) is None):
+            raise ValueError(f"group_instance_id: got {value!r:.300}, wanted 1 to 249 of the characters {_CHARACTERS}")
+        return value
+
     @model_validator(mode="after")
     def _secrets_can_be_had(self) -> Self:
         for name in ("sasl_password", "ssl_password"):
@@ -142,6 +160,36 @@ class KafkaSettings(BaseModel):
             return _read_secret(f"{name}_file", file)
         except ValueError as err:
             raise TransportError(f"kafka: {err}") from err
+
+
+def check_name(setting: str, value: str) -> str:
+    """An application's name, if topics and groups can be called after it; it cannot hold the "/" of transactional ids.
+
+    Args:
+        setting: whose value it is.
+        value: the name.
+
+    Returns:
+        The name.
+
+    Raises:
+        ValueError: it cannot be one; pydantic passes that on.
+    """
+    if len(value) > 200 or _NAME.fullmatch(value) is None or value[0] in "._-":
+        raise ValueError(
+            f"{setting}: got {value!r:.300}, wanted 1 to 200 of the characters {_CHARACTERS}, beginning with a letter "
+            "or a digit"
+        )
+    _check_suffix(setting, value)
+    return value
+
+
+def _check_suffix(setting: str, value: str) -> None:
+    if value.endswith(_SUFFIX):
+        raise ValueError(
+            f"{setting}: got {value!r}, wanted a name that does not end with {_SUFFIX!r}: that is the group in which "
+            f"{value.removesuffix(_SUFFIX)!r} sends records on"
+        )
 
 
 def _read_secret(name: str, file: Path) -> str:

@@ -49,7 +49,7 @@ class KafkaTransactionalSink:
         topics: the topic of each channel.
         partitions: of the input; where a topic for results has as many, results go to the partition of their event.
         tables: channels of which each message names its partition.
-        name: the application's; its members' producers are called NAME-MEMBER.
+        name: the application's; its members' producers are called NAME/MEMBER.
         member: who we are: the same as the client id under which our source is a member of the group.
         group: the consumer group.
         timeout_seconds: after so long without an end the broker aborts a transaction by itself.
