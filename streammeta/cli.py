@@ -9,6 +9,7 @@ import shlex
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import closing, nullcontext
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, NoReturn, Protocol
@@ -152,13 +153,13 @@ def replay(
     with opened(plan, settings, kind=kind, seed=seed) as ready, stop_on_signals() as stop:
         console.print(f"{ready.name}: {ready.tally.kind} ({ready.kind_reason})", highlight=False, soft_wrap=True)
         baselines = ready.comparison.traces[1:]
-        with shown(
-            ready.tally, ready.fraction, title="replay", console=console, clock=time.monotonic, beside=baselines
-        ) as live:
-            sink = None if out is None else FileSink(out)
+        with (
+            shown(
+                ready.tally, ready.fraction, title="replay", console=console, clock=time.monotonic, beside=baselines
+            ) as live,
+            nullcontext() if out is None else closing(FileSink(out)) as sink,
+        ):
             figures = study.run(ready, sink=sink, observers=[live], stop=stop)
-            if sink is not None:
-                sink.close()
     figures = {"file": stream, "command": shlex.join(["streammeta", *sys.argv[1:]]), **figures}
     if html is not None:
         write_page(figures, html)

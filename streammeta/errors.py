@@ -5,12 +5,21 @@ StreammetaError
 ├── EventError       one record cannot be used: it is set aside with its reason, the rest goes on
 ├── TransportError   a source or sink cannot be reached, or refuses: broker, topic, file
 │   └── TransactionError  results were not committed, or nobody knows: abort, restore and go on
-└── SnapshotError    saved state cannot be read, or belongs to other settings
+├── SnapshotError    saved state cannot be read, or belongs to other settings
+└── ThreadError      a thread of the service ended unexpectedly: the service ends with its reason
 
 A message says where, what came, what was wanted, and what to do.
 """
 
-__all__ = ["ConfigError", "EventError", "SnapshotError", "StreammetaError", "TransactionError", "TransportError"]
+__all__ = [
+    "ConfigError",
+    "EventError",
+    "SnapshotError",
+    "StreammetaError",
+    "ThreadError",
+    "TransactionError",
+    "TransportError",
+]
 
 
 class StreammetaError(Exception):
@@ -38,3 +47,7 @@ class TransactionError(TransportError):
 
 class SnapshotError(StreammetaError):
     """Saved state cannot be read, or does not belong to these settings."""
+
+
+class ThreadError(StreammetaError):
+    """A thread of the service ended unexpectedly."""

@@ -1,13 +1,19 @@
 import json
 import os
 import signal
+import socket
 import threading
+import time
+import urllib.error
+import urllib.request
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
 
+from streammeta.app import serve as serve_module
 from streammeta.app.inspection import ORDERS, inspect, snapshot_path
 from streammeta.app.kind import choose_kind
 from streammeta.app.replay import replay
@@ -16,7 +22,7 @@ from streammeta.config import Settings
 from streammeta.engine import Engine, EngineSettings, MetaSettings
 from streammeta.engine.drift import DriftSettings
 from streammeta.engine.tasks import MemorySettings
-from streammeta.errors import ConfigError, SnapshotError
+from streammeta.errors import ConfigError, SnapshotError, TransportError
 from streammeta.event import Decoder, LabelValue, Origin, Record
 from streammeta.meta.settings import LearnerSettings
 from streammeta.report import Tally
@@ -24,6 +30,7 @@ from streammeta.service.http import Health
 from streammeta.service.loop import Options, Service
 from streammeta.service.metrics import Metrics
 from streammeta.transport.file import FileSource
+from streammeta.transport.kafka.topics import ensure_topics
 from streammeta.transport.memory import MemorySource
 
 AT = Origin("file.csv", 0, 0)
@@ -140,3 +147,60 @@ def test_a_report_names_the_experts_and_those_that_a_restore_forgets(tmp_path: P
     assert figures["experts"] == "neighbours, river:naive_bayes.GaussianNB"
     assert figures["experts_not_restored"] == "river:naive_bayes.GaussianNB"
     assert figures["settings"]["learner"]["experts"] == names
+
+
+def test_probes_are_answered_while_a_service_gets_ready(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Topics and connections can take a while: without an answer an orchestrator takes it for hung, and begins again."""
+    with socket.socket() as probe, socket.socket() as other:
+        probe.bind(("127.0.0.1", 0))
+        other.bind(("127.0.0.1", 0))
+        port, closed_port = probe.getsockname()[1], other.getsockname()[1]
+    settings = Settings.model_validate(
+        {
+            "http": {"host": "127.0.0.1", "port": port},
+            "kafka": {"bootstrap_servers": f"127.0.0.1:{closed_port}", "connect_timeout_seconds": 0.3},
+        }
+    )
+    prepared = threading.Event()
+
+    def slowly(*given: Any) -> int:
+        prepared.wait(30)
+        return ensure_topics(*given)
+
+    monkeypatch.setattr(serve_module, "ensure_topics", slowly)
+    ended: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            serve_module.serve(settings, threading.Event())
+        except TransportError as err:
+            ended.append(err)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        live, ready = _answer(port, "/livez"), _answer(port, "/readyz")
+    finally:
+        prepared.set()
+        thread.join(30)
+
+    assert (live[0], ready[0]) == (200, 503)
+    assert live[1].startswith("preparing: topics")
+    assert "no broker answers" in str(ended[0])
+
+
+def _answer(port: int, page: str) -> tuple[int, str]:
+    """Status and reason, as soon as somebody listens."""
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}{page}", timeout=5) as answer:
+                return answer.status, json.loads(answer.read())["reason"]
+        except urllib.error.HTTPError as err:
+            with err:
+                return err.code, json.loads(err.read())["reason"]
+        except OSError:
+            assert time.monotonic() < deadline, "nobody listens"
+            time.sleep(0.05)

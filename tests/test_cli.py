@@ -21,6 +21,8 @@ from streammeta.engine import Engine, EngineSettings
 from streammeta.engine.snapshot import write_snapshot
 from streammeta.event import Event, Origin
 from streammeta.meta.settings import LearnerSettings
+from streammeta.transport.base import Message
+from streammeta.transport.file import FileSink
 
 RUNNER = CliRunner()
 CLASSIFICATION = {"accuracy", "kappa", "macro_f1", "log_loss"}
@@ -417,3 +419,23 @@ print([name for name in {unused!r} if name in sys.modules])"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
 
     assert done.stdout.strip() == "[]"
+
+
+def test_results_are_in_their_files_though_the_run_raises(
+    stream: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was predicted before a fault is what one looks at to find it; it must not stay in a buffer."""
+    opened: list[FileSink] = []
+
+    def fails(*_: Any, sink: FileSink, **__: Any) -> None:
+        opened.append(sink)
+        sink.send([Message("predictions", b'{"prediction": 1}')])
+        raise RuntimeError("a fault")
+
+    monkeypatch.setattr("streammeta.review.study.run", fails)
+
+    result = RUNNER.invoke(cli.app, ["replay", str(stream), "--out", str(tmp_path / "out")])
+
+    assert repr(result.exception) == "RuntimeError('a fault')"
+    assert (tmp_path / "out" / "predictions.jsonl").read_bytes() == b'{"prediction": 1}\n'
+    assert opened[0]._files == {}

@@ -112,7 +112,10 @@ _OPERATORS = Dashboard(
                 Panel(
                     "Backlog",
                     "short",
-                    (("sum by (instance) (streammeta_lag_records{SEL})", "{{instance}}"),),
+                    (
+                        ("sum by (instance) (streammeta_lag_records{SEL})", "{{instance}}"),
+                        ("sum by (instance) (streammeta_repartition_lag_records{SEL})", "{{instance}} to be sent on"),
+                    ),
                     "Records that wait in the input. Commit markers keep it at one a partition for ever.",
                 ),
                 Panel(
@@ -120,6 +123,12 @@ _OPERATORS = Dashboard(
                     "percentunit",
                     (("streammeta_busy_ratio{SEL}", "{{instance}}"),),
                     "Of about the last half minute, by member.",
+                ),
+                Panel(
+                    "Records sent on by task",
+                    "short",
+                    (("sum by (instance) (rate(streammeta_repartitioned_records_total{SEL}[5m]))", "{{instance}}"),),
+                    "Only with `[input] repartition`: a second, from the real input to NAME-repartition.",
                 ),
                 Panel(
                     "Records a turn",
@@ -415,6 +424,12 @@ _MODELLERS = Dashboard(
                     "short",
                     (("streammeta_theta_norm{SEL}", "{{instance}}"),),
                     "Growth without end: raise `[meta] pull`.",
+                ),
+                Panel(
+                    "Task states reset",
+                    "short",
+                    (("sum by (instance) (increase(streammeta_task_state_resets_total{SEL}[1h]))", "{{instance}}"),),
+                    "Tasks that began again in the last hour, because a prediction was not a finite number.",
                 ),
                 Panel(
                     "Saturated units",

@@ -20,6 +20,7 @@ from streammeta.service.metrics import Metrics
 from streammeta.service.repartition import CHANNEL as REPARTITION
 from streammeta.service.repartition import Repartition
 from streammeta.service.result import CHANNELS, EPISODES, STATE, TABLES, WEIGHTS
+from streammeta.service.threads import watched
 from streammeta.transport.choice import adapters, client
 from streammeta.transport.kafka.topics import ensure_topics
 
@@ -39,18 +40,19 @@ def serve(settings: Settings, stop: threading.Event) -> Summary:
         SnapshotError: the saved state cannot be read.
     """
     settings, chosen = _in_background(settings), adapters(settings.kafka)
-    gc.collect()
-    gc.freeze()  # a third of a million objects of the libraries, which each full collection would look at
     metrics, health = Metrics(CollectorRegistry()), Health(time.monotonic)
     name, kafka = settings.app.name, settings.kafka
     topic = f"{name}-{REPARTITION}" if settings.input.repartition else settings.input.topic
     member = kafka.group_instance_id or uuid.uuid4().hex
-    with ExitStack() as stack:
+    with watched(stop), ExitStack() as stack:
         if settings.http.enabled:
             server = stack.enter_context(HttpServer(settings.http.host, settings.http.port, metrics.registry, health))
             _log.info("serving metrics", url=server.url)
+        health.preparing("topics, connections and the first engine")
+        gc.collect()
+        gc.freeze()  # a third of a million objects of the libraries, which each full collection would look at
         if settings.input.repartition:
-            stack.enter_context(_repartitioned(settings, topic, member, stop))
+            stack.enter_context(_repartitioned(settings, topic, member, stop, metrics, health))
         outputs, tables = _topics(name, CHANNELS), _topics(name, TABLES)
         compacted = {tables[STATE]: None, tables[WEIGHTS]: 1}
         partitions = ensure_topics(kafka, topic, list(outputs.values()), compacted, rings=[tables[EPISODES]])
@@ -84,6 +86,8 @@ def serve(settings: Settings, stop: threading.Event) -> Summary:
             on_lost=service.lost,
             on_lost_offset=settings.input.on_lost_offset,
             member=member,
+            partitions=partitions,
+            beside=tuple(tables.values()),
         )
         stack.enter_context(closing(source))
         _log.info(
@@ -100,7 +104,9 @@ def serve(settings: Settings, stop: threading.Event) -> Summary:
 
 
 @contextmanager
-def _repartitioned(settings: Settings, topic: str, member: str, stop: threading.Event) -> Iterator[None]:
+def _repartitioned(
+    settings: Settings, topic: str, member: str, stop: threading.Event, metrics: Metrics, health: Health
+) -> Iterator[None]:
     """Send the input's records on to this topic, in a thread, until the end of the context."""
     kafka, name = settings.kafka, f"{settings.app.name}/{REPARTITION}"
     group = f"{kafka.group_id or settings.app.name}-{REPARTITION}"
@@ -110,7 +116,14 @@ def _repartitioned(settings: Settings, topic: str, member: str, stop: threading.
             kafka, {REPARTITION: topic}, partitions=partitions, tables=(), name=name, member=member, group=group
         )
         stack.enter_context(closing(ledger))
-        running = Repartition(ledger, decoder=decoder(settings), commit_every_seconds=settings.state.every_seconds)
+        running = Repartition(
+            ledger,
+            decoder=decoder(settings),
+            commit_every_seconds=settings.state.every_seconds,
+            metrics=metrics,
+            health=health,
+            stuck_seconds=kafka.stuck_seconds,
+        )
         source = chosen.source(
             kafka.model_copy(update={"group_id": group}),
             settings.input.topic,
@@ -129,6 +142,8 @@ def _repartitioned(settings: Settings, topic: str, member: str, stop: threading.
         finally:
             stop.set()
             thread.join(_REPARTITION_END_SECONDS)
+            if thread.is_alive():
+                _log.error("the repartition thread did not end in time; what it sent is not committed")
         if running.failure is not None:
             raise running.failure
 

@@ -399,6 +399,7 @@ class Engine:
             expired=self._waiting.expired,
             replaced=self._waiting.replaced,
             refused=counts.refused,
+            resets=counts.resets,
             classes=len(self._labels.classes),
             features=len(self._features),
             theta_norm=norm(self._shared.state.theta),

@@ -64,6 +64,7 @@ class EngineStats:
     expired: int  # events that left without a label, because more waited than [memory] max_waiting
     replaced: int  # the same, because another event of their task and id came
     refused: int
+    resets: int  # of those refused, by a prediction that was not a finite number: the task began again
     classes: int
     features: int
     theta_norm: float  # Euclidean

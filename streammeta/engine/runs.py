@@ -53,6 +53,7 @@ class Counts:
     labelled: int = 0
     drifts: int = 0
     refused: int = 0
+    resets: int = 0  # tasks that began again because a prediction was not a finite number
     refused_updates: int = 0  # meta-updates whose numbers were not finite
     next_look: int = 0  # seen, when what tasks share is next looked at
     meta_begun: int = 0  # seen, when the last meta-update began
@@ -238,6 +239,7 @@ class Runs:
     def _refuse(self, item: Item) -> Outcome:
         """A prediction that is not a number: its task begins anew, so that one bad state does not last."""
         self._counts.refused += 1
+        self._counts.resets += 1
         at = item.source.origin
         return Outcome(item.source, rejected=f"{at}: the prediction is not a finite number; its task starts anew")
 

@@ -34,7 +34,7 @@ class Done:
     """A meta-update that ended: with a result, or with a fault."""
 
     result: MetaResult | None
-    fault: Exception | None
+    fault: BaseException | None
     seconds: float
 
 
@@ -84,7 +84,7 @@ class MetaWorker:
             result, fault = None, None
             try:
                 result = job()
-            except Exception as err:  # handed to the loop, which logs and counts it; serving goes on with the old theta
+            except BaseException as err:  # for the loop, which logs and counts it; serving goes on with the old theta
                 fault = err
             self._ended.put(Done(result, fault, self._clock() - begun))
 

@@ -21,7 +21,7 @@ from streammeta.engine import Engine
 from streammeta.engine.handover import Handover
 from streammeta.engine.sums import SumsRecord
 from streammeta.engine.weights import Weights, decode_weights, encode_weights
-from streammeta.errors import SnapshotError, TransactionError, TransportError
+from streammeta.errors import SnapshotError, StreammetaError, TransactionError
 from streammeta.event import Decoder, Record
 from streammeta.service.background import MetaUpdates
 from streammeta.service.busy import Busy
@@ -32,14 +32,13 @@ from streammeta.service.metrics import Metrics
 from streammeta.service.restoration import Restoration
 from streammeta.service.result import EPISODES, STATE, WEIGHTS, theta_refused
 from streammeta.service.turn import Turn
-from streammeta.service.watchdog import Watchdog
-from streammeta.transport.base import ChangelogReader, GroupSource, Message, Partition, TransactionalSink
+from streammeta.service.watchdog import Streak, Watchdog
+from streammeta.transport.base import GroupSource, TransactionalSink, Message, Partition, ChangelogReader
 
 __all__ = ["ExactlyOnce"]
 
 _log = structlog.get_logger(__name__)
 _LOOK_EVERY_SECONDS = 1.0
-_WATCH_EVERY_SECONDS = 20.0
 _RESTORE_SECONDS = 0.2  # of work on restoring, then a poll
 _RESTORE_POLL_SECONDS = 0.02
 _EVICT_EVERY_SECONDS = 5.0  # while a restore is reading: a broker that is coming back may refuse the first time
@@ -96,12 +95,12 @@ class ExactlyOnce:
         )
         self._changed = False  # since the last commit
         self._evicted, self._evict_at = False, 0.0  # lost members, since partitions came; and when again
-        self._failures = 0  # transactions in a row that did not commit
         self._done = Summary(0, 0, 0.0)  # by engines before this one
         self._save_at = self._look_at = self._log_at = clock()
         self._logged = 0
         self._busy = Busy(metrics)
-        self._watchdog, self._watch_at = Watchdog(), clock()
+        self._watchdog = Watchdog()
+        self._failed = Streak("transactions", options.stuck_seconds)
         self._begin()
 
     # -- the loop ------------------------------------------------------------------------------------------------------
@@ -120,6 +119,10 @@ class ExactlyOnce:
                 self.turn(stop)
             self._health.stopping()
             self._finish()
+        except StreammetaError as err:  # whoever asks meanwhile why no records are read is told
+            self._health.failing(str(err))
+            self._health.stopping()
+            raise
         finally:
             if self._turn.meta is not None:
                 self._turn.meta.close()
@@ -228,7 +231,8 @@ class ExactlyOnce:
         self._ledger.send([Message(WEIGHTS, value, key, partition=0) for key, value in shared])
         self._ledger.commit(self._positions, self._source.member())
         self._changed = False
-        self._failures = 0
+        self._failed.end()
+        self._health.working()
         seconds = self._clock() - begun
         self._metrics.transactions.labels("committed").inc()
         self._metrics.commit_seconds.observe(seconds)
@@ -398,6 +402,7 @@ class ExactlyOnce:
         arrived, self._arriving = tuple(self._arriving), {}
         at = self._source.assigned()
         self._positions |= {partition: at[partition] for partition in arrived if partition in at}
+        self._changed |= bool(self._positions) and self._failed.count > 0  # the next one shows whether it works again
         seconds, tasks = self._clock() - self._restoring_since, sum(one.tasks for one in restorations)
         self._metrics.restored(sum(one.rows for one in restorations), seconds)
         self._health.restored()
@@ -435,10 +440,10 @@ class ExactlyOnce:
         """Nothing since the last commit counts: drop the engine, and go on from what is committed."""
         self._changed = False
         self._metrics.transactions.labels("failed").inc()
-        _log.error("transaction failed; going on from the last one", reason=str(err), failures=self._failures + 1)
+        self._note_failure(err)
+        _log.error("transaction failed; going on from the last one", reason=str(err), failures=self._failed.count)
         self._restart_partitions()
         while not stop.is_set():
-            self._failures += 1
             try:
                 self._ledger.reset()
                 self._source.rewind()
@@ -446,12 +451,18 @@ class ExactlyOnce:
                 self._tables.begin(WEIGHTS, 0)
                 break
             except TransactionError as again:
-                pause = min(0.1 * 2 ** min(self._failures, 10), _LONGEST_PAUSE)
+                pause = min(0.1 * 2 ** min(self._failed.count, 10), _LONGEST_PAUSE)
                 _log.error("no transaction can begin; trying again", reason=str(again), seconds=pause)
                 self._health.turned()
                 stop.wait(pause)
                 self._keep_membership()
+                self._note_failure(again)
         self._begin()
+
+    def _note_failure(self, err: TransactionError) -> None:
+        """Until a transaction comes through we are not ready, for this reason; raises TransportError after too long."""
+        self._health.failing(f"the last transaction failed: {err}")
+        self._failed.add(err, self._clock())
 
     def _keep_membership(self) -> None:
         """Poll, with everything paused, so that the group does not take us for dead."""
@@ -463,19 +474,7 @@ class ExactlyOnce:
     def _watch(self, now: float) -> None:
         """Records that wait and do not come: tell, and in the end give up, so that a restart can help."""
         most = self._options.stuck_seconds
-        if now < self._watch_at:
-            return
-        self._watch_at = now + min(_WATCH_EVERY_SECONDS, most / 4)
-        at = {partition: at for partition, at in self._source.assigned().items() if partition in self._positions}
-        stuck = self._watchdog.stuck(at, self._source.ends(), now) if at else {}
-        self._metrics.stuck_partitions.set(len(stuck))
-        for (topic, number), seconds in stuck.items():
-            where = (
-                f"{topic}/{number}: records wait from offset {at[topic, number]} on, but none came for {seconds:.0f} s"
-            )
-            if seconds > most:
-                raise TransportError(f"{where}; ended, so that a restart can help (see [kafka] stuck_seconds)")
-            _log.error("partition does not advance", where=where)
+        self._watchdog.look(self._source, self._positions, now, most=most, show=self._metrics.stuck)
 
     # -- looking -------------------------------------------------------------------------------------------------------
 

@@ -6,18 +6,21 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler
 from socketserver import TCPServer, ThreadingMixIn
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Any, Final, NamedTuple, Self
 
 import structlog
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 from streammeta.errors import ConfigError, TransportError
+from streammeta.service.threads import MAIN
 
 __all__ = ["Health", "HttpServer", "Verdict"]
+
 
 _log = structlog.get_logger(__name__)
 _INDEX = """<!doctype html><title>streammeta</title><h1>streammeta</h1>
@@ -25,6 +28,10 @@ _INDEX = """<!doctype html><title>streammeta</title><h1>streammeta</h1>
 <li><a href="/readyz">/readyz</a>: is the state restored and the input assigned?</ul>
 """
 _Answer = tuple[int, str, bytes]  # status, content type, body
+_PREPARE_SECONDS: Final = 300.0  # a broker that is just coming back, on a slow machine
+_MOST_REQUESTS: Final = 16  # at a time, each in a thread
+_LEAVE_SECONDS: Final = 1.0  # for a request that is ended to let go of its thread
+_BUSY: Final = b"HTTP/1.0 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
 class Verdict(NamedTuple):
@@ -35,7 +42,7 @@ class Verdict(NamedTuple):
 
 
 class Health:
-    """What the probes answer. The loop writes it, HTTP threads read it; each write is one assignment.
+    """What the probes answer. The loops write it, HTTP threads read it; each write is one assignment.
 
     Args:
         clock: monotonic seconds.
@@ -45,14 +52,35 @@ class Health:
     def __init__(self, clock: Callable[[], float], *, stall_seconds: float = 60.0) -> None:
         self._clock = clock
         self._stall_seconds = stall_seconds
-        self._turned_at = clock()
+        self._turned = {MAIN: clock()}  # when each loop last came round
+        self._preparing: str | None = None  # what is made ready before the first turn
+        self._causes: dict[str, str] = {}  # why a loop does not work, by loop
         self._restored = False
         self._partitions = 0
         self._stopping = False
 
-    def turned(self) -> None:
+    def preparing(self, what: str) -> None:
+        """The main loop has not begun: this is made ready first, which may take minutes."""
+        self._preparing = what
+
+    def turned(self, loop: str = MAIN) -> None:
         """The loop came round once more."""
-        self._turned_at = self._clock()
+        self._turned[loop] = self._clock()
+        if loop == MAIN:
+            self._preparing = None
+
+    def ended(self, loop: str) -> None:
+        """The loop ended as it was to, and will not turn again."""
+        self._turned.pop(loop, None)
+        self._causes.pop(loop, None)
+
+    def failing(self, reason: str, loop: str = MAIN) -> None:
+        """The loop turns, but what it is for does not work, for this reason."""
+        self._causes[loop] = reason
+
+    def working(self, loop: str = MAIN) -> None:
+        """What the loop is for works, again or still."""
+        self._causes.pop(loop, None)
 
     def reading(self, partitions: int) -> None:
         """This many partitions are read."""
@@ -67,18 +95,28 @@ class Health:
         self._stopping = True
 
     def live(self) -> Verdict:
-        """Whether the loop turns; if not, only a restart helps."""
-        idle = self._clock() - self._turned_at
-        if idle > self._stall_seconds:
-            return Verdict(
-                False, f"the loop has not turned for {idle:.0f} s, wanted at most {self._stall_seconds:.0f} s"
-            )
-        return Verdict(True, f"the loop turned {idle:.1f} s ago")
+        """Whether the loops turn; if not, only a restart helps."""
+        now, most = self._clock(), self._stall_seconds
+        if self._preparing is not None:
+            most = max(most, _PREPARE_SECONDS)
+        for loop, at in list(self._turned.items()):
+            if now - at > most:
+                name = "loop" if loop == MAIN else f"{loop} loop"
+                reason = f"the {name} has not turned for {now - at:.0f} s, wanted at most {most:.0f} s"
+                return Verdict(False, reason)
+        if self._preparing is not None:
+            return Verdict(True, f"preparing: {self._preparing}")
+        return Verdict(True, f"the loop turned {now - self._turned[MAIN]:.1f} s ago")
 
     def ready(self) -> Verdict:
         """Whether records are being read."""
+        causes = "; ".join(list(self._causes.values()))
         if self._stopping:
-            return Verdict(False, "stopping: no more records are read")
+            return Verdict(False, "stopping: no more records are read" + (f" ({causes})" if causes else ""))
+        if causes:
+            return Verdict(False, causes)
+        if self._preparing is not None:
+            return Verdict(False, f"preparing: {self._preparing}")
         if not self._restored:
             return Verdict(False, "restoring the saved state")
         if self._partitions == 0:
@@ -158,17 +196,57 @@ def _refusal(host: str, port: int, err: OSError) -> ConfigError | TransportError
 
 
 class _Server(ThreadingMixIn, TCPServer):
-    """A plain TCP server: http.server's own would look up the host's name, which can take seconds."""
+    """A plain TCP server: http.server's own would look up the host's name, which can take seconds.
+
+    Requests have a bounded number of threads. Where all are taken, by clients that are slow or say nothing, the oldest
+    request is ended for the new one: an orchestrator's probe must be answered, or the service would be restarted.
+    """
 
     allow_reuse_address = True
     daemon_threads = True
     block_on_close = False
+    request_queue_size = 128  # more that come at once would wait for a second try of their system
 
     def __init__(self, host: str, port: int, registry: CollectorRegistry, health: Health) -> None:
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self.registry = registry
         self.health = health
+        self._free = threading.BoundedSemaphore(_MOST_REQUESTS)
+        self._open: dict[int, Any] = {}  # sockets of the requests under way, the oldest first
         super().__init__((host, port), _Handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 (as the base class has them)
+        """Answer in a thread of its own, once one may be started."""
+        if not self._free.acquire(blocking=False):
+            self._end_oldest()
+            if not self._free.acquire(timeout=_LEAVE_SECONDS):
+                with suppress(OSError):
+                    request.sendall(_BUSY)
+                self.shutdown_request(request)
+                return
+        self._open[id(request)] = request
+        try:
+            super().process_request(request, client_address)
+        except RuntimeError:  # no thread can be started
+            self._leave(request)
+            raise
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:  # noqa: ANN401
+        """Answer, then let the next one in."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._leave(request)
+
+    def _leave(self, request: object) -> None:
+        self._open.pop(id(request), None)
+        self._free.release()
+
+    def _end_oldest(self) -> None:
+        for request in list(self._open.values())[:1]:
+            self._open.pop(id(request), None)
+            with suppress(OSError):
+                request.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002 the base class calls it
         """Tell of faults of ours; a scraper that hangs up early is no news."""

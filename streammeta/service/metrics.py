@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 
 from streammeta.engine import EngineStats, Outcome, Signal
 from streammeta.event import Event
+from streammeta.service.threads import MAIN, REPARTITION
 
 __all__ = ["Fate", "MetaFate", "Metrics"]
 
@@ -43,6 +44,8 @@ class Metrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
+        self._lag = {MAIN: 0, REPARTITION: 0}  # by the loop that reads
+        self._stuck = {MAIN: 0, REPARTITION: 0}
         self._events(registry)
         self._work(registry)
         self._group(registry)
@@ -55,6 +58,7 @@ class Metrics:
         self._weight = 0.0
         self._meta_updates: int | None = None  # the engine's count when last seen
         self._lost: dict[str, int] = {}  # likewise, of events that waited for a label
+        self._resets = 0  # likewise; a new engine begins at 0
         for unknown in (self.prequential_error, self.meta_loss):
             unknown.set(float("nan"))
 
@@ -176,10 +180,27 @@ class Metrics:
         )
 
     def _state(self, registry: CollectorRegistry) -> None:
-        self.lag = Gauge("streammeta_lag_records", "Records known to be waiting in the input.", registry=registry)
+        self.lag = Gauge(
+            "streammeta_lag_records",
+            "Records known to be waiting in the input; with repartition, in the real input and in NAME-repartition.",
+            registry=registry,
+        )
+        self.repartition_lag = Gauge(
+            "streammeta_repartition_lag_records",
+            "Of these, records of the real input that wait to be sent on by task.",
+            registry=registry,
+        )
+        self.repartitioned = Counter(
+            "streammeta_repartitioned_records_total", "Records sent on by task, and committed.", registry=registry
+        )
         self.partitions = Gauge("streammeta_assigned_partitions", "Input partitions read here.", registry=registry)
         self.tasks = Gauge("streammeta_tasks", "Tasks known.", registry=registry)
         self.tasks_in_memory = Gauge("streammeta_tasks_in_memory", "Tasks whose state is in memory.", registry=registry)
+        self.state_resets = Counter(
+            "streammeta_task_state_resets_total",
+            "Tasks whose state was reset, because a prediction was not a finite number.",
+            registry=registry,
+        )
         self.classes = Gauge("streammeta_classes", "Classes seen so far.", registry=registry)
         self.features = Gauge("streammeta_features", "Features seen so far.", registry=registry)
         self.pending_labels = Gauge(
@@ -252,16 +273,35 @@ class Metrics:
         self.busy_seconds.inc(seconds)
         self.busy_ratio.set(share)
 
-    def source(self, partitions: int, lag: int) -> None:
-        """Show what the input is like."""
+    def source(self, partitions: int, lag: int) -> int:
+        """Show what the input is like; returns the lag in all, with what waits to be sent on by task."""
         self.partitions.set(partitions)
+        self._lag[MAIN] = lag
+        return self._show_lag()
+
+    def stuck(self, partitions: int, loop: str = MAIN) -> None:
+        """Show how many partitions a loop reads that do not advance."""
+        self._stuck[loop] = partitions
+        self.stuck_partitions.set(sum(self._stuck.values()))
+
+    def repartition(self, lag: int) -> None:
+        """Show how many records of the real input wait to be sent on by task; called from another thread."""
+        self._lag[REPARTITION] = lag
+        self._show_lag()
+        self.repartition_lag.set(lag)
+
+    def _show_lag(self) -> int:
+        lag = sum(self._lag.values())
         self.lag.set(lag)
+        return lag
 
     def engine(self, stats: EngineStats) -> None:
         """Show the engine's own counts; the first call says where counting begins."""
         if self._meta_updates is not None:
             self.meta_updates.labels("accepted").inc(stats.meta_updates - self._meta_updates)
         self._meta_updates = stats.meta_updates
+        self.state_resets.inc(stats.resets - self._resets if stats.resets >= self._resets else stats.resets)
+        self._resets = stats.resets
         self.tasks.set(stats.tasks)
         self.tasks_in_memory.set(stats.tasks_in_memory)
         self.classes.set(stats.classes)

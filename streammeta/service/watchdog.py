@@ -1,8 +1,50 @@
 """Who watches that partitions which are ours, and have records waiting, advance: a client can stall without a word."""
 
-from streammeta.transport.base import Partition, Positions
+from collections.abc import Callable, Collection
 
-__all__ = ["Watchdog"]
+import structlog
+
+from streammeta.errors import TransportError
+from streammeta.transport.base import GroupSource, Partition, Positions
+
+__all__ = ["Streak", "Watchdog"]
+
+_log = structlog.get_logger(__name__)
+_EVERY_SECONDS = 20.0
+_APART_SECONDS = 120.0  # failures that are further apart are not one after the other
+
+
+class Streak:
+    """Transactions that failed one after the other, and for how long: in the end they are given up.
+
+    Args:
+        what: what fails, for messages.
+        most_seconds: how long.
+    """
+
+    def __init__(self, what: str, most_seconds: float) -> None:
+        self._what, self._most = what, most_seconds
+        self.count = 0
+        self._since = self._last = 0.0
+
+    def add(self, err: TransportError, now: float) -> None:
+        """Another one failed.
+
+        Raises:
+            TransportError: it goes on like this for too long: then a restart may help, or somebody who reads the cause.
+        """
+        if not self.count or now > self._last + _APART_SECONDS:
+            self.count, self._since = 0, now
+        self.count, self._last = self.count + 1, now
+        if now > self._since + self._most:
+            raise TransportError(
+                f"{self._what} failed {self.count} times in {now - self._since:.0f} s, the last time because of: {err}"
+                "; ended, so that a restart can help (see [kafka] stuck_seconds)"
+            ) from err
+
+    def end(self) -> None:
+        """One came through."""
+        self.count = 0
 
 
 class Watchdog:
@@ -16,6 +58,7 @@ class Watchdog:
     """
 
     def __init__(self) -> None:
+        self._look_at = 0.0
         self._seen: dict[Partition, tuple[int, float]] = {}  # position, and since when
 
     def stuck(self, positions: Positions, ends: Positions, now: float) -> dict[Partition, float]:
@@ -35,3 +78,38 @@ class Watchdog:
                 found[partition] = now - since
         self._seen = seen
         return found
+
+    def look(
+        self,
+        source: GroupSource,
+        partitions: Collection[Partition],
+        now: float,
+        *,
+        most: float,
+        show: Callable[[int], None],
+    ) -> None:
+        """Say which of these partitions are stuck, unless it is too soon to look again.
+
+        Args:
+            source: whose they are.
+            partitions: those that are read.
+            now: in seconds.
+            most: seconds after which it is given up.
+            show: told how many are stuck.
+
+        Raises:
+            TransportError: one is stuck for longer.
+        """
+        if now < self._look_at:
+            return
+        self._look_at = now + min(_EVERY_SECONDS, most / 4)
+        at = {partition: at for partition, at in source.assigned().items() if partition in partitions}
+        stuck = self.stuck(at, source.ends(), now) if at else {}
+        show(len(stuck))
+        for (topic, number), seconds in stuck.items():
+            where = (
+                f"{topic}/{number}: records wait from offset {at[topic, number]} on, but none came for {seconds:.0f} s"
+            )
+            if seconds > most:
+                raise TransportError(f"{where}; ended, so that a restart can help (see [kafka] stuck_seconds)")
+            _log.error("partition does not advance", where=where)

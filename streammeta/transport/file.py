@@ -287,8 +287,12 @@ class FileSink:
             (self._path.parent if self._path.suffix else self._path).mkdir(parents=True, exist_ok=True)
         except OSError as err:
             raise TransportError(f"{self._path}: cannot be made ({err.strerror})") from err
-        for channel in _CHANNELS:
-            self._file(channel)
+        try:
+            for channel in _CHANNELS:
+                self._file(channel)
+        except TransportError:
+            self.close()  # those that were opened before the one that cannot be
+            raise
 
     def send(self, messages: Sequence[Message]) -> None:
         """Write them; they may still be in a buffer afterwards."""

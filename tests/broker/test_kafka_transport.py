@@ -10,13 +10,15 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, closing, suppress
 from typing import Any
 
+import confluent_kafka
 import pytest
 from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
+from kafka import codec as kafka_codec
 from pydantic import ValidationError
 
 from streammeta.errors import TransactionError, TransportError
 from streammeta.event import Record
-from streammeta.transport.base import GroupSource, Message, Partition
+from streammeta.transport.base import ChangelogReader, GroupSource, Message, Partition
 from streammeta.transport.choice import adapters
 from streammeta.transport.kafka.settings import KafkaSettings, OnLostOffset
 from streammeta.transport.kafka.topics import create_topics, ensure_topics
@@ -633,3 +635,32 @@ def test_a_broker_that_stands_still_fails_the_flush_in_time_and_loses_nothing(
 
     sink.flush(WAIT_SECONDS)
     assert [record.value for record in read_all(topic, 2)] == [b"before", b"meanwhile"]
+
+
+@pytest.mark.parametrize(("codec", "package"), [("snappy", "python-snappy"), ("lz4", "lz4"), ("zstd", "zstandard")])
+def test_records_of_any_compression_are_read_or_it_is_said_what_to_install(
+    kafka: KafkaSettings, topic: str, create_topic: CreateTopic, opened: ExitStack, codec: str, package: str
+) -> None:
+    """A topic of somebody else's producer: "cannot be read" alone would have one look at broker and network first."""
+    create_topic(topic)
+    producer = confluent_kafka.Producer({"bootstrap.servers": kafka.bootstrap_servers, "compression.type": codec})
+    for _ in range(10):
+        producer.produce(topic, b"x" * 500)
+    producer.flush(WAIT_SECONDS)
+    source = opened.enter_context(closing(adapters(kafka).source(kafka, topic, topic)))
+    tables = opened.enter_context(closing(adapters(kafka).tables(kafka, {"state": topic})))
+    tables.begin("state", 0)
+
+    if kafka.client == "confluent" or getattr(kafka_codec, f"has_{codec}")():
+        assert len(read(source, 10)) == 10
+        return
+    with pytest.raises(TransportError, match=rf"compressed with {codec}.*pip install {package},"):
+        read(source, 10)
+    with pytest.raises(TransportError, match=rf"compressed with {codec}.*pip install {package},") as caught:
+        _poll_all(tables)
+    assert not isinstance(caught.value, TransactionError)  # asking again would not help
+
+
+def _poll_all(tables: ChangelogReader) -> None:
+    for _ in range(100):
+        tables.poll(0.1)

@@ -5,7 +5,9 @@ import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
+from typing import Any
 
+import numpy as np
 import pytest
 from msgspec.structs import replace
 
@@ -416,3 +418,24 @@ def test_events_up_to_a_drifts_signal_count_as_of_the_new_law() -> None:
         assert [one.since_drift for one in outcomes[told + 1 : told + 4]] == [0, 1, 2]
 
     assert losses[3] < losses[0]
+
+
+def test_a_prediction_that_is_no_number_resets_its_task_and_is_counted(linear_tasks: LinearTasks) -> None:
+    """Operators see that a task lost what it had learned; the event itself goes to the dead letters with the reason."""
+    events = linear_tasks(60)
+    engine = Engine(settings(meta={"mode": "off"}))
+    before = run(engine, events[:50], 10)
+    method = engine._runs._method
+
+    def broken(*given: Any) -> Any:
+        found = method.run(*given)
+        return found._replace(mean=np.full_like(found.mean, np.nan))
+
+    engine._runs._method = method._replace(run=broken)
+    (outcome,) = engine.step([events[50]])
+    engine._runs._method = method
+    after = run(engine, events[51:], 10)
+
+    assert all(one.rejected is None for one in [*before, *after])
+    assert "not a finite number; its task starts anew" in (outcome.rejected or "")
+    assert (engine.stats().resets, engine.stats().refused) == (1, 1)

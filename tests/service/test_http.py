@@ -1,8 +1,10 @@
 import json
 import socket
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 from prometheus_client import CollectorRegistry, Counter
@@ -141,4 +143,61 @@ def test_a_client_that_hangs_up_does_not_disturb_the_next(server: HttpServer) ->
     with socket.create_connection(("127.0.0.1", server.port), timeout=5) as rude:
         rude.sendall(b"GET /metrics HT")
 
+    assert get(server, "/livez")[0] == 200
+
+
+def test_silent_clients_take_no_more_than_a_bounded_number_of_threads_and_probes_are_answered(
+    server: HttpServer,
+) -> None:
+    """Whoever opens connections and says nothing must neither exhaust the process nor have it restarted."""
+    before = threading.active_count()
+    with ExitStack() as opened:
+        for _ in range(200):
+            opened.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=5))
+        most = threading.active_count()
+        for _ in range(5):
+            assert get(server, "/livez")[0] == 200
+            most = max(most, threading.active_count())
+
+    assert most - before <= 16
+    assert get(server, "/metrics")[0] == 200
+
+
+def test_alive_and_not_ready_while_parts_are_prepared(server: HttpServer, health: Health, clock: Clock) -> None:
+    """A broker may be just coming back: an orchestrator that restarts the service meanwhile makes it worse."""
+    health.preparing("compiled parts")
+    clock.now = 200.0
+    preparing = [get(server, page) for page in ("/livez", "/readyz")]
+    clock.now = 2_000.0
+    hanging = get(server, "/livez")[0]
+    health.turned()
+    clock.now += 61.0
+
+    assert [(status, json.loads(body)["reason"]) for status, _, body in preparing] == [
+        (200, "preparing: compiled parts"),
+        (503, "preparing: compiled parts"),
+    ]
+    assert hanging == 503
+    assert get(server, "/livez")[0] == 503  # from the first turn on the loop's own limit holds
+
+
+def test_every_loop_must_turn_and_what_it_is_for_must_work(server: HttpServer, health: Health, clock: Clock) -> None:
+    """The loop that sends records on can stand still, or fail again and again, beside one that turns."""
+    health.restored()
+    health.reading(1)
+    health.turned("repartition")
+    ready = get(server, "/readyz")[0]
+    health.failing("repartition: no partition 4", "repartition")
+    failing = get(server, "/readyz")
+    health.working("repartition")
+    works_again = get(server, "/readyz")[0]
+    clock.now = 61.0
+    health.turned()
+    stands = get(server, "/livez")
+    health.ended("repartition")
+
+    assert (ready, failing[0], works_again) == (200, 503, 200)
+    assert json.loads(failing[2])["reason"] == "repartition: no partition 4"
+    assert stands[0] == 503
+    assert "the repartition loop has not turned for 61 s" in json.loads(stands[2])["reason"]
     assert get(server, "/livez")[0] == 200

@@ -128,3 +128,11 @@ def test_events_that_lost_their_label_are_counted_also_by_the_engine_after_it(me
         s.labels["reason"]: s.value for f in ours(metrics) for s in f.samples if s.name.endswith("events_lost_total")
     }
     assert lost == {"dropped": 2 + 2, "replaced": 1}
+
+
+def test_states_that_were_reset_are_counted_over_engines(metrics: Metrics) -> None:
+    """A task that loses its state again and again looks like one that learns slowly."""
+    for resets in (0, 2, 2, 1):  # the last is of a fresh engine, after a failed transaction
+        metrics.engine(stats(resets=resets))
+
+    assert value(metrics, "streammeta_task_state_resets_total") == 3.0

@@ -1,14 +1,23 @@
 import json
+import re
 import threading
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
 
 import pytest
+from prometheus_client import CollectorRegistry
 
-from streammeta.errors import TransactionError
+from streammeta.errors import ThreadError, TransactionError
 from streammeta.event import ORIGIN_HEADER, Decoder
+from streammeta.service.http import Health
+from streammeta.service.metrics import Metrics
 from streammeta.service.repartition import Repartition
+from streammeta.service.threads import watched
+from streammeta.transport.base import Message
 from streammeta.transport.memory_log import MemoryLog, MemoryMember, MemoryTransactionalSink
+
+LAGS = ("lag_records", "repartition_lag_records")
 
 
 class Killed(BaseException):
@@ -73,3 +82,94 @@ def test_each_record_goes_on_once_whatever_fails(point: str, fault: BaseExceptio
     origins = [dict(entry.headers)[ORIGIN_HEADER] for _, entry in log.read("repartition", 0)]
     assert len(origins) == len(set(origins)) == 30
     assert log.open_transactions == []
+
+
+class Broken(MemoryTransactionalSink):
+    """A client that fails in a way nobody foresaw."""
+
+    def send(self, messages: Sequence[Message]) -> None:  # noqa: ARG002
+        raise AssertionError("a fault of the client")
+
+
+def _run(thread: threading.Thread) -> None:
+    thread.start()
+    thread.join(10)
+
+
+def test_an_end_that_nobody_foresaw_stops_the_service_with_its_reason() -> None:
+    """The loop beside it turns and has nothing to read: it would be taken for healthy for ever."""
+    log = filled(MemoryLog("in", 2))
+    health, stop = Health(lambda: 0.0), threading.Event()
+    health.restored()
+    health.reading(1)
+    running = Repartition(Broken(log, "a"), decoder=Decoder(), commit_every_seconds=0.0, health=health)
+    source = MemoryMember(
+        log, "a", on_revoked=running.revoked, on_assigned=lambda _: None, on_lost=running.lost, on_coming=running.coming
+    )
+
+    thread = threading.Thread(target=running.run, args=(source, stop), name="repartition")
+    with pytest.raises(ThreadError, match=r"'repartition' ended unexpectedly: AssertionError\('a fault"), watched(stop):
+        _run(thread)
+
+    assert stop.is_set()
+    assert "a fault of the client" in str(running.failure)
+    assert not health.ready().ok
+    assert "a fault of the client" in health.ready().reason
+
+
+def test_transactions_that_fail_again_and_again_end_it_with_the_cause() -> None:
+    """A refusal that lasts, retried for ever, looks like a slow day."""
+
+    def at(point: str) -> None:
+        if point == "before commit":
+            raise TransactionError("the topic has no partition 4")
+
+    now = [0.0]
+
+    def clock() -> float:
+        now[0] += 1.0
+        return now[0]
+
+    log = filled(MemoryLog("in", 2, at=at))
+    stop = threading.Event()
+    stop.wait = lambda _=None: False  # type: ignore[method-assign]  # no test waits for pauses
+    running = Repartition(
+        MemoryTransactionalSink(log, "a"), decoder=Decoder(), commit_every_seconds=0.0, stuck_seconds=60.0, clock=clock
+    )
+    source = MemoryMember(
+        log, "a", on_revoked=running.revoked, on_assigned=lambda _: None, on_lost=running.lost, on_coming=running.coming
+    )
+
+    running.run(source, stop)
+
+    assert stop.is_set()
+    assert re.search(
+        r"repartition: transactions failed \d+ times in 6\d s, .*because of: the topic has no partition 4",
+        str(running.failure),
+    )
+
+
+def test_what_waits_in_the_real_input_is_counted() -> None:
+    """With repartition the loop reads another topic: a lag of 0 there says nothing when records are not sent on."""
+    log, metrics = filled(MemoryLog("in", 2)), Metrics(CollectorRegistry())
+    running = Repartition(
+        MemoryTransactionalSink(log, "a"), decoder=Decoder(), commit_every_seconds=0.0, metrics=metrics
+    )
+    source = MemoryMember(
+        log, "a", on_revoked=running.revoked, on_assigned=lambda _: None, on_lost=running.lost, on_coming=running.coming
+    )
+    running._source = source
+    metrics.source(1, 5)
+    waiting = sum(source.lag().values())
+
+    running._look()
+    before = [metrics.registry.get_sample_value(f"streammeta_{name}") for name in LAGS]
+    running._look_at = 0.0
+    running.run(source, threading.Event())
+    running._look_at = 0.0
+    running._look()
+    after = [metrics.registry.get_sample_value(f"streammeta_{name}") for name in LAGS]
+
+    assert before == [waiting + 5, waiting]
+    assert after == [5, 0]
+    assert metrics.registry.get_sample_value("streammeta_repartitioned_records_total") == 30

@@ -1,7 +1,9 @@
 """Recorded files: what a row becomes, what damage costs, what a sink leaves behind."""
 
+import gc
 import gzip
 import json
+import warnings
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -297,6 +299,18 @@ def test_a_sink_that_cannot_write_says_where(tmp_path: Path) -> None:
 
     with pytest.raises(TransportError, match="taken"):
         FileSink(tmp_path / "taken" / "below")
+
+
+def test_a_sink_that_cannot_open_all_its_files_leaves_none_open(tmp_path: Path) -> None:
+    """A file that stays open keeps its disk space, and on some systems its name."""
+    (tmp_path / "signals.jsonl").mkdir()
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always", ResourceWarning)
+        with pytest.raises(TransportError, match=r"signals\.jsonl"):
+            FileSink(tmp_path)
+        gc.collect()
+
+    assert [str(one.message) for one in found if "predictions.jsonl" in str(one.message)] == []
 
 
 def test_a_full_disk_is_a_transport_error(tmp_path: Path) -> None:

@@ -11,10 +11,11 @@ from typing import Any, Final, TypeVar
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from streammeta.errors import TransactionError, TransportError
+from streammeta.transport.base import Partition
 from streammeta.transport.kafka.client import await_any_broker, diagnose_connection
 from streammeta.transport.kafka.settings import KafkaSettings
 
-__all__ = ["bounded", "connect", "failure", "is_member", "reason", "wake"]
+__all__ = ["Member", "bounded", "connect", "failure", "is_member", "reason", "wake"]
 
 _CLIENT_LOG = logging.getLogger("kafka.librdkafka")  # below kafka-python's, so that one level holds for both
 _SLICE_SECONDS: Final = 0.02
@@ -35,6 +36,12 @@ _FATAL: Final = frozenset(
 )
 _T = TypeVar("_T")
 _Client = TypeVar("_Client")
+
+
+class Member(bytes):
+    """Who we are in the group, as librdkafka writes it, and of which log what we commit is."""
+
+    logs: Mapping[Partition, str]
 
 
 def connect(

@@ -15,8 +15,9 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 from streammeta.errors import TransactionError, TransportError
 from streammeta.event import Origin, Record
 from streammeta.transport.base import OnPartitions, Partition, Positions
-from streammeta.transport.confluent.client import bounded, connect, failure, is_member, reason, wake
+from streammeta.transport.confluent.client import Member, bounded, connect, failure, is_member, reason, wake
 from streammeta.transport.confluent.offsets import Offsets
+from streammeta.transport.kafka.input_log import InputLog, metadata_of
 from streammeta.transport.kafka.settings import KafkaSettings, OnLostOffset
 
 __all__ = ["ConfluentSource"]
@@ -44,6 +45,8 @@ class ConfluentSource:
         on_coming: told, inside ``poll``, which partitions come, before their committed offsets are read.
         on_lost_offset: what to do where the committed offset is not in the log any more.
         member: names this member to the broker instead of ``settings.client_id``.
+        partitions: how many the topic must have; None: any number.
+        beside: topics with our state, which must not be deleted while we run.
 
     Raises:
         TransportError: no broker answers in time, or it refuses us.
@@ -61,6 +64,8 @@ class ConfluentSource:
         on_coming: OnPartitions | None = None,
         on_lost_offset: OnLostOffset = "stop",
         member: str | None = None,
+        partitions: int | None = None,
+        beside: Collection[str] = (),
     ) -> None:
         self._settings = settings if member is None else settings.model_copy(update={"client_id": member})
         self._on_revoked, self._on_assigned, self._on_lost = on_revoked, on_assigned, on_lost or on_revoked
@@ -75,8 +80,10 @@ class ConfluentSource:
         self._fault: Exception | None = None  # of what was called inside a poll
         self._inside = self._closed = False
         self._topic, self._joins = topic, False
+        self._log = InputLog(settings, topic, self._where, on_lost_offset, partitions=partitions, beside=beside)
+        self._doubted: set[Partition] = set()  # brought records of before where we are: the log is not what it was
         self._consumer = connect(Consumer, self._settings, self._options(group))
-        self._offsets = Offsets(self._consumer, self._where, self._seconds, on_lost_offset)
+        self._offsets = Offsets(self._consumer, self._log, self._where, self._seconds, on_lost_offset)
 
     def poll(self, max_records: int, timeout_seconds: float) -> Sequence[Record]:
         """The next records. A change of partitions can make it longer than ``timeout_seconds``, never endless.
@@ -100,10 +107,53 @@ class ConfluentSource:
         fault, self._fault = self._fault, None
         if fault is not None:
             raise fault
-        records = self._accepted(came)
+        records = self._accepted(came) if self._is_still_the_log(bringing=bool(came)) else []
+        if self._doubted:
+            self._find_again()
         if self._arriving:
             self._take_arriving()
         return records
+
+    def _is_still_the_log(self, *, bringing: bool) -> bool:
+        """Whether what a poll brought is of the log in which we are; if not, go on in the new one, if we are to.
+
+        Raises:
+            TransactionError: something that was handed out already may be of the new one.
+            TransportError: we are to stop, or the topic is not as it must be.
+        """
+        if self._log.is_due(bringing=bringing):
+            try:
+                self._log.ask()
+            except TransactionError as err:
+                _log.warning("which log is read is not known", reason=str(err))
+        stale = self._log.stale() & self._next.keys()
+        if not stale:
+            return True
+        unsure = self._log.is_unsure
+        try:
+            self._go_on({partition: self._next[partition] for partition in stale})
+        except TransactionError as err:
+            _log.warning("where to go on is not known yet", reason=str(err))
+        if unsure:
+            raise self._log.doubt()
+        return False
+
+    def _find_again(self) -> None:
+        """Go on where the log is in partitions of which records came that are before where we are.
+
+        The client did not find our position, and went on with the log's first record without a word.
+        """
+        doubted, self._doubted = self._doubted & self._next.keys(), set()
+        try:
+            self._go_on({partition: self._next[partition] for partition in doubted})
+        except TransactionError as err:
+            _log.warning("where to go on is not known yet", reason=str(err))
+            self._doubted = doubted
+
+    def _go_on(self, positions: Positions) -> None:
+        for partition, start in self._offsets.again(positions).items():
+            self._go_to(partition, start)
+            self._next[partition] = start
 
     def _first(self, timeout_seconds: float) -> Any:  # noqa: ANN401 (a message of the client)
         """The next message; None when the time is over, or when partitions came: theirs wait, and would not end it."""
@@ -148,7 +198,8 @@ class ConfluentSource:
             return
         if self.member() is None:  # a broker would take offsets from somebody who is nobody
             raise TransportError(f"{self._where}: offsets not committed: we are no member of the group (any more)")
-        offsets = [TopicPartition(*partition, offset) for partition, offset in positions.items()]
+        logs = self._log.given_of()
+        offsets = [TopicPartition(*one, offset, metadata_of(logs.get(one, ""))) for one, offset in positions.items()]
 
         def committed() -> list[TopicPartition] | None:
             return self._consumer.commit(offsets=offsets, asynchronous=False)
@@ -173,9 +224,18 @@ class ConfluentSource:
         return found
 
     def member(self) -> object:
-        """Who we are in the group now, as a transaction of confluent-kafka wants to be told; None when nobody."""
-        found = self._consumer.consumer_group_metadata()
-        return found if is_member(found) else None
+        """Who we are in the group now, as a transaction of confluent-kafka wants to be told; None when nobody.
+
+        Raises:
+            TransactionError: what was read may be of another log than the one that is there now.
+        """
+        self._log.verify()
+        found: Any = self._consumer.consumer_group_metadata()
+        if not is_member(found):
+            return None
+        member = Member(found)
+        member.logs = self._log.given_of()
+        return member
 
     def ends(self) -> Positions:
         """Where the logs of our partitions end now: asked anew, because a client that stalls knows old ends only."""
@@ -208,9 +268,11 @@ class ConfluentSource:
         Raises:
             TransactionError: the broker does not tell them in time.
         """
-        for partition, start in self._offsets.starts(list(self._next), {}).items():
+        starts = self._offsets.starts(list(self._next), {})
+        for partition, start in starts.items():
             self._go_to(partition, start)
             self._next[partition] = start
+        self._log.tell(starts)
 
     def close(self) -> None:
         """Leave the group; calls neither ``on_revoked`` nor ``commit``."""
@@ -218,6 +280,7 @@ class ConfluentSource:
             return
         self._closed = True
         self._next.clear()
+        self._log.close()
         try:
             bounded(self._consumer.close, _CLOSE_SECONDS)
         except TimeoutError:  # a join that others keep waiting, or a broker that is away
@@ -269,11 +332,17 @@ class ConfluentSource:
                 self._on_error(error)
                 continue
             wanted = following.get(partition, _NEVER)
+            if offset < wanted != _NEVER:
+                self._doubted.add(partition)
+            if partition in self._doubted:
+                continue
             if offset > wanted:
                 wanted = following[partition] = self._after_gap(partition, wanted, offset)
             if error is None and offset >= wanted:
                 following[partition] = offset + 1
                 records.append(_record(message, partition, offset))
+        if records:
+            self._log.give({(record.origin.topic, record.origin.partition) for record in records})
         return records
 
     def _after_gap(self, at: Partition, wanted: int, came: int) -> int:
@@ -336,6 +405,7 @@ class ConfluentSource:
             self._arriving.pop(partition, None)
             self._next.pop(partition, None)
             self._held.discard(partition)
+        self._log.drop(gone)
 
     def _guarded(self, call: Callable[[], None]) -> None:
         """What goes wrong inside a callback is kept for the end of the poll: the client must be left in good order."""
@@ -360,6 +430,7 @@ class ConfluentSource:
         came = {partition: start for partition, start in self._arriving.items() if start is not None}
         self._arriving = {}
         self._next |= came
+        self._log.tell(came)
         if came and self._on_assigned is not None:
             self._on_assigned(came.keys())
         self._consumer.resume([TopicPartition(*one) for one in came if one not in self._held])

@@ -14,9 +14,10 @@ import structlog
 from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 
 from streammeta.errors import TransactionError, TransportError
-from streammeta.transport.base import Message, Positions
+from streammeta.transport.base import Message, Partition, Positions
 from streammeta.transport.confluent.client import bounded, connect, failure, is_member
 from streammeta.transport.kafka.eviction import BACKOFF_MS, abort_leftover, evict, transactional_id
+from streammeta.transport.kafka.input_log import metadata_of
 from streammeta.transport.kafka.settings import KafkaSettings
 
 __all__ = ["ConfluentTransactionalSink", "queue"]
@@ -105,7 +106,11 @@ class ConfluentTransactionalSink:
         """
         if not is_member(member):
             raise TransactionError(f"{self._where}: not a member of group {self._group!r} any more")
-        offsets = [TopicPartition(*partition, offset) for partition, offset in positions.items()]
+        logs: Mapping[Partition, str] = getattr(member, "logs", {})
+        offsets = [
+            TopicPartition(*partition, offset, metadata_of(logs.get(partition, "")))
+            for partition, offset in positions.items()
+        ]
         producer = self._begun()
         self._complete("offsets", lambda: producer.send_offsets_to_transaction(offsets, member, self._seconds))
         self._complete("commit", lambda: producer.commit_transaction(self._seconds))

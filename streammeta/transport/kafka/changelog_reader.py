@@ -8,7 +8,7 @@ from kafka.errors import AuthorizationError, KafkaError
 
 from streammeta.errors import TransactionError, TransportError
 from streammeta.transport.base import Row
-from streammeta.transport.kafka.client import connect
+from streammeta.transport.kafka.client import codec_advice, connect
 from streammeta.transport.kafka.settings import KafkaSettings
 
 __all__ = ["KafkaChangelogReader"]
@@ -99,4 +99,7 @@ class KafkaChangelogReader:
     def _failure(self, err: Exception) -> TransportError:
         if isinstance(err, AuthorizationError):
             return TransportError(f"{self._where}: refused: {err}; check our rights (ACLs) on the topics")
+        advice = codec_advice(err)
+        if advice is not None:
+            return TransportError(f"{self._where}: cannot be read: {advice}")
         return TransactionError(f"{self._where}: cannot be read: {err}")

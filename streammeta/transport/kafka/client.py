@@ -3,21 +3,33 @@
 import socket
 import ssl
 import time
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import suppress
-from typing import Any, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
-from kafka import ConsumerRebalanceListener, KafkaAdminClient, KafkaConsumer, TopicPartition
-from kafka.errors import FencedInstanceIdError, KafkaError
+from kafka import ConsumerRebalanceListener, KafkaAdminClient, KafkaConsumer, OffsetAndMetadata, TopicPartition
+from kafka.errors import FencedInstanceIdError, KafkaError, UnsupportedCodecError
+from kafka.structs import ConsumerGroupMetadata
 
 from streammeta.errors import TransportError
+from streammeta.transport.base import Partition
 from streammeta.transport.kafka.settings import KafkaSettings
 
-__all__ = ["Consumer", "Move", "RebalanceListener", "await_any_broker", "connect", "diagnose_connection"]
+__all__ = [
+    "Consumer",
+    "Member",
+    "Move",
+    "RebalanceListener",
+    "await_any_broker",
+    "codec_advice",
+    "connect",
+    "diagnose_connection",
+]
 
 Move: TypeAlias = Literal["assigned", "revoked", "lost"]
 _RETRY_SECONDS = 0.2
 _METADATA_MILLISECONDS = 1000
+_CODECS: Final = {"snappy": "python-snappy", "lz4": "lz4", "zstd": "zstandard"}  # and the package that reads it
 
 
 class Consumer(KafkaConsumer):  # type: ignore[misc]  # kafka-python has no types
@@ -59,7 +71,9 @@ class Consumer(KafkaConsumer):  # type: ignore[misc]  # kafka-python has no type
 
         coordinator._do_join_and_sync_async = join_once
 
-    def committed_offsets(self, partitions: Collection[TopicPartition], timeout_ms: int) -> dict[TopicPartition, int]:
+    def committed_offsets(
+        self, partitions: Collection[TopicPartition], timeout_ms: int
+    ) -> dict[TopicPartition, OffsetAndMetadata]:
         """Next offsets that the group has committed, for the partitions where it has, asked now and in one question.
 
         The client's own ``committed`` takes the answer to an earlier question that came too late for that one.
@@ -68,8 +82,10 @@ class Consumer(KafkaConsumer):  # type: ignore[misc]  # kafka-python has no type
             KafkaError: they cannot be had; KafkaTimeoutError: not in time.
         """
         self._coordinator._offset_fetch_futures.clear()
-        found = self._coordinator.fetch_committed_offsets(list(partitions), timeout_ms=timeout_ms)
-        return {at: one.offset for at, one in found.items()}
+        found: dict[TopicPartition, OffsetAndMetadata] = self._coordinator.fetch_committed_offsets(
+            list(partitions), timeout_ms=timeout_ms
+        )
+        return found
 
     def _poll_once(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 (kafka-python has no types)
         coordinator = self._coordinator
@@ -91,6 +107,12 @@ class Consumer(KafkaConsumer):  # type: ignore[misc]  # kafka-python has no type
                 return
             with suppress(KafkaError):
                 self._net.run(self._manager.wait_for, self._cluster.request_update(), _METADATA_MILLISECONDS)
+
+
+class Member(ConsumerGroupMetadata):  # type: ignore[misc]  # kafka-python has no types
+    """Who we are in the group, and of which log what we commit is."""
+
+    logs: Mapping[Partition, str]
 
 
 class RebalanceListener(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-python has no types
@@ -154,9 +176,32 @@ def await_any_broker(settings: KafkaSettings) -> None:
             raise TransportError(
                 f"kafka: no broker answers on {settings.bootstrap_servers} within "
                 f"{settings.connect_timeout_seconds:g} s ({', '.join(dict.fromkeys(reasons))}); "
-                "start it (`make broker` runs one on this machine), or correct bootstrap_servers"
+                "is Kafka running there? Start it, or correct [kafka] bootstrap_servers"
             )
         time.sleep(_RETRY_SECONDS)
+
+
+def codec_advice(err: BaseException) -> str | None:
+    """What to install where records are compressed in a way that the client cannot read; None: it is not that.
+
+    >>> codec_advice(UnsupportedCodecError("Libraries for lz4 compression codec not found"))
+    'its records are compressed with lz4, which kafka-python reads with another package: pip install lz4, or pip \
+install "streammeta[confluent]", whose client needs none'
+    >>> codec_advice(KafkaError("no answer"))
+    """
+    cause: BaseException | None = err
+    while cause is not None and not isinstance(cause, UnsupportedCodecError):
+        nested = next((arg for arg in cause.args if isinstance(arg, BaseException)), None)
+        cause = nested or cause.__cause__
+    if cause is None:
+        return None
+    for codec, package in _CODECS.items():
+        if codec in str(cause).lower().split():
+            return (
+                f"its records are compressed with {codec}, which kafka-python reads with another package: "
+                f'pip install {package}, or pip install "streammeta[confluent]", whose client needs none'
+            )
+    return f"its records are compressed in a way that kafka-python does not know ({cause})"
 
 
 def diagnose_connection(settings: KafkaSettings) -> str:

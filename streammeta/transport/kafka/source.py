@@ -22,8 +22,9 @@ from kafka.structs import MemberState
 from streammeta.errors import TransactionError, TransportError
 from streammeta.event import Origin, Record
 from streammeta.transport.base import OnPartitions, Partition, Positions
-from streammeta.transport.kafka.client import Consumer, Move, RebalanceListener, connect
-from streammeta.transport.kafka.lost import found_offset
+from streammeta.transport.kafka.client import Consumer, Member, Move, RebalanceListener, codec_advice, connect
+from streammeta.transport.kafka.input_log import InputLog, log_of, metadata_of
+from streammeta.transport.kafka.lost import found_offset, offset_in_new_log
 from streammeta.transport.kafka.settings import KafkaSettings, OnLostOffset
 
 __all__ = ["KafkaSource"]
@@ -53,6 +54,8 @@ class KafkaSource:
         on_lost_offset: what to do where the committed offset is not in the log any more: "stop", or go on with the
             "earliest" record there is, or with those that come from now on ("latest").
         member: names this member to the broker instead of ``settings.client_id``.
+        partitions: how many the topic must have; None: any number.
+        beside: topics with our state, which must not be deleted while we run.
 
     Raises:
         TransportError: no broker answers in time, or it refuses us.
@@ -70,6 +73,8 @@ class KafkaSource:
         on_coming: OnPartitions | None = None,
         on_lost_offset: OnLostOffset = "stop",
         member: str | None = None,
+        partitions: int | None = None,
+        beside: Collection[str] = (),
     ) -> None:
         self._settings = settings if member is None else settings.model_copy(update={"client_id": member})
         self._on_lost_offset = on_lost_offset
@@ -84,6 +89,7 @@ class KafkaSource:
         self._moves: deque[tuple[Move, frozenset[Partition]]] = deque()  # told by the group, not acted on yet
         self._arriving: set[Partition] = set()  # assigned, paused until it is known where they start
         self._closed = False
+        self._log = InputLog(settings, topic, self._where, on_lost_offset, partitions=partitions, beside=beside)
         self._consumer: Any = connect(Consumer, self._settings, **self._options())
         self._consumer.between_rounds = self._act
         if settings.rebalance == "eager":
@@ -102,17 +108,22 @@ class KafkaSource:
             name = self._settings.group_instance_id
             raise TransportError(f"{self._where}: another member runs under group_instance_id {name!r}") from err
         except KafkaError as err:
-            if not err.retriable:
-                raise TransportError(f"{self._where}: cannot be read: {err}") from err
+            advice = codec_advice(err)
+            if advice is not None or not err.retriable:
+                raise TransportError(f"{self._where}: cannot be read: {advice or err}") from err
             _log.warning("a poll failed; the next may not", where=self._where, reason=repr(err))
             time.sleep(min(timeout_seconds, _RETRY_SECONDS))  # as without records, and not as fast as it can fail
+            return []
+        if not self._is_still_the_log(bringing=bool(fetched)):
             return []
         records: list[Record] = []
         for (topic, number), batch in fetched.items():
             if (topic, number) in self._next:
                 self._next[topic, number] = batch[-1].offset + 1
                 records += map(_record, batch)
-        if not records:
+        if records:
+            self._log.give({(record.origin.topic, record.origin.partition) for record in records})
+        else:
             self._pass_markers()
         return records
 
@@ -150,8 +161,11 @@ class KafkaSource:
             return
         if self._consumer.group_metadata().state is MemberState.REBALANCING:  # the client would wait in vain
             raise TransportError(f"{self._where}: offsets not committed: partitions are being shared out; poll first")
+        self._log.verify()
+        logs = self._log.given_of()
         offsets = {
-            TopicPartition(*partition): OffsetAndMetadata(offset, "", -1) for partition, offset in positions.items()
+            TopicPartition(*partition): OffsetAndMetadata(offset, metadata_of(logs.get(partition, "")), -1)
+            for partition, offset in positions.items()
         }
         try:
             self._consumer.commit(offsets, timeout_ms=self._timeout_ms)
@@ -171,9 +185,17 @@ class KafkaSource:
         """Who we are in the group now, as a transaction of kafka-python wants to be told.
 
         None when partitions were lost: we may be a member again already, but what we have of them is out of date.
+
+        Raises:
+            TransactionError: what was read may be of another log than the one that is there now.
         """
+        self._log.verify()
         found = self._consumer.group_metadata()  # first: a loss is noted before we are a member again
-        return None if any(what == "lost" for what, _ in list(self._moves)) else found
+        if any(what == "lost" for what, _ in list(self._moves)):
+            return None
+        member = Member(*found)
+        member.logs = self._log.given_of()
+        return member
 
     def ends(self) -> Positions:
         """Where the logs of our partitions end now: asked anew, because a client that stalls knows old ends only."""
@@ -209,7 +231,7 @@ class KafkaSource:
         """
         ats = [_at(partition) for partition in self._next]
         try:
-            self._go_to(ats, self._consumer.committed_offsets(ats, self._timeout_ms), {})
+            self._log.tell(self._go_to(ats, self._consumer.committed_offsets(ats, self._timeout_ms), {}))
         except (KafkaError, AssertionError) as err:
             raise TransactionError(f"{self._where}: committed offsets cannot be read: {err!r}") from err
 
@@ -218,6 +240,7 @@ class KafkaSource:
         if self._closed:
             return
         self._closed = True
+        self._log.close()
         try:
             self._consumer.close(autocommit=False, timeout_ms=round(_CLOSE_SECONDS * 1000))
         except KafkaError as err:
@@ -277,6 +300,8 @@ class KafkaSource:
         """What the broker does not tell now is asked again in the next round, and nothing of this one is lost."""
         try:
             yield
+        except TransactionError as err:
+            _log.warning("where to go on is not known yet", reason=str(err))
         except KafkaError as err:
             if not err.retriable:
                 raise
@@ -294,6 +319,7 @@ class KafkaSource:
             for partition in partitions:
                 self._next.pop(partition, None)
                 self._held.discard(partition)
+            self._log.drop(partitions)
 
     def _placed(self) -> Collection[Partition]:
         """Arriving partitions, each at its committed offset.
@@ -311,28 +337,66 @@ class KafkaSource:
     def _find_again(self) -> None:
         """Go on where the log is, if we are to, in partitions whose next records were deleted before we read them."""
         ats = [at for at in self._consumer.beyond if (at.topic, at.partition) in self._next]
-        found = self._go_to(ats, {at: self._next[at.topic, at.partition] for at in ats}, {})
+        found = self._go_to(ats, self._standing(ats), {})
         self._consumer.beyond.clear()
         self._let_in(found)
 
+    def _standing(self, ats: Collection[TopicPartition]) -> dict[TopicPartition, OffsetAndMetadata]:
+        """Where we are in partitions that are ours."""
+        places = {at: (at.topic, at.partition) for at in ats}
+        return {
+            at: OffsetAndMetadata(self._next[place], metadata_of(self._log.placed_in(place)), -1)
+            for at, place in places.items()
+        }
+
+    def _is_still_the_log(self, *, bringing: bool) -> bool:
+        """Whether what a poll brought is of the log in which we are; if not, go on in the new one, if we are to.
+
+        Raises:
+            TransactionError: something that was handed out already may be of the new one.
+            TransportError: we are to stop, or the topic is not as it must be.
+        """
+        if self._log.is_due(bringing=bringing):
+            try:
+                self._log.ask()
+            except TransactionError as err:
+                _log.warning("which log is read is not known", reason=str(err))
+        stale = self._log.stale()
+        if not stale:
+            return True
+        unsure, ats = self._log.is_unsure, [_at(partition) for partition in stale]
+        with self._reported_or_later():
+            self._let_in(self._go_to(ats, self._standing(ats), {}))
+        if unsure:
+            raise self._log.doubt()
+        return False
+
     def _go_to(
-        self, ats: Collection[TopicPartition], starts: Mapping[TopicPartition, int], least: Positions
+        self, ats: Collection[TopicPartition], starts: Mapping[TopicPartition, OffsetAndMetadata], least: Positions
     ) -> Collection[Partition]:
         """Go to these offsets, or to the first one of the log, but not below ``least``; returns where it was done."""
+        self._log.ask()
         begins = self._consumer.beginning_offsets(ats, timeout_ms=self._timeout_ms)
         ends = self._consumer.end_offsets(ats, timeout_ms=self._timeout_ms)
         there: dict[Partition, int] = {}
         for at in self._consumer.assignment().intersection(ats):  # of what went meanwhile we are told next
-            partition, start = (at.topic, at.partition), begins[at]
-            if at in starts:
-                on_lost, number = self._on_lost_offset, at.partition
-                start = found_offset(starts[at], start, ends[at], on_lost, where=self._where, partition=number)
+            partition, start = (at.topic, at.partition), self._start(at, starts.get(at), begins[at], ends[at])
             there[partition] = max(start, least.get(partition, start))
             self._consumer.seek(at, there[partition])
         self._next |= there
+        self._log.place(there)
         return there.keys()
 
+    def _start(self, at: TopicPartition, committed: OffsetAndMetadata | None, begin: int, end: int) -> int:
+        """Where to start in a log that holds ``begin`` to ``end``."""
+        offset, metadata = (None, None) if committed is None else (committed.offset, committed.metadata)
+        on_lost, where, number = self._on_lost_offset, self._where, at.partition
+        if self._log.is_other(log_of(metadata)):
+            return offset_in_new_log(offset, begin, end, on_lost, where=where, partition=number)
+        return begin if offset is None else found_offset(offset, begin, end, on_lost, where=where, partition=number)
+
     def _take(self, partitions: Collection[Partition]) -> None:
+        self._log.tell(partitions)
         if partitions and self._on_assigned is not None:
             self._on_assigned(partitions)
         self._let_in(partitions)

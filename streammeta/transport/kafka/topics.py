@@ -101,7 +101,7 @@ def _check_partitions(settings: KafkaSettings, topic: str, found: Mapping[str, i
             raise TransportError(
                 f"kafka: topic {name!r} on {settings.bootstrap_servers} has {found[name]} partitions, wanted "
                 f"{partitions}, as {topic!r} has now: was the number changed? Tasks would not find their state. Begin "
-                "anew under another [app] name, or with a new input topic that holds the events again"
+                "again under another [app] name, or with a new input topic that holds the events again"
             )
 
 

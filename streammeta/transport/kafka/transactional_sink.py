@@ -23,10 +23,11 @@ from kafka.errors import (
 from kafka.structs import ConsumerGroupMetadata
 
 from streammeta.errors import TransactionError, TransportError
-from streammeta.transport.base import Message, Positions
+from streammeta.transport.base import Message, Partition, Positions
 from streammeta.transport.kafka.batches import append_many, check_size
 from streammeta.transport.kafka.client import connect
 from streammeta.transport.kafka.eviction import BACKOFF_MS, end_producer, evict, transactional_id
+from streammeta.transport.kafka.input_log import metadata_of
 from streammeta.transport.kafka.settings import KafkaSettings
 
 __all__ = ["KafkaTransactionalSink"]
@@ -137,8 +138,10 @@ class KafkaTransactionalSink:
         """
         if not isinstance(member, ConsumerGroupMetadata) or member.generation_id < 0 or not member.member_id:
             raise TransactionError(f"{self._where}: not a member of group {self._group!r} any more")
+        logs: Mapping[Partition, str] = getattr(member, "logs", {})
         offsets = {
-            TopicPartition(*partition): OffsetAndMetadata(offset, "", -1) for partition, offset in positions.items()
+            TopicPartition(*partition): OffsetAndMetadata(offset, metadata_of(logs.get(partition, "")), -1)
+            for partition, offset in positions.items()
         }
         manager = self._begun()._transaction_manager
         self._complete("offsets", lambda: manager.send_offsets_to_transaction(offsets, member))
