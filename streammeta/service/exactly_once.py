@@ -33,7 +33,7 @@ from streammeta.service.restoration import Restoration
 from streammeta.service.result import EPISODES, STATE, WEIGHTS, theta_refused
 from streammeta.service.turn import Turn
 from streammeta.service.watchdog import Streak, Watchdog
-from streammeta.transport.base import GroupSource, TransactionalSink, Message, Partition, ChangelogReader
+from streammeta.transport.base import ChangelogReader, GroupSource, Message, Partition, TransactionalSink
 
 __all__ = ["ExactlyOnce"]
 
