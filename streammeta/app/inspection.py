@@ -61,7 +61,8 @@ def inspect_service(settings: Settings) -> list[TaskSummary]:
     with closing(adapters(kafka).tables(kafka, {STATE: topic})) as tables:
         for partition in range(ensure_topics(kafka, topic, ())):
             with closing(Engine(settings.engine())) as engine:
-                restoration, handover = Restoration(tables, name, partition), engine.handover()
+                handover = engine.handover()
+                restoration = Restoration(tables, name, partition, handover.collect())
                 deadline = time.monotonic() + _INSPECT_SECONDS
                 while not restoration.take(handover, inf, time.monotonic):
                     for row in tables.poll(_INSPECT_POLL_SECONDS):

@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from streammeta.app.parts import decoder, new_engine, options
 from streammeta.config import Settings
+from streammeta.engine.scratch import sweep
 from streammeta.service.exactly_once import ExactlyOnce
 from streammeta.service.http import Health, HttpServer
 from streammeta.service.loop import Summary
@@ -49,6 +50,7 @@ def serve(settings: Settings, stop: threading.Event) -> Summary:
             server = stack.enter_context(HttpServer(settings.http.host, settings.http.port, metrics.registry, health))
             _log.info("serving metrics", url=server.url)
         health.preparing("topics, connections and the first engine")
+        sweep(settings.memory.spill_directory)
         gc.collect()
         gc.freeze()  # a third of a million objects of the libraries, which each full collection would look at
         if settings.input.repartition:

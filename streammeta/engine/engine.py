@@ -491,6 +491,7 @@ class Engine:
             recent=self._recent,
             derived=() if self._recall else self._method.derived,
             stamp=lambda: self._shared.stamp,
+            spill_directory=self.settings.memory.spill_directory,
             widen=self._fit,
             mixture=self._mixture,
         )

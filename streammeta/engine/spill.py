@@ -1,6 +1,5 @@
 """Rows on disk: where tasks go that were not seen lately."""
 
-import shutil
 import sqlite3
 import tempfile
 import weakref
@@ -8,9 +7,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
+from streammeta.engine import scratch
 from streammeta.errors import ConfigError
 
-__all__ = ["Spill", "TaskKey"]
+__all__ = ["Spill", "TaskKey", "open_scratch"]
 
 _PRAGMAS = (  # nothing in the file outlives the process
     "page_size = 16384",
@@ -79,23 +79,35 @@ class Spill:
 
     def _open(self) -> sqlite3.Connection:
         if self._base is None:
-            try:
-                if self._directory is not None:
-                    self._directory.mkdir(parents=True, exist_ok=True)
-                home = tempfile.mkdtemp(prefix="streammeta-spill-", dir=self._directory)
-                # one thread at a time has the engine, but any of them may collect it as garbage, and so close this
-                self._base = sqlite3.connect(Path(home) / "tasks.sqlite", isolation_level=None, check_same_thread=False)
-            except (OSError, sqlite3.Error) as err:
-                where = self._directory or tempfile.gettempdir()
-                raise ConfigError(f"[memory] spill_directory: {where} cannot be used ({err}); name another") from err
-            self._discard = weakref.finalize(self, _discard, self._base, home)
-            for setting in _PRAGMAS:
-                self._base.execute(f"PRAGMA {setting}")
+            self._base, discard = open_scratch(self._directory, "tasks")
+            self._discard = weakref.finalize(self, discard)
             self._base.execute("CREATE TABLE task (number INTEGER PRIMARY KEY, state BLOB)")
             self._base.execute("BEGIN")  # and never a commit: the file is nobody else's, and goes away with the process
         return self._base
 
 
-def _discard(base: sqlite3.Connection, home: str) -> None:
-    base.close()
-    shutil.rmtree(home, ignore_errors=True)
+def open_scratch(directory: Path | None, name: str) -> tuple[sqlite3.Connection, Callable[[], None]]:
+    """An SQLite file in a folder of its own, which belongs to this process alone, and what closes and removes it.
+
+    Args:
+        directory: where the folder is made; None: in the system's temporary one.
+        name: of the file, in small letters.
+
+    Raises:
+        ConfigError: it cannot be made there.
+    """
+    try:
+        home, remove = scratch.claim(directory)
+        # one thread at a time has the engine, but any of them may collect it as garbage, and so close this
+        base = sqlite3.connect(home / f"{name}.sqlite", isolation_level=None, check_same_thread=False)
+    except (OSError, sqlite3.Error) as err:
+        where = directory or tempfile.gettempdir()
+        raise ConfigError(f"[memory] spill_directory: {where} cannot be used ({err}); name another") from err
+    for setting in _PRAGMAS:
+        base.execute(f"PRAGMA {setting}")
+
+    def discard() -> None:
+        base.close()
+        remove()
+
+    return base, discard

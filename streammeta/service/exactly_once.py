@@ -376,7 +376,9 @@ class ExactlyOnce:
         self._tables.begin(WEIGHTS, 0)
         for partition, restoration in self._arriving.items():
             if restoration is None:
-                self._arriving[partition] = Restoration(self._tables, self._name, partition[1])
+                self._arriving[partition] = Restoration(
+                    self._tables, self._name, partition[1], self._handover.collect()
+                )
         self._restoring_since = self._clock()
 
     def _evict_again(self) -> None:

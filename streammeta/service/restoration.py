@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 
-from streammeta.engine.handover import Handover
+from streammeta.engine.handover import Changelog, Handover
 from streammeta.service.result import STATE
 from streammeta.transport.base import ChangelogReader, Row
 
@@ -16,14 +16,15 @@ class Restoration:
         tables: where the changelog is.
         name: the application's, for messages.
         partition: the input partition.
+        records: takes what is read; None: it is held in memory.
     """
 
-    def __init__(self, tables: ChangelogReader, name: str, partition: int) -> None:
+    def __init__(self, tables: ChangelogReader, name: str, partition: int, records: Changelog | None = None) -> None:
         self.partition = partition
         self.rows = 0  # records read
         self.tasks = 0  # taken in so far
         self._tables, self._at = tables, f"{name}-{STATE}/{partition}"
-        self._latest: dict[bytes, bytes] = {}
+        self._records = Changelog.in_memory() if records is None else records
         self._taking: Iterator[int] | None = None
         tables.begin(STATE, partition)
 
@@ -35,9 +36,7 @@ class Restoration:
     def read(self, row: Row) -> None:
         """Take note of a record; the last one of each key holds."""
         self.rows += 1
-        self._latest.pop(row.key, None)  # the order of keys is that of their last records
-        if row.value is not None:
-            self._latest[row.key] = row.value
+        self._records.put(row.key, row.value)
 
     def take(self, handover: Handover, until: float, clock: Callable[[], float]) -> bool:
         """Go on taking tasks in until that time; True when all is back, False while there is more to do.
@@ -48,15 +47,20 @@ class Restoration:
         if self.missing:
             return False
         if self._taking is None:
-            self.close()
-            self._taking = handover.take(self.partition, self._latest, self._at)
+            self._end()
+            self._taking = handover.take(self.partition, self._records, self._at)
         for tasks in self._taking:
             self.tasks = tasks
             if clock() >= until:
                 return False
-        self._latest = {}
+        self._records.close()
         return True
 
     def close(self) -> None:
-        """Read no more."""
+        """Read no more, and hold nothing any more."""
+        self._end()
+        self._taking = None
+        self._records.close()
+
+    def _end(self) -> None:
         self._tables.end(STATE, self.partition)

@@ -10,11 +10,12 @@ which was derived under the other numbering, is derived again from the window wh
 
 from collections.abc import Iterator, Mapping
 
+from streammeta.engine.handover.changelog import Changelog, Held
 from streammeta.engine.handover.giving import Change, Giving
 from streammeta.engine.handover.parts import TaskParts, Written
 from streammeta.engine.handover.taking import Taking
 
-__all__ = ["Change", "Handover", "TaskParts"]
+__all__ = ["Change", "Changelog", "Handover", "TaskParts"]
 
 
 class Handover:
@@ -22,6 +23,7 @@ class Handover:
 
     def __init__(self, parts: TaskParts) -> None:
         self._parts, self._written = parts, Written()
+        self._held = Held(parts.spill_directory)
         self._giving, self._taking = Giving(parts, self._written), Taking(parts, self._written)
 
     def changes(self) -> Iterator[Change]:
@@ -40,6 +42,10 @@ class Handover:
             SnapshotError: a record cannot be read, or was written under other settings.
         """
         return self._taking.take(partition, records, at)
+
+    def collect(self) -> Changelog:
+        """What holds a partition's changelog while it is read, for ``take``; on disk where it is large."""
+        return Changelog(self._held)
 
     def forget(self, partition: int) -> None:
         """Drop a partition's tasks: another process has them now."""

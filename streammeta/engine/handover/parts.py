@@ -1,7 +1,9 @@
 """The engine's parts that hold tasks, and what of them is written already."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy.typing as npt
@@ -36,6 +38,7 @@ class TaskParts:
     recent: RecentRows
     derived: tuple[str, ...]  # columns that windows make again, to the bit
     stamp: Callable[[], int]  # of θ and the normalization
+    spill_directory: Path | None
     widen: Callable[[], None]  # make room in every row for features and classes that came from elsewhere
     mixture: Mixture | None = None  # its experts may know something of a partition
 
@@ -66,7 +69,8 @@ class Written:
             del self.counts[key]
 
 
-def chunks(items: Sequence[_T]) -> Iterator[Sequence[_T]]:
+def chunks(items: Iterable[_T]) -> Iterator[list[_T]]:
     """A few hundred at a time, so that polling and the spill have their turn."""
-    for begin in range(0, len(items), _CHUNK):
-        yield items[begin : begin + _CHUNK]
+    rest = iter(items)
+    while chunk := list(islice(rest, _CHUNK)):
+        yield chunk

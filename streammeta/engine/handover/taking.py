@@ -46,21 +46,22 @@ class Taking:
         found = _sorted_out(records, at)
         meanings = Meanings.read(found.schemas, self._parts, at)
         self._written.schemas[partition] = set(meanings.known)
-        pages = _Pages(found.pages, meanings, at)
-        self._parts.tasks.reserve(len(found.tasks))
+        pages = _Pages(records, meanings, at)
+        self._parts.tasks.reserve(found.tasks)
         done = 0
-        for chunk in chunks(found.tasks):
+        for chunk in chunks(key for key in records if parse_key(key, at).kind == "task"):
             heads: dict[bytes, list[tuple[str, Head]]] = {}
-            for tag, value in chunk:
-                head = decode(Head, value, f"{at}, task {tag[:100]!r}")
+            for raw in chunk:
+                tag = parse_key(raw, at).tag
+                head = decode(Head, records[raw], f"{at}, task {tag[:100]!r}")
                 heads.setdefault(head.schema, []).append((tag, head))
             for id_, alike in heads.items():
                 self._take_heads(partition, meanings.of(id_), alike, pages)
             self._parts.tasks.shrink()
             done += len(chunk)
             yield done
-        for key, value in sorted(found.waits):
-            self._take_waits(partition, key, decode(WaitPage, value, at), meanings, at)
+        for key in sorted(found.waits):
+            self._take_waits(partition, key, decode(WaitPage, records[key.encode()], at), meanings, at)
         self._take_parts(partition, found.parts, meanings, at)
         yield done
 
@@ -240,42 +241,42 @@ class _Piece(NamedTuple):
 
 
 class _Found(NamedTuple):
-    """A partition's records by what they are about; no keys as objects, which the garbage collector would look at."""
+    """What a partition's records are about; heads and pages of tasks are read when they are needed."""
 
     schemas: dict[str, bytes]
-    tasks: list[tuple[str, bytes]]
-    pages: dict[tuple[str, int], bytes]
-    waits: list[tuple[Key, bytes]]
+    tasks: int
+    waits: list[Key]
     parts: dict[tuple[str, int], bytes]
 
 
 def _sorted_out(records: Mapping[bytes, bytes], at: str) -> _Found:
-    found = _Found({}, [], {}, [], {})
-    for raw, value in records.items():
+    schemas: dict[str, bytes] = {}
+    waits: list[Key] = []
+    parts: dict[tuple[str, int], bytes] = {}
+    tasks = 0
+    for raw in records:
         key = parse_key(raw, at)
         match key.kind:
             case "schema":
-                found.schemas[key.tag] = value
+                schemas[key.tag] = records[raw]
             case "task":
-                found.tasks.append((key.tag, value))
-            case "page":
-                found.pages[key.tag, key.number] = value
+                tasks += 1
             case "wait":
-                found.waits.append((key, value))
+                waits.append(key)
             case "part":
-                found.parts[key.tag, key.number] = value
-    return found
+                parts[key.tag, key.number] = records[raw]
+    return _Found(schemas, tasks, waits, parts)
 
 
 class _Pages(NamedTuple):
     """The full pages of a partition's windows."""
 
-    records: Mapping[tuple[str, int], bytes]
+    records: Mapping[bytes, bytes]
     meanings: Meanings
     at: str
 
     def get(self, tag: str, number: int, key: int) -> tuple[Page, Meaning]:
-        data = self.records.get((tag, key))
+        data = self.records.get(Key("page", key, tag).encode())
         at = f"{self.at}, page {key} of task {tag[:100]!r}"
         if data is None:
             raise SnapshotError(f"{at}: is not there; was the topic cleaned by hand? It must be compacted, not deleted")
