@@ -89,7 +89,7 @@ def serve(settings: Settings, stop: threading.Event) -> Summary:
             on_lost_offset=settings.input.on_lost_offset,
             member=member,
             partitions=partitions,
-            beside=tuple(tables.values()),
+            beside=(tables[STATE], tables[WEIGHTS]),
         )
         stack.enter_context(closing(source))
         _log.info(
