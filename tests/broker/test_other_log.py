@@ -23,6 +23,7 @@ from tests.broker.test_service import ReadAll, Running, produce, start
 __all__ = ["start"]  # a fixture
 CreateTopic = Callable[[str, int], str]
 WAIT_SECONDS = 30.0
+SERVICE_SECONDS = 100.0  # a start takes half a minute where many work on one machine
 
 
 @pytest.fixture(params=CLIENTS)
@@ -179,6 +180,7 @@ def _values(count: int, word: str) -> list[bytes]:
     ]
 
 
+@pytest.mark.timeout(300)
 def test_the_service_predicts_all_of_a_topic_that_was_created_again_once(
     kafka: KafkaSettings,
     broker: RunningBroker,
@@ -203,6 +205,7 @@ def test_the_service_predicts_all_of_a_topic_that_was_created_again_once(
     assert service.stop() == 0
 
 
+@pytest.mark.timeout(300)
 def test_the_service_stops_with_the_reason_when_its_topic_was_created_again(
     kafka: KafkaSettings,
     broker: RunningBroker,
@@ -221,10 +224,11 @@ def test_the_service_stops_with_the_reason_when_its_topic_was_created_again(
     create_topics(kafka, {topic: 1})
     produce(broker, topic, _values(80, "new"), 1)
 
-    assert service.process.wait(WAIT_SECONDS) == 1
+    assert service.process.wait(SERVICE_SECONDS) == 1
     assert _error(service.log).count("deleted and created again") == 1
 
 
+@pytest.mark.timeout(300)
 def test_partitions_added_while_running_end_the_service_with_the_sentence_of_a_start(
     kafka: KafkaSettings,
     broker: RunningBroker,
@@ -241,16 +245,17 @@ def test_partitions_added_while_running_end_the_service_with_the_sentence_of_a_s
     with closing(KafkaAdminClient(bootstrap_servers=broker.bootstrap)) as admin:
         admin.create_partitions({topic: 3})
 
-    assert service.process.wait(WAIT_SECONDS) == 1
+    assert service.process.wait(SERVICE_SECONDS) == 1
     running = _error(service.log)
     service.restart()
-    assert service.process.wait(WAIT_SECONDS) == 1
+    assert service.process.wait(SERVICE_SECONDS) == 1
     starting = _error(service.log)
     for said in (running, starting):
         assert "Tasks would not find their state. Begin again under another [app] name" in said
     assert "it has 3 partitions now, and had 2 when we started" in running
 
 
+@pytest.mark.timeout(300)
 def test_a_state_topic_that_is_deleted_under_the_service_ends_it(
     kafka: KafkaSettings,
     broker: RunningBroker,
@@ -267,7 +272,7 @@ def test_a_state_topic_that_is_deleted_under_the_service_ends_it(
     with closing(KafkaAdminClient(bootstrap_servers=broker.bootstrap)) as admin:
         admin.delete_topics([f"{topic}-state"])
 
-    assert service.process.wait(WAIT_SECONDS) == 1
+    assert service.process.wait(SERVICE_SECONDS) == 1
     assert f"'{topic}-state', which holds our state, was deleted while we run" in _error(service.log)
 
 
@@ -277,7 +282,7 @@ def _error(log: Path) -> str:
 
 
 def _wait_for_topic(kafka: KafkaSettings, name: str) -> bool:
-    deadline = time.monotonic() + WAIT_SECONDS
+    deadline = time.monotonic() + SERVICE_SECONDS
     with closing(KafkaAdminClient(bootstrap_servers=kafka.bootstrap_servers)) as admin:
         while name not in admin.list_topics():
             assert time.monotonic() < deadline
