@@ -1,13 +1,146 @@
-"""What a snapshot needs beside the engine's own values: whether it belongs here, and random generators as text."""
+"""A snapshot's values as types: whether they belong here, and are what an engine wrote, before anything is changed.
+
+What is damaged is refused here, by name. An error of any other kind while a state is taken over is a fault of this
+program, and is not called damage.
+"""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any, Literal, TypeAlias
 
+import msgspec
 import numpy as np
 
 from streammeta.errors import SnapshotError
 
-__all__ = ["check_fingerprint", "random_from", "random_state"]
+__all__ = ["Header", "check_fingerprint", "random_from", "random_state", "read_header"]
+
+_Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+_Size: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=65_536)]
+_Digits: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,39}$")]  # a number of 128 bits
+_FLOAT, _DOUBLE = 4, 8  # bytes
+_ADVICE = "restore it from a copy"
+
+
+class _Counts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    seen: _Count
+    events: _Count
+    labelled: _Count
+    drifts: _Count
+    refused: _Count
+    refused_updates: _Count
+    next_look: _Count
+    meta_begun: _Count
+
+
+class _Features(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    slots: list[tuple[str, str | None, _Size]]
+    width: _Size | None
+    ignored: _Count
+
+
+class _Pending(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    id: str
+    partition: _Count
+    task: str
+    slots: list[_Size]
+    values: bytes  # float32, one a slot
+    mean: bytes | None  # float32
+    variance: float
+    theta_version: _Count
+    page: _Count
+    parts: tuple[Annotated[int, msgspec.Meta(ge=1, le=65_536)], bytes] | None  # experts, and float64 of each
+
+
+class _Waiting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    events: list[_Pending]
+    expired: _Count
+    replaced: _Count
+
+
+class _Recent(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    ring: list[_Count]  # positions among the tasks
+    alive: list[_Count]
+
+
+class _Pcg64(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    state: _Digits
+    inc: _Digits
+
+
+class _Random(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    bit_generator: Literal["PCG64"]
+    state: _Pcg64
+    has_uint32: Literal[0, 1]
+    uinteger: Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)]
+
+
+class _Shared(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    outputs: _Size
+    version: _Count
+    theta_id: _Count
+    scaling_id: _Count
+    next_scaling: _Count
+    updates: _Count
+    y_affine: tuple[float, float]
+
+
+class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a snapshot holds beside its arrays."""
+
+    settings: dict[str, bool | int | float | str | None]
+    counts: _Counts
+    features: _Features
+    classes: list[int | str]
+    waiting: _Waiting
+    recent: _Recent
+    random: _Random
+    shared: _Shared
+    sums: list[tuple[_Count, _Count]]  # partition, events seen
+    tasks: list[tuple[_Count, str, bytes]]
+    spilled: _Count
+
+
+def read_header(header: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """Raise SnapshotError unless these are the values of an engine of the ``wanted`` settings, each as it should be."""
+    settings = header.get("settings")
+    if isinstance(settings, Mapping):
+        check_fingerprint(settings, wanted)
+    try:
+        found = msgspec.convert(header, Header)
+    except msgspec.ValidationError as err:
+        raise SnapshotError(f"the snapshot is damaged ({err}); {_ADVICE}") from err
+    for what, is_wrong in _faults(found):
+        if is_wrong:
+            raise SnapshotError(f"the snapshot is damaged ({what}); {_ADVICE}")
+
+
+def _faults(found: Header) -> list[tuple[str, bool]]:
+    """What types do not say."""
+    slots, tasks, recent = len(found.features.slots), len(found.tasks), found.recent
+    rows = range(found.spilled, tasks)
+    return [
+        ("a feature slot twice", len({slot[:2] for slot in found.features.slots}) != slots),
+        ("a class twice", len(set(map(str, found.classes))) != len(found.classes)),
+        ("a task twice", len({task[:2] for task in found.tasks}) != tasks),
+        ("more tasks spilled than there are", found.spilled > tasks),
+        ("a recent task that is not in memory", not all(place in rows for place in (*recent.ring, *recent.alive))),
+        (
+            "a recent task twice",
+            len(set(recent.alive)) != len(recent.alive) or set(recent.ring) - set(recent.alive) != set(),
+        ),
+        ("a waiting event that does not fit its slots", not all(_fits(event, slots) for event in found.waiting.events)),
+        ("numbers that are not finite", not np.isfinite(found.shared.y_affine).all()),
+    ]
+
+
+def _fits(event: _Pending, slots: int) -> bool:
+    mean, parts = event.mean or b"", event.parts or (1, b"")
+    return (
+        len(event.values) == _FLOAT * len(event.slots)
+        and max(event.slots, default=-1) < slots
+        and len(mean) % _FLOAT == 0
+        and len(parts[1]) % (_DOUBLE * parts[0]) == 0
+    )
 
 
 def check_fingerprint(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
@@ -16,7 +149,7 @@ def check_fingerprint(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> No
         if found.get(name) != value:
             raise SnapshotError(
                 f"the snapshot was made with {name} = {found.get(name)!r}, the settings say {value!r}; "
-                "set it back, or move the snapshot away to begin anew"
+                "set it back, or move the snapshot away to start again"
             )
 
 
@@ -26,6 +159,13 @@ def random_state(random: np.random.Generator) -> dict[str, Any]:
     return {**state, "state": {name: str(number) for name, number in state["state"].items()}}
 
 
-def random_from(state: Mapping[str, Any]) -> dict[str, Any]:
-    """What ``random_state`` described, for a bit generator to take."""
-    return {**state, "state": {name: int(number) for name, number in state["state"].items()}}
+def random_from(state: Mapping[str, Any], what: str) -> dict[str, Any]:
+    """What ``random_state`` described, for a bit generator to take; raises SnapshotError: ``what`` is damaged."""
+    try:
+        found = msgspec.to_builtins(msgspec.convert(state, _Random))
+    except msgspec.ValidationError as err:
+        raise SnapshotError(f"{what} damaged (random generator: {err}); {_ADVICE}") from err
+    numbers = {name: int(digits) for name, digits in found["state"].items()}
+    if max(numbers.values()) >= 2**128:
+        raise SnapshotError(f"{what} damaged (random generator: more than 128 bits); {_ADVICE}")
+    return {**found, "state": numbers}

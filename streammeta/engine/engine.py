@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streammeta.engine.buffer import RecentRows, normalize, window, windows
-from streammeta.engine.checkpoint import check_fingerprint, random_from, random_state
+from streammeta.engine.checkpoint import check_fingerprint, random_from, random_state, read_header
 from streammeta.engine.columns import Column
 from streammeta.engine.concepts import concept_columns
 from streammeta.engine.curriculum import Curriculum
@@ -457,9 +457,10 @@ class Engine:
         Raises:
             SnapshotError: the snapshot belongs to other settings, or is damaged.
         """
-        header, engine = snapshot.header, cls(settings, method)
+        header = snapshot.header
+        read_header(header, fingerprint(settings))
+        engine = cls(settings, method)
         try:
-            check_fingerprint(header["settings"], fingerprint(settings))
             engine._begin(Counts(**header["counts"]))
             engine._features.load(header["features"])
             engine._labels.load(header["classes"])
@@ -473,9 +474,10 @@ class Engine:
             for name, column in engine._columns(len(engine._features)).items():
                 engine._tasks.widen(name, column.shape)
             engine._recent.load(header["recent"], engine._tasks.restore(header["tasks"], header["spilled"]))
-            engine._curriculum.random.bit_generator.state = random_from(header["random"])
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as err:
-            raise SnapshotError(f"the snapshot is damaged ({err!r}); restore it from a copy") from err
+            engine._curriculum.random.bit_generator.state = random_from(header["random"], "the snapshot is")
+        except SnapshotError:
+            engine.close()
+            raise
         return engine
 
     def handover(self) -> Handover:
@@ -532,28 +534,43 @@ class Engine:
         return weights is None or self._take_weights(weights, train=train, fixed=fixed)
 
     def _take_weights(self, weights: Weights, *, train: bool, fixed: bool) -> bool:
+        """Check all of it first, so that what is damaged changes nothing."""
         check_fingerprint(weights.settings, fingerprint(self.settings))
-        try:
-            features = self._features.merge(weights.slots, weights.width)
-            outputs = self._labels.merge(weights.classes) if self._labels.classify else [0]
-            self._fit()
-            slots = [Slot(*slot) for slot in weights.slots]
-            names = Names(slots, weights.classes if self._labels.classify else self._labels.names, features, outputs)
-            shared = copy(self._shared)
-            shared.take(weights.shared, weights.arrays, names, fixed=fixed)
-            if not fixed and self._is_worse(shared):
-                self._shared.version = max(self._shared.version, shared.version)  # what we publish next comes after it
-                return False
-            self._shared, self._sums.is_fixed = shared, fixed
-            if train:
-                self._load_common(weights.arrays)
-                for name in _META_COUNTS:
-                    setattr(self._counts, name, weights.counts[name])
-                self._curriculum.random.bit_generator.state = random_from(weights.random)
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError, ArithmeticError) as err:
-            raise SnapshotError(f"the published weights are damaged ({err!r}); delete them to begin again") from err
+        slots = [Slot(*slot) for slot in weights.slots]
+        classes = weights.classes if self._labels.classify else self._labels.names
+        self._shared.check(weights.shared, weights.arrays, Names(slots, classes), fixed=fixed)
+        random = random_from(weights.random, "the published weights are")
+        missing = [name for name in _META_COUNTS if name not in weights.counts]
+        if missing:
+            raise SnapshotError(
+                f"the published weights are damaged (no count {missing[0]}); delete them to start again"
+            )
+        if train:
+            self._load_or_keep(weights.arrays)
+        features = self._features.merge(weights.slots, weights.width)
+        outputs = self._labels.merge(weights.classes) if self._labels.classify else [0]
+        self._fit()
+        shared = copy(self._shared)
+        shared.take(weights.shared, weights.arrays, Names(slots, classes, features, outputs), fixed=fixed)
+        if not fixed and self._is_worse(shared):
+            self._shared.version = max(self._shared.version, shared.version)  # what we publish next comes after it
+            return False
+        self._shared, self._sums.is_fixed = shared, fixed
+        if train:
+            for name in _META_COUNTS:
+                setattr(self._counts, name, weights.counts[name])
+            self._curriculum.random.bit_generator.state = random
         self._fit()
         return True
+
+    def _load_or_keep(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+        """As ``_load_common``; where that is refused, all of it stays as it was."""
+        before = {name: array.copy() for name, array in self._common().items()}
+        try:
+            self._load_common(arrays)
+        except SnapshotError:
+            self._load_common(before)
+            raise
 
     def _is_worse(self, other: Shared) -> bool:
         """Whether θ of another process is clearly worse than ours on what our tasks remember.

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from streammeta.engine.snapshot import saved_array
 from streammeta.meta.base import Ints
 
 __all__ = ["Escalation"]
@@ -68,7 +69,7 @@ class Escalation:
     def load(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
         """Become what ``dump`` described; nothing where it was off."""
         if "escalation.ages" in arrays:
-            self._ages = arrays["escalation.ages"].copy()
+            self._ages = saved_array(arrays, "escalation.ages", self._ages.shape, self._ages.dtype)
 
 
 def _bucket(age: int) -> int:

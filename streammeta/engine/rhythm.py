@@ -21,6 +21,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from streammeta.engine.snapshot import saved_array
+
 __all__ = ["Rhythm"]
 
 _UPDATES = 48  # losses in a mean
@@ -128,12 +130,15 @@ class Rhythm:
         }
 
     def load(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
-        """Become what ``dump`` described, as far as the settings allow."""
-        self._losses = arrays["rhythm.losses"].tolist()
-        before: list[list[float]] = arrays["rhythm.before"].tolist()
-        self._before = (before[0][0], before[0][1]) if before else None
-        self._interval = min(max(int(arrays["rhythm.interval"][0]), self._shortest), self._longest)
-        self._now, self._usual, self._variance, observed, left, alone = arrays["rhythm.observed"].tolist()
+        """Become what ``dump`` described, as far as the settings allow; else SnapshotError, and nothing changes."""
+        losses = saved_array(arrays, "rhythm.losses", (None,), np.float64)
+        before = saved_array(arrays, "rhythm.before", (None, 2), np.float64)
+        interval = saved_array(arrays, "rhythm.interval", (1,), np.float64)
+        counts = saved_array(arrays, "rhythm.observed", (6,), np.float64)
+        self._losses = losses.tolist()
+        self._before = (float(before[0, 0]), float(before[0, 1])) if len(before) else None
+        self._interval = min(max(int(interval[0]), self._shortest), self._longest)
+        self._now, self._usual, self._variance, observed, left, alone = counts.tolist()
         self._observed, self._left, self._alone = int(observed), int(left), bool(alone)
 
     def _rebaseline(self, usual: float, variance: float) -> None:

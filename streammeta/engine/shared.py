@@ -1,7 +1,7 @@
 """What all tasks share: θ with its optimizer, and the normalization. It changes only between two parts of a batch."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +21,7 @@ _FIRST_SCALING = 8  # events after which features are normalized for the first t
 _SCALING_GROWTH = 1.25  # and again each time their number has grown so much
 _NEVER = 2**62
 _GPUS = ("nvidia[0-9]*", "dxg", "kfd")  # in /dev: NVIDIA's, by Windows, AMD's
+_LARGEST_WEIGHT = 1e6  # of θ; learned ones stay below 100, and much larger ones make predictions that are no numbers
 _NOTICEABLE = 0.01  # of a feature's spread; smaller changes of the normalization are not worth a change
 
 
@@ -149,8 +150,33 @@ class Shared:
         self.version, self.next_scaling, self._is_scaled = header["version"], header["next_scaling"], True
         self._theta_id, self._scaling_id = header["theta_id"], header["scaling_id"]
         self.scaling = _wider(self._scaling_of(header, arrays), len(self._slots))
-        with np.errstate(over="raise", invalid="raise"):
-            self._compile()
+        self._strictly(self._compile)
+
+    def check(
+        self, header: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]], names: Names, *, fixed: bool
+    ) -> None:
+        """Raise SnapshotError unless ``take`` can go on with this θ; nothing here changes.
+
+        Args:
+            header: as ``dump`` has it.
+            arrays: likewise.
+            names: of features and outputs there.
+            fixed: whether the normalization is to be taken with it.
+        """
+        state = self._checked(header, arrays, self._method.grow(self._method.init(), names.slots, names.outputs))
+        scaling = self._scaling_of(header, arrays)
+        if scaling.shift.size > len(names.slots):
+            raise SnapshotError(f"the saved weights normalize {scaling.shift.size} features, wanted {len(names.slots)}")
+        same = _wider(scaling if fixed else scaling._replace(y_shift=0.0, y_spread=1.0), len(names.slots))
+        self._strictly(lambda: self._method.compile(state.theta, same))
+
+    def _strictly(self, compute: Callable[[], object]) -> None:
+        """Compute from what came from elsewhere; raises SnapshotError where numbers become too large."""
+        try:
+            with np.errstate(over="raise", invalid="raise"):
+                compute()
+        except (FloatingPointError, OverflowError) as err:
+            raise SnapshotError(f"the saved weights are too large to compute with ({err}); delete them") from err
 
     def take(
         self, header: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]], names: Names, *, fixed: bool
@@ -164,7 +190,7 @@ class Shared:
             fixed: whether the normalization is taken with it, and stays.
 
         Raises:
-            SnapshotError: it is of another learner, or damaged.
+            SnapshotError: it is of another learner, or damaged, as ``check`` finds before.
         """
         theirs = self._method.grow(self._method.init(), names.slots, names.outputs)
         state = self._checked(header, arrays, theirs)
@@ -176,20 +202,26 @@ class Shared:
             self._scaling_id = header["scaling_id"]
             self.scaling = _placed(self._scaling_of(header, arrays), features, len(self._slots))
             self.next_scaling = _NEVER
-        with np.errstate(over="raise", invalid="raise"):
-            self._compile()
+        self._strictly(self._compile)
 
     def _checked(self, header: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]], like: Theta) -> MetaState:
         """θ and optimizer from elsewhere, of the shapes of ``like``."""
         size = (sum(p.size for p in like.values()),)
         _check_arrays(arrays, {f"theta.{name}": tuple(p.shape) for name, p in like.items()})
         _check_arrays(arrays, {"outer.first": size, "outer.second": size})
+        for name in like:
+            largest = float(np.abs(arrays[f"theta.{name}"]).max(initial=0.0))
+            if largest > _LARGEST_WEIGHT:
+                raise SnapshotError(
+                    f"the saved weights are too large to predict with ({name} reaches {largest:.1e}, wanted at most "
+                    f"{_LARGEST_WEIGHT:.0e}); delete them"
+                )
         theta = {name: arrays[f"theta.{name}"].copy() for name in like}
         moments = [arrays[name].copy() for name in ("outer.first", "outer.second")]
         return MetaState(theta, moments[0], moments[1], header["updates"])
 
     def _scaling_of(self, header: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]) -> Scaling:
-        (features,) = arrays["scaling.shift"].shape
+        features = arrays["scaling.shift"].size if "scaling.shift" in arrays else 0
         _check_arrays(arrays, {"scaling.shift": (features,), "scaling.gain": (features,)})
         return Scaling(arrays["scaling.shift"].copy(), arrays["scaling.gain"].copy(), *header["y_affine"])
 

@@ -4,6 +4,7 @@ Nothing is pickled: arrays are raw bytes with a dtype and a shape, everything el
 """
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,16 @@ from safetensors.numpy import load_file, save
 from streammeta.errors import SnapshotError
 from streammeta.transport.base import Partition, Positions
 
-__all__ = ["Snapshot", "read_snapshot", "write_snapshot"]
+__all__ = ["Snapshot", "read_snapshot", "saved_array", "write_snapshot"]
 
 _FORMAT = 2
 _HEADER = "__header__"
+
+
+class _File(msgspec.Struct, frozen=True):
+    format: int
+    engine: dict[str, Any]
+    positions: list[tuple[str, int, int]]  # topic, partition, next offset
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +81,35 @@ def read_snapshot(path: Path) -> tuple[Snapshot, dict[Partition, int]] | None:
     advice = "restore it from a copy, or move it away to begin anew"
     try:
         arrays = load_file(path)
-        header = msgspec.msgpack.decode(arrays.pop(_HEADER).tobytes())
-        found = header["format"]
-        positions = {(topic, partition): offset for topic, partition, offset in header["positions"]}
-        engine = header["engine"]
-    except (OSError, SafetensorError, msgspec.DecodeError, KeyError, TypeError, ValueError) as err:
+        if _HEADER not in arrays:
+            raise SnapshotError(f"{path}: not a readable snapshot (it has no header); {advice}")
+        file = msgspec.msgpack.decode(arrays.pop(_HEADER).tobytes(), type=_File)
+    except (OSError, SafetensorError, msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError) as err:
         raise SnapshotError(f"{path}: not a readable snapshot ({err}); {advice}") from err
-    if found != _FORMAT:
-        raise SnapshotError(f"{path}: snapshot format {found}, wanted {_FORMAT}; {advice}")
-    return Snapshot(engine, arrays), positions
+    if file.format != _FORMAT:
+        raise SnapshotError(f"{path}: snapshot format {file.format}, wanted {_FORMAT}; {advice}")
+    return Snapshot(file.engine, arrays), {(topic, number): offset for topic, number, offset in file.positions}
+
+
+def saved_array(
+    arrays: Mapping[str, npt.NDArray[Any]], name: str, shape: tuple[int | None, ...], dtype: npt.DTypeLike
+) -> npt.NDArray[Any]:
+    """A copy of an array from elsewhere, of these sizes (None: any) and this dtype.
+
+    Raises:
+        SnapshotError: it is missing, of another shape or dtype, or has numbers that are not finite.
+    """
+    found = arrays.get(name)
+    fits = (
+        found is not None
+        and found.dtype == np.dtype(dtype)
+        and len(found.shape) == len(shape)
+        and all(wanted in (None, size) for wanted, size in zip(shape, found.shape, strict=True))
+    )
+    if found is None or not fits or not np.isfinite(found).all():
+        came = "none" if found is None else f"{found.dtype} of shape {found.shape}"
+        wanted = "×".join("any" if size is None else str(size) for size in shape)
+        raise SnapshotError(
+            f"the saved weights have {came} as {name}, wanted finite {np.dtype(dtype)} of {wanted} numbers"
+        )
+    return found.copy()

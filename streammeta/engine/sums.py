@@ -172,7 +172,7 @@ class PartitionSums:
         self._ours, self._others, self._within = {}, {}, None
         names = (*Sums._fields, "within")
         for number, count in seen:
-            parts = {name: np.array(arrays[f"sums.{number}.{name}"]) for name in names}
+            parts = {name: arrays.get(f"sums.{number}.{name}", _MISSING) for name in names}
             self._ours[number] = _part(count, parts, f"the sums of partition {number}")
 
     def _of(self, number: int) -> Part:
@@ -279,15 +279,18 @@ def decode_sums(value: bytes, at: str) -> SumsRecord:
 
 def _part(seen: int, arrays: Mapping[str, Doubles], at: str) -> Part:
     """Sums from elsewhere; raises SnapshotError where no events have such sums."""
-    width = arrays["features"].shape[-1]
+    width = arrays["features"].shape[-1] if arrays["features"].ndim else 0
     shapes = {"features": (3, width), "target": (3, 1), "crowd": (3, width), "target_crowd": (3, 1)}
-    fits = all(arrays[name].shape == shape for name, shape in shapes.items()) and arrays["within"].shape[0] == 5
+    fits = all(arrays[name].shape == shape for name, shape in shapes.items()) and arrays["within"].shape[:1] == (5,)
     if not fits or not all(array.dtype == np.float64 and np.isfinite(array).all() for array in arrays.values()):
         raise SnapshotError(f"{at}: sums that are not of {width} features, or not finite: it is damaged")
     counts = arrays["features"][[0, 2]], arrays["target"][[0, 2]], arrays["within"]
     if not all((count >= 0).all() for count in counts):
         raise SnapshotError(f"{at}: counts or squares below zero: it is damaged")
     return Part(seen, Sums.load(arrays), arrays["within"])
+
+
+_MISSING = np.zeros(())  # an array that is not there: of no shape that is wanted
 
 
 def _blank_within(width: int) -> Doubles:

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from streammeta.engine.columns import Column
 from streammeta.engine.experts.base import Case, Columns, Doubles
+from streammeta.engine.snapshot import saved_array
 
 __all__ = ["Persistence"]
 
@@ -88,9 +89,12 @@ class Persistence:
 
     def load(self, arrays: Columns) -> None:
         """Become what ``dump`` described."""
-        self._rate, self._runs = arrays["persistence.rate"].copy(), arrays["persistence.runs"].copy()
-        self._moves = arrays["persistence.moves"].copy()
-        self._kept = [(last, run, label) for last, run, label in arrays["persistence.kept"].tolist()]
+        rate = saved_array(arrays, "persistence.rate", self._rate.shape, self._rate.dtype)
+        runs = saved_array(arrays, "persistence.runs", self._runs.shape, self._runs.dtype)
+        moves = saved_array(arrays, "persistence.moves", (None, None), self._moves.dtype)
+        kept = saved_array(arrays, "persistence.kept", (None, 3), np.int64)
+        self._rate, self._runs, self._moves = rate, runs, moves
+        self._kept = [(last, run, label) for last, run, label in kept.tolist()]
 
     def _widen(self, classes: int) -> None:
         missing = classes - len(self._moves)
