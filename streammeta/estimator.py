@@ -5,6 +5,7 @@ nothing; `learn_one` is one engine step with the label there, drift detection an
 """
 
 import math
+import threading
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from numbers import Real
 from typing import Any, ClassVar
@@ -17,12 +18,29 @@ from streammeta.engine import Engine, EngineSettings, Kind, Outcome, Signal
 from streammeta.engine.drift import DetectorName, DriftResponse, settings_like
 from streammeta.errors import ConfigError, EventError
 from streammeta.event import Event, Feature, LabelValue, Origin
+from streammeta.formats.value import flatten, is_missing, label, tag
 from streammeta.meta.base import Method
 
 __all__ = ["MetaClassifier", "MetaRegressor"]
 
 _PLAIN = frozenset((bool, int, str))
 _Row = Mapping[Hashable, Any]  # features as River has them
+
+
+class _Turns:
+    """A lock that can be copied and pickled: the copy is a lock of its own."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Turns, ()
 
 
 class _PortableEngine(Engine):
@@ -50,6 +68,7 @@ class _MetaLearner(base.Base):  # type: ignore[misc]  # mypy does not look into 
         self.task, self.method, self.detector, self.response = task, method, detector, response
         self.settings, self.seed = settings, seed
         self._chosen = self._choose()
+        self._turns = _Turns()  # calls from several threads happen one after the other
         self._engine: _PortableEngine | None = None  # made when it is first needed: clones are cheap
         self._learned = 0
         self._signal = Signal.STEADY
@@ -89,21 +108,40 @@ class _MetaLearner(base.Base):  # type: ignore[misc]  # mypy does not look into 
             )
         return chosen
 
-    def _learn(self, rows: Sequence[_Row], ys: Sequence[LabelValue]) -> None:
+    def _prepare(self, rows: Sequence[_Row], ys: Sequence[LabelValue | None], *, is_new: bool = False) -> list[Event]:
+        """The rows as events, all of them checked before any is learned.
+
+        Raises:
+            EventError: a value, a label or a row cannot be used; nothing was learned.
+        """
         events = [self._event(x, at, y) for at, (x, y) in enumerate(zip(rows, ys, strict=True), self._learned)]
+        if is_new or len(events) > 1:  # of a single event, `step` changes nothing when it refuses
+            self.engine.check(events)
+        return events
+
+    def _learn(self, events: Sequence[Event]) -> None:
+        outcomes = self.engine.step(events)
         self._learned += len(events)
-        for outcome in self.engine.step(events):
+        for outcome in outcomes:
             self._signal = _accepted(outcome).signal
 
     def _predict_rows(self, rows: Sequence[_Row]) -> list[Outcome]:
-        events = [self._event(x, self._learned) for x in rows]
-        return [_accepted(outcome) for outcome in self.engine.predict(events)]
+        with self._turns:
+            events = [self._event(x, self._learned) for x in rows]
+            return [_accepted(outcome) for outcome in self.engine.predict(events)]
 
     def _event(self, x: _Row, at: int, y: LabelValue | None = None) -> Event:
         origin = Origin(type(self).__name__, 0, at)
-        tag = None if self.task is None else x.get(self.task)
-        features = {str(name): _feature(value, name, origin) for name, value in x.items() if name != self.task}
-        return Event(features, "" if tag is None else str(tag), origin, y=y)
+        features: dict[str, Feature] = {}
+        for name, value in x.items():
+            if type(value) in _PLAIN:
+                features[str(name)] = value
+            elif name != self.task:
+                features.update(flatten(value, str(name), origin))
+        if self.task is None:
+            return Event(features, "", origin, y=y)
+        features.pop(str(self.task), None)
+        return Event(features, tag(x.get(self.task)), origin, y=y)
 
 
 class MetaClassifier(_MetaLearner, base.MiniBatchClassifier):  # type: ignore[misc]  # mypy does not look into River
@@ -112,7 +150,11 @@ class MetaClassifier(_MetaLearner, base.MiniBatchClassifier):  # type: ignore[mi
     The stream may mix many tasks, distinguished by a feature (`task="store"`); every task has a small state of its own
     that adapts with each event, on an encoder that all tasks share and that is meta-learned while the stream runs.
     Without a tag the whole stream is one task, and only the drift detector notices a new concept. Features need no
-    scaling; text is a category, None and NaN are missing, and features and classes may come late.
+    scaling, and features and classes may come late. Text is a category, times are seconds since 1970, durations
+    seconds, nested dicts become dotted names. None, NaN, pandas' NA and NaT, NumPy's NaN and NaT are missing: such a
+    feature is absent, and an event with such a label is seen but teaches nothing. `learn_many` learns all rows, or
+    raises EventError and learns none. Several threads may use one model: their calls happen one after the other, in no
+    particular order; copy or pickle it while no other thread uses it.
 
     Args:
         task: the feature that names an event's task; it is not used as a feature.
@@ -167,40 +209,68 @@ class MetaClassifier(_MetaLearner, base.MiniBatchClassifier):  # type: ignore[mi
         return True
 
     def learn_one(self, x: _Row, y: Hashable) -> None:
-        """Predict the event, compare with its label `y`, and learn it."""
-        self._learn([x], [self._number(y)])
+        """Predict the event, compare with its label `y`, and learn it; a missing label teaches nothing."""
+        self._learn_labels([x], [y])
 
     def predict_one(self, x: _Row, **_: Any) -> Hashable | None:  # noqa: ANN401 as River has it
         """The likeliest label; None before the first one was learned."""
-        (outcome,) = self._predict_rows([x])
-        return self._label(outcome)
+        with self._turns:
+            (outcome,) = self._predict_rows([x])
+            return self._label(outcome)
 
     def predict_proba_one(self, x: _Row, **_: Any) -> dict[Hashable, float]:  # noqa: ANN401 as River has it
         """The probability of every label learned so far."""
-        (outcome,) = self._predict_rows([x])
-        return self._probabilities(outcome)
+        with self._turns:
+            (outcome,) = self._predict_rows([x])
+            return self._probabilities(outcome)
 
     def learn_many(self, X: Any, y: Any) -> None:  # noqa: ANN401 any frame that narwhals knows
-        """Learn the rows of a frame, one after the other, as `learn_one` would."""
+        """Learn the rows of a frame, one after the other, as `learn_one` would.
+
+        Raises:
+            EventError: a row cannot be used; then none was learned.
+        """
         labels = dataframe.into_series(y)
+        self._learn_labels(list(_rows(X)), labels.to_list())
         self._y_name = labels.name
-        self._learn(list(_rows(X)), [self._number(label) for label in labels.to_list()])
 
     def predict_many(self, X: Any) -> Any:  # noqa: ANN401
         """The likeliest label of every row, as a series of the frame's own kind."""
-        said = [self._label(outcome) for outcome in self._predict_rows(list(_rows(X)))]
+        with self._turns:
+            said = [self._label(outcome) for outcome in self._predict_rows(list(_rows(X)))]
         return dataframe.to_native_series(said, name=self._y_name, like=dataframe.into_frame(X))
 
     def predict_proba_many(self, X: Any) -> Any:  # noqa: ANN401
         """The probability of every label (a column each) for every row."""
-        rows = [self._probabilities(outcome) for outcome in self._predict_rows(list(_rows(X)))]
+        with self._turns:
+            rows = [self._probabilities(outcome) for outcome in self._predict_rows(list(_rows(X)))]
         columns = {label: [row[label] for row in rows] for label in (rows[0] if rows else self._numbers)}
         return dataframe.to_native_frame(columns, like=dataframe.into_frame(X))
 
-    def _number(self, y: Hashable) -> int:
-        """The engine knows labels by number, so that River's may be anything that can be a key."""
+    def _learn_labels(self, rows: Sequence[_Row], labels: Sequence[Hashable]) -> None:
+        with self._turns:
+            known = len(self._numbers)
+            try:
+                numbers = [self._number(y, self._learned + i) for i, y in enumerate(labels)]
+                events = self._prepare(rows, numbers, is_new=len(self._numbers) > known)
+            except Exception:
+                for y in list(self._numbers)[known:]:  # nothing was learned, not even that there is such a label
+                    del self._numbers[y]
+                raise
+            self._learn(events)
+
+    def _number(self, y: Hashable, at: int) -> int | None:
+        """The engine's number of a label, which may be anything that can be a key; None where it is missing."""
+        if is_missing(y):
+            return None
         label = y.item() if hasattr(y, "item") else y
-        return self._numbers.setdefault(label, len(self._numbers))
+        try:
+            return self._numbers.setdefault(label, len(self._numbers))
+        except TypeError as err:
+            raise EventError(
+                f"{type(self).__name__}/0/{at}: the label is a {type(y).__name__}, wanted something that can be a key: "
+                "text, a number, a flag or a tuple of these"
+            ) from err
 
     def _label(self, outcome: Outcome) -> Hashable | None:
         return None if outcome.prediction is None else list(self._numbers)[int(outcome.prediction)]
@@ -240,8 +310,8 @@ class MetaRegressor(_MetaLearner, base.MiniBatchRegressor):  # type: ignore[misc
     _kind = "regression"
 
     def learn_one(self, x: _Row, y: Real) -> None:
-        """Predict the event, compare with its target `y`, and learn it."""
-        self._learn([x], [float(y)])
+        """Predict the event, compare with its target `y`, and learn it; a missing target teaches nothing."""
+        self._learn_targets([x], [y])
 
     def predict_one(self, x: _Row, **_: Any) -> float:  # noqa: ANN401 as River has it
         """The mean of the prediction; 0 before the first target was learned."""
@@ -257,15 +327,32 @@ class MetaRegressor(_MetaLearner, base.MiniBatchRegressor):  # type: ignore[misc
         return [(float(outcome.prediction or 0.0), float(outcome.variance or 0.0)) for outcome in found]
 
     def learn_many(self, X: Any, y: Any) -> None:  # noqa: ANN401 any frame that narwhals knows
-        """Learn the rows of a frame, one after the other, as `learn_one` would."""
+        """Learn the rows of a frame, one after the other, as `learn_one` would.
+
+        Raises:
+            EventError: a row cannot be used; then none was learned.
+        """
         targets = dataframe.into_series(y)
+        self._learn_targets(list(_rows(X)), targets.to_list())
         self._y_name = targets.name
-        self._learn(list(_rows(X)), [float(target) for target in targets.to_list()])
 
     def predict_many(self, X: Any) -> Any:  # noqa: ANN401
         """The predicted mean of every row, as a series of the frame's own kind."""
         said = [float(outcome.prediction or 0.0) for outcome in self._predict_rows(list(_rows(X)))]
         return dataframe.to_native_series(said, name=self._y_name, like=dataframe.into_frame(X))
+
+    def _learn_targets(self, rows: Sequence[_Row], targets: Sequence[object]) -> None:
+        with self._turns:
+            origins = (Origin(type(self).__name__, 0, self._learned + i) for i in range(len(targets)))
+            numbers = [_target(y, at) for y, at in zip(targets, origins, strict=True)]
+            self._learn(self._prepare(rows, numbers))
+
+
+def _target(y: object, at: Origin) -> float | None:
+    target = label(y, at)
+    if isinstance(target, str):
+        raise EventError(f"{at}: the target is {target[:100]!r}, wanted a number; for classes use MetaClassifier")
+    return None if target is None else float(target)
 
 
 def _tree(settings: EngineSettings | Mapping[str, Any] | None) -> Mapping[str, Any]:
@@ -279,22 +366,6 @@ def _rows(X: Any) -> Iterator[_Row]:  # noqa: ANN401 any frame that narwhals kno
     frame = dataframe.into_frame(X)
     for values in frame.iter_rows():
         yield dict(zip(frame.columns, values, strict=True))
-
-
-def _feature(value: object, name: Hashable, at: Origin) -> Feature:
-    """One of River's values as the engine reads it: NumPy's numbers as Python's, and NaN as missing."""
-    if value is None or type(value) in _PLAIN:
-        return value  # type: ignore[return-value]  # one of those types
-    if hasattr(value, "item"):
-        return _feature(value.item(), name, at)
-    if isinstance(value, str):
-        return str(value)
-    try:
-        number = float(value)  # type: ignore[arg-type]  # that is the question
-    except (TypeError, ValueError) as err:
-        wanted = "a number, a flag, text or None"
-        raise EventError(f"{at}: feature {name!r} is a {type(value).__name__}, wanted {wanted}") from err
-    return None if math.isnan(number) else number
 
 
 def _accepted(outcome: Outcome) -> Outcome:

@@ -147,6 +147,20 @@ class Engine:
             self._between()
         return [outcome for outcome in outcomes if outcome is not None]
 
+    def check(self, events: Sequence[Event]) -> None:
+        """See whether ``step`` would accept all of these events, in this order; nothing is learned or remembered.
+
+        Raises:
+            EventError: it would refuse one of them, for this reason.
+        """
+        features, labels = self._features.fork(), self._labels.fork()
+        for event in events:
+            features.read(event.x, event.origin)
+            if event.y is not None:
+                labels.check(event.y, event.origin)
+                if labels.is_new(event.y):
+                    labels.learn(event.y)
+
     def predict(self, events: Sequence[Event]) -> list[Outcome]:
         """What ``step`` would predict for each of these events, were it the next one; nothing is learned or remembered.
 

@@ -92,6 +92,12 @@ class LabelSpace:
         """What a learner learns: the index of a known class, or the target."""
         return float(self._index[y] if self.classify else y)
 
+    def fork(self) -> "LabelSpace":
+        """A space that knows the same classes, and may learn others of its own."""
+        other = LabelSpace("classification" if self.classify else "regression", self._max_classes)
+        other.load(self.classes)
+        return other
+
     def merge(self, classes: Sequence[LabelValue]) -> list[int]:
         """Know these classes too, and say which number each has here; -1 where there was no room."""
         for y in classes:
