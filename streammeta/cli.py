@@ -34,6 +34,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+_PARTITIONS = 4  # of a topic that has to be created
 _FILE_WIDTH = 160  # columns of a table that goes to a file or a pipe
 
 _Config = Annotated[Path | None, typer.Option(help="A TOML file; `streammeta config` prints one with every setting.")]
@@ -43,7 +44,9 @@ _Kind = Annotated[
 ]
 _Seed = Annotated[int | None, typer.Option(min=0, help="Fixes every random choice.")]
 _To = Annotated[str, typer.Option(help="FILE (.jsonl, .jsonl.gz), kafka://host:port/topic, or - for standard output.")]
-_Partitions = Annotated[int, typer.Option(min=1, help="Of the Kafka topic, when it has to be created.")]
+_Partitions = Annotated[
+    int | None, typer.Option(min=1, help="Of the Kafka topic, when it has to be created; 4 when not given.")
+]
 _Rate = Annotated[float | None, typer.Option(min=0.001, help="Events a second; as fast as it goes when not given.")]
 _Speed = Annotated[
     float | None,
@@ -123,6 +126,10 @@ def replay(
     out: Annotated[
         Path | None, typer.Option(help="Write predictions, signals and dead letters to this folder.")
     ] = None,
+    state: Annotated[
+        Path | None,
+        typer.Option(help="Keep the state in this folder, and go on from it: Ctrl-C stops, the same command resumes."),
+    ] = None,
 ) -> None:
     """Run recorded or simulated events through the service's own loop, beside other learners, and report."""
     from rich.console import Console
@@ -148,10 +155,13 @@ def replay(
         label_delay=label_delay,
         speed=speed,
         truth=truth,
+        state=state,
         options=dict(_pair(one) for one in set_ or []),
     )
     with opened(plan, settings, kind=kind, seed=seed) as ready, stop_on_signals() as stop:
         console.print(f"{ready.name}: {ready.tally.kind} ({ready.kind_reason})", highlight=False, soft_wrap=True)
+        for (name, _), row in ready.begun.positions.items():
+            console.print(f"goes on at row {row:,} of {name}", highlight=False, soft_wrap=True)
         baselines = ready.comparison.traces[1:]
         with (
             shown(
@@ -169,6 +179,7 @@ def replay(
     for written in (html, pictures):
         if written is not None:
             typer.echo(f"report written to {written}", err=True)
+    study.check_used(figures)
 
 
 @app.command()
@@ -186,6 +197,8 @@ def compare(
     from streammeta.review import paired as comparison
     from streammeta.review.comparison import STREAMMETA
 
+    if b is None and other is not None:
+        raise ConfigError(f"--other {other}: is a learner of B, and there is no B; name its report, or leave it out")
     report_a = comparison.read_report(a)
     if b is None:
         pairs = comparison.within(report_a, learner or STREAMMETA)
@@ -248,7 +261,7 @@ def simulate_(
     tasks: Annotated[int | None, typer.Option(min=1, help="Number of tasks.")] = None,
     rate: _Rate = None,
     speed: _Speed = None,
-    partitions: _Partitions = 4,
+    partitions: _Partitions = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="A setting of the scenario: name=value.")] = None,
     truth: Annotated[
         Path | None, typer.Option(help="Write there where each task's concept changed, which records do not say.")
@@ -279,7 +292,7 @@ def play_(
     limit: Annotated[int | None, typer.Option(min=0, help="Stop after this number of records.")] = None,
     rate: _Rate = None,
     speed: _Speed = None,
-    partitions: _Partitions = 4,
+    partitions: _Partitions = None,
     config: _Config = None,
 ) -> None:
     """Send a recorded file somewhere: at its own pace, faster, or all at once."""
@@ -307,6 +320,8 @@ def inspect(
     from streammeta.app.inspection import ORDERS, inspect, inspect_service
     from streammeta.config import load
 
+    if snapshot is not None and config is not None:
+        raise ConfigError(f"--config {config}: a snapshot has its own settings; leave out one of the two")
     found = inspect_service(load(config)) if snapshot is None else inspect(snapshot)
     every = sorted(found, key=ORDERS[sort], reverse=True)
     tasks = every[: limit or None]
@@ -365,7 +380,13 @@ def _pace(rate: float | None, speed: float | None) -> "Pace | None":
 
 
 def _send(
-    what: str, records: "Iterable[Sendable]", to: str, config: Path | None, *, partitions: int, pace: "Pace | None"
+    what: str,
+    records: "Iterable[Sendable]",
+    to: str,
+    config: Path | None,
+    *,
+    partitions: int | None,
+    pace: "Pace | None",
 ) -> None:
     from rich.console import Console
 
@@ -373,10 +394,12 @@ def _send(
     from streammeta.commands.produce import produce
     from streammeta.config import load
 
+    if partitions is not None and not to.startswith("kafka:"):
+        raise ConfigError(f"--partitions {partitions}: is for a Kafka topic, and --to is {to}; leave it out")
     settings = load(config)
     log.configure(settings.log.level, settings.log.format)
     with stop_on_signals() as stop:
-        sent = produce(records, to, kafka=settings.kafka, partitions=partitions, pace=pace, stop=stop)
+        sent = produce(records, to, kafka=settings.kafka, partitions=partitions or _PARTITIONS, pace=pace, stop=stop)
     Console(stderr=True).print(f"{what}: {sent:,} events sent to {to}", highlight=False, soft_wrap=True)
 
 

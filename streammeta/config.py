@@ -170,11 +170,15 @@ def load(path: Path | None = None) -> Settings:
     if problems:
         raise ConfigError("\n".join(problems))
     try:
-        return Settings(**table)
+        settings = Settings(**table)
     except ValidationError as err:
         raise ConfigError("\n".join(_problems(err.errors(include_url=False), path))) from err
     except SettingsError as err:
         raise ConfigError(f"environment: {err}; wanted JSON there, or one variable a setting") from err
+    unused = list(_unused(settings, path))
+    if unused:
+        raise ConfigError("\n".join(unused))
+    return settings
 
 
 def example() -> str:
@@ -237,6 +241,23 @@ def _problems(details: Sequence[ErrorDetails], path: Path | None) -> list[str]:
             case _:
                 wishes.setdefault(f"{key}: {_came(name, detail)}wanted ", []).append(_wanted(detail["msg"]))
     return [key + " or ".join(dict.fromkeys(wished)) for key, wished in wishes.items()]
+
+
+def _unused(settings: Settings, path: Path | None) -> Iterator[str]:
+    """Settings that were made and that the others leave without effect."""
+    chosen, meta = settings.input, settings.meta
+    if "task_header" in chosen.model_fields_set and chosen.task_from != "header":
+        place = _where(("input", "task_header"), path)
+        yield (
+            f"{place}: [input] task_header: is not used with task_from = {chosen.task_from!r}; set "
+            "task_from = 'header', or leave it out"
+        )
+    if "background_share" in meta.model_fields_set and "mode" in meta.model_fields_set and meta.mode != "background":
+        place = _where(("meta", "background_share"), path)
+        yield (
+            f"{place}: [meta] background_share: is not used with mode = {meta.mode!r}; set mode = 'background', or "
+            "leave it out"
+        )
 
 
 def _wanted(message: str) -> str:

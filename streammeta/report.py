@@ -36,6 +36,8 @@ __all__ = [
     "task_table",
 ]
 
+_MOST_REASONS = 5  # shown
+
 Figures: TypeAlias = dict[str, Any]  # a JSON object
 
 AGES = ("1", "2", "3-5", "6-10", "11-20", "21-50", "51+")  # which labelled event of a task, counted from 1
@@ -192,6 +194,7 @@ def resident_bytes() -> int:
 def lines(figures: Figures) -> list[str]:
     """The report as plain lines, for logs and pipes."""
     one = [f"{name}: {_shown(figures[name])}" for name in _order(figures)]
+    one += [f"set aside: {reason['count']:,} × {reason['reason']}" for reason in _reasons(figures)]
     for title, errors, counts in _curves(figures):
         summary = ", ".join(f"{age}: {_shown(errors[age])} (n {counts[age]:,})" for age in AGES if counts[age])
         one += [f"{title}: {summary}"]
@@ -205,6 +208,8 @@ def tables(figures: Figures) -> RenderableType:
     main.add_column(justify="right")
     for name in _order(figures):
         main.add_row(name.replace("_", " "), _shown(figures[name]))
+    for reason in _reasons(figures):
+        main.add_row(f"set aside: {reason['reason']}", _shown(reason["count"]))
     parts: list[RenderableType] = [main]
     for title, errors, counts in _curves(figures):
         curve = Table(title=title.capitalize(), title_justify="left")
@@ -242,6 +247,12 @@ def _moment(ts: float | None) -> str:
 
 def _order(figures: Figures) -> list[str]:
     return [name for name, value in figures.items() if not isinstance(value, Mapping | list) and value is not None]
+
+
+def _reasons(figures: Figures) -> list[dict[str, Any]]:
+    """Why records were set aside, the commonest first."""
+    found: list[dict[str, Any]] = figures.get("rejected_reasons", [])
+    return found[:_MOST_REASONS]
 
 
 def _curves(figures: Figures) -> list[tuple[str, dict[str, float | None], dict[str, int]]]:

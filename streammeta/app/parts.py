@@ -1,13 +1,17 @@
 """What a run is put together from: an engine, a decoder, the loop's options."""
 
+from pathlib import Path
+
 import structlog
 
 from streammeta.config import Settings
 from streammeta.engine import Engine
 from streammeta.event import Decoder
-from streammeta.service.loop import Options
+from streammeta.meta.base import Method
+from streammeta.service.loop import Options, restore
+from streammeta.transport.base import Positions
 
-__all__ = ["decoder", "new_engine", "options"]
+__all__ = ["decoder", "new_engine", "options", "restored_engine"]
 
 _log = structlog.get_logger(__name__)
 _PATIENCE = 1.0  # while records wait, at most half of the time goes into waiting for meta-updates
@@ -20,18 +24,32 @@ def new_engine(settings: Settings) -> Engine:
         ConfigError: the θ is of another learner.
         SnapshotError: its file cannot be read.
     """
+    return Engine(settings.engine(), _method(settings))
+
+
+def restored_engine(settings: Settings, snapshot: Path) -> tuple[Engine, Positions]:
+    """The engine as this snapshot left it, with the offsets to go on from; where there is none, one that saw nothing.
+
+    Raises:
+        ConfigError: the θ that ``learner.start_from`` names is of another learner.
+        SnapshotError: the snapshot or that θ cannot be read, or the snapshot belongs to other settings.
+    """
+    return restore(settings.engine(), snapshot, _method(settings))
+
+
+def _method(settings: Settings) -> Method | None:
+    """The learner that begins with a trained θ; None where the settings name no such θ."""
     chosen = settings.engine()
     learner = chosen.learner
     if learner.start_from is None:
-        return Engine(chosen)
+        return None
     from streammeta.meta.catalogue import Tuning  # noqa: PLC0415  these bring torch and matplotlib, which few services need
     from streammeta.offline.job import stream_method  # noqa: PLC0415
 
     tuning = Tuning(learner.inner_rate, learner.inner_steps)
-    method = stream_method(
+    return stream_method(
         learner.start_from, learner.method, chosen.kind, seed=chosen.seed, support=learner.support, tuning=tuning
     )
-    return Engine(chosen, method)
 
 
 def decoder(settings: Settings) -> Decoder:

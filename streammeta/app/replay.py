@@ -5,22 +5,22 @@ import time
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry
 
-from streammeta.app.parts import new_engine, options
+from streammeta.app.parts import decoder, new_engine, options
 from streammeta.config import Settings
 from streammeta.engine import Engine
-from streammeta.event import Decoder
 from streammeta.report import Figures, Tally, facts
 from streammeta.service.http import Health
 from streammeta.service.loop import Service
 from streammeta.service.metrics import Metrics
 from streammeta.service.turn import Observe
-from streammeta.transport.base import Sink, Source
+from streammeta.transport.base import Positions, Sink, Source
 
-__all__ = ["Monitor", "replay"]
+__all__ = ["Begun", "Monitor", "replay"]
 
 _REPLAY_RECORDS = 256  # at a time: no prediction depends on it, and a viewer sees more
 
@@ -32,6 +32,14 @@ class Monitor(NamedTuple):
     health: Health  # is updated at every turn
 
 
+class Begun(NamedTuple):
+    """An engine, and where it goes on."""
+
+    engine: Engine  # of the replay's settings
+    positions: Positions  # the next offsets to read; none: from the beginning
+    snapshot: Path | None = None  # where its state is kept, every ``state.every_seconds`` and at the end; None: nowhere
+
+
 def replay(
     settings: Settings,
     source: Source,
@@ -41,37 +49,39 @@ def replay(
     observers: Sequence[Observe] = (),
     stop: threading.Event | None = None,
     monitor: Monitor | None = None,
-    engine: Engine | None = None,
+    begun: Begun | None = None,
 ) -> Figures:
     """Run recorded or simulated events through the service's own loop, from a fresh engine, and report.
 
     Args:
         settings: as for ``serve``; where events come from and state is kept do not matter.
-        source: the events, with their tags in the field `task`; it is read to its end.
+        source: the events, with their tags where `[input] task_from` says; it is read to its end.
         sink: gets what Kafka would get; None: nobody does.
         tally: is fed with the outcomes, before ``observers`` are.
         observers: watch the run.
         stop: ends it early.
         monitor: what others may look at meanwhile; None: nobody does.
-        engine: a fresh one of these settings, for a caller that wants to look inside; it is closed at the end.
+        begun: an engine of the caller's, to look inside or to go on with; it is closed at the end. None: a fresh one.
     """
     monitor = monitor or Monitor(Metrics(CollectorRegistry()), Health(time.monotonic))
-    with closing(engine or new_engine(settings)) as running:
+    start = begun or Begun(new_engine(settings), {})
+    with closing(start.engine) as running:
         service = Service(
             running,
             sink,
-            decoder=Decoder(max_record_bytes=settings.input.max_record_bytes),
-            options=replace(options(settings), poll_records=_REPLAY_RECORDS),
+            decoder=decoder(settings),
+            options=replace(options(settings), poll_records=_REPLAY_RECORDS, snapshot=start.snapshot),
             metrics=monitor.metrics,
             health=monitor.health,
             observers=(tally.add, *observers),
         )
-        summary = service.run(source, stop or threading.Event())
+        summary = service.run(source, stop or threading.Event(), start.positions)
         cost = facts(running.stats(), seconds=summary.seconds, events=tally.events)
         unsaved = ", ".join(running.unsaved_experts) or None
     chosen = settings.learner.experts
     return {
         **tally.figures(),
+        "rejected_reasons": summary.refusals.figures(),
         **cost,
         "experts": ", ".join(one if isinstance(one, str) else one.name for one in chosen) or None,
         "experts_not_restored": unsaved,

@@ -30,6 +30,7 @@ from streammeta.offline.training import Schedule, Watch, begin, train
 __all__ = ["Job", "Watched", "meta_eval", "meta_train", "stream_method"]
 
 _TABLE_FOLDS = 5  # a fifth of a table's tasks is held out
+_WAYS = 5
 _TEST_SEED = 20_000
 _CHUNK = 100  # tasks judged at a time
 Watched: TypeAlias = Callable[[OuterState], None]  # called after each update
@@ -43,7 +44,7 @@ class Job:
     family: FamilyName
     data: str | None = None  # the file, or for mnist the folder
     kind: Kind = "classification"  # of a table
-    ways: int = 5  # classes of an image task
+    ways: int = _WAYS  # classes of an image task
     schedule: Schedule = field(default_factory=Schedule)
     inner_rate: float | None = None  # None: as the method has it
     inner_steps: int | None = None
@@ -66,6 +67,25 @@ class Job:
             return mnist(path, ways=self.ways)
         rows = read_table(path, self.kind)
         return folds(rows, min(_TABLE_FOLDS, int(rows.task.max()) + 1))[0]
+
+    def check(self) -> None:
+        """Refuse what this family or penalty would leave without effect.
+
+        Raises:
+            ConfigError: with the option's name and its remedy.
+        """
+        unused = {
+            "--data": self.data is not None and self.family in ("sinusoids", "sinusoid-classes"),
+            "--kind": self.kind != "classification" and self.family != "table",
+            "--ways": self.ways != _WAYS and self.family not in ("omniglot", "mnist"),
+        }
+        for option, is_given in unused.items():
+            if is_given:
+                raise ConfigError(f"{option}: family {self.family!r} does not use it; leave it out")
+        if (self.penalty != "none") != (self.weight > 0):
+            raise ConfigError(
+                f"--penalty {self.penalty} with --weight {self.weight:g}: one does nothing without the other; give both"
+            )
 
     def learner(self, family: Family) -> Learner:
         """The method for that family."""
@@ -95,6 +115,7 @@ def meta_train(
     Raises:
         ConfigError: the file is of another job, or the job cannot be done.
     """
+    job.check()
     family = job.tasks()
     learner = job.learner(family)
     state, curve = begin(learner, job.schedule, device), Curve()

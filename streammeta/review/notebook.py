@@ -24,7 +24,7 @@ from streammeta.errors import ConfigError
 from streammeta.report import Figures
 from streammeta.review.comparison import STREAMMETA
 from streammeta.review.paired import Paired, compare
-from streammeta.review.study import Plan, Stream, opened, run
+from streammeta.review.study import Plan, Stream, check_used, opened, run
 from streammeta.review.trace import decode_errors
 from streammeta.transport.delayed_labels import Delay
 
@@ -60,11 +60,14 @@ def replay(
     Raises:
         ConfigError: a name or a setting is not known.
         TransportError: the file cannot be read.
+        EventError: none of its records can be used.
     """
     known = settings if isinstance(settings, Settings) else load(settings)
     plan = Plan(stream, against=against, limit=limit, label_delay=label_delay, **more)
     with _quiet(), opened(plan, known, kind=kind, seed=seed) as ready:
-        return Review(run(ready))
+        figures = run(ready)
+    check_used(figures)
+    return Review(figures)
 
 
 @dataclass(frozen=True)

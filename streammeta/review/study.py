@@ -1,5 +1,7 @@
 """A replay from start to end, for the command and for notebooks: open a stream, run the learners, report."""
 
+import math
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -10,13 +12,15 @@ from typing import Any, NamedTuple, TypeAlias
 import msgspec
 from river.utils import dataframe
 
+from streammeta.app.inspection import snapshot_path
 from streammeta.app.kind import resolve_kind
-from streammeta.app.parts import new_engine
-from streammeta.app.replay import replay
+from streammeta.app.parts import decoder, new_engine, restored_engine
+from streammeta.app.replay import Begun, replay
 from streammeta.config import Settings, load
-from streammeta.engine import Engine, Kind
-from streammeta.errors import ConfigError
-from streammeta.event import Decoder, Origin, Record
+from streammeta.engine import Kind
+from streammeta.errors import ConfigError, EventError
+from streammeta.event import Origin, Record
+from streammeta.formats.value import feature, flatten, label, tag
 from streammeta.report import Figures, Tally
 from streammeta.review import paired
 from streammeta.review.baseline import Baseline, EngineBaseline, RiverBaseline, Wiring, river_model
@@ -28,10 +32,11 @@ from streammeta.transport.delayed_labels import Delay, DelayedLabelSource, parse
 from streammeta.transport.file import FileSource
 from streammeta.transport.memory import MemorySource
 
-__all__ = ["Opened", "Plan", "opened", "run"]
+__all__ = ["Opened", "Plan", "check_used", "opened", "run"]
 
 Stream: TypeAlias = str | Path | Any  # a file, a scenario's name, or a data frame
 _SCENARIO_EVENTS = 20_000  # where nobody says how many
+_MOST_REASONS = 5  # shown
 _PEEKED = 1_000  # records by which the kind is chosen
 _JSON = msgspec.json.Encoder()
 
@@ -48,6 +53,7 @@ class Plan:
     label_delay: Delay | str = 0
     speed: float | None = None  # None: as fast as it goes
     options: Mapping[str, Any] = field(default_factory=dict)  # of a scenario
+    state: Path | None = None  # the directory in which the state is kept, to go on from
     truth: Path | None = None  # where concepts of a recorded stream truly changed; a scenario knows it itself
 
 
@@ -73,7 +79,7 @@ class Opened(NamedTuple):
     fraction: Callable[[], float | None]
     tally: Tally
     comparison: Comparison
-    engine: Engine
+    begun: Begun  # the engine, and where it goes on
 
 
 @contextmanager
@@ -90,20 +96,80 @@ def opened(plan: Plan, settings: Settings, *, kind: Any = None, seed: int | None
         ConfigError: a name or a setting is not known.
         TransportError: the file cannot be read.
     """
+    _check(plan, settings)
+    _check_state(plan)
     delay = parse_delay(plan.label_delay) if isinstance(plan.label_delay, str) else plan.label_delay
     found = _find(plan, settings.app.seed if seed is None else seed)
     try:
         wanted = found.kind if kind in (None, "auto") and found.kind is not None else kind
-        settings, reason = resolve_kind(settings, kind=wanted, seed=seed, first=found.first)
-        decoder = Decoder(max_record_bytes=settings.input.max_record_bytes)
-        source = DelayedLabelSource(found.source, decoder, label_delay=delay, speed=plan.speed)
-        tally, engine = Tally(settings.app.kind), new_engine(settings)
+        read = decoder(settings)
+        settings, reason = resolve_kind(settings, kind=wanted, seed=seed, first=found.first, decoder=read)
+        source = DelayedLabelSource(found.source, read, label_delay=delay, speed=plan.speed)
+        tally, begun = Tally(settings.app.kind), _begun(plan, settings, found.source)
         baselines = [*_learners(plan, settings), *_river(plan, settings)]
-        comparison = Comparison(tally, baselines, drifted=found.drifted, look=engine.look)
+        comparison = Comparison(tally, baselines, drifted=found.drifted, look=begun.engine.look)
         reason = "as the scenario is" if wanted == found.kind is not None else reason
-        yield Opened(plan, settings, reason, found.name, source, found.fraction, tally, comparison, engine)
+        yield Opened(plan, settings, reason, found.name, source, found.fraction, tally, comparison, begun)
     finally:
         found.source.close()
+
+
+def check_used(figures: Figures) -> None:
+    """Raise where a replay could use none of its records.
+
+    Raises:
+        EventError: with the commonest reasons and their counts.
+    """
+    if figures["rejected"] and not figures["events"]:
+        why = "\n".join(f"{one['count']:,} × {one['reason']}" for one in figures["rejected_reasons"][:_MOST_REASONS])
+        raise EventError(f"{figures['stream']['name']}: all {figures['rejected']:,} records were set aside:\n{why}")
+
+
+def _check(plan: Plan, settings: Settings) -> None:
+    """Refuse what this stream cannot honour, rather than drop it."""
+    is_scenario = isinstance(plan.stream, str) and not Path(plan.stream).exists() and plan.stream in SCENARIOS
+    if settings.input.task_from != "field":
+        raise ConfigError(
+            f"[input] task_from = {settings.input.task_from!r}: what is replayed has no keys or headers; name the "
+            "field with the tag `task` and set task_from = 'field' (STREAMMETA_INPUT__TASK_FROM=field) for the replay"
+        )
+    if plan.wiring != "tag" and not plan.against:
+        raise ConfigError(f"--wiring {plan.wiring}: is for River's models; name one with --against, or leave it out")
+    if plan.truth is not None and (is_scenario or not isinstance(plan.stream, str | Path)):
+        found = "a scenario knows its own concept changes" if is_scenario else "a frame has no file beside it"
+        raise ConfigError(f"--truth {plan.truth}: {found}; leave it out")
+    if plan.options and not isinstance(plan.stream, str | Path):
+        raise ConfigError(f"options {', '.join(plan.options)}: are settings of a scenario, and this is a frame")
+
+
+def _check_state(plan: Plan) -> None:
+    """Refuse what a replay that goes on could not do as if it had never stopped."""
+    if plan.state is None:
+        return
+    if not isinstance(plan.stream, str | Path) or not Path(plan.stream).exists():
+        raise ConfigError(f"--state {plan.state}: wanted a recorded file, which is there when the replay goes on")
+    beside = {
+        "--against": plan.against,
+        "--learner": plan.learners,
+        "--truth": plan.truth,
+        "--label-delay": plan.label_delay not in (0, "0"),
+    }
+    for option, is_given in beside.items():
+        if is_given:
+            raise ConfigError(f"--state {plan.state}: cannot go on with {option}, which is not kept; leave out one")
+
+
+def _begun(plan: Plan, settings: Settings, source: Source) -> Begun:
+    """The engine, and where it goes on: as its state says, or from the beginning."""
+    if plan.state is None:
+        return Begun(new_engine(settings), {})
+    snapshot = snapshot_path(plan.state)
+    engine, positions = restored_engine(settings, snapshot)
+    if positions and positions.keys() != source.assigned().keys():
+        engine.close()
+        names = ", ".join(topic for topic, _ in positions)
+        raise ConfigError(f"--state {plan.state}: is of {names}, and this is {plan.stream}; name another directory")
+    return Begun(engine, positions, snapshot)
 
 
 def run(
@@ -117,7 +183,7 @@ def run(
         ready.tally,
         observers=[ready.comparison.observe, *observers],
         stop=stop,
-        engine=ready.engine,
+        begun=ready.begun,
     )
     seen, plan = ready.comparison.figures(), ready.plan
     figures["events_per_second"] = seen["learners"][STREAMMETA]["events_per_second"]  # without the baselines' time
@@ -128,6 +194,7 @@ def run(
         "speed": plan.speed,
         "wiring": plan.wiring if plan.against else None,
         "options": dict(plan.options),
+        "resumed_at": next(iter(ready.begun.positions.values()), None),
     }
     whole = {"stream": about, **figures, **seen}
     return whole | {"paired": [pair.figures() for pair in paired.within(whole)]}
@@ -180,28 +247,47 @@ def _frame(frame: Any, limit: int | None) -> _Found:  # noqa: ANN401 any frame t
         ) from err
     if "y" not in table.columns:
         raise ConfigError(f"replay: the frame has columns {table.columns}, wanted one called `y` with the labels")
-    rows = table.rows(named=True)[:limit]
-    source = MemorySource([_row(row) for row in rows], topic="frame")
+    rows = [_row(row, number) for number, row in enumerate(table.rows(named=True)[:limit])]
+    source = MemorySource(rows, topic="frame")
 
     def fraction() -> float:
         ((_, offset),) = source.assigned().items()
         return offset / max(len(rows), 1)
 
     return _Found(
-        "frame", source, lambda: [Record(_row(row), Origin("frame", 0, 0)) for row in rows[:_PEEKED]], fraction
+        "frame", source, lambda: [Record(row, Origin("frame", 0, i)) for i, row in enumerate(rows[:_PEEKED])], fraction
     )
 
 
-def _row(row: Mapping[str, Any]) -> bytes:
-    """A row as a record; NaN is missing, and times are ISO 8601."""
-    known = {name: _plain(value) for name, value in row.items()}
-    about = {name: known.pop(name) for name in ("task", "y", "id", "ts") if name in known}
-    return _JSON.encode({**about, "x": known})
+def _row(row: Mapping[str, Any], number: int) -> bytes:
+    """A row as a record: what is missing is left out, times are seconds since 1970.
+
+    Raises:
+        ConfigError: a column holds what is no value for a learner; the message names it.
+    """
+    at = f"replay: row {number} of the frame"
+    features: dict[str, Any] = {}
+    event: dict[str, Any] = {"x": features}
+    try:
+        for name, value in row.items():
+            if name == "task":
+                event[name] = tag(value)
+            elif name == "id":
+                event[name] = tag(value) or None
+            elif name == "y":
+                event[name] = _finite(label(value, at))
+            elif name == "ts":
+                event[name] = value if isinstance(value, str) else feature(value, name, at)
+            else:
+                features.update((key, _finite(one)) for key, one in flatten(value, str(name), at))
+    except EventError as err:
+        raise ConfigError(str(err)) from err
+    return _JSON.encode(event)
 
 
-def _plain(value: Any) -> Any:  # noqa: ANN401 a cell
-    value = value.item() if hasattr(value, "item") else value
-    return None if value != value else value  # noqa: PLR0124 NaN is the only value that differs from itself
+def _finite(value: Any) -> Any:  # noqa: ANN401 a cell
+    """JSON has no infinity; the decoder refuses the largest float, which stands for it."""
+    return math.copysign(sys.float_info.max, value) if isinstance(value, float) and math.isinf(value) else value
 
 
 def _river(plan: Plan, settings: Settings) -> Iterator[Baseline]:

@@ -1,4 +1,6 @@
-"""The only loop, the only clock: source → decode → engine → sink → commit. `run`, `replay` and `demo` all use it.
+"""The loop of `replay` and `demo`: source → decode → engine → sink → commit; `run` has that of `exactly_once`.
+
+Both take records through the same `Turn`, so a replay predicts what the service would.
 
 What is promised in this form: at least once. Results are flushed, then the engine's state is written together with the
 offsets it goes on from, then those offsets are committed. After a kill, the engine restarts from the last snapshot and
@@ -8,7 +10,7 @@ reads on from exactly there: nothing is lost, and what came after that snapshot 
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import structlog
@@ -17,6 +19,8 @@ from streammeta.engine import Engine, EngineSettings
 from streammeta.engine.snapshot import read_snapshot, write_snapshot
 from streammeta.errors import TransportError
 from streammeta.event import Decoder, Record
+from streammeta.formats.refusal import Refusals
+from streammeta.meta.base import Method
 from streammeta.service.background import MetaUpdates
 from streammeta.service.busy import Busy
 from streammeta.service.http import Health
@@ -57,19 +61,25 @@ class Summary:
     records: int
     rejected: int
     seconds: float
+    refusals: Refusals = field(default_factory=Refusals)  # why records were set aside
 
 
-def restore(settings: EngineSettings, snapshot: Path | None) -> tuple[Engine, Positions]:
+def restore(settings: EngineSettings, snapshot: Path | None, method: Method | None = None) -> tuple[Engine, Positions]:
     """The engine as its snapshot left it, and the offsets to go on from; a fresh engine when there is no snapshot.
+
+    Args:
+        settings: of the engine; those that the state depends on must be the snapshot's.
+        snapshot: the file; None: there is none.
+        method: a learner of the caller's own; None: the one that the settings name.
 
     Raises:
         SnapshotError: the snapshot cannot be read, or belongs to other settings.
     """
     found = None if snapshot is None else read_snapshot(snapshot)
     if found is None:
-        return Engine(settings), {}
+        return Engine(settings, method), {}
     saved, positions = found
-    engine = Engine.restore(settings, saved)
+    engine = Engine.restore(settings, saved, method)
     _log.info("state restored", snapshot=str(snapshot), tasks=engine.stats().tasks, partitions=len(positions))
     if engine.unsaved_experts:
         names = ", ".join(engine.unsaved_experts)
@@ -155,7 +165,7 @@ class Service:
             self._source = None
             if self._meta is not None:
                 self._meta.close()
-        return Summary(self._turn.records, self._turn.rejected, self._clock() - begun)
+        return Summary(self._turn.records, self._turn.rejected, self._clock() - begun, self._turn.refusals)
 
     def revoked(self, partitions: Iterable[Partition]) -> None:
         """Save what is done before others go on with these partitions, then forget them. Called while polling."""

@@ -6,6 +6,7 @@ from typing import Protocol
 from streammeta.engine import Engine, Outcome
 from streammeta.errors import EventError
 from streammeta.event import Decoder, Event, Label, Record
+from streammeta.formats.refusal import Refusals
 from streammeta.service.background import MetaUpdates
 from streammeta.service.metrics import Metrics
 from streammeta.service.result import dead_letter, messages
@@ -55,6 +56,7 @@ class Turn:
         self._observers = observers
         self.theta_changed = False  # θ changed since somebody last set this to False
         self.records = self.rejected = 0
+        self.refusals = Refusals()
 
     def take(self, records: Sequence[Record], *, answer: bool = True) -> list[Message]:
         """Predict and learn; returns what is to be published, nothing if no ``answer`` is wanted."""
@@ -62,6 +64,9 @@ class Turn:
         read, dead = self._decode(records)
         outcomes = self._step([event for _, event in read])
         accepted = [outcome for outcome in outcomes if outcome.rejected is None]
+        for outcome in outcomes:
+            if outcome.rejected is not None:
+                self.refusals.add(outcome.rejected)
         self._count(accepted, len(records))
         if not answer:
             return []
@@ -95,6 +100,7 @@ class Turn:
             try:
                 read.append((record, self._decoder.decode(record)))
             except EventError as err:
+                self.refusals.add(str(err))
                 dead.append(dead_letter(record, str(err)))
         return read, dead
 

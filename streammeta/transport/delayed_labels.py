@@ -95,7 +95,11 @@ class DelayedLabelSource:
         self._clock: _Clock | None = None
 
     def poll(self, max_records: int, timeout_seconds: float) -> Sequence[Record]:
-        """The next records, those whose time has come."""
+        """The next records, those whose time has come.
+
+        Raises:
+            ConfigError: an event has no time stamp, and the delay or the pace needs it.
+        """
         if not self._ready:
             for record in self._source.poll(max_records, timeout_seconds):
                 self._play(record)
@@ -150,6 +154,11 @@ class DelayedLabelSource:
             self._ready.append(record)
             return
         now = float(self._events) if isinstance(self._delay, int) else event.ts
+        if self._delay and now is None:
+            raise ConfigError(
+                f"--label-delay {self._delay}: {event.origin} has no time stamp `ts`; give the delay in events "
+                "(100), or a `ts` to every event"
+            )
         while self._late and now is not None and self._late[0].due <= now:
             self._ready.append(self._late.popleft().record)
         self._events += 1
@@ -169,8 +178,13 @@ class DelayedLabelSource:
     def _wait(self, record: Record) -> float:
         """Seconds until this record's time has come."""
         event = None if self._speed is None else self._event(record)
-        if self._speed is None or event is None or event.ts is None:
+        if self._speed is None or event is None:
             return 0.0
+        if event.ts is None:
+            raise ConfigError(
+                f"--speed {self._speed:g}: {event.origin} has no time stamp `ts`; leave --speed out, or give a `ts` to "
+                "every event"
+            )
         if self._clock is None:
             self._clock = _Clock(self._now(), event.ts)
         return (event.ts - self._clock.first_ts) / self._speed - (self._now() - self._clock.begun)

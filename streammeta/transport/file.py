@@ -11,6 +11,7 @@ the run.
 """
 
 import base64
+import codecs
 import csv
 import gzip
 import io
@@ -84,8 +85,14 @@ class FileSource:
         return records
 
     def peek(self, count: int) -> Sequence[Record]:
-        """The next rows without consuming them: fewer when the file has fewer."""
+        """The next rows without consuming them: fewer when the file has fewer.
+
+        Raises:
+            TransportError: not even the first of them can be read.
+        """
         self._fill(count)
+        if not self._ahead and self._failure is not None:
+            raise self._failure
         topic, number = self._partition
         return [Record(row, Origin(topic, number, self._next + i)) for i, row in enumerate(islice(self._ahead, count))]
 
@@ -172,6 +179,8 @@ def _reader(path: Path) -> Callable[[BinaryIO], Iterator[bytes]]:
 
 
 def _json_rows(path: Path, lines: io.BufferedReader) -> Iterator[bytes]:
+    if lines.peek(3)[:3] == codecs.BOM_UTF8:
+        lines.read(3)
     if lines.peek(1)[:1] == b"[":
         raise TransportError(f"{path}: holds one JSON array; wanted one object a line (`jq -c '.[]'` makes them)")
     while line := lines.readline(_LONGEST_LINE):
