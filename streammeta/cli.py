@@ -167,7 +167,7 @@ def replay(
             shown(
                 ready.tally, ready.fraction, title="replay", console=console, clock=time.monotonic, beside=baselines
             ) as live,
-            nullcontext() if out is None else closing(FileSink(out)) as sink,
+            nullcontext() if out is None else closing(FileSink(out, append=bool(ready.begun.positions))) as sink,
         ):
             figures = study.run(ready, sink=sink, observers=[live], stop=stop)
     figures = {"file": stream, "command": shlex.join(["streammeta", *sys.argv[1:]]), **figures}
