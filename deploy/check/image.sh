@@ -39,8 +39,8 @@ size=$(buildah inspect --format '{{.OCIv1.Config.User}}' --type image localhost/
 [ "$size" = 10001:10001 ] || { echo "image-check: the image's user is $size, wanted 10001:10001" >&2; exit 1; }
 echo "image-check: $(du -sm "$root/opt/streammeta" | cut -f1) MB of streammeta and its packages, base not counted"
 
-inside() {  # as the image's user, on its root, of which nothing but /scratch can be written
-  unshare --mount bash -c '
+inside() {  # as the image's user, on its root, of which nothing but /scratch can be written; takes the shell's place
+  exec unshare --mount bash -c '
     root=$1; shift
     mount --bind "$root" "$root" && mount -o remount,bind,ro "$root"
     mount -t tmpfs -o uid=10001,gid=10001 tmpfs "$root/scratch"
@@ -67,11 +67,11 @@ within() {  # SECONDS WHAT COMMAND…: until it succeeds
 page() { .venv/bin/python -c "import sys, urllib.request as u; print(u.urlopen('http://127.0.0.1:$http/$1', timeout=2).read().decode())"; }
 all_predicted() { page metrics | grep -q "^streammeta_events_total{fate=\"predicted\"} $events.0"; }
 
-inside streammeta --version
+(inside streammeta --version)
 .venv/bin/python -m deploy.broker --port "$port" >"$folder/broker.log" 2>&1 &
 broker=$!
 within 120 "the broker answers" .venv/bin/python -c "import socket; socket.create_connection(('127.0.0.1', $port), 1).close()"
-inside streammeta simulate shared-representation --events "$events" --tasks 100 --to "kafka://127.0.0.1:$port/events"
+(inside streammeta simulate shared-representation --events "$events" --tasks 100 --to "kafka://127.0.0.1:$port/events")
 inside streammeta run >"$folder/run.log" 2>&1 &
 member=$!
 within "${READY_SECONDS:-60}" "/readyz answers" page readyz
