@@ -1,44 +1,52 @@
 """Each task's recent labelled events, and the drawing of episodes from them for a meta-update.
 
-The windows are two columns of the task table: ``window_x`` [T, W, D] and ``window_y`` [T, W], rings that ``pushed`` [T]
-counts. Everything here is a function over those arrays.
+The windows are three columns of the task table, rings that ``pushed`` [T] counts: ``window_x`` [T, W, D] and
+``window_y`` [T, W], raw, and ``window_low`` [T, W, K], what float32 leaves out of some features. Everything here is a
+function over those arrays.
 """
 
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from streammeta.engine.scale import FrameScale, seen_window
 from streammeta.engine.settings import SegmentSettings
-from streammeta.meta.base import Episodes, Floats, Ints, Kind, Scaling, Windows
+from streammeta.meta.base import Episodes, Floats, Ints, Kind
 from streammeta.native import _kernels as kernels
 from streammeta.native.elementary import exp
 
-__all__ = ["RecentRows", "draw_episodes", "normalize", "push", "window", "windows"]
+__all__ = ["RecentRows", "as_encoded", "draw_episodes", "push", "window"]
 
 _Columns = Mapping[str, npt.NDArray[Any]]
+Doubles: TypeAlias = npt.NDArray[np.float64]
 _CLIP = np.float32(6.0)  # as on the event path
 _TRIES = 2  # rows drawn for each one wanted, as some may be too young
 
 
-def push(columns: _Columns, rows: Ints, xs: Floats, ys: Floats) -> None:
-    """Remember raw events xs [N, D] with labels ys [N], each in its row, in this order."""
-    kernels.push(columns["window_x"], columns["window_y"], columns["window_count"], rows, xs, ys)
+def push(columns: _Columns, rows: Ints, xs: Floats, low: Floats, ys: Doubles) -> None:
+    """Remember events, each in its row, in this order.
+
+    Args:
+        columns: of the task table.
+        rows: [N]
+        xs: raw features [N, D].
+        low: what float32 leaves out of those that have a second one [N, K] (`streammeta.engine.scale.split`).
+        ys: class indices or raw targets [N].
+    """
+    window = columns["window_x"], columns["window_low"], columns["window_y"], columns["window_count"]
+    kernels.push(*window, rows, xs, low, np.ascontiguousarray(ys, np.float64))
 
 
-def windows(columns: _Columns) -> Windows:
-    """The windows of all tasks, as they lie."""
-    return Windows(columns["window_x"], columns["window_y"], columns["window_count"], columns["labels_since_drift"])
-
-
-def window(columns: _Columns, row: int, features: int, last: int | None = None) -> tuple[Floats, Floats]:
-    """A task's remembered events, oldest first: raw xs [n, D] and ys [n], at most the ``last`` ones."""
+def window(columns: _Columns, row: int, frame: FrameScale, last: int | None = None) -> tuple[Floats, Floats]:
+    """A task's remembered events, oldest first, as the learner sees them: [n, inputs] and [n], at most ``last``."""
+    seen = seen_window(columns, np.array([row]), frame)
     pushed, size = int(columns["window_count"][row]), columns["window_y"].shape[1]
     n = min(pushed, size if last is None else min(last, size))
     at = np.arange(pushed - n, pushed) % size
-    return columns["window_x"][row, at, :features], columns["window_y"][row, at]
+    return seen.x[0, at], seen.y[0, at]
 
 
 class RecentRows:
@@ -145,18 +153,16 @@ class RecentRows:
             self._place[last] = place
 
 
-def normalize(xs: Floats, scaling: Scaling) -> Floats:
-    """Raw features [..., D] as the encoder sees them: shifted, scaled, cut at ±6, missing as the mean."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        scaled = (xs - scaling.shift) * scaling.gain
-    known: Floats = np.nan_to_num(scaled, nan=0.0, posinf=float(_CLIP), neginf=-float(_CLIP)).astype(np.float32)
-    return known.clip(-_CLIP, _CLIP)
+def as_encoded(seen: Floats) -> Floats:
+    """Features [..., inputs] as the encoder takes them: cut at ±6, missing as the mean."""
+    found: Floats = np.nan_to_num(seen).clip(-_CLIP, _CLIP)
+    return found
 
 
 def draw_episodes(
     columns: _Columns,
     rows: Ints,
-    scaling: Scaling,
+    frame: FrameScale,
     settings: SegmentSettings,
     kind: Kind,
     members: int,
@@ -173,19 +179,18 @@ def draw_episodes(
     kept = np.minimum(columns["window_count"][rows], columns["window_y"].shape[1])
     firsts = random.integers(np.maximum(kept - length, 0) + 1)
     sizes = np.minimum(kept - firsts, length)
-    xs = np.zeros((rows.size, length, scaling.shift.size), np.float32)
-    ys = np.zeros((rows.size, length), np.float32)
     begins = (columns["window_count"][rows] - kept + firsts) % columns["window_y"].shape[1]
-    cut = rows, begins, sizes, scaling.shift, scaling.gain, float(_CLIP)
-    kernels.gather(columns["window_x"], columns["window_y"], *cut, xs, ys)  # as ``normalize`` has them
     at = np.arange(length)
-    valid = (at < sizes[:, None]).astype(np.float32)
+    seen, each = seen_window(columns, rows, frame), np.arange(rows.size)[:, None]
+    places = (begins[:, None] + at) % columns["window_y"].shape[1]
+    is_there = at < sizes[:, None]
+    xs, ys = as_encoded(seen.x[each, places]), seen.y[each, places]
+    is_there &= ~np.isnan(ys)
+    xs[~is_there], ys[~is_there] = 0, 0
+    valid = is_there.astype(np.float32)
     cold = settings.tasks - int(settings.tasks * settings.burn_in_share)
     burn_in = np.where(np.arange(rows.size) % settings.tasks >= cold, sizes // 2, 0)
     scored = valid * (at >= burn_in[:, None])
-    if kind == "classification":
-        targets: npt.NDArray[Any] = ys.astype(np.int64)
-    else:
-        targets = (ys - np.float32(scaling.y_shift)) / np.float32(scaling.y_spread)
+    targets: npt.NDArray[Any] = ys.astype(np.int64) if kind == "classification" else ys
     parts = xs, targets, valid, scored.astype(np.float32)
     return Episodes(*(part.reshape(members, settings.tasks, *part.shape[1:]) for part in parts))

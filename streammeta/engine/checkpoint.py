@@ -17,7 +17,7 @@ __all__ = ["Header", "check_fingerprint", "random_from", "random_state", "read_h
 _Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 _Size: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=65_536)]
 _Digits: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,39}$")]  # a number of 128 bits
-_FLOAT, _DOUBLE = 4, 8  # bytes
+_DOUBLE = 8  # bytes
 _ADVICE = "restore it from a copy"
 
 
@@ -43,8 +43,8 @@ class _Pending(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fiel
     partition: _Count
     task: str
     slots: list[_Size]
-    values: bytes  # float32, one a slot
-    mean: bytes | None  # float32
+    values: bytes  # float64, one a slot
+    mean: bytes | None  # float64
     variance: float
     theta_version: _Count
     page: _Count
@@ -79,9 +79,10 @@ class _Shared(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     version: _Count
     theta_id: _Count
     scaling_id: _Count
-    next_scaling: _Count
+    next_scaling: Annotated[int, msgspec.Meta(ge=0, le=2**62)]
     updates: _Count
-    y_affine: tuple[float, float]
+    own: list[_Size]
+    epoch: _Count
 
 
 class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -129,16 +130,15 @@ def _faults(found: Header) -> list[tuple[str, bool]]:
             len(set(recent.alive)) != len(recent.alive) or set(recent.ring) - set(recent.alive) != set(),
         ),
         ("a waiting event that does not fit its slots", not all(_fits(event, slots) for event in found.waiting.events)),
-        ("numbers that are not finite", not np.isfinite(found.shared.y_affine).all()),
     ]
 
 
 def _fits(event: _Pending, slots: int) -> bool:
     mean, parts = event.mean or b"", event.parts or (1, b"")
     return (
-        len(event.values) == _FLOAT * len(event.slots)
+        len(event.values) == _DOUBLE * len(event.slots)
         and max(event.slots, default=-1) < slots
-        and len(mean) % _FLOAT == 0
+        and len(mean) % _DOUBLE == 0
         and len(parts[1]) % (_DOUBLE * parts[0]) == 0
     )
 

@@ -28,11 +28,12 @@ LOOKED_AT = 8  # labels that may tell that a law has returned
 PRESENT, BEFORE, CERTAIN, BEGUN = range(4)  # of ``past.concept``
 
 
-def concept_columns(concepts: int, page: int, width: int) -> dict[str, Column]:
-    """What is kept of each task: so many concepts of so many events."""
+def concept_columns(concepts: int, page: int, window: Mapping[str, Column]) -> dict[str, Column]:
+    """What is kept of each task: so many concepts of so many events, each as these columns of a ``window`` have it."""
     return {
-        "past.x": Column((concepts, page, width), np.float32, math.nan),
-        "past.y": Column((concepts, page), np.float32),
+        "past.x": Column((concepts, page, *window["window_x"].shape[1:]), np.float32, math.nan),
+        "past.low": Column((concepts, page, *window["window_low"].shape[1:]), np.float32, math.nan),
+        "past.y": Column((concepts, page), window["window_y"].dtype),
         "past.count": Column((concepts,), np.int64),  # events of each concept; 0: none
         "past.used": Column((concepts,), np.int64),  # labels its task had learned when it was last the law
         "past.share": Column((concepts,), np.float64),  # w(k) of each, in the present law
@@ -65,21 +66,24 @@ def check_concepts(found: _Columns, at: str) -> None:
         raise SnapshotError(f"{at}: a row with {wrong[0]} that no task has: it is damaged")
 
 
-def renumber_concepts(columns: _Columns, rows: Ints, found: _Columns, slots: Ints, classes: Ints | None) -> None:
+def renumber_concepts(
+    columns: _Columns, rows: Ints, found: _Columns, numbers: tuple[Ints, Ints], classes: Ints | None
+) -> None:
     """Concepts of rows that were written where features and classes had other numbers: theirs here.
 
     Args:
         columns: of the task table; these rows are changed.
         rows: [N]
         found: the columns as they were written [N, ...].
-        slots: the slot here of each written one; -1: no room.
+        numbers: the slot here of each written one, and the place of each second float32; -1: no room.
         classes: the number here of each written class; None: labels are numbers.
     """
     if "past.x" not in columns:
         return
-    kept = np.flatnonzero(slots >= 0)
-    x = np.full((len(rows), *columns["past.x"].shape[1:]), math.nan, np.float32)
-    x[..., slots[kept]] = found["past.x"][..., kept]
-    columns["past.x"][rows] = x
+    for name, places in zip(("past.x", "past.low"), numbers, strict=True):
+        kept = np.flatnonzero(places >= 0)
+        x = np.full((len(rows), *columns[name].shape[1:]), math.nan, np.float32)
+        x[..., places[kept]] = found[name][..., kept]
+        columns[name][rows] = x
     if classes is not None and classes.size:
         columns["past.y"][rows] = classes[np.clip(found["past.y"].astype(np.int64), 0, classes.size - 1)]

@@ -12,12 +12,13 @@ import numpy.typing as npt
 
 from streammeta.engine.buffer import RecentRows, draw_episodes
 from streammeta.engine.escalation import Escalation
-from streammeta.engine.outcome import MetaResult, Outcome
+from streammeta.engine.outcome import MetaResult
 from streammeta.engine.rhythm import Rhythm
 from streammeta.engine.sampling import draw_rows
+from streammeta.engine.scale import FrameScale, errors_in_spreads
 from streammeta.engine.settings import EngineSettings
 from streammeta.engine.shared import device
-from streammeta.meta.base import Episodes, Ints, MetaState, Method, Scaling, Theta
+from streammeta.meta.base import Episodes, Ints, MetaState, Method, Theta
 from streammeta.meta.outer import outer_step
 from streammeta.meta.plasticity import renew_least, towards_start
 
@@ -53,15 +54,14 @@ class Curriculum:
         """The stream's first event has no tag: θ has one task to serve."""
         self._rhythm.begin_alone()
 
-    def observe_outcomes(self, outcomes: Sequence[Outcome | None]) -> None:
-        """How labels were foretold, in the order of arrival."""
-        for outcome in outcomes:
-            if outcome is not None and outcome.loss is not None:
-                self._rhythm.observe_label_loss(outcome.loss)
-                if self._escalation and outcome.error is not None and outcome.age is not None:
-                    self._escalation.observe_error(outcome.age, outcome.error)
+    def observe_outcomes(self, judged: Sequence[tuple[int, float, float]]) -> None:
+        """How labels were predicted, in order: the task's labels before, loss and error in spreads of its target."""
+        for age, loss, error in judged:
+            self._rhythm.observe_label_loss(loss)
+            if self._escalation:
+                self._escalation.observe_error(age, error)
 
-    def draw(self, columns: Mapping[str, npt.NDArray[Any]], recent: RecentRows, scaling: Scaling) -> Episodes | None:
+    def draw(self, columns: Mapping[str, npt.NDArray[Any]], recent: RecentRows, frame: FrameScale) -> Episodes | None:
         """Segments for a meta-update; None where too few tasks have enough labels."""
         meta, kind, members, random = self._settings.meta, self._settings.kind, self._method.members, self.random
         rows = draw_rows(
@@ -70,13 +70,13 @@ class Curriculum:
             recent,
             members * meta.tasks,
             shortest=meta.shortest,
-            scaling=scaling,
+            frame=frame,
             kind=kind,
             random=random,
         )
         if self._escalation and rows.size:
-            rows = self._with_underperforming(self._escalation, rows, columns, recent)
-        return draw_episodes(columns, rows, scaling, meta, kind, members, random)
+            rows = self._with_underperforming(self._escalation, rows, columns, recent, frame)
+        return draw_episodes(columns, rows, frame, meta, kind, members, random)
 
     def meta_job(self, state: MetaState, start: Theta | None, episodes: Episodes) -> Callable[[], MetaResult]:
         """A meta-update as work that may run in another thread: it reads nothing but this.
@@ -114,9 +114,17 @@ class Curriculum:
             self._escalation.load(arrays)
 
     def _with_underperforming(
-        self, escalation: Escalation, rows: Ints, columns: Mapping[str, npt.NDArray[Any]], recent: RecentRows
+        self,
+        escalation: Escalation,
+        rows: Ints,
+        columns: Mapping[str, npt.NDArray[Any]],
+        recent: RecentRows,
+        frame: FrameScale,
     ) -> Ints:
-        underperforming = escalation.underperforming(columns, np.array(recent.rows(), np.int64))
+        alive = np.array(recent.rows(), np.int64)
+        underperforming = escalation.underperforming(
+            columns["labelled"], errors_in_spreads(columns, alive, frame), alive
+        )
         underperforming = underperforming[columns["window_count"][underperforming] >= self._settings.meta.shortest]
         self._hurries = underperforming.size > 0
         return escalation.prefer(rows, underperforming, self.random) if self._hurries else rows

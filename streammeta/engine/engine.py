@@ -8,14 +8,13 @@ restored engine goes on as if nothing had happened.
 
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from copy import copy
 from typing import Any
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from streammeta.engine.buffer import RecentRows, normalize, window, windows
+from streammeta.engine.buffer import RecentRows, as_encoded, window
 from streammeta.engine.checkpoint import check_fingerprint, random_from, random_state, read_header
 from streammeta.engine.columns import Column
 from streammeta.engine.concepts import concept_columns
@@ -28,8 +27,10 @@ from streammeta.engine.features import FeatureSpace
 from streammeta.engine.handover import Handover, TaskParts
 from streammeta.engine.judge import read
 from streammeta.engine.labels import LabelSpace, PendingEvents, Waiting
+from streammeta.engine.looks import Look, due_for_look, find_strays, is_outdated, look, until_look
 from streammeta.engine.outcome import EngineStats, MetaResult, Outcome, Signal, TaskSummary
-from streammeta.engine.runs import Counts, Item, Runs
+from streammeta.engine.runs import Counts, Item, Runs, Seen
+from streammeta.engine.scale import SHIFT, SPREAD, Doubles, Fixed, seen_window, units
 from streammeta.engine.settings import EngineSettings, MetaSettings
 from streammeta.engine.shared import Names, Shared
 from streammeta.engine.snapshot import Snapshot
@@ -41,7 +42,7 @@ from streammeta.engine.tasks import TaskTable
 from streammeta.engine.weights import Weights
 from streammeta.errors import EventError, SnapshotError
 from streammeta.event import Event, Label, LabelValue
-from streammeta.meta.base import Episodes, Floats, Ints, Kind, Method, Phi
+from streammeta.meta.base import Episodes, Floats, Ints, Kind, Method, Phi, Scaling
 from streammeta.meta.names import Slot
 from streammeta.meta.plasticity import has_encoder, norm, saturated_share
 
@@ -95,16 +96,18 @@ class Engine:
         self._detectors = Detectors(settings.drift)
         self._recent = RecentRows(settings.meta.recent_events)
         self._tasks = TaskTable(
-            self._columns(len(self._features)),
+            self._columns(0, 0),
             memory,
             dump_extra=self._detectors.dump,
             load_extra=self._load_detector,
             on_release=self._release,
         )
-        self._shared = Shared(self._method, self._sums)
+        self._shared = Shared(self._method, self._sums, classify=self._labels.classify)
         self._curriculum = Curriculum(settings, self._method)
         self._trains = True  # this engine changes θ
-        self._exchange = Exchange(settings.kind, memory.window, self._tasks, self._features, self._labels)
+        self._exchange = Exchange(
+            settings.kind, memory.window, self._tasks, self._features, self._labels, lambda: self._shared.own
+        )
         self.has_backlog = False  # more events wait than can be taken; whoever says so gives up that runs repeat
         self._begin(Counts(next_look=self._look_every))
 
@@ -114,7 +117,7 @@ class Engine:
         above = {}
         if gaussians_above(settings):
             chosen, above = (*chosen, "gaussian"), {"gaussian": settings.learner.many_classes}
-        experts = choose(chosen, settings.kind, settings.seed, self._features, lambda: self._shared.scaling, self._sums)
+        experts = choose(chosen, settings.kind, settings.seed, self._features, self._scaling_of, self._sums)
         return Mixture(experts, settings.kind, above=above) if experts else None
 
     def _begin(self, counts: Counts) -> None:
@@ -177,20 +180,36 @@ class Engine:
             outcomes.append(self._predict_event(event, features, features.table([filled])))
         return outcomes
 
-    def _predict_event(self, event: Event, features: FeatureSpace, xs: Floats) -> Outcome:
+    def _predict_event(self, event: Event, features: FeatureSpace, exact: Doubles) -> Outcome:
         """The outcome of one event, from a copy of its task's row."""
-        outputs, shared, row = self._labels.outputs, self._shared, np.zeros(1, np.int64)
-        weights = shared.weights_for(features.slots, self._labels.names)
-        wider = None if weights is shared.weights else self._columns(len(features))
-        columns, (known,) = self._tasks.copy([(event.origin.partition, event.task)], wider)
-        if is_stale(columns, 0, shared.stamp) and columns["window_count"][0] > 0:
-            self._derive(weights, columns, row, outputs)
-        found = self._method.run(weights, columns, row, xs, np.full(1, np.nan, np.float32), outputs)
-        mean, variance = found.mean[0].tolist(), float(found.variance[0])
+        outputs, shared, row = self._labels.outputs, self._shared.copy(), np.zeros(1, np.int64)
+        key, unlabelled = (event.origin.partition, event.task), np.full(1, np.nan)
+        grown = shared.grow(features.slots, self._labels.names)
+        wider = self._columns(len(features), len(shared.own)) if grown else None
+        columns, (known,) = self._tasks.copy([key], wider)
+        derive = is_stale(columns, 0, shared.stamp) and columns["window_count"][0] > 0
+        if is_outdated(columns, row, shared.frame.epoch)[0]:
+            frame = shared.frame
+            found = look(columns, 0, frame)
+            if shared.give_own_views(found.births):
+                columns, _ = self._tasks.copy([key], self._columns(len(features), len(shared.own)))
+                look(columns, 0, frame)
+            if found.has_changed or found.births:
+                derive = False
+                self._rescale(Fixed(shared.weights, shared.version, shared.frame), columns, 0, found)
+        weights, frame = shared.weights, shared.frame
+        if derive:
+            self._derive(Fixed(weights, shared.version, frame), columns, row, outputs)
+        seen = Seen.of(columns, row, exact, unlabelled, frame)
+        said = self._method.run(weights, columns, row, seen.x, seen.y, outputs)
+        mean, variance = said.mean[0].tolist(), float(said.variance[0])
+        if not self._labels.classify:
+            shift, spread = (float(part[0]) for part in units(frame, columns["scale.y"]))
+            mean, variance = [shift + spread * mean[0]], spread * spread * variance
         if not np.isfinite([*mean, variance]).all():
             return Outcome(event, rejected=f"{event.origin}: the prediction is not a finite number")
         if self._mixture and self._mixture.is_awake(outputs):
-            case = Case(0, event.task, xs[0], event.origin.partition, features.slots)
+            case = Case(0, event.task, seen.high[0], event.origin.partition, features.slots)
             mean, variance, _ = self._mixture.blend(columns, case, mean, variance)
         prediction, probabilities = read(mean, self._labels)
         return Outcome(
@@ -239,35 +258,92 @@ class Engine:
         if not items:
             return
         self._grow()
-        xs = self._features.table([item.filled for item in items])
-        rows, begin = np.array([item.row for item in items], np.int64), 0
+        exact = self._features.table([item.filled for item in items])
+        labels, rows = self._runs.labels(items), np.array([item.row for item in items], np.int64)
+        brings_class = self._labels.is_new(items[0].source.y)  # then it came alone
+        begin = 0
         while begin < len(items):
-            end, stale = refresh(self._tasks.columns, rows, begin, self._shared.stamp, has_backlog=self.has_backlog)
-            self._go(items[begin:end], xs[begin:end], stale, outcomes)
+            outdated = is_outdated(self._tasks.columns, rows[begin:], self._shared.frame.epoch)
+            if outdated[0]:
+                first = items[begin]
+                found = look(self._tasks.columns, first.row, self._shared.frame)
+                self._follow_look(first.source.origin.partition, first.row, found)
+                continue
+            seen = Seen.of(self._tasks.columns, rows[begin:], exact[begin:], labels[begin:], self._shared.frame)
+            strays = find_strays(self._shared.frame, seen.x, seen.y).tolist()
+            until = begin + until_look(self._tasks.columns, seen.rows.tolist(), seen.is_labelled, strays, outdated)
+            end, stale = refresh(
+                self._tasks.columns, rows[:until], begin, self._shared.stamp, has_backlog=self.has_backlog
+            )
+            done = seen.cut(0, end - begin)
+            self._go(items[begin:end], done, stale, outcomes)
+            self._look_at(items[begin:end], done, strays)
             begin = end
-        if self._labels.is_new(items[0].source.y):  # then it came alone, and learning it is what makes it known
+        if brings_class:  # and learning it is what makes it known
             self._labels.learn(items[0].source.y)  # type: ignore[arg-type]  # is_new says that it is there
             self._grow()
-            self._runs.learn(self._shared.weights, items[0], xs)
-        self._observe(items, xs)
+            labels = self._runs.labels(items)
+            seen = Seen.of(self._tasks.columns, rows, exact, labels, self._shared.frame)
+            self._runs.learn(self._fixed, items[0], seen)
+            self._look_at(items, seen, find_strays(self._shared.frame, seen.x, seen.y).tolist())
+        self._observe(items, exact)
         self._exchange.note(items, outcomes)
         if self.settings.meta.mode != "off":
-            self._curriculum.observe_outcomes([outcomes[item.at] for item in items])
+            self._curriculum.observe_outcomes([item.judged for item in items if item.judged is not None])
 
-    def _go(self, items: list[Item], xs: Floats, stale: Ints, outcomes: list[Outcome | None]) -> None:
+    def _look_at(self, items: Sequence[Item], seen: Seen, strays: Sequence[bool]) -> None:
+        """Look at the tasks whose labels in these events say so, in order; φ follows a scale that changed."""
+        for row, last in due_for_look(self._tasks.columns, seen.rows.tolist(), seen.is_labelled, strays):
+            found = look(self._tasks.columns, row, self._shared.frame, seen.exact[last])
+            self._follow_look(items[last].source.origin.partition, row, found)
+
+    def _follow_look(self, partition: int, row: int, found: Look) -> None:
+        """Do what a look at a task asks for."""
+        births = self._shared.give_own_views(found.births)
+        if births:
+            self._widen()
+        if births or found.has_changed:
+            columns = self._tasks.columns
+            if found.unit_changed and self._recall:
+                self._recall.forget(columns, row)
+            self._rescale(self._fixed, columns, row, found)
+            columns["version"][row] = self._shared.stamp
+        if partition >= 0:  # else whoever has it counts it
+            self._sums.observe_look(partition, found.crowd, found.target_crowd)
+
+    def _rescale(self, fixed: Fixed, columns: Phi, row: int, found: Look) -> None:
+        """φ of a task whose scale a look has changed."""
+        rows = np.array([row])
+        self._method.respread(columns, rows, 0.0 if found.unit_changed else found.noise)
+        self._derive(fixed, columns, rows, self._labels.outputs)
+
+    def _scaling_of(self, columns: Mapping[str, npt.NDArray[Any]], row: int) -> Scaling:
+        """A task's own view of each feature, or the shared one, for experts."""
+        frame = self._shared.frame
+        D = frame.shared.shift.size
+        own, scale = columns["scale.x"][row, SPREAD, :D] > 0, columns["scale.x"][row, :, :D]
+        shift = np.where(own, scale[SHIFT], frame.shared.shift)
+        gain = np.where(own, 1 / np.where(own, scale[SPREAD], 1.0), frame.shared.gain)
+        return Scaling(shift.astype(np.float32), gain.astype(np.float32), 0.0, 1.0)
+
+    @property
+    def _fixed(self) -> Fixed:
+        return Fixed(self._shared.weights, self._shared.version, self._shared.frame)
+
+    def _go(self, items: list[Item], seen: Seen, stale: Ints, outcomes: list[Outcome | None]) -> None:
         """Derive φ of the stale rows again, then take the items through the cycle."""
         columns = self._tasks.columns
         rows = stale[columns["window_count"][stale] > 0]
         if rows.size:
-            self._derive(self._shared.weights, columns, rows, self._labels.outputs)
-        self._runs.go(self._shared.weights, self._shared.version, items, xs, outcomes)
+            self._derive(self._fixed, columns, rows, self._labels.outputs)
+        self._runs.go(self._fixed, items, seen, outcomes)
 
-    def _derive(self, weights: Any, columns: Phi, rows: Ints, outputs: int) -> None:  # noqa: ANN401
+    def _derive(self, fixed: Fixed, columns: Phi, rows: Ints, outputs: int) -> None:
         """φ of these rows from what is remembered of them."""
         if self._recall:
-            self._recall.derive(weights, columns, rows, outputs)
+            self._recall.derive(fixed, columns, rows, outputs)
         else:
-            self._method.rebuild(weights, columns, rows, windows(columns), outputs)
+            self._method.rebuild(fixed.weights, columns, rows, seen_window(columns, rows, fixed.frame), outputs)
 
     def _admit(self, at: int, event: Event | Label) -> Item:
         """Find the event's task and slots; raises EventError when it cannot be used."""
@@ -286,7 +362,7 @@ class Engine:
         self._counts.events += 1
         waiting = None
         if event.y is None and event.id is not None:
-            waiting = Waiting(key, filled.slots, np.array(filled.values, np.float32))
+            waiting = Waiting(key, filled.slots, np.array(filled.values))
             self._waiting.enter(event.id, waiting)
         return Item(at, event, row, event.task, filled, waiting, is_new)
 
@@ -295,7 +371,7 @@ class Engine:
         known = self._labels.as_first_seen(y)
         return event if type(known) is type(y) else msgspec.structs.replace(event, y=known)
 
-    def _observe(self, items: Sequence[Item], xs: Floats) -> None:
+    def _observe(self, items: Sequence[Item], xs: Doubles) -> None:
         """Feed what tasks share with a part's events, in the order of arrival."""
         for item in items:
             if item.source.y is not None:
@@ -309,7 +385,7 @@ class Engine:
             events = [i for i in places if isinstance(items[i].source, Event)]
             targets = None
             if not self._labels.classify:
-                targets = np.array([items[i].source.y for i in places if items[i].source.y is not None], np.float32)
+                targets = np.array([items[i].source.y for i in places if items[i].source.y is not None], np.float64)
             self._sums.observe(partition, len(places), xs if len(events) == len(items) else xs[events], targets)
 
     # -- what tasks share ----------------------------------------------------------------------------------------------
@@ -324,17 +400,23 @@ class Engine:
         self._shared.grow(self._features.slots, self._labels.names)
         self._widen()
 
+    def _give_own_views(self, slots: list[int]) -> None:
+        """Let these slots, which may be new, have views of a task's own, too."""
+        self._shared.grow(self._features.slots, self._labels.names)
+        self._shared.give_own_views(slots)
+        self._widen()
+
     def _widen(self) -> None:
-        for name, column in self._columns(len(self._features)).items():
+        for name, column in self._columns(len(self._features), len(self._shared.own)).items():
             if column.shape != self._tasks.columns[name].shape[1:]:
                 self._tasks.widen(name, column.shape)
 
-    def _columns(self, features: int) -> dict[str, Column]:
-        memory = self.settings.memory
-        kept = task_columns(self._method, features, self._labels.outputs, memory.window)
+    def _columns(self, features: int, own: int) -> dict[str, Column]:
+        memory, classify = self.settings.memory, self._labels.classify
+        kept = task_columns(self._method, features, self._labels.outputs, memory.window, own=own, classify=classify)
         if self._recall:
             drift = self.settings.drift
-            kept |= concept_columns(drift.concepts, drift.concept_events, kept["window_x"].shape[1])
+            kept |= concept_columns(drift.concepts, drift.concept_events, kept)
         if self._mixture:
             kept |= self._mixture.layout(kept["window_x"].shape[1], self._labels.outputs)
         return kept
@@ -384,7 +466,7 @@ class Engine:
         return self._curriculum.meta_job(state, start, episodes)
 
     def _draw(self) -> Episodes | None:
-        return self._curriculum.draw(self._tasks.columns, self._recent, self._shared.scaling)
+        return self._curriculum.draw(self._tasks.columns, self._recent, self._shared.frame)
 
     def finish_meta_update(self, result: MetaResult) -> None:
         """Adopt the new θ, unless its numbers were not finite; φ of each task follows when it is next touched."""
@@ -422,9 +504,9 @@ class Engine:
 
     def _some_events(self) -> Floats:
         """Some of the last labelled events [N, D], normalized."""
-        scaling, rows = self._shared.scaling, self._recent.rows()[-_LOOK_AT_TASKS:]
-        raw = [window(self._tasks.columns, row, scaling.shift.size, _LOOK_AT_EVENTS)[0] for row in rows]
-        return normalize(np.concatenate([np.zeros((0, scaling.shift.size), np.float32), *raw]), scaling)
+        frame, rows = self._shared.frame, self._recent.rows()[-_LOOK_AT_TASKS:]
+        seen = [window(self._tasks.columns, row, frame, _LOOK_AT_EVENTS)[0] for row in rows]
+        return as_encoded(np.concatenate([np.zeros((0, frame.inputs), np.float32), *seen]))
 
     def look(self) -> Mapping[str, list[float]]:
         """What the learner tells of itself, over the tasks that learned a label lately: for reports, by name."""
@@ -485,7 +567,7 @@ class Engine:
             engine._load_common(snapshot.arrays)
             if engine._mixture:
                 engine._mixture.load_partitions(snapshot.arrays)
-            for name, column in engine._columns(len(engine._features)).items():
+            for name, column in engine._columns(len(engine._features), len(engine._shared.own)).items():
                 engine._tasks.widen(name, column.shape)
             engine._recent.load(header["recent"], engine._tasks.restore(header["tasks"], header["spilled"]))
             engine._curriculum.random.bit_generator.state = random_from(header["random"], "the snapshot is")
@@ -508,6 +590,8 @@ class Engine:
             derived=() if self._recall else self._method.derived,
             stamp=lambda: self._shared.stamp,
             spill_directory=self.settings.memory.spill_directory,
+            own=lambda: self._shared.own,
+            give_own=self._give_own_views,
             widen=self._fit,
             mixture=self._mixture,
         )
@@ -564,7 +648,7 @@ class Engine:
         features = self._features.merge(weights.slots, weights.width)
         outputs = self._labels.merge(weights.classes) if self._labels.classify else [0]
         self._fit()
-        shared = copy(self._shared)
+        shared = self._shared.copy()
         shared.take(weights.shared, weights.arrays, Names(slots, classes, features, outputs), fixed=fixed)
         if not fixed and self._is_worse(shared):
             self._shared.version = max(self._shared.version, shared.version)  # what we publish next comes after it
@@ -617,8 +701,9 @@ class Engine:
         """The sums of our partitions that changed since this was last asked, each as a record."""
         for partition, part in self._sums.take_changed():
             shared = self._shared
-            in_force = shared.scaling, shared.scaling_id, shared.next_scaling
-            yield partition, encode_sums(part, self._features.slots, *in_force)
+            scales = shared.frame.shared, shared.reference
+            in_force = shared.scaling_id, shared.frame.epoch, shared.next_scaling
+            yield partition, encode_sums(part, self._features.slots, *scales, *in_force)
 
     def add_sums(self, partition: int, value: bytes, at: str) -> SumsRecord:
         """Add up what was published of a partition; returns it, for ``own_sums`` where the partition becomes ours.

@@ -45,15 +45,15 @@ class Escalation:
         own *= _KEPT
         own += 1.0, error, error * error
 
-    def underperforming(self, columns: Mapping[str, npt.NDArray[Any]], rows: Ints) -> Ints:
-        """Those of these rows whose tasks are."""
-        labelled = columns["labelled"][rows]
+    def underperforming(self, labels: Ints, errors: npt.NDArray[np.float64], rows: Ints) -> Ints:
+        """Those of these rows [N] whose tasks are, by the labels of all rows [T] and running errors [N]."""
+        labelled = labels[rows]
         age = np.array([_bucket(n) for n in labelled.tolist()], np.int64)
         count, total, square = self._ages[age].T
         mean = total / np.maximum(count, 1.0)
         variance = np.maximum(square / np.maximum(count, 1.0) - mean * mean, 0.0)
         least = mean + _CHANCE * np.sqrt(variance / np.minimum(np.maximum(labelled, 1), _ERROR_EVENTS))
-        worse = (labelled >= self._after) & (count >= _FEWEST) & (columns["error"][rows] > least)
+        worse = (labelled >= self._after) & (count >= _FEWEST) & (errors > least)
         found: Ints = rows[worse]
         return found
 

@@ -5,7 +5,7 @@ that others have: as tasks under partition numbers below zero, which no changelo
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from streammeta.engine.features import FeatureSpace
 from streammeta.engine.labels import LabelSpace
 from streammeta.engine.outcome import Outcome, Signal
 from streammeta.engine.runs import Item
+from streammeta.engine.scale import exact_window
 from streammeta.engine.spill import TaskKey
 from streammeta.engine.tasks import TaskTable
 from streammeta.errors import SnapshotError
@@ -40,10 +41,20 @@ class Exchange:
         tasks: the engine's.
         features: likewise.
         labels: likewise.
+        own: the slots that have a second float32.
     """
 
-    def __init__(self, kind: Kind, window: int, tasks: TaskTable, features: FeatureSpace, labels: LabelSpace) -> None:
+    def __init__(
+        self,
+        kind: Kind,
+        window: int,
+        tasks: TaskTable,
+        features: FeatureSpace,
+        labels: LabelSpace,
+        own: Callable[[], list[int]],
+    ) -> None:
         self._kind: Kind = kind
+        self._own = own
         self._window, self._tasks, self._features, self._labels = window, tasks, features, labels
         self._log = EpisodeLog(window)
         self._known: dict[TaskKey, int] = {}  # of tasks elsewhere, the labelled events that we have learned
@@ -78,7 +89,8 @@ class Exchange:
             row = tasks.recall(task)
             for numbers, known in self._log.due(task, int(tasks.columns["window_count"][row])):
                 at = np.array(numbers) % self._window
-                x, y = tasks.columns["window_x"][row, at, : len(names)], tasks.columns["window_y"][row, at].tolist()
+                x = exact_window(tasks.columns, row, at, len(names), self._own())
+                y = tasks.columns["window_y"][row, at].tolist()
                 labels = [self._labels.classes[int(one)] for one in y] if self._labels.classify else y
                 record = encode_segment(self._kind, numbers.start, names, x, labels, known)
                 if len(record) <= LARGEST:

@@ -1,4 +1,4 @@
-"""From named features to numbered slots, and from raw numbers to normalized ones.
+"""From named features to numbered slots.
 
 Names become slots in the order of their first appearance, those that an event brings together in the order of their
 names, so shuffled, late and vanishing features do no harm. A number has one slot; a category has one slot for each of
@@ -14,18 +14,13 @@ import numpy.typing as npt
 
 from streammeta.errors import EventError
 from streammeta.event import Feature, Origin
-from streammeta.meta.base import Floats, Scaling
 from streammeta.meta.names import Slot
-from streammeta.native import _kernels as kernels
 
-__all__ = ["FeatureSpace", "Filled", "RunningScaling"]
+__all__ = ["FeatureSpace", "Filled"]
 
 _NUMBERS = frozenset((float, int, bool))
 _Key = tuple[str, str | None]  # name, and the category's value; None for numbers
 _LARGEST = 3.0e38  # as float32 holds it
-_FORGET_AFTER = 20_000.0  # events after which the running moments forget
-_OUTLIER = 10.0  # standard deviations beyond which a value moves the moments no further
-_FLATTEST = 1e-12  # variance below which a feature counts as constant
 
 
 class Filled(NamedTuple):
@@ -109,9 +104,9 @@ class FeatureSpace:
         self._width = len(x)
         return filled
 
-    def table(self, events: Sequence[Filled]) -> Floats:
-        """Raw features [N, D] of several events; NaN where a slot is not filled."""
-        rows = np.full((len(events), len(self._slot_of)), np.nan, dtype=np.float32)
+    def table(self, events: Sequence[Filled]) -> npt.NDArray[np.float64]:
+        """Raw features [N, D] of several events, exact; NaN where a slot is not filled."""
+        rows = np.full((len(events), len(self._slot_of)), np.nan)
         if self._plan and all(event.slots is self._plan for event in events):
             rows[:, self._plan] = [event.values for event in events]
             return rows
@@ -164,42 +159,3 @@ class FeatureSpace:
 def _by_name(key: _Key) -> tuple[str, str]:
     name, value = key
     return name, value or ""
-
-
-class RunningScaling:
-    """Running mean and spread of D features and of the target; read out only where θ may change."""
-
-    def __init__(self) -> None:
-        self.moments = np.zeros((3, 0))  # count, mean, sum of squares around the mean; one column a feature
-        self.target = np.zeros((3, 1))
-
-    def observe(self, xs: Floats) -> None:
-        """Take in raw features [N, D], in order; D may have grown."""
-        more = xs.shape[1] - self.moments.shape[1]
-        if more > 0:
-            self.moments = np.concatenate([self.moments, np.zeros((3, more))], axis=1)
-        kernels.observe_moments(self.moments, xs, _OUTLIER, _FORGET_AFTER)
-
-    def observe_target(self, ys: Floats) -> None:
-        """Take in raw targets [N], in order."""
-        kernels.observe_moments(self.target, ys[:, None], _OUTLIER, _FORGET_AFTER)
-
-    def read(self, categories: npt.NDArray[np.bool_]) -> Scaling:
-        """The normalization as of now; categories, and features never seen to vary, keep their own unit."""
-        shift, gain = _affine(self.moments)
-        known = categories[: shift.size]
-        y_shift, y_gain = _affine(self.target)
-        return Scaling(
-            shift=np.where(known, np.float32(0), shift),
-            gain=np.where(known, np.float32(1), gain),
-            y_shift=float(y_shift[0]),
-            y_spread=float(1 / y_gain[0]),
-        )
-
-
-def _affine(moments: npt.NDArray[np.float64]) -> tuple[Floats, Floats]:
-    count, mean, squares = moments
-    variance = squares / np.maximum(count, 1)
-    flat = variance <= _FLATTEST * np.maximum(1.0, mean * mean)
-    gain = np.where(flat, 1.0, 1 / np.sqrt(np.where(flat, 1.0, variance)))
-    return mean.astype(np.float32), gain.astype(np.float32)

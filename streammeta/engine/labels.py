@@ -12,11 +12,12 @@ from streammeta.engine.features import Filled
 from streammeta.engine.spill import TaskKey
 from streammeta.errors import EventError
 from streammeta.event import Label, LabelValue, Origin
-from streammeta.meta.base import Floats, Kind
+from streammeta.meta.base import Kind
 
 __all__ = ["LabelSpace", "PendingEvents", "Waiting"]
 
 _TARGET: Sequence[LabelValue] = ("",)
+Doubles: TypeAlias = npt.NDArray[np.float64]
 _LARGEST = 3.0e38  # as float32 holds it
 
 
@@ -133,8 +134,8 @@ class Waiting:
 
     key: TaskKey
     slots: tuple[int, ...]  # the feature slots it fills
-    values: Floats  # with these raw values
-    mean: Floats | None = None  # class probabilities [C as of then], or mean [1]; None: not predicted yet
+    values: Doubles  # with these raw values
+    mean: Doubles | None = None  # class probabilities [C as of then], or mean [1]; None: not predicted yet
     variance: float = 0.0
     theta_version: int = 0
     page: int = -1  # with which others of its task it is saved; the room says
@@ -147,7 +148,7 @@ class Waiting:
 
     def predict(self, mean: Sequence[float], variance: float, theta_version: int) -> None:
         """Keep what was predicted, to be judged by the label."""
-        self.mean, self.variance, self.theta_version = np.array(mean, np.float32), variance, theta_version
+        self.mean, self.variance, self.theta_version = np.array(mean, np.float64), variance, theta_version
 
 
 class PendingEvents:
@@ -244,8 +245,8 @@ class PendingEvents:
         self._events.clear()
         self._tasks.clear()
         for id_, partition, tag, slots, values, mean, variance, version, page, parts in state["events"]:
-            filled = tuple(slots), np.frombuffer(values, np.float32)
-            predicted = None if mean is None else np.frombuffer(mean, np.float32)
+            filled = tuple(slots), np.frombuffer(values, np.float64)
+            predicted = None if mean is None else np.frombuffer(mean, np.float64)
             mixed = None if parts is None else np.frombuffer(parts[1], np.float64).reshape(parts[0], -1).copy()
             self._keep(id_, Waiting((partition, tag), *filled, predicted, variance, version, page, mixed))
         self.expired, self.replaced = state["expired"], state["replaced"]
@@ -279,5 +280,5 @@ def _listed(tasks: Sequence[str]) -> str:
     return shown + (f" and {len(tasks) - _LISTED} more" if len(tasks) > _LISTED else "")
 
 
-def _bytes(array: Floats | None) -> bytes | None:
+def _bytes(array: Doubles | None) -> bytes | None:
     return None if array is None else array.tobytes()

@@ -31,8 +31,9 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from streammeta.engine.buffer import window, windows
+from streammeta.engine.buffer import window
 from streammeta.engine.concepts import BEFORE, BEGUN, CERTAIN, LOOKED_AT, PRESENT
+from streammeta.engine.scale import Fixed, seen_features, seen_targets, seen_window
 from streammeta.meta.base import Floats, Ints, Method, Windows
 from streammeta.native.elementary import exp, log
 
@@ -60,14 +61,27 @@ _MOST_SURPRISE = math.log(1e3)  # in one label, so that a wrong one rules out no
 class _Task(NamedTuple):
     """One row, and what its hypotheses are computed with."""
 
-    weights: Any
+    shared: Fixed
     columns: _Columns
     row: int
     outputs: int
 
+    @property
+    def weights(self) -> Any:  # noqa: ANN401  each method has its own
+        """θ as the event path reads it."""
+        return self.shared.weights
+
     def last(self, n: int) -> tuple[Floats, Floats]:
-        """Its last labelled events."""
-        return window(self.columns, self.row, self.columns["window_x"].shape[2], n)
+        """Its last labelled events, normalized."""
+        return window(self.columns, self.row, self.shared.frame, n)
+
+    def page(self, place: int, n: int) -> tuple[Floats, Floats]:
+        """The first n events of a concept, normalized."""
+        frame, columns, row = self.shared.frame, self.columns, self.row
+        high = columns["past.x"][row, place, :n, : frame.shared.shift.size]
+        low = columns["past.low"][row, place, :n, : frame.own.size]
+        x = seen_features(frame, high, low, columns["scale.x"][row])
+        return x, seen_targets(frame, columns["past.y"][row, place, :n], columns["scale.y"][row])
 
     def known(self) -> Ints:
         """The places of its concepts."""
@@ -98,7 +112,7 @@ class Recall:
         usual *= _USUAL_DECAY
         usual += math.exp(-surprise), 1.0
 
-    def returned(self, weights: Any, columns: _Columns, row: int, outputs: int) -> int:  # noqa: ANN401
+    def returned(self, shared: Fixed, columns: _Columns, row: int, outputs: int) -> int:
         """Labels since another law seems to have returned; 0: none has."""
         since, labelled = self._since(columns, row), int(columns["labelled"][row])
         if since < (2 * LOOKED_AT if columns["past.share"][row].max() > _LIKELY else _FEWEST):
@@ -107,7 +121,7 @@ class Recall:
         fit, count = columns["past.usual"][row]
         if given[:_SUSPECTED, 1].mean() > fit / count - _SUSPECT:
             return 0
-        task = _Task(weights, columns, row, outputs)
+        task = _Task(shared, columns, row, outputs)
         known = task.known()
         known = known[known != columns["past.concept"][row, PRESENT]]
         if not known.size:
@@ -132,11 +146,11 @@ class Recall:
 
     # -- concepts ------------------------------------------------------------------------------------------------------
 
-    def suspect(self, weights: Any, columns: _Columns, row: int, kept: int, outputs: int) -> None:  # noqa: ANN401
+    def suspect(self, shared: Fixed, columns: _Columns, row: int, kept: int, outputs: int) -> None:
         """The present law may have ended ``kept`` labels ago."""
-        self._begin(weights, columns, row, kept, outputs, certain=False)
+        self._begin(shared, columns, row, kept, outputs, certain=False)
 
-    def end(self, weights: Any, columns: _Columns, row: int, kept: int, outputs: int) -> int:  # noqa: ANN401
+    def end(self, shared: Fixed, columns: _Columns, row: int, kept: int, outputs: int) -> int:
         """The present law ended about ``kept`` labels ago, and the row's own counters do not say so yet.
 
         Returns:
@@ -146,35 +160,38 @@ class Recall:
         if not concept[CERTAIN] and since <= max(_WEIGHED_AT):
             concept[CERTAIN] = 1  # it was suspected already, and since when
             return since
-        self._begin(weights, columns, row, kept, outputs, certain=True)
+        self._begin(shared, columns, row, kept, outputs, certain=True)
         return kept
 
-    def _begin(self, weights: Any, columns: _Columns, row: int, kept: int, outputs: int, *, certain: bool) -> None:  # noqa: ANN401
-        self.file(weights, columns, row, kept, outputs)
+    def _begin(self, shared: Fixed, columns: _Columns, row: int, kept: int, outputs: int, *, certain: bool) -> None:
+        self.file(shared, columns, row, kept, outputs)
         concept = columns["past.concept"][row]
         before = concept[PRESENT] if concept[PRESENT] >= 0 else concept[BEFORE]
         concept[:] = -1, before, int(certain), columns["labelled"][row] - kept
 
-    def file(self, weights: Any, columns: _Columns, row: int, kept: int, outputs: int) -> None:  # noqa: ANN401
+    def file(self, shared: Fixed, columns: _Columns, row: int, kept: int, outputs: int) -> None:
         """Keep the present law, by a row's labels before the last ``kept``."""
         labels, page = int(columns["labels_since_drift"][row]) - kept, columns["past.y"].shape[2]
         if labels < _SHORTEST_CONCEPT:
             return
-        task = _Task(weights, columns, row, outputs)
+        task = _Task(shared, columns, row, outputs)
         xs, ys = task.last(min(labels, page) + kept)
         n = len(ys) - kept
         place = self._place(task, xs[:n], ys[:n])
-        columns["past.x"][row, place, :n], columns["past.y"][row, place, :n] = xs[:n], ys[:n]
+        pushed, size = int(columns["window_count"][row]), columns["window_y"].shape[1]
+        at = np.arange(pushed - kept - n, pushed - kept) % size
+        for name in ("x", "low", "y"):
+            columns[f"past.{name}"][row, place, :n] = columns[f"window_{name}"][row, at]
         columns["past.count"][row, place], columns["past.used"][row, place] = n, columns["labelled"][row]
         columns["past.concept"][row, PRESENT] = place
 
-    def weigh(self, weights: Any, columns: _Columns, row: int, outputs: int) -> int:  # noqa: ANN401
+    def weigh(self, shared: Fixed, columns: _Columns, row: int, outputs: int) -> int:
         """Set the shares of a row's concepts by the labels since its drift; φ is left as it is.
 
         Returns:
             Labels since another law has returned, where that has become certain just now; else 0.
         """
-        task = _Task(weights, columns, row, outputs)
+        task = _Task(shared, columns, row, outputs)
         known, since = task.known(), min(self._since(columns, row), columns["window_y"].shape[1])
         columns["past.share"][row] = 0
         if not known.size or not since:
@@ -201,9 +218,10 @@ class Recall:
         concept[PRESENT], concept[CERTAIN] = best, 1
         return since if is_news else 0
 
-    def derive(self, weights: Any, columns: _Phi, rows: Ints, outputs: int) -> None:  # noqa: ANN401
+    def derive(self, shared: Fixed, columns: _Phi, rows: Ints, outputs: int) -> None:
         """φ of these rows from their windows, and from the concepts that are likely to be their concept."""
-        self._method.rebuild(weights, columns, rows, windows(columns), outputs)
+        held = seen_window(columns, rows, shared.frame)
+        self._method.rebuild(shared.weights, columns, rows, held, outputs)
         for row in rows.tolist():
             share, since = columns["past.share"][row], self._since(columns, row)
             if since >= columns["window_y"].shape[1]:
@@ -211,13 +229,18 @@ class Recall:
             likely = np.flatnonzero(share > _LEAST_SHARE)
             if not likely.size:
                 continue
-            phi = self._of_pages(_Task(weights, columns, row, outputs), likely, since)
+            phi = self._of_pages(_Task(shared, columns, row, outputs), likely, since)
             parts = share[likely].astype(np.float32)
             for name in self._sums:
                 own = columns[name][row]
                 own *= np.float32(1) - parts.sum()
                 for k, part in enumerate(parts):
                     own += part * phi[name][k]
+
+    def forget(self, columns: _Columns, row: int) -> None:
+        """A row's concepts say nothing any more: its numbers are in another unit."""
+        columns["past.count"][row] = columns["past.share"][row] = 0
+        columns["past.concept"][row, [PRESENT, BEFORE]] = -1
 
     # -- hypotheses ----------------------------------------------------------------------------------------------------
 
@@ -236,7 +259,7 @@ class Recall:
     def _predicted(self, task: _Task, phi: _Phi, xs: Floats, ys: Floats) -> _Doubles:
         """Log p of labels [K, n] under each of K hypotheses, which learn them on the way."""
         count, n = len(phi["A"]), len(ys)
-        xs, labels = np.tile(xs[:, : task.weights.shift.size], (count, 1)), np.tile(ys, count)
+        xs, labels = np.tile(xs, (count, 1)), np.tile(ys, count)
         found = self._method.run(task.weights, phi, np.repeat(np.arange(count), n), xs, labels, task.outputs)
         if self._classify:
             p = found.mean[np.arange(labels.size), labels.astype(np.int64)].astype(np.float64)
@@ -244,8 +267,8 @@ class Recall:
         else:
             variance = np.maximum(found.variance.astype(np.float64), _LEAST_VARIANCE)
             surprise, own = 0.5 * (labels - found.mean[:, 0]) ** 2 / variance, 0.5 * log(2 * math.pi * variance)
-        found_log: npt.NDArray[np.float64] = -np.minimum(surprise, _MOST_SURPRISE) - own
-        return found_log.reshape(count, n)
+        log_p = -np.minimum(surprise, _MOST_SURPRISE) - own
+        return np.where(np.isnan(labels), 0.0, log_p).reshape(count, n)  # of a unit that is no more known
 
     def _before(self, task: _Task, since: int) -> _Phi:
         """φ [1] where no law returned, without the labels since."""
@@ -262,7 +285,7 @@ class Recall:
         x = np.full((places.size, columns["past.y"].shape[2] + since, xs.shape[1]), np.nan, np.float32)
         y = np.zeros(x.shape[:2], np.float32)
         for k, (place, n) in enumerate(zip(places.tolist(), counts.tolist(), strict=True)):
-            x[k, :n], y[k, :n] = columns["past.x"][task.row, place, :n], columns["past.y"][task.row, place, :n]
+            x[k, :n], y[k, :n] = task.page(place, n)
             x[k, n : n + since], y[k, n : n + since] = xs, ys
         return self._rebuilt(task, Windows(x, y, counts + since, counts + since))
 

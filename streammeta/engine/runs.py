@@ -6,15 +6,15 @@ that told so, and what of it still lies ahead in the run is predicted anew.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from msgspec.structs import replace
 
-from streammeta.engine.buffer import push, windows
+from streammeta.engine.buffer import push
 from streammeta.engine.drift import Detectors, DriftResponse, DriftSettings
 from streammeta.engine.experts import Blend, Case, Mixture
 from streammeta.engine.features import Filled
@@ -22,11 +22,22 @@ from streammeta.engine.judge import read, score
 from streammeta.engine.labels import LabelSpace, Waiting
 from streammeta.engine.outcome import Outcome, Signal
 from streammeta.engine.recall import Recall
+from streammeta.engine.scale import (
+    BEFORE,
+    SINCE,
+    Fixed,
+    FrameScale,
+    seen_features,
+    seen_targets,
+    seen_window,
+    split,
+    units,
+)
 from streammeta.engine.tasks import TaskTable
 from streammeta.event import Event, Label
 from streammeta.meta.base import Floats, Ints, Method
 
-__all__ = ["Counts", "Item", "Runs"]
+__all__ = ["Counts", "Item", "Runs", "Seen"]
 
 _ERROR_EVENTS = 50  # what a task's running error looks back on
 
@@ -42,6 +53,7 @@ class Item:
     filled: Filled
     waits: Waiting | None  # the event whose label this is, or this event while it has none
     is_new_task: bool
+    judged: tuple[int, float, float] | None = None  # its task's labels before, loss and error in spreads of its target
 
 
 @dataclass(slots=False)
@@ -57,6 +69,43 @@ class Counts:
     refused_updates: int = 0  # meta-updates whose numbers were not finite
     next_look: int = 0  # seen, when what tasks share is next looked at
     meta_begun: int = 0  # seen, when the last meta-update began
+
+
+class Seen(NamedTuple):
+    """Raw events [N] of these rows, as they are kept and as the learner sees them."""
+
+    rows: Ints
+    exact: npt.NDArray[np.float64]  # [N, D] features
+    high: Floats  # [N, D] as windows keep them
+    low: Floats  # [N, K]
+    x: Floats  # [N, inputs] normalized
+    labels: npt.NDArray[np.float64]  # [N] class indices or targets; NaN is none
+    y: Floats  # [N] normalized labels
+
+    @classmethod
+    def of(
+        cls,
+        columns: Mapping[str, npt.NDArray[Any]],
+        rows: Ints,
+        exact: npt.NDArray[np.float64],
+        labels: npt.NDArray[np.float64],
+        frame: FrameScale,
+    ) -> "Seen":
+        """These events under this scale."""
+        high, low = split(exact, frame.own)
+        x = seen_features(frame, high, low, columns["scale.x"][rows] if frame.own.size else None)
+        y = seen_targets(frame, labels, None if frame.classify else columns["scale.y"][rows])
+        return cls(rows, exact, high, low, x, labels, y)
+
+    @property
+    def is_labelled(self) -> list[bool]:
+        """Which of them have a label that is known."""
+        found: list[bool] = (~np.isnan(self.labels)).tolist()
+        return found
+
+    def cut(self, begin: int, end: int) -> "Seen":
+        """Some of them."""
+        return Seen._make(part[begin:end] for part in self)
 
 
 class Runs:
@@ -86,12 +135,12 @@ class Runs:
         self._response, self._keep_events = drift.response, drift.keep_events
         self._phi = tuple(method.phi_layout(1, 1))
 
-    def go(self, weights: Any, version: int, items: Sequence[Item], xs: Floats, outcomes: list[Outcome | None]) -> None:  # noqa: ANN401
-        """Fill the outcomes of these items, whose raw features are xs [N, D], under θ of this version.
+    def go(self, shared: Fixed, items: Sequence[Item], seen: Seen, outcomes: list[Outcome | None]) -> None:
+        """Fill the outcomes of these items, under θ and the scale of now.
 
         A label of a class not seen before comes alone, and is judged here but not learned: see ``learn``.
         """
-        run, mixture = _Run(weights, items, xs, self._numbers(items)), self._awake()
+        run, mixture, version = self._run(shared, items, seen), self._awake(), shared.version
         for row, places in run.places.items():
             if len(places) > 1:
                 run.saved[row] = (self._state(row), 0)
@@ -99,15 +148,15 @@ class Runs:
         for i, item in enumerate(items):
             if not run.finite[i]:
                 outcomes[item.at] = self._refuse(item)
-                run.ys[i] = math.nan
+                run.y[i] = math.nan
                 self._begin_again(run, i, "reset", 0)
                 continue
             mean, variance = run.means[i], run.variances[i]
             if mixture:
                 blend = run.blends[i] = self._blend(mixture, run, i)
                 mean, variance = blend.mean, blend.variance
-            outcome = outcomes[item.at] = self._judge(item, mean, variance, version)
-            if math.isnan(run.ys[i]):
+            outcome = outcomes[item.at] = self._judge(item, mean, variance, version, run.spread[i])
+            if math.isnan(run.y[i]):
                 continue
             run.unkept.append(i)
             if mixture:
@@ -118,9 +167,9 @@ class Runs:
                 self._begin_again(run, i, self._response, self._keep_events)
         self._remember(run)
 
-    def learn(self, weights: Any, item: Item, xs: Floats) -> None:  # noqa: ANN401
-        """Learn one item, with features xs [1, D], that ``go`` has judged while its class was not known yet."""
-        run, mixture = _Run(weights, [item], xs, self._numbers([item])), self._awake()
+    def learn(self, shared: Fixed, item: Item, seen: Seen) -> None:
+        """Learn one item that ``go`` has judged while its class was not known yet; now ``seen`` has the label."""
+        run, mixture = self._run(shared, [item], seen), self._awake()
         self._predict(run, np.arange(1))
         run.unkept.append(0)
         if mixture:
@@ -145,21 +194,31 @@ class Runs:
     def _teach_experts(self, mixture: Mixture, run: "_Run", i: int) -> None:
         """Let the experts learn event i, which is in its task's window by then."""
         self._remember(run)
-        mixture.learn(self._tasks.columns, run.case(i), run.blends[i].parts, float(run.ys[i]), self._labels.outputs)
-
-    def _numbers(self, items: Sequence[Item]) -> Floats:
-        """Labels [N] as the learner wants them; NaN where there is none yet, or none that it knows."""
-        labels = (item.source.y for item in items)
-        return np.array(
-            [math.nan if y is None or self._labels.is_new(y) else self._labels.number(y) for y in labels], np.float32
+        mixture.learn(
+            self._tasks.columns, run.case(i), run.blends[i].parts, float(run.seen.labels[i]), self._labels.outputs
         )
+
+    def labels(self, items: Sequence[Item]) -> npt.NDArray[np.float64]:
+        """Labels [N] as numbers; NaN where there is none yet, or none that is known."""
+        labels = (item.source.y for item in items)
+        return np.array([math.nan if y is None or self._labels.is_new(y) else self._labels.number(y) for y in labels])
+
+    def _run(self, shared: Fixed, items: Sequence[Item], seen: Seen) -> "_Run":
+        shift, spread = np.zeros(len(items)), np.ones(len(items))
+        if not self._labels.classify:
+            shift, spread = units(shared.frame, self._tasks.columns["scale.y"][seen.rows])
+        return _Run(shared, items, seen, shift, spread)
 
     def _predict(self, run: "_Run", which: Ints) -> None:
         """Predict these events of a run and learn their labels, in this order."""
         columns, rows = self._tasks.columns, run.rows[which]
-        found = self._method.run(run.weights, columns, rows, run.xs[which], run.ys[which], self._labels.outputs)
-        finite = np.isfinite(found.mean).all(axis=1) & np.isfinite(found.variance)
-        means, variances = found.mean.tolist(), found.variance.tolist()
+        found = self._method.run(run.weights, columns, rows, run.seen.x[which], run.y[which], self._labels.outputs)
+        mean, variance = found.mean, found.variance
+        if not self._labels.classify:
+            spread = run.spread[which]
+            mean, variance = run.shift[which, None] + spread[:, None] * mean, spread * spread * variance
+        finite = np.isfinite(mean).all(axis=1) & np.isfinite(variance)
+        means, variances = mean.tolist(), variance.tolist()
         for i, mean, variance, is_finite in zip(which.tolist(), means, variances, finite.tolist(), strict=True):
             run.means[i], run.variances[i], run.finite[i] = mean, variance, is_finite
 
@@ -170,20 +229,20 @@ class Runs:
         if outcome.signal is Signal.DRIFT:
             self._begin_again(run, i, "recall", self._keep_events)
             return outcome
-        back = recall.returned(run.weights, columns, row, outputs)
+        back = recall.returned(run.shared, columns, row, outputs)
         if back:
-            recall.suspect(run.weights, columns, row, back, outputs)
+            recall.suspect(run.shared, columns, row, back, outputs)
         elif recall.page_is_full(columns, row):
-            recall.file(run.weights, columns, row, 0, outputs)
+            recall.file(run.shared, columns, row, 0, outputs)
         if not (back or recall.is_due(columns, row)):
             return outcome
-        since = recall.weigh(run.weights, columns, row, outputs)
+        since = recall.weigh(run.shared, columns, row, outputs)
         if since:
             columns["labels_since_drift"][row] = columns["labels_kept_at_drift"][row] = since
             self._detectors.reset(row)
             self._count_drift(row)
             outcome = replace(outcome, signal=Signal.DRIFT)
-        self._changed_between(run, i, lambda: recall.derive(run.weights, columns, run.rows[i : i + 1], outputs))
+        self._changed_between(run, i, lambda: recall.derive(run.shared, columns, run.rows[i : i + 1], outputs))
         return outcome
 
     def _begin_again(self, run: "_Run", i: int, response: DriftResponse, keep: int) -> None:
@@ -192,9 +251,11 @@ class Runs:
         columns, rows, outputs = self._tasks.columns, run.rows[i : i + 1], self._labels.outputs
         row = int(rows[0])
         if self._recall:
-            keep = self._recall.end(run.weights, columns, row, keep, outputs)
+            keep = self._recall.end(run.shared, columns, row, keep, outputs)
         if response == "reset":
             columns["window_count"][row] = keep = 0
+            for name in ("scale.x", "scale.y"):
+                columns[name][row, [SINCE, BEFORE]] = 0
         columns["labels_since_drift"][row] = columns["labels_kept_at_drift"][row] = min(
             keep, int(columns["window_count"][row])
         )
@@ -202,10 +263,11 @@ class Runs:
         def forget() -> None:
             self._method.restart(run.weights, columns, rows, "reset" if response == "reset" else "mix")
             if self._recall:
-                self._recall.weigh(run.weights, columns, row, outputs)
-                self._recall.derive(run.weights, columns, rows, outputs)
+                self._recall.weigh(run.shared, columns, row, outputs)
+                self._recall.derive(run.shared, columns, rows, outputs)
             elif keep:
-                self._method.rebuild(run.weights, columns, rows, windows(columns), outputs)
+                held = seen_window(columns, rows, run.shared.frame)
+                self._method.rebuild(run.weights, columns, rows, held, outputs)
 
         self._changed_between(run, i, forget)
         self._detectors.reset(row)
@@ -219,7 +281,8 @@ class Runs:
             for name, value in state.items():
                 columns[name][row] = value
             again = np.array([j for j in run.places[row] if start <= j <= i])
-            self._method.run(run.weights, columns, run.rows[again], run.xs[again], run.ys[again], self._labels.outputs)
+            x, y = run.seen.x[again], run.y[again]
+            self._method.run(run.weights, columns, run.rows[again], x, y, self._labels.outputs)
         change()
         if later.size:
             run.saved[row] = (self._state(row), i + 1)
@@ -232,7 +295,8 @@ class Runs:
     def _remember(self, run: "_Run") -> None:
         """Put what was learned into the windows of the tasks."""
         if run.unkept:
-            push(self._tasks.columns, run.rows[run.unkept], run.xs[run.unkept], run.ys[run.unkept])
+            seen, which = run.seen, run.unkept
+            push(self._tasks.columns, run.rows[which], seen.high[which], seen.low[which], seen.labels[which])
             self._counts.labelled += len(run.unkept)
             run.unkept = []
 
@@ -243,8 +307,11 @@ class Runs:
         at = item.source.origin
         return Outcome(item.source, rejected=f"{at}: the prediction is not a finite number; its task starts anew")
 
-    def _judge(self, item: Item, mean: list[float], variance: float, version: int) -> Outcome:
-        """The outcome of an item, its task's counters, and whether its law has drifted."""
+    def _judge(self, item: Item, mean: list[float], variance: float, version: int, unit: float) -> Outcome:
+        """The outcome of an item, its task's counters, and whether its law has drifted.
+
+        Whatever compares losses and errors, over time or over tasks, does so in spreads of the task's target: ``unit``.
+        """
         event, columns, row = item.source, self._tasks.columns, item.row
         if isinstance(event, Event):
             columns["events"][row] += 1
@@ -269,9 +336,11 @@ class Runs:
             columns["labelled"][row] = age + 1
             columns["labels_since_drift"][row] += 1
             columns["error"][row] += (error - columns["error"][row]) / min(age + 1, _ERROR_EVENTS)
+            _, own_loss, own_error = item.judged = age, loss - math.log(unit), error / unit
+            own_spread = None if spread is None else spread / (unit * unit)
             if self._recall:
-                self._recall.observe_loss(columns, row, loss, spread)
-            if self._detectors.update(row, loss, error, spread):
+                self._recall.observe_loss(columns, row, own_loss, own_spread)
+            if self._detectors.update(row, own_loss, own_error, own_spread):
                 signal = Signal.DRIFT
                 self._count_drift(row)
         return Outcome(event, prediction, probabilities, spread, signal, version, loss, error, age, since)
@@ -286,10 +355,11 @@ class Runs:
 class _Run:
     """What is known of a run's events while it goes on."""
 
-    def __init__(self, weights: Any, items: Sequence[Item], xs: Floats, ys: Floats) -> None:  # noqa: ANN401
+    def __init__(self, shared: Fixed, items: Sequence[Item], seen: Seen, shift: Any, spread: Any) -> None:  # noqa: ANN401
         size = len(items)
-        self.weights, self.items, self.xs, self.ys = weights, items, xs, ys
-        self.rows = np.array([item.row for item in items], np.int64)
+        self.shared, self.weights, self.items, self.seen = shared, shared.weights, items, seen
+        self.rows, self.y = seen.rows, seen.y.copy()
+        self.shift, self.spread = shift, spread  # of each event's task's target
         self.places: dict[int, list[int]] = {}  # of each task's events in the run
         for i, item in enumerate(items):
             self.places.setdefault(item.row, []).append(i)
@@ -303,4 +373,4 @@ class _Run:
     def case(self, i: int) -> Case:
         """Event i as experts see it."""
         item = self.items[i]
-        return Case(item.row, item.task, self.xs[i], item.source.origin.partition)
+        return Case(item.row, item.task, self.seen.high[i], item.source.origin.partition)

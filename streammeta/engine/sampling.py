@@ -20,9 +20,10 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from streammeta.engine.buffer import RecentRows, normalize
+from streammeta.engine.buffer import RecentRows, as_encoded
+from streammeta.engine.scale import FrameScale, errors_in_spreads, seen_window
 from streammeta.engine.settings import Sampling
-from streammeta.meta.base import Floats, Ints, Kind, Scaling
+from streammeta.meta.base import Floats, Ints, Kind
 
 __all__ = ["draw_rows"]
 
@@ -44,7 +45,7 @@ def draw_rows(
     count: int,
     *,
     shortest: int,
-    scaling: Scaling,
+    frame: FrameScale,
     kind: Kind,
     random: np.random.Generator,
 ) -> Ints:
@@ -58,7 +59,7 @@ def draw_rows(
     if sampling == "recency":
         weights = recent.weights(recent.size / _RECENT_SHARE)
         return random.choice(alive, count, p=_shares(np.array([weights[row] for row in alive.tolist()])))
-    preferred = _lossy(columns, alive) if sampling == "loss" else _near(columns, alive, scaling, kind, random)
+    preferred = _lossy(columns, alive, frame) if sampling == "loss" else _near(columns, alive, frame, kind, random)
     shares = (1 - _PREFERRED) / alive.size + _PREFERRED * _shares(preferred)
     return random.choice(alive, count, p=shares / shares.sum())
 
@@ -69,12 +70,11 @@ def _shares(weights: _Weights) -> _Weights:
     return weights / total if total > 0 else np.full(weights.size, 1.0 / weights.size)
 
 
-def _lossy(columns: _Columns, alive: Ints) -> _Weights:
-    errors: _Weights = columns["error"][alive]
-    return np.nan_to_num(errors, nan=0.0, posinf=0.0)
+def _lossy(columns: _Columns, alive: Ints, frame: FrameScale) -> _Weights:
+    return np.nan_to_num(errors_in_spreads(columns, alive, frame), nan=0.0, posinf=0.0)
 
 
-def _near(columns: _Columns, alive: Ints, scaling: Scaling, kind: Kind, random: np.random.Generator) -> _Weights:
+def _near(columns: _Columns, alive: Ints, frame: FrameScale, kind: Kind, random: np.random.Generator) -> _Weights:
     """1 for the tasks that look most like one whose law is young, itself among them; 0 for all when there is none."""
     young = alive[columns["labels_since_drift"][alive] <= _YOUNG]
     if not young.size:
@@ -83,26 +83,25 @@ def _near(columns: _Columns, alive: Ints, scaling: Scaling, kind: Kind, random: 
     places = np.arange(alive.size)
     if alive.size > _MOST_COMPARED:
         places = np.sort(random.choice(alive.size, _MOST_COMPARED, replace=False))
-    looks = _looks(columns, np.append(alive[places], anchor), scaling, kind)
+    looks = _looks(columns, np.append(alive[places], anchor), frame, kind)
     distances = ((looks[:-1] - looks[-1]) ** 2).sum((1, 2))
     near = np.zeros(alive.size)
     near[places[np.argsort(distances, kind="stable")[:_NEAREST]]] = 1.0
     return near
 
 
-def _looks(columns: _Columns, rows: Ints, scaling: Scaling, kind: Kind) -> Floats:
+def _looks(columns: _Columns, rows: Ints, frame: FrameScale, kind: Kind) -> Floats:
     """What tasks' last events look like [N, C, D] ([N, 1, D] for targets): means of [y = c] x."""
-    size, D = columns["window_y"].shape[1], scaling.shift.size
+    size, seen, each = columns["window_y"].shape[1], seen_window(columns, rows, frame), np.arange(len(rows))[:, None]
     counts = np.minimum(
         np.clip(columns["labels_since_drift"][rows], 1, _LOOKED_AT), np.minimum(columns["window_count"][rows], size)
     )
     back = np.arange(_LOOKED_AT)
     at = (columns["window_count"][rows, None] - 1 - back) % size
     valid = (back < counts[:, None]).astype(np.float32)
-    x = normalize(columns["window_x"][rows[:, None], at, :D], scaling)
-    y = columns["window_y"][rows[:, None], at] * valid
+    x, y = as_encoded(seen.x[each, at]), np.nan_to_num(seen.y[each, at]) * valid
     if kind == "regression":
-        of_class = (((y - np.float32(scaling.y_shift)) / np.float32(scaling.y_spread)) * valid)[:, None, :]
+        of_class = y[:, None, :]
     else:
         classes = np.arange(int(y.max(initial=0)) + 1)
         of_class = (y[:, None, :] == classes[:, None]) * valid[:, None, :]

@@ -2,16 +2,28 @@
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from streammeta.engine.scale import (
+    FrameScale,
+    SharedScale,
+    dump_scale,
+    has_moved,
+    load_scale,
+    placed_scale,
+    shared_frame,
+    wider_scale,
+)
+from streammeta.engine.snapshot import saved_array
 from streammeta.engine.sums import PartitionSums, SumsRecord
 from streammeta.errors import ConfigError, SnapshotError
 from streammeta.event import LabelValue
-from streammeta.meta.base import Ints, MetaState, Method, Scaling, Theta
+from streammeta.meta.base import Axes, Ints, MetaState, Method, Scaling, Theta
 from streammeta.meta.names import Slot
 from streammeta.meta.outer import arranged, grow_outer, start_outer
 
@@ -35,20 +47,28 @@ class Names(NamedTuple):
 
 
 class Shared:
-    """θ, the normalization, and both as the event path reads them (``weights``).
+    """θ, as the event path reads it (``weights``), and the scale of all tasks (``frame``).
+
+    The inputs of θ are the features, and after them the own views of those slots that have any, where the learner
+    wants them so.
 
     Args:
         method: the learner.
-        sums: what the normalization is read from.
+        sums: what the scale is read from.
+        classify: labels are classes.
 
     Attributes:
+        reference: the scale when all tasks were to be looked at again for the last time.
         version: of θ: how often it was changed.
         stamp: of what φ is derived under: the same number only for the same θ and normalization, in any process.
         next_scaling: events and labels in all partitions at which the normalization is read again.
     """
 
-    def __init__(self, method: Method, sums: PartitionSums) -> None:
-        self._method, self._sums = method, sums
+    def __init__(self, method: Method, sums: PartitionSums, *, classify: bool) -> None:
+        self._method, self._sums, self._classify = method, sums, classify
+        self._own: tuple[int, ...] = ()  # slots with own views and a second float32, in the order they came by them
+        self._layout = (0, 0)  # features and own views of θ's inputs
+        self._layouts: dict[int, tuple[int, int]] = {}  # of former θ, by its inputs
         self._slots: tuple[Slot, ...] = ()
         self._outputs: tuple[LabelValue, ...] = ()
         self._start: Theta | None = None  # as ``start`` returns it
@@ -56,7 +76,9 @@ class Shared:
         self.next_scaling = _FIRST_SCALING
         self._is_scaled = False  # the normalization was read, or taken from elsewhere
         self.state = start_outer(method.init())
-        self.scaling = sums.read(np.zeros(0, np.bool_))
+        self.reference = shared_frame(0, classify=classify).shared
+        self._epoch = 0
+        self.frame = self._framed(self.reference)
         self.weights: Any = None
         self._theta_id = self._scaling_id = 0  # as they began; else of their content, when they were changed
         self.stamp = 0
@@ -65,7 +87,7 @@ class Shared:
     def start(self) -> Theta:
         """θ as it would be without any meta-update."""
         if self._start is None:
-            self._start = self._method.grow(self._method.init(), self._slots, self._outputs)
+            self._start = self._method.grow(self._method.init(), self._inputs(self._slots, self._own), self._outputs)
         return self._start
 
     def grow(self, slots: Sequence[Slot], outputs: Sequence[LabelValue]) -> bool:
@@ -77,16 +99,31 @@ class Shared:
             return False
         self._slots, self._outputs, self._start = tuple(slots), tuple(outputs), None
         self.state = self._grown(self.state)
-        self.scaling = _wider(self.scaling, len(slots))
+        self.frame = self._framed(wider_scale(self.frame.shared, len(slots)))
         self._compile()
         return True
 
-    def weights_for(self, slots: Sequence[Slot], outputs: Sequence[LabelValue]) -> Any:  # noqa: ANN401 each method has its own
-        """The weights as ``grow`` would leave them; nothing here changes."""
-        if self._is_large_enough(slots, outputs):
-            return self.weights
-        theta = self._method.grow(self.state.theta, slots, outputs)
-        return self._method.compile(theta, _wider(self.scaling, len(slots)))
+    def give_own_views(self, slots: Sequence[int]) -> bool:
+        """From now on these features may have views of a task's own, and say whether any could not before."""
+        fresh = [slot for slot in dict.fromkeys(slots) if slot not in self._own]
+        if not fresh:
+            return False
+        self._own, self._start = (*self._own, *fresh), None
+        self.state = self._grown(self.state)
+        self.frame = self._framed(self.frame.shared)
+        self._compile()
+        return True
+
+    @property
+    def own(self) -> list[int]:
+        """The slots that have own views and a second float32."""
+        return list(self._own)
+
+    def copy(self) -> "Shared":
+        """A copy that may grow; what it does not change it has in common with this one."""
+        other = copy(self)
+        other._layouts = dict(self._layouts)
+        return other
 
     def _is_large_enough(self, slots: Sequence[Slot], outputs: Sequence[LabelValue]) -> bool:
         return (len(slots), len(outputs)) == (len(self._slots), len(self._outputs))
@@ -107,17 +144,26 @@ class Shared:
         if seen < self.next_scaling:
             return
         self.next_scaling, self._is_scaled = max(int(seen * _SCALING_GROWTH), seen + 1), True
-        fresh = _wider(self._sums.read(categories), len(self._slots))
-        if _differ(fresh, self.scaling):
-            self.scaling, self._scaling_id = fresh, _scaling_id(fresh)
+        fresh, old = wider_scale(self._sums.read(categories), len(self._slots)), self.frame.shared
+        reference = wider_scale(self.reference, fresh.shift.size)
+        if has_moved(fresh, reference):
+            self.reference = fresh
+            self._epoch = _scaling_id(fresh)
+        if _differ(fresh, old):
+            self.frame, self._scaling_id = self._framed(fresh), _scaling_id(fresh)
             self._compile()
+        else:  # what only looks read
+            crowd = {name: getattr(fresh, name) for name in ("typical", "crowded", "y_typical")}
+            self.frame = self._framed(old._replace(**crowd))
 
     def go_on_with(self, records: Sequence[SumsRecord]) -> None:
         """Partitions with these sums have become ours: normalize as who had them did, unless we do already."""
         if not records or self._is_scaled or self.next_scaling == _NEVER:
             return
         newest = max(records, key=lambda record: record.next_scaling)
-        self.scaling, self._scaling_id = _wider(newest.scaling, len(self._slots)), newest.scaling_id
+        self.reference, self._scaling_id = wider_scale(newest.reference, len(self._slots)), newest.scaling_id
+        self._epoch = newest.epoch
+        self.frame = self._framed(wider_scale(newest.scale, len(self._slots)))
         self.next_scaling, self._is_scaled = newest.next_scaling, True
         self._compile()
 
@@ -136,9 +182,12 @@ class Shared:
             "scaling_id": self._scaling_id,
             "next_scaling": self.next_scaling,
             "updates": self.state.updates,
-            "y_affine": [self.scaling.y_shift, self.scaling.y_spread],
+            "own": list(self._own),
+            "epoch": self._epoch,
         }
-        arrays: dict[str, npt.NDArray[Any]] = {"scaling.shift": self.scaling.shift, "scaling.gain": self.scaling.gain}
+        arrays: dict[str, npt.NDArray[Any]] = {}
+        for name, scale in (("scale", self.frame.shared), ("reference", wider_scale(self.reference, len(self._slots)))):
+            arrays[f"{name}.features"], arrays[f"{name}.target"] = dump_scale(scale)
         arrays |= {f"theta.{name}": p for name, p in self.state.theta.items()}
         arrays |= {"outer.first": self.state.first, "outer.second": self.state.second}
         return header, arrays
@@ -146,10 +195,13 @@ class Shared:
     def load(self, header: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]], names: Names) -> None:
         """Become what ``dump`` described; raises SnapshotError when it is of another learner."""
         self._slots, self._outputs, self._start = tuple(names.slots), tuple(names.outputs), None
+        self._own = tuple(_checked_own(header["own"], len(self._slots)))
         self.state = self._checked(header, arrays, self.start())
+        self._layout, self._layouts = (len(self._slots), len(self._own)), {}
         self.version, self.next_scaling, self._is_scaled = header["version"], header["next_scaling"], True
         self._theta_id, self._scaling_id = header["theta_id"], header["scaling_id"]
-        self.scaling = _wider(self._scaling_of(header, arrays), len(self._slots))
+        self._epoch, self.reference = header["epoch"], self._scale_of("reference", arrays)
+        self.frame = self._framed(wider_scale(self._scale_of("scale", arrays), len(self._slots)))
         self._strictly(self._compile)
 
     def check(
@@ -163,12 +215,13 @@ class Shared:
             names: of features and outputs there.
             fixed: whether the normalization is to be taken with it.
         """
-        state = self._checked(header, arrays, self._method.grow(self._method.init(), names.slots, names.outputs))
-        scaling = self._scaling_of(header, arrays)
-        if scaling.shift.size > len(names.slots):
-            raise SnapshotError(f"the saved weights normalize {scaling.shift.size} features, wanted {len(names.slots)}")
-        same = _wider(scaling if fixed else scaling._replace(y_shift=0.0, y_spread=1.0), len(names.slots))
-        self._strictly(lambda: self._method.compile(state.theta, same))
+        inputs = self._inputs(names.slots, _checked_own(header["own"], len(names.slots)))
+        state = self._checked(header, arrays, self._method.grow(self._method.init(), inputs, names.outputs))
+        if fixed:
+            for name in ("reference", "scale"):
+                self._scale_of(name, arrays)
+        affine = np.zeros(len(inputs), np.float32), np.ones(len(inputs), np.float32), 0.0, 1.0
+        self._strictly(lambda: self._method.compile(state.theta, Scaling(*affine, False)))
 
     def _strictly(self, compute: Callable[[], object]) -> None:
         """Compute from what came from elsewhere; raises SnapshotError where numbers become too large."""
@@ -192,15 +245,26 @@ class Shared:
         Raises:
             SnapshotError: it is of another learner, or damaged, as ``check`` finds before.
         """
-        theirs = self._method.grow(self._method.init(), names.slots, names.outputs)
+        own = _checked_own(header["own"], len(names.slots))
+        theirs = self._method.grow(self._method.init(), self._inputs(names.slots, own), names.outputs)
         state = self._checked(header, arrays, theirs)
         features, outputs = (np.array(numbers, np.int64) for numbers in (names.features_here, names.outputs_here))
-        if not _are_first(features, outputs):
-            state = arranged(state, self.start(), self._method.axes(theirs), features, outputs)
+        self.give_own_views([int(slot) for slot in features[own] if slot >= 0])
+        inputs = features
+        if self._method.has_own_inputs and own:
+            place = {slot: len(self._slots) + k for k, slot in enumerate(self._own)}
+            inputs = np.append(features, [place.get(slot, -1) for slot in features[own].tolist()])
+        if _are_first(inputs, outputs) and not own:
+            self._layout = (len(names.slots), 0)
+        else:
+            state = arranged(state, self.start(), self._method.axes(theirs), inputs, outputs)
+            self._layout = (len(self._slots), len(self._own))
+        self._layouts = {}
         self.state, self.version, self._theta_id = self._grown(state), header["version"], header["theta_id"]
         if fixed:
-            self._scaling_id = header["scaling_id"]
-            self.scaling = _placed(self._scaling_of(header, arrays), features, len(self._slots))
+            self._scaling_id, self._epoch = header["scaling_id"], header["epoch"]
+            self.reference = placed_scale(self._scale_of("reference", arrays), features, len(self._slots))
+            self.frame = self._framed(placed_scale(self._scale_of("scale", arrays), features, len(self._slots)))
             self.next_scaling = _NEVER
         self._strictly(self._compile)
 
@@ -220,16 +284,57 @@ class Shared:
         moments = [arrays[name].copy() for name in ("outer.first", "outer.second")]
         return MetaState(theta, moments[0], moments[1], header["updates"])
 
-    def _scaling_of(self, header: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]) -> Scaling:
-        features = arrays["scaling.shift"].size if "scaling.shift" in arrays else 0
-        _check_arrays(arrays, {"scaling.shift": (features,), "scaling.gain": (features,)})
-        return Scaling(arrays["scaling.shift"].copy(), arrays["scaling.gain"].copy(), *header["y_affine"])
+    def _scale_of(self, name: str, arrays: Mapping[str, npt.NDArray[Any]]) -> SharedScale:
+        features = saved_array(arrays, f"{name}.features", (5, None), np.float64)
+        target = saved_array(arrays, f"{name}.target", (4, 1), np.float64)
+        return load_scale(features, target, f"the saved weights, {name}")
 
     def _grown(self, state: MetaState) -> MetaState:
-        return grow_outer(state, self._method.grow(state.theta, self._slots, self._outputs))
+        """θ of now or of before, for the features, own views and outputs of now: own views stand after all features."""
+        inputs, now = self._inputs(self._slots, self._own), (len(self._slots), len(self._own))
+        had = self._layouts.get(self._count(state.theta), self._layout)
+        self._layouts[len(inputs)] = self._layout = now
+        if not had[1] or had[0] == now[0] or not self._method.has_own_inputs:
+            grown = grow_outer(state, self._method.grow(state.theta, inputs, self._outputs))
+        else:
+            places = np.array([*range(had[0]), *range(now[0], now[0] + had[1])], np.int64)
+            outputs = np.arange(_outputs(state.theta, self._method.axes(state.theta)))
+            grown = arranged(state, self.start(), self._method.axes(state.theta), places, outputs)
+            grown = grow_outer(grown, self._method.grow(grown.theta, inputs, self._outputs))
+        return self._with_views(grown, range(had[1], now[1]))
+
+    def _with_views(self, state: MetaState, fresh: range) -> MetaState:
+        """θ in which these own views begin with the weights of the features that they are views of."""
+        if not self._method.has_own_inputs or not fresh:
+            return state
+        theta, features = dict(state.theta), len(self._slots)
+        for name, axis in self._method.axes(state.theta).items():
+            if axis.features is not None:
+                rows = np.moveaxis(theta[name].copy(), axis.features, 0)
+                for k in fresh:
+                    rows[axis.before + features + k] = rows[axis.before + self._own[k]]
+                theta[name] = np.ascontiguousarray(np.moveaxis(rows, 0, axis.features))
+        return state._replace(theta=theta)
+
+    def _count(self, theta: Theta) -> int:
+        """How many inputs θ has."""
+        for name, axis in self._method.axes(theta).items():
+            if axis.features is not None:
+                return int(theta[name].shape[axis.features]) - axis.before
+        return -1
+
+    def _inputs(self, slots: Sequence[Slot], own: Sequence[int]) -> list[Slot]:
+        """The inputs of θ by name: features, and own views of some, which begin as these features do."""
+        return [*slots, *([slots[slot] for slot in own] if self._method.has_own_inputs else [])]
+
+    def _framed(self, shared: SharedScale) -> FrameScale:
+        own = np.array(self._own, np.int64)
+        return FrameScale(shared, own, self._epoch, beside=self._method.has_own_inputs, classify=self._classify)
 
     def _compile(self) -> None:
-        self.weights = self._method.compile(self.state.theta, self.scaling)
+        inputs = self.frame.inputs
+        affine = np.zeros(inputs, np.float32), np.ones(inputs, np.float32), 0.0, 1.0
+        self.weights = self._method.compile(self.state.theta, Scaling(*affine, bool(self.frame.shared.y_known[0])))
         self.stamp = _id(np.array([self._theta_id, self._scaling_id]))
 
 
@@ -241,21 +346,26 @@ def _id(*arrays: npt.NDArray[Any]) -> int:
     return int.from_bytes(found.digest(), "little") >> 12
 
 
-def _scaling_id(scaling: Scaling) -> int:
-    return _id(scaling.shift, scaling.gain, np.array([scaling.y_shift, scaling.y_spread]))
+def _scaling_id(scale: SharedScale) -> int:
+    return _id(scale.shift, scale.gain, scale.y_shift, scale.y_gain)
+
+
+def _checked_own(own: Sequence[int], features: int) -> list[int]:
+    """Slots with own views, from elsewhere."""
+    if len(set(own)) < len(own) or not all(0 <= slot < features for slot in own):
+        raise SnapshotError(f"the saved weights have own views of slots {own}, wanted some of {features} slots")
+    return list(own)
+
+
+def _outputs(theta: Theta, axes: Axes) -> int:
+    """How many outputs θ has."""
+    along = [(name, axis.outputs, axis.before) for name, axis in axes.items()]
+    return next((theta[name].shape[axis] - before for name, axis, before in along if axis is not None), 0)
 
 
 def _are_first(*numbers: Ints) -> bool:
     """Whether what has a number elsewhere has the same here."""
     return all((each == np.arange(each.size)).all() for each in numbers)
-
-
-def _placed(scaling: Scaling, numbers: Ints, features: int) -> Scaling:
-    """A normalization of another order in ours; features that it does not have keep their own unit."""
-    known = np.flatnonzero(numbers >= 0)
-    shift, gain = np.zeros(features, np.float32), np.ones(features, np.float32)
-    shift[numbers[known]], gain[numbers[known]] = scaling.shift[known], scaling.gain[known]
-    return scaling._replace(shift=shift, gain=gain)
 
 
 def _check_arrays(arrays: Mapping[str, npt.NDArray[Any]], wanted: Mapping[str, tuple[int, ...]]) -> None:
@@ -271,18 +381,15 @@ def _check_arrays(arrays: Mapping[str, npt.NDArray[Any]], wanted: Mapping[str, t
             )
 
 
-def _wider(scaling: Scaling, features: int) -> Scaling:
-    """The same normalization for more features; the new ones keep their own unit."""
-    fresh = features - scaling.shift.size
-    shift = np.concatenate([scaling.shift, np.zeros(fresh, np.float32)])
-    return scaling._replace(shift=shift, gain=np.concatenate([scaling.gain, np.ones(fresh, np.float32)]))
-
-
-def _differ(one: Scaling, other: Scaling) -> bool:
+def _differ(one: SharedScale, other: SharedScale) -> bool:
     """Whether some feature, or the target, would look different by more than a hundredth of its spread."""
     shift = np.append(one.shift - other.shift, one.y_shift - other.y_shift)
-    gain, former = np.append(one.gain, 1 / one.y_spread), np.append(other.gain, 1 / other.y_spread)
-    return bool((np.abs(shift) * gain > _NOTICEABLE).any() or (np.abs(gain / former - 1) > _NOTICEABLE).any())
+    gain, former = np.append(one.gain, one.y_gain), np.append(other.gain, other.y_gain)
+    return bool(
+        (np.abs(shift) * gain > _NOTICEABLE).any()
+        or (np.abs(gain / former - 1) > _NOTICEABLE).any()
+        or (np.append(one.known, one.y_known) != np.append(other.known, other.y_known)).any()
+    )
 
 
 def device(name: str) -> str:

@@ -20,7 +20,7 @@ from streammeta.transport.base import Partition, Positions
 
 __all__ = ["Snapshot", "read_snapshot", "saved_array", "write_snapshot"]
 
-_FORMAT = 2
+_FORMAT = 3
 _HEADER = "__header__"
 
 

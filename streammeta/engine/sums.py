@@ -17,10 +17,9 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from streammeta.engine.features import RunningScaling
-from streammeta.engine.moments import Moments, Sums, no_sums, observed, renumbered, total, wider
+from streammeta.engine.moments import Crowd, Moments, Sums, no_sums, observed, renumbered, total, wider
+from streammeta.engine.scale import SharedScale, dump_scale, load_scale, placed_scale, shared_scale, wider_scale
 from streammeta.errors import SnapshotError
-from streammeta.meta.base import Floats, Scaling
 from streammeta.meta.names import Slot
 
 __all__ = ["Part", "PartitionSums", "SumsRecord", "decode_sums", "encode_sums"]
@@ -28,7 +27,6 @@ __all__ = ["Part", "PartitionSums", "SumsRecord", "decode_sums", "encode_sums"]
 _DECAY = 0.999  # of what is known about the variance within classes, per label
 _FACTOR, _SQUARES, _COUNT = 2, 3, 4  # of ``within``: labels since the last ``publish_shared``
 _MOST = 2**53
-_LARGEST, _SMALLEST = 3.0e38, 1e-38  # as float32 holds it
 _FEW, _OUTLIER = 16, 10.0  # values of a partition that do not tell outliers; standard deviations that do
 Doubles: TypeAlias = npt.NDArray[np.float64]
 _Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=_MOST)]
@@ -65,7 +63,7 @@ class PartitionSums:
         """Events and labels in all partitions, as far as we know."""
         return sum(part.seen for _, part in self._parts())
 
-    def observe(self, partition: int, seen: int, xs: Floats, ys: Floats | None) -> None:
+    def observe(self, partition: int, seen: int, xs: Doubles, ys: Doubles | None) -> None:
         """Take in events and labels of a partition, in order of arrival.
 
         Args:
@@ -100,6 +98,17 @@ class PartitionSums:
         kept[:, young] = kept[:, young].clip(mean - _OUTLIER * spread, mean + _OUTLIER * spread)
         return kept
 
+    def observe_look(self, partition: int, crowd: Crowd, target: Crowd) -> None:
+        """What a look at a task says of how widely numbers are spread within a task [D] and [1]."""
+        if self.is_fixed:
+            return
+        part = self._of(partition)
+        sums = wider(part.sums, crowd.tasks.size)
+        more = (0, sums.crowd.tasks.size - crowd.tasks.size)
+        within = Crowd(*(a + np.pad(b, more) for a, b in zip(sums.crowd, crowd, strict=True)))
+        of_target = Crowd(*(a + b for a, b in zip(sums.target_crowd, target, strict=True)))
+        part.sums = sums._replace(crowd=within, target_crowd=of_target)
+
     def add_within(self, partition: int, squares: Doubles) -> None:
         """A label's squared distances from its class [D], NaN where unknown; it counts from ``publish_shared`` on."""
         if self.is_fixed or partition < 0:  # below zero: whoever has it counts it
@@ -129,11 +138,11 @@ class PartitionSums:
                 self._within[:, : one.shape[1]] += one
         return self._within
 
-    def read(self, categories: npt.NDArray[np.bool_]) -> Scaling:
-        """The normalization of all that was seen anywhere; of features [D], the categories keep their own unit."""
-        every, found = total([part.sums for _, part in self._parts()]), RunningScaling()
-        found.moments, found.target = np.stack(every.features), np.stack(every.target)
-        return found.read(categories)
+    def read(self, categories: npt.NDArray[np.bool_]) -> SharedScale:
+        """The scale of all that was seen anywhere; of features [D], the categories keep their own unit."""
+        every = wider(total([part.sums for _, part in self._parts()]), len(categories))
+        more = (0, every.features.counts.size - len(categories))
+        return shared_scale(every, np.pad(categories, more))
 
     # -- between processes ---------------------------------------------------------------------------------------------
 
@@ -186,7 +195,7 @@ class PartitionSums:
 
 
 class _Record(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
-    format: Literal[1]
+    format: Literal[2]
     slots: Annotated[list[tuple[str, str | None, _Size]], msgspec.Meta(max_length=65_536)]
     seen: _Count
     features: bytes  # float64 [3, D]
@@ -194,10 +203,12 @@ class _Record(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_field
     crowd: bytes  # float64 [3, D]
     target_crowd: bytes  # float64 [3, 1]
     within: bytes  # float64 [5, D]
-    shift: bytes  # float32 [D]: the normalization in force where this was written
-    gain: bytes
-    y_affine: tuple[float, float]
+    scale: bytes  # float64 [5, D]: the scale in force where this was written
+    y_scale: bytes  # float64 [4, 1]
+    reference: bytes  # float64 [5, D]: the one when tasks were looked at again for the last time
+    y_reference: bytes  # float64 [4, 1]
     scaling_id: _Count
+    epoch: _Count
     next_scaling: _Count
 
 
@@ -207,8 +218,10 @@ class SumsRecord:
 
     slots: list[tuple[str, str | None, int]]
     part: Part
-    scaling: Scaling  # in force where this was written, so that who goes on alone goes on alike
+    scale: SharedScale  # in force where this was written, so that who goes on alone goes on alike
+    reference: SharedScale  # the one when tasks were looked at again for the last time
     scaling_id: int
+    epoch: int  # of ``reference``
     next_scaling: int  # events and labels in all partitions at which it is read again
 
     def renumbered(self, numbers: Sequence[int]) -> "SumsRecord":
@@ -217,20 +230,27 @@ class SumsRecord:
         known, within = np.flatnonzero(to >= 0), _blank_within(width)
         within[:, to[known]] = self.part.within[:, known]
         part = Part(self.part.seen, renumbered(self.part.sums, to, width), within)
-        shift, gain = np.zeros(width, np.float32), np.ones(width, np.float32)
-        shift[to[known]], gain[to[known]] = self.scaling.shift[known], self.scaling.gain[known]
-        scaling = self.scaling._replace(shift=shift, gain=gain)
-        return SumsRecord(self.slots, part, scaling, self.scaling_id, self.next_scaling)
+        scale, reference = (placed_scale(one, to, width) for one in (self.scale, self.reference))
+        return SumsRecord(self.slots, part, scale, reference, self.scaling_id, self.epoch, self.next_scaling)
 
 
 _DECODER = msgspec.msgpack.Decoder(_Record)
 
 
-def encode_sums(part: Part, slots: Sequence[Slot], scaling: Scaling, scaling_id: int, next_scaling: int) -> bytes:
+def encode_sums(
+    part: Part,
+    slots: Sequence[Slot],
+    scale: SharedScale,
+    reference: SharedScale,
+    scaling_id: int,
+    epoch: int,
+    next_scaling: int,
+) -> bytes:
     """The record of a partition's sums, whose features are the first of ``slots``; see ``SumsRecord``."""
     arrays = wider(part.sums, len(slots)).dump() | {"within": _wider(part.within, len(slots))}
+    scales = [array.tobytes() for one in (scale, reference) for array in dump_scale(wider_scale(one, len(slots)))]
     record = _Record(
-        1,
+        2,
         [(slot.name, slot.value, slot.fan_in) for slot in slots],
         part.seen,
         arrays["features"].tobytes(),
@@ -238,10 +258,12 @@ def encode_sums(part: Part, slots: Sequence[Slot], scaling: Scaling, scaling_id:
         arrays["crowd"].tobytes(),
         arrays["target_crowd"].tobytes(),
         arrays["within"].tobytes(),
-        scaling.shift.astype(np.float32).tobytes(),
-        scaling.gain.astype(np.float32).tobytes(),
-        (scaling.y_shift, scaling.y_spread),
+        scales[0],
+        scales[1],
+        scales[2],
+        scales[3],
         scaling_id,
+        epoch,
         next_scaling,
     )
     return msgspec.msgpack.encode(record)
@@ -255,26 +277,27 @@ def decode_sums(value: bytes, at: str) -> SumsRecord:
     """
     try:
         found = _DECODER.decode(value)
-        width, rows = len(found.slots), dict.fromkeys(Sums._fields, 3) | {"within": 5}
+        width, sizes = len(found.slots), dict.fromkeys(Sums._fields, 3) | {"within": 5}
         arrays = {
             name: np.frombuffer(getattr(found, name), np.float64).reshape(count, -1).copy()
-            for name, count in rows.items()
+            for name, count in sizes.items()
         }
-        shift, gain = np.frombuffer(found.shift, np.float32).copy(), np.frombuffer(found.gain, np.float32).copy()
+        scales = [
+            np.frombuffer(data, np.float64).reshape(rows, -1)
+            for data, rows in ((found.scale, 5), (found.y_scale, 4), (found.reference, 5), (found.y_reference, 4))
+        ]
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError) as err:
         raise SnapshotError(
-            f"{at}: {len(value)} bytes that are no sums of format 1 ({err}); wanted what this version of streammeta "
+            f"{at}: {len(value)} bytes that are no sums of format 2 ({err}); wanted what this version of streammeta "
             "wrote: choose another [app] name, or delete the topic to begin again"
         ) from err
-    if not len(shift) == len(gain) == arrays["features"].shape[1] == width:
+    if not scales[0].shape[1] == scales[2].shape[1] == arrays["features"].shape[1] == width:
         raise SnapshotError(
             f"{at}: sums of {arrays['features'].shape[1]} features, wanted {width}, as many as it names"
         )
-    affine = *found.y_affine, *shift.tolist(), *gain.tolist()
-    if not (np.abs(affine) <= _LARGEST).all() or not (gain > 0).all() or found.y_affine[1] < _SMALLEST:
-        raise SnapshotError(f"{at}: a normalization that cannot be: it is damaged")
+    scale, reference = load_scale(scales[0], scales[1], at), load_scale(scales[2], scales[3], at)
     part = _part(found.seen, arrays, at)
-    return SumsRecord(found.slots, part, Scaling(shift, gain, *found.y_affine), found.scaling_id, found.next_scaling)
+    return SumsRecord(found.slots, part, scale, reference, found.scaling_id, found.epoch, found.next_scaling)
 
 
 def _part(seen: int, arrays: Mapping[str, Doubles], at: str) -> Part:

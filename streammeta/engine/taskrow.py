@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 
 from streammeta.engine.columns import Column, next_power_of_two
+from streammeta.engine.looks import FIRST_LOOK
 from streammeta.engine.outcome import TaskSummary
+from streammeta.engine.scale import SCALE_ROWS
 from streammeta.engine.spill import TaskKey
 from streammeta.meta.base import Method
 
@@ -16,16 +18,36 @@ __all__ = ["SUMMARY_COLUMNS", "summarize", "task_columns"]
 SUMMARY_COLUMNS = ("events", "labelled", "error", "drifts", "drift_at", "seen_at")
 
 
-def task_columns(method: Method, features: int, outputs: int, window: int) -> dict[str, Column]:
-    """The columns of the task table for so many features and outputs; widths grow by doubling, so they grow seldom."""
+def task_columns(
+    method: Method, features: int, outputs: int, window: int, *, own: int, classify: bool
+) -> dict[str, Column]:
+    """The columns of the task table for so many features and outputs; widths grow by doubling, so they grow seldom.
+
+    Args:
+        method: the learner.
+        features: D
+        outputs: C
+        window: labelled events remembered.
+        own: K, features that have a view of a task's own and a second float32.
+        classify: labels are classes; else float64 targets.
+    """
     width = next_power_of_two(features)
     phi = {
         name: Column(shape, dtype)
         for name, (shape, dtype) in method.phi_layout(width, next_power_of_two(outputs)).items()
     }
+    low = next_power_of_two(own) if own else 0
     return phi | {
         "window_x": Column((window, width), np.float32, math.nan, filled="window_count"),
-        "window_y": Column((window,), np.float32, filled="window_count"),
+        "window_low": Column((window, low), np.float32, math.nan, filled="window_count"),
+        "window_y": Column((window,), np.float32 if classify else np.float64, filled="window_count"),
+        "scale.x": Column((SCALE_ROWS, width), np.float64),
+        "scale.y": Column((SCALE_ROWS, 1), np.float64),
+        "scale.last": Column((width,), np.float32),
+        "scale.y_last": Column((0 if classify else 1,), np.float32),
+        "scale.next": Column((), np.int64, FIRST_LOOK),  # labels of the task at which its scale is looked at next
+        "scale.epoch": Column((), np.int64),  # of the shared scale, at the last look
+        "scale.strays": Column((), np.int64),  # labels in a row that came with a number far away
         "window_count": Column((), np.int64),  # labelled events that went into the window, ever
         "version": Column((), np.int64, -1),  # of θ, when φ was last derived from the window
         "rebuild_cooldown": Column((), np.int64),  # events until φ may be derived again

@@ -50,11 +50,12 @@ class _Shared(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     theta_id: _Count
     scaling_id: _Count
     updates: _Count
-    y_affine: tuple[float, float]
+    own: list[_Size]
+    epoch: _Count
 
 
 class _Header(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
-    format: Literal[2]
+    format: Literal[3]
     settings: dict[str, bool | int | float | str]
     slots: Annotated[list[_Slot], msgspec.Meta(max_length=65_536)]
     width: _Size | None
@@ -70,7 +71,7 @@ _DECODER = msgspec.msgpack.Decoder(_Header)
 def encode_weights(weights: Weights) -> bytes:
     """The record."""
     w = weights
-    header = (2, w.settings, w.slots, w.width, w.classes, w.counts, w.random, w.shared)
+    header = (3, w.settings, w.slots, w.width, w.classes, w.counts, w.random, w.shared)
     packed = np.frombuffer(msgspec.msgpack.encode(header), np.uint8)
     data: bytes = save({_HEADER: packed, **{name: np.asarray(array, order="C") for name, array in w.arrays.items()}})
     return data
@@ -87,7 +88,7 @@ def decode_weights(value: bytes, at: str) -> Weights:
         header = _DECODER.decode(arrays.pop(_HEADER).tobytes())
     except (SafetensorError, msgspec.DecodeError, KeyError, TypeError, ValueError, RecursionError) as err:
         raise SnapshotError(
-            f"{at}: {len(value)} bytes that are no weights of format 2 ({err}); wanted what this version of "
+            f"{at}: {len(value)} bytes that are no weights of format 3 ({err}); wanted what this version of "
             "streammeta wrote: choose another [app] name, or delete the topic to begin again"
         ) from err
     shared = msgspec.structs.asdict(header.shared)

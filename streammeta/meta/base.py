@@ -45,12 +45,16 @@ Phi: TypeAlias = dict[str, npt.NDArray[Any]]
 
 
 class Scaling(NamedTuple):
-    """Affine normalization, fixed between two changes of θ: (value − shift) · gain."""
+    """Affine normalization, fixed between two changes of θ: (value − shift) · gain.
+
+    The engine normalizes by itself: its events come with shift 0 and gain 1.
+    """
 
     shift: Floats  # [D]
     gain: Floats  # [D]; 1 for categories
     y_shift: float  # 0 for classes
     y_spread: float  # 1 for classes
+    in_spreads: bool = False  # targets come in spreads from their mean already
 
 
 class Episodes(NamedTuple):
@@ -63,10 +67,10 @@ class Episodes(NamedTuple):
 
 
 class Windows(NamedTuple):
-    """The last labelled events of every task: rings of W, in which event number n lies at place n % W."""
+    """The last labelled events of T tasks: rings of W, in which event number n lies at place n % W."""
 
-    x: Floats  # [T, W, ≥ D] raw
-    y: Floats  # [T, W] class index, or raw target
+    x: Floats  # [T, W, ≥ D] normalized
+    y: Floats  # [T, W] class index, or normalized target; NaN: of a unit that is no more known
     pushed: Ints  # [T] how many there have been
     since: Ints  # [T] how many of them came since the task's last drift
 
@@ -111,11 +115,12 @@ class Method(NamedTuple):
         [int, int], Mapping[str, tuple[tuple[int, ...], type[np.generic]]]
     ]  # (D, C) -> name: shape, dtype
     compile: Callable[[Theta, Scaling], Any]  # θ as the event path reads it
-    # (weights, φ, rows [N], raw x [N, D], y [N], C): each event is predicted, and where y is no NaN it is learned, in
+    # (weights, φ, rows [N], x [N, D], y [N], C): each event is predicted, and where y is no NaN it is learned, in
     # this order; rows may repeat, and predictions do not depend on how events were grouped into calls
     run: Callable[[Any, Phi, Ints, Floats, Floats, int], Predictions]
     restart: Callable[[Any, Phi, Ints, Response], None]  # the concept of these tasks changed
-    rebuild: Callable[[Any, Phi, Ints, Windows, int], None]  # (weights, φ, rows, windows, C): φ from the windows alone
+    # (weights, φ, rows [N], windows [N], C): φ of each row from its window alone, place i for rows[i]
+    rebuild: Callable[[Any, Phi, Ints, Windows, int], None]
     # (θ, episodes, device) -> value and gradient of the meta-objective; another device than "cpu" wants torch
     gradient: Gradient
     derived: tuple[str, ...] = ()  # parts of φ that ``rebuild`` makes, to the bit, as ``run`` did of the same events
@@ -123,4 +128,8 @@ class Method(NamedTuple):
     loss: Callable[[Any, Any], Any] | None = None
     pace: Mapping[str, float] | None = None  # of arrays of θ whose steps are longer or shorter: the factor
     # (weights, φ, rows) -> named numbers about itself that a report draws over time; nothing where not given
+    has_own_inputs: bool = False  # a task's own view of a feature is an input beside the shared one, not in its place
+    # (φ, rows, factor): targets of these rows are in other spreads from now, of which one before was ``factor``;
+    # 0: what is known of their errors says nothing any more
+    respread: Callable[[Phi, Ints, float], None] = lambda _phi, _rows, _factor: None
     describe: Callable[[Any, Phi, Ints], Mapping[str, list[float]]] = lambda _weights, _phi, _rows: {}

@@ -80,7 +80,7 @@ def _weights(theta: Theta, scaling: Scaling) -> _Weights:
     return _Weights(served_weights(theta), scaling, *sizes(theta))
 
 
-def in_stream(  # noqa: C901  a factory of closures, each of them short
+def in_stream(  # noqa: C901, PLR0915  a factory of closures, each of them short
     name: str,
     kind: Kind,
     *,
@@ -145,13 +145,19 @@ def in_stream(  # noqa: C901  a factory of closures, each of them short
 
     def rebuild(_weights: _Weights, phi: Phi, rows: Ints, windows: Windows, _outputs: int) -> None:
         features = min(windows.x.shape[2], phi["support_x"].shape[2])
-        for row in rows.tolist():
-            size, pushed = windows.y.shape[1], int(windows.pushed[row])
-            n = min(support, size, pushed, int(windows.since[row]) + support // 4)
+        for i, row in enumerate(rows.tolist()):
+            size, pushed = windows.y.shape[1], int(windows.pushed[i])
+            n = min(support, size, pushed, int(windows.since[i]) + support // 4)
             at = np.arange(pushed - n, pushed) % size
-            phi["support_x"][row, support - n :, :features] = windows.x[row, at, :features]
-            phi["support_y"][row, support - n :] = windows.y[row, at]
+            phi["support_x"][row, support - n :, :features] = windows.x[i, at, :features]
+            phi["support_y"][row, support - n :] = np.nan_to_num(windows.y[i, at])
             phi["support_width"][row] = np.where(np.arange(support) < support - n, 0, features)
+
+    def respread(phi: Phi, rows: Ints, factor: float) -> None:
+        if "residual" in phi and factor:
+            phi["residual"][rows, 0] *= factor * factor
+        elif "residual" in phi:
+            phi["residual"][rows] = 0
 
     def tasks_of(old: Theta, episodes: EpisodeTensors) -> tuple[Learner, TaskBatch]:
         features, outputs = sizes(old)
@@ -185,6 +191,7 @@ def in_stream(  # noqa: C901  a factory of closures, each of them short
         run=run,
         restart=restart,
         rebuild=rebuild,
+        respread=respread,
         loss=loss,
         gradient=gradient,
     )
@@ -220,7 +227,7 @@ class _Units(NamedTuple):
 def _units(scaling: Scaling, support_y: Floats, there: npt.NDArray[np.bool_]) -> _Units:
     """The stream's, or before it has any each support's own mean and spread; a spread of nothing is one unit."""
     n = len(support_y)
-    if (scaling.y_shift, scaling.y_spread) != (0.0, 1.0):
+    if scaling.in_spreads or (scaling.y_shift, scaling.y_spread) != (0.0, 1.0):
         return _Units(np.full((n, 1), scaling.y_shift), np.full((n, 1), scaling.y_spread))
     y, count = support_y.astype(np.float64), there.sum(1, keepdims=True).clip(1)
     shift = np.where(there, y, 0).sum(1, keepdims=True) / count

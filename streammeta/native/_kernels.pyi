@@ -12,18 +12,15 @@ _Real: TypeAlias = npt.NDArray[np.floating]
 _Ints: TypeAlias = npt.NDArray[np.int64]
 _Bytes: TypeAlias = npt.NDArray[np.uint8]
 
-def push(window_x: _Floats, window_y: _Floats, pushed: _Ints, rows: _Ints, xs: _Floats, ys: _Floats, /) -> None: ...
-def gather(
+def push(
     window_x: _Floats,
-    window_y: _Floats,
+    window_low: _Floats,
+    window_y: _Floats | _Doubles,
+    pushed: _Ints,
     rows: _Ints,
-    begins: _Ints,
-    sizes: _Ints,
-    shift: _Floats,
-    gain: _Floats,
-    clip: float,
     xs: _Floats,
-    ys: _Floats,
+    low: _Floats,
+    ys: _Doubles,
     /,
 ) -> None: ...
 def refresh(
@@ -117,7 +114,7 @@ def add_to_class(
 ) -> None: ...
 def ask_neighbours(
     window_x: _Floats,
-    window_y: _Floats,
+    window_y: _Real,
     pushed: _Ints,
     row: int,
     x: _Floats,

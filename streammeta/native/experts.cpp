@@ -96,7 +96,8 @@ void add_to_class(Numbers count, Table mean, Table square, Index label, Features
 // --- Neighbours -----------------------------------------------------------------------------------------------------
 
 // Fill said [C] or [1] from the `most` nearest events in the row's window; a tie goes to the lower place.
-void ask_neighbours(Array<const float, 3> window_x, Array<const float, 2> window_y, Array<const int64_t, 1> pushed,
+template <class Label>
+void ask_neighbours(Array<const float, 3> window_x, Array<const Label, 2> window_y, Array<const int64_t, 1> pushed,
                     Index row, Features x, Features shift, Features gain, Index most, bool classify, Numbers said) {
     const Index D = x.size(), width = window_x.shape[2];
     require(row >= 0 && row < pushed.size() && shift.size() >= D && gain.size() >= D, "ask_neighbours: do not fit");
@@ -125,10 +126,10 @@ void ask_neighbours(Array<const float, 3> window_x, Array<const float, 2> window
     std::fill_n(said.data, said.size(), 0.0);
     for (Index k = 0; k < count; k++) {
         const double weight = exponential(-distances[k] / spread);
-        const float y = window_y[row][places[k]];
+        const double y = window_y[row][places[k]];
         total += weight;
         if (classify) {
-            require(y >= 0 && y < float(said.size()), "ask_neighbours: a label that is no class");
+            require(y >= 0 && y < double(said.size()), "ask_neighbours: a label that is no class");
             said[Index(y)] += weight;
         } else {
             said[0] += weight * y;
@@ -243,7 +244,7 @@ void add_value_evidence(Array<const double, 2> parts, double y, Numbers evidence
 
 void bind_experts(nb::module_& module) {
     module.def("ask_gaussian", &ask_gaussian).def("add_to_class", &add_to_class);
-    module.def("ask_neighbours", &ask_neighbours);
+    module.def("ask_neighbours", &ask_neighbours<float>).def("ask_neighbours", &ask_neighbours<double>);
     module.def("mix_classes", &mix_classes).def("add_class_evidence", &add_class_evidence);
     module.def("mix_values", &mix_values).def("add_value_evidence", &add_value_evidence);
 }

@@ -1,4 +1,4 @@
-// Running moments of features and targets. See streammeta/engine/features.py.
+// Running moments of features and targets. See streammeta/engine/moments.py.
 #include <algorithm>
 #include <cmath>
 

@@ -4,24 +4,28 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streammeta.engine.buffer import RecentRows, draw_episodes, normalize, push, window
+from streammeta.engine.buffer import RecentRows, as_encoded, draw_episodes, push, window
+from streammeta.engine.scale import SCALE_ROWS, shared_frame
 from streammeta.engine.settings import SegmentSettings
-from streammeta.meta.base import Scaling
 
-SCALING = Scaling(np.zeros(2, np.float32), np.ones(2, np.float32), 0.0, 1.0)
+FRAME = shared_frame(2, classify=True)
 
 
 def columns(rows: int, size: int = 4) -> dict[str, np.ndarray]:
     return {
         "window_x": np.full((rows, size, 2), np.nan, np.float32),
+        "window_low": np.zeros((rows, size, 0), np.float32),
         "window_y": np.zeros((rows, size), np.float32),
+        "scale.x": np.zeros((rows, SCALE_ROWS, 2)),
+        "scale.y": np.zeros((rows, SCALE_ROWS, 1)),
         "window_count": np.zeros(rows, np.int64),
+        "since": np.zeros(rows, np.int64),
     }
 
 
 def fill(table: dict[str, np.ndarray], row: int, n: int) -> None:
     for t in range(n):
-        push(table, np.array([row]), np.array([[t, -t]], np.float32), np.array([t % 2], np.float32))
+        push(table, np.array([row]), np.array([[t, -t]], np.float32), np.zeros((1, 0), np.float32), np.array([t % 2]))
 
 
 def test_a_window_holds_the_last_events_oldest_first() -> None:
@@ -29,12 +33,12 @@ def test_a_window_holds_the_last_events_oldest_first() -> None:
     table = columns(2)
     fill(table, 1, 6)
 
-    xs, ys = window(table, 1, 2)
+    xs, ys = window(table, 1, FRAME)
 
     assert xs[:, 0].tolist() == [2.0, 3.0, 4.0, 5.0]
     assert ys.tolist() == [0.0, 1.0, 0.0, 1.0]
-    assert window(table, 1, 2, last=2)[0][:, 0].tolist() == [4.0, 5.0]
-    assert len(window(table, 0, 2)[0]) == 0
+    assert window(table, 1, FRAME, last=2)[0][:, 0].tolist() == [4.0, 5.0]
+    assert len(window(table, 0, FRAME)[0]) == 0
 
 
 def test_recent_rows_forget_what_is_old_and_what_is_dropped() -> None:
@@ -90,13 +94,13 @@ def test_episodes_are_consecutive_events_of_one_task() -> None:
 
     random = np.random.default_rng(0)
     drawn = recent.draw(16, table["window_count"], settings.shortest, random)
-    episodes = draw_episodes(table, drawn, SCALING, settings, "classification", 2, random)
+    episodes = draw_episodes(table, drawn, FRAME, settings, "classification", 2, random)
 
     assert episodes is not None
     assert episodes.x.shape == (2, 8, 6, 2)
     assert episodes.y.dtype == np.int64
     for e, b in np.ndindex(2, 8):
-        rows = normalize(np.arange(20, dtype=np.float32), SCALING._replace(shift=np.zeros(1), gain=np.ones(1)))
+        rows = as_encoded(np.arange(20, dtype=np.float32))
         steps = episodes.x[e, b, :, 0].tolist()
         assert steps == sorted(steps)
         assert set(steps) <= set(rows.tolist())
@@ -113,12 +117,9 @@ def test_no_task_old_enough_means_no_episode() -> None:
     random = np.random.default_rng(0)
     drawn = recent.draw(2, table["window_count"], SegmentSettings().shortest, random)
 
-    assert draw_episodes(table, drawn, SCALING, SegmentSettings(), "regression", 1, random) is None
+    assert draw_episodes(table, drawn, FRAME, SegmentSettings(), "classification", 1, random) is None
 
 
 def test_normalization_cuts_and_fills() -> None:
     """Torch must see what the event path sees: cut at six deviations, missing as the mean, nothing infinite."""
-    xs = np.array([[np.nan, 3e38], [1.0, -3e38]], np.float32)
-    scaling = Scaling(np.array([0.0, -3e38], np.float32), np.array([2.0, 1.0], np.float32), 0.0, 1.0)
-
-    assert normalize(xs, scaling).tolist() == [[0.0, 6.0], [2.0, 0.0]]
+    assert as_encoded(np.array([[np.nan, 20.0], [2.0, -np.inf]], np.float32)).tolist() == [[0.0, 6.0], [2.0, -6.0]]

@@ -68,8 +68,8 @@ def _set(value: object, *path: Any) -> Callable[[dict[str, Any]], None]:
         (_set("MT19937", "random", "bit_generator"), r"Invalid enum value 'MT19937' - at `\$.random.bit_generator`"),
         (_set("12x", "random", "state", "inc"), r"at `\$.random.state.inc`"),
         (_set("9" * 39, "random", "state", "inc"), "more than 128 bits"),
-        (_set(["a", "b"], "shared", "y_affine"), r"at `\$.shared.y_affine\[0\]`"),
-        (_set([float("nan"), 1.0], "shared", "y_affine"), "not finite"),
+        (_set(["a"], "shared", "own"), r"at `\$.shared.own\[0\]`"),
+        (_set([60_000], "shared", "own"), "own views of slots"),
     ],
 )
 def test_a_header_that_no_engine_wrote_is_refused_with_its_place(

@@ -16,21 +16,21 @@ def escalation_after(ages: int = 200, error: float = 0.2) -> Escalation:
     return escalation
 
 
-def columns(*tasks: tuple[int, float]) -> dict[str, np.ndarray]:
+def columns(*tasks: tuple[int, float]) -> tuple[np.ndarray, np.ndarray]:
     """Tasks with so many labels and this running error."""
-    return {"labelled": np.array([n for n, _ in tasks]), "error": np.array([error for _, error in tasks])}
+    return np.array([n for n, _ in tasks]), np.array([error for _, error in tasks])
 
 
 def test_a_task_is_left_behind_when_it_errs_more_than_chance_explains() -> None:
     """Three standard errors of a mean of 50 errors at 0.2 are 0.17; a young task may still learn by itself."""
     table = columns((100, 0.2), (100, 0.35), (100, 0.4), (20, 0.9), (40, 0.35), (40, 0.45))
 
-    assert escalation_after().underperforming(table, np.arange(6)).tolist() == [2, 5]
+    assert escalation_after().underperforming(*table, np.arange(6)).tolist() == [2, 5]
 
 
 def test_nothing_is_known_of_an_age_that_nobody_has_reached() -> None:
     """The only old task of a young service is not bad for being alone."""
-    assert escalation_after(ages=60).underperforming(columns((5_000, 0.9)), np.arange(1)).size == 0
+    assert escalation_after(ages=60).underperforming(*columns((5_000, 0.9)), np.arange(1)).size == 0
 
 
 def test_half_of_the_segments_are_theirs() -> None:

@@ -2,10 +2,9 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
 from hypothesis import strategies as st
 
-from streammeta.engine.features import FeatureSpace, RunningScaling
+from streammeta.engine.features import FeatureSpace
 from streammeta.errors import EventError
 from streammeta.event import Origin
 
@@ -98,54 +97,6 @@ def test_numbers_that_float32_cannot_hold_are_refused(bad: float) -> None:
     """One of them would turn every sum it enters into inf."""
     with pytest.raises(EventError, match="topic/1/2: a feature is"):
         FeatureSpace(10).read({"a": bad}, Origin("topic", 1, 2))
-
-
-@given(st.lists(st.lists(NUMBERS, min_size=2, max_size=2), min_size=20, max_size=60), st.integers(1, 19))
-def test_running_moments_are_those_of_numpy_in_any_grouping(rows: list[list[float]], cut: int) -> None:
-    """Normalization must not depend on polls either, and must be right (but for outliers, cut on purpose)."""
-    xs = np.array(rows, np.float32)
-    whole, parts = RunningScaling(), RunningScaling()
-    whole.observe(xs)
-    parts.observe(xs[:cut])
-    parts.observe(xs[cut:])
-
-    np.testing.assert_array_equal(whole.moments, parts.moments)
-    inlying = np.abs(xs[16:] - xs[:16].mean(0)) < 5 * xs[:16].std(0)
-    if inlying.all():
-        np.testing.assert_allclose(whole.moments[1], xs.astype(float).mean(0), rtol=1e-6, atol=1e-3)
-
-
-def test_scaling_leaves_categories_and_constants_alone() -> None:
-    """A constant has no spread to divide by; 0 and 1 of a category are a scale already."""
-    running = RunningScaling()
-    xs = np.array([[5.0, np.nan, 2.0], [5.0, 1.0, 4.0], [5.0, 1.0, 6.0]], np.float32)
-
-    running.observe(xs)
-    scaling = running.read(np.array([False, True, False]))
-
-    assert scaling.gain.tolist()[:2] == [1.0, 1.0]
-    assert scaling.shift.tolist() == [5.0, 0.0, 4.0]
-    assert scaling.gain[2] == pytest.approx(1 / np.std([2, 4, 6]))
-
-
-def test_an_outlier_moves_the_moments_little() -> None:
-    """One absurd reading must not flatten a feature for the next twenty thousand events."""
-    running = RunningScaling()
-    running.observe(np.random.default_rng(0).normal(size=(100, 1)).astype(np.float32))
-
-    running.observe(np.array([[1e30]], np.float32))
-
-    assert running.read(np.array([False])).gain[0] > 0.5
-
-
-def test_missing_numbers_do_not_count() -> None:
-    """A feature seen seldom has its own count."""
-    running = RunningScaling()
-
-    running.observe(np.array([[1.0], [np.nan], [3.0]], np.float32))
-
-    assert running.moments[0].tolist() == [2.0]
-    assert running.moments[1].tolist() == [2.0]
 
 
 def test_a_table_has_missing_numbers_where_nothing_came() -> None:

@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from streammeta.engine.moments import Sums, added, mean_and_spread, no_sums, observed, renumbered, total, wider
 
@@ -56,6 +58,19 @@ def test_sums_of_another_order_of_slots_are_the_same_in_ours() -> None:
     np.testing.assert_array_equal(found.features.mean, [200, 0, 2, 0])
     np.testing.assert_array_equal(found.crowd.tasks, np.zeros(4))
     np.testing.assert_array_equal(wider(sums, 2).features.mean, sums.features.mean)
+
+
+@given(st.lists(st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=2), min_size=20, max_size=60), st.integers(1, 19))
+def test_running_moments_are_those_of_numpy_in_any_grouping(rows: list[list[float]], cut: int) -> None:
+    """Normalization must not depend on polls either, and must be right (but for outliers, cut on purpose)."""
+    xs = np.array(rows)
+    nothing = no_sums(2).features
+
+    whole, parts = observed(nothing, xs), observed(observed(nothing, xs[:cut]), xs[cut:])
+
+    np.testing.assert_array_equal(np.stack(whole), np.stack(parts))
+    if (np.abs(xs[16:] - xs[:16].mean(0)) < 5 * xs[:16].std(0)).all():
+        np.testing.assert_allclose(whole.mean, xs.mean(0), rtol=1e-6, atol=1e-3)
 
 
 def test_one_wild_value_moves_moments_no_further_than_ten_spreads() -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from streammeta.engine import Engine, EngineSettings, Outcome, Signal
+from streammeta.engine.columns import Column
 from streammeta.engine.concepts import LOOKED_AT, PRESENT, check_concepts, concept_columns
 from streammeta.engine.handover import Handover
 from streammeta.engine.tasks import MemorySettings
@@ -120,9 +121,16 @@ def test_concepts_go_with_their_task_to_another_process(renumbered: bool) -> Non
             assert labels == [stays._labels.classes[int(y)] for y in mine["past.y"][row, place, :n]]
 
 
+WINDOW = {
+    "window_x": Column((16, 2), np.float32),
+    "window_low": Column((16, 0), np.float32),
+    "window_y": Column((16,), np.float32),
+}
+
+
 def test_damaged_concepts_are_refused() -> None:
     """What comes from a topic is checked before it is computed with."""
-    found = {n: np.zeros((2, *c.shape), c.dtype) for n, c in concept_columns(4, 8, 2).items()}
+    found = {n: np.zeros((2, *c.shape), c.dtype) for n, c in concept_columns(4, 8, WINDOW).items()}
     found["labelled"] = np.full(2, 9)
     check_concepts(found, "state/0")
 

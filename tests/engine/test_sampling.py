@@ -8,10 +8,10 @@ import pytest
 from streammeta.engine import Engine, EngineSettings
 from streammeta.engine.buffer import RecentRows, push
 from streammeta.engine.sampling import Sampling, draw_rows
+from streammeta.engine.scale import SCALE_ROWS, shared_frame
 from streammeta.event import Event
-from streammeta.meta.base import Scaling
 
-SCALING = Scaling(np.zeros(2, np.float32), np.ones(2, np.float32), 0.0, 1.0)
+FRAME = shared_frame(2, classify=True)
 TASKS = 12
 
 
@@ -20,7 +20,10 @@ def table() -> tuple[dict[str, np.ndarray], RecentRows]:
     random = np.random.default_rng(0)
     columns = {
         "window_x": np.full((TASKS, 32, 2), np.nan, np.float32),
+        "window_low": np.zeros((TASKS, 32, 0), np.float32),
         "window_y": np.zeros((TASKS, 32), np.float32),
+        "scale.x": np.zeros((TASKS, SCALE_ROWS, 2)),
+        "scale.y": np.zeros((TASKS, SCALE_ROWS, 1)),
         "window_count": np.zeros(TASKS, np.int64),
         "labels_since_drift": np.full(TASKS, 1000),
         "error": np.full(TASKS, 0.1),
@@ -28,7 +31,7 @@ def table() -> tuple[dict[str, np.ndarray], RecentRows]:
     recent = RecentRows(TASKS * 40)
     for row in np.repeat(np.arange(TASKS), 40):
         x = random.normal(size=(1, 2)).astype(np.float32)
-        push(columns, np.array([row]), x, (x[:, row // 6] > 0).astype(np.float32))
+        push(columns, np.array([row]), x, np.zeros((1, 0), np.float32), (x[:, row // 6] > 0).astype(float))
         recent.add(int(row))
     return columns, recent
 
@@ -37,7 +40,7 @@ def drawn(sampling: Sampling, columns: dict[str, np.ndarray], recent: RecentRows
     """How often each task was drawn, in many draws of five."""
     random = np.random.default_rng(1)
     rows = [
-        draw_rows(sampling, columns, recent, 5, shortest=8, scaling=SCALING, kind="classification", random=random)
+        draw_rows(sampling, columns, recent, 5, shortest=8, frame=FRAME, kind="classification", random=random)
         for _ in range(draws)
     ]
     return np.bincount(np.concatenate(rows), minlength=TASKS) / (5 * draws)

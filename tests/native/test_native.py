@@ -89,10 +89,13 @@ def test_a_read_only_array_is_not_written() -> None:
 
 def test_a_row_that_is_not_there_is_refused() -> None:
     """Compiled loops look at no bounds of their own: a wrong row would write into another task's memory."""
-    window = np.zeros((2, 4, 3), np.float32), np.zeros((2, 4), np.float32), np.zeros(2, np.int64)
+    window = np.zeros((2, 4, 3), np.float32), np.zeros((2, 4, 0), np.float32), np.zeros((2, 4), np.float32)
+    count = np.zeros(2, np.int64)
 
     with pytest.raises(ValueError, match="row that is not there"):
-        kernels.push(*window, np.array([2]), np.ones((1, 3), np.float32), np.ones(1, np.float32))
+        kernels.push(
+            *window, count, np.array([2]), np.ones((1, 3), np.float32), np.ones((1, 0), np.float32), np.ones(1)
+        )
 
     assert not any(part.any() for part in window)
 

@@ -5,21 +5,34 @@ one task lies in that task's row (``columns``), so it goes wherever the row goes
 """
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
 from streammeta.engine.columns import Column
-from streammeta.meta.base import Floats
+from streammeta.meta.base import Floats, Scaling
 
-__all__ = ["RIVER", "Case", "Columns", "Doubles", "Expert", "OfPartitions", "Renumbering", "Slots", "did_you_mean"]
+__all__ = [
+    "RIVER",
+    "Case",
+    "Columns",
+    "Doubles",
+    "Expert",
+    "OfPartitions",
+    "Renumbering",
+    "ScalingOf",
+    "Slots",
+    "did_you_mean",
+]
 
 RIVER = "river:"  # names of River's models begin so
 
 Doubles: TypeAlias = npt.NDArray[np.float64]
 Columns: TypeAlias = Mapping[str, npt.NDArray[Any]]
+# (columns, row): the shared view, or the task's own
+ScalingOf: TypeAlias = Callable[[Columns, int], Scaling]
 Slots: TypeAlias = Sequence[tuple[str, str | None, int]]  # as ``FeatureSpace`` tells them: name, value, fan-in
 
 

@@ -1,8 +1,8 @@
 """From `[learner] experts` to experts. A name is looked up in what is here and inside River; nothing is evaluated."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from streammeta.engine.experts.base import RIVER, Expert, did_you_mean
+from streammeta.engine.experts.base import RIVER, Expert, ScalingOf, did_you_mean
 from streammeta.engine.experts.forest import Forest
 from streammeta.engine.experts.gaussian import Gaussian
 from streammeta.engine.experts.neighbours import Neighbours
@@ -10,7 +10,6 @@ from streammeta.engine.experts.persistence import Persistence
 from streammeta.engine.features import FeatureSpace
 from streammeta.engine.sums import PartitionSums
 from streammeta.errors import ConfigError
-from streammeta.meta.base import Scaling
 from streammeta.meta.settings import ExpertSettings, Kind
 
 __all__ = ["choose"]
@@ -24,7 +23,7 @@ def choose(
     kind: Kind,
     seed: int,
     features: FeatureSpace,
-    scaling: Callable[[], Scaling],
+    scaling: ScalingOf,
     sums: PartitionSums,
 ) -> list[Expert]:
     """The experts of these settings.
@@ -34,7 +33,7 @@ def choose(
         kind: of the stream.
         seed: for models that take one and were given none.
         features: names the slots.
-        scaling: the normalization in force.
+        scaling: the normalization of a task's row.
         sums: what tasks share by counting.
 
     Raises:
@@ -63,7 +62,7 @@ def choose(
     return experts
 
 
-def _native(name: str, kind: Kind, seed: int, scaling: Callable[[], Scaling], sums: PartitionSums) -> Expert:
+def _native(name: str, kind: Kind, seed: int, scaling: ScalingOf, sums: PartitionSums) -> Expert:
     if name == "forest":
         return Forest(kind, seed)
     if name == "neighbours":

@@ -13,17 +13,17 @@ episodes); Harrison et al. (2020), MOCA's PCOC; Murphy (2007), Conjugate Bayesia
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from streammeta.engine.columns import Column, next_power_of_two
-from streammeta.engine.experts.base import Case, Columns, Doubles
+from streammeta.engine.experts.base import Case, Columns, Doubles, ScalingOf
 from streammeta.engine.sums import PartitionSums
 from streammeta.errors import SnapshotError
-from streammeta.meta.base import Ints, Scaling
+from streammeta.meta.base import Ints
 from streammeta.native import _kernels as kernels
 from streammeta.native.elementary import exp, log
 
@@ -38,7 +38,7 @@ class Gaussian:
     """What a task's classes are like lies in its row; the squares within classes of all tasks are in ``PartitionSums``.
 
     Args:
-        scaling: the normalization in force.
+        scaling: the normalization of a task's row.
         sums: what tasks share by counting; squares within classes are kept there.
     """
 
@@ -46,7 +46,7 @@ class Gaussian:
     doubt = 0.05
     is_saved = True
 
-    def __init__(self, scaling: Callable[[], Scaling], sums: PartitionSums) -> None:
+    def __init__(self, scaling: ScalingOf, sums: PartitionSums) -> None:
         self._scaling, self._sums = scaling, sums
 
     def layout(self, width: int, outputs: int) -> Mapping[str, Column]:
@@ -75,9 +75,10 @@ class Gaussian:
         if D and columns["gaussian.count"][row, label] > 0:
             said = self._said(columns, case, D, columns["gaussian.count"].shape[1])
             columns["gaussian.heat"][row] = 0.95 * columns["gaussian.heat"][row] + log(said[:, label] + 1e-6)
-        squares = np.full(case.x.size, np.nan)
+        squares, gain = np.full(case.x.size, np.nan), self._scaling(columns, row).gain.astype(np.float64)
         count, mean, square = (columns[name][row] for name in ("gaussian.count", *_STATE))
         kernels.add_to_class(count, mean, square, label, case.x, squares)
+        squares[: gain.size] *= gain[: squares.size] ** 2
         self._sums.add_within(case.partition, squares)
 
     def publish_shared(self) -> None:
@@ -92,11 +93,13 @@ class Gaussian:
 
     def _said(self, columns: Columns, case: Case, features: int, outputs: int) -> Doubles:
         """Class probabilities [heats, C] by each heat."""
-        scaling, row = self._scaling(), case.row
+        scaling, row = self._scaling(columns, case.row), case.row
         D = min(features, scaling.shift.size)
         count, mean, square = (columns[name][row] for name in ("gaussian.count", *_STATE))
         total, labels = self._sums.within[:, :D]
-        within, said = total / np.maximum(labels, 1.0), np.empty((_HEATS, outputs))
+        unit = scaling.gain[:D].astype(np.float64)
+        within, said = np.zeros(D), np.empty((_HEATS, outputs))
+        within[: labels.size] = total / np.maximum(labels, 1.0) / unit[: labels.size] ** 2
         kernels.ask_gaussian(count, mean, square, case.x[:D], within, scaling.shift[:D], scaling.gain[:D], said)
         return said
 

@@ -9,15 +9,15 @@ Sources: Losing, Hammer & Wersing (2016), SAM-kNN (why a short memory of neighbo
 streams); Nadaraya (1964) (the kernel).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from streammeta.engine.columns import Column
-from streammeta.engine.experts.base import Case, Columns, Doubles
-from streammeta.meta.base import Kind, Scaling
+from streammeta.engine.experts.base import Case, Columns, Doubles, ScalingOf
+from streammeta.meta.base import Kind
 from streammeta.native import _kernels as kernels
 
 __all__ = ["Neighbours"]
@@ -31,14 +31,14 @@ class Neighbours:
 
     Args:
         kind: of the stream.
-        scaling: the normalization in force.
+        scaling: the normalization of a task's row.
     """
 
     name = "neighbours"
     doubt = 0.15
     is_saved = True
 
-    def __init__(self, kind: Kind, scaling: Callable[[], Scaling]) -> None:
+    def __init__(self, kind: Kind, scaling: ScalingOf) -> None:
         self._classify, self._scaling = kind == "classification", scaling
 
     def layout(self, width: int, outputs: int) -> Mapping[str, Column]:  # noqa: ARG002
@@ -50,7 +50,7 @@ class Neighbours:
         pushed, most = columns["window_count"], _NEAREST if self._classify else _NEAREST_TARGETS
         if pushed[case.row] < most:
             return None
-        scaling, said = self._scaling(), np.empty(outputs)
+        scaling, said = self._scaling(columns, case.row), np.empty(outputs)
         shift, gain = scaling.shift, scaling.gain
         if case.x.size > shift.size:  # asked about features that nobody has learned of
             fresh = case.x.size - shift.size

@@ -1,7 +1,7 @@
 """Tasks as records: what changed since it was last written."""
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +28,7 @@ from streammeta.meta.base import Floats
 
 __all__ = ["Change", "Giving"]
 
-_Sizes: TypeAlias = tuple[int, int, int | None]
+_Sizes: TypeAlias = tuple[int, int, int | None, int]
 
 
 class Change(NamedTuple):
@@ -86,14 +86,16 @@ class Giving:
 
     def _current_schema(self) -> tuple[bytes, bytes]:
         parts = self._parts
-        sizes = (len(parts.features), len(parts.labels.classes), parts.features.width)
+        own = parts.own()
+        sizes = (len(parts.features), len(parts.labels.classes), parts.features.width, len(own))
         if self._schema is None or self._schema[0] != sizes:
             columns = parts.tasks.columns
-            layout, phi = (
+            layout, phi, scale = (
                 [(name, columns[name].dtype.str, list(columns[name].shape[1:])) for name in names]
-                for names in (parts.row_columns, parts.derived)
+                for names in (parts.row_columns, parts.derived, parts.sparse)
             )
-            schema = (FORMAT, parts.fingerprint, layout, phi, parts.features.slots, sizes[2], parts.labels.classes)
+            slots = parts.features.slots
+            schema = (FORMAT, parts.fingerprint, layout, phi, scale, slots, own, sizes[2], parts.labels.classes)
             encoded = encode(schema)
             self._schema = sizes, schema_id(encoded), encoded
         return self._schema[1:]
@@ -105,8 +107,8 @@ class Giving:
         columns = tasks.columns
         packed = pack_rows(columns, self._parts.row_columns, rows)
         counts = zip(columns["window_count"][rows].tolist(), columns["labelled"][rows].tolist(), strict=True)
-        for key, row, data, phi, (pushed, labelled) in zip(
-            keys, rows.tolist(), packed, self._phi(rows), counts, strict=True
+        for key, row, data, phi, scale, (pushed, labelled) in zip(
+            keys, rows.tolist(), packed, self._phi(rows), self._scale(rows), counts, strict=True
         ):
             for number in self._full_pages(key, pushed, labelled):
                 x, y = self._events(row, number * PAGE, (number + 1) * PAGE)
@@ -114,7 +116,7 @@ class Giving:
                 yield Change(key[0], Key("page", number % self._parts.pages, key[1]).encode(), encode(page))
             self._written.counts[key] = pushed, labelled
             x, y = self._events(row, pushed - pushed % PAGE, pushed)
-            head = Head(FORMAT, id_, data.data, phi, _bytes(x), _bytes(y), detectors.dump(row))
+            head = Head(FORMAT, id_, data.data, phi, scale, _bytes(x), _bytes(y), detectors.dump(row))
             yield Change(key[0], Key("task", 0, key[1]).encode(), encode(head))
 
     def _phi(self, rows: npt.NDArray[np.int64]) -> list[memoryview]:
@@ -127,6 +129,12 @@ class Giving:
                 found[place] = data.data
         return found
 
+    def _scale(self, rows: npt.NDArray[np.int64]) -> list[memoryview]:
+        """The own views of these rows as bytes; nothing where they are all zeros."""
+        columns, names = self._parts.tasks.columns, self._parts.sparse
+        packed = pack_rows(columns, names, rows)
+        return [data.data if data.any() else memoryview(b"") for data in packed]
+
     def _full_pages(self, key: TaskKey, pushed: int, labelled: int) -> range:
         """The pages that the changelog does not have yet, of those that the window reaches into."""
         before, labelled_before = self._written.counts.get(key, (0, 0))
@@ -135,14 +143,16 @@ class Giving:
         first = max(before // PAGE, (pushed - self._parts.window) // PAGE, 0)
         return range(first, pushed // PAGE)
 
-    def _events(self, row: int, begin: int, end: int) -> tuple[Floats, Floats]:
+    def _events(self, row: int, begin: int, end: int) -> tuple[Floats, npt.NDArray[Any]]:
         """Labelled events of a task by number, as its window has them; what it has no more are its newer ones."""
         columns = self._parts.tasks.columns
         at = np.arange(begin, end) % self._parts.window
-        return columns["window_x"][row, at, : len(self._parts.features)], columns["window_y"][row, at]
+        high = columns["window_x"][row, at, : len(self._parts.features)]
+        low = columns["window_low"][row, at, : len(self._parts.own())]
+        return np.concatenate([high, low], axis=1), columns["window_y"][row, at]
 
 
-def _bytes(values: Floats) -> memoryview:
+def _bytes(values: npt.NDArray[Any]) -> memoryview:
     return memoryview(values.tobytes())
 
 

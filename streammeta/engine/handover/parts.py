@@ -6,6 +6,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import numpy.typing as npt
 
 from streammeta.engine.buffer import RecentRows
@@ -19,7 +20,8 @@ from streammeta.engine.tasks import TaskTable
 
 __all__ = ["TaskParts", "Written", "chunks"]
 
-_WINDOW = ("window_x", "window_y")  # saved in pages, not in the row
+_WINDOW = ("window_x", "window_low", "window_y")  # saved in pages, not in the row
+_SPARSE = ("scale.x", "scale.y")  # saved where they are not all zeros
 _CHUNK = 256  # tasks written, or taken in, at a time
 _T = TypeVar("_T")
 
@@ -39,6 +41,8 @@ class TaskParts:
     derived: tuple[str, ...]  # columns that windows make again, to the bit
     stamp: Callable[[], int]  # of θ and the normalization
     spill_directory: Path | None
+    own: Callable[[], list[int]]  # the slots that have views of a task's own, and a second float32
+    give_own: Callable[[list[int]], object]  # let these slots have them, too
     widen: Callable[[], None]  # make room in every row for features and classes that came from elsewhere
     mixture: Mixture | None = None  # its experts may know something of a partition
 
@@ -48,9 +52,19 @@ class TaskParts:
         return self.window // PAGE + 2
 
     @property
+    def label_dtype(self) -> np.dtype[Any]:
+        """Of labels in windows: float32 for classes, float64 for targets."""
+        return np.dtype(self.tasks.columns["window_y"].dtype)
+
+    @property
     def row_columns(self) -> list[str]:
         """The columns that are written of every task."""
-        return [name for name in self.tasks.columns if name not in (*_WINDOW, *self.derived)]
+        return [name for name in self.tasks.columns if name not in (*_WINDOW, *_SPARSE, *self.derived)]
+
+    @property
+    def sparse(self) -> tuple[str, ...]:
+        """The columns that are written of tasks where they are not all zeros."""
+        return _SPARSE
 
 
 @dataclass(slots=True)

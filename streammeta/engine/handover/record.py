@@ -39,7 +39,7 @@ __all__ = [
     "unpack_rows",
 ]
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 PAGE = 16  # labelled events in a page of the window
 PART = 8192  # bytes in a piece of an array
 _ID = 8  # bytes of a schema's hash
@@ -62,11 +62,13 @@ _Kind = TypeVar("_Kind", bound=_Record)
 class Schema(_Record, frozen=True):
     """What the other records of a partition mean."""
 
-    format: Literal[2]
+    format: Literal[3]
     settings: dict[str, bool | int | float | str]  # those that a task's state depends on
     layout: _Layout  # of a row
     phi: _Layout  # of what a row may leave out, as its window makes it again
+    scale: _Layout  # of its own views, which it may not have
     slots: Annotated[list[tuple[_Text, _Text | None, _Size]], msgspec.Meta(max_length=_MOST)]
+    own: Annotated[list[_Size], msgspec.Meta(max_length=_MOST)]  # the K slots that have a second float32
     width: _Size | None  # numbers in an event without names
     classes: Annotated[list[int | float | _Text], msgspec.Meta(max_length=_MOST)]
 
@@ -74,23 +76,24 @@ class Schema(_Record, frozen=True):
 class Head(_Record, frozen=True):
     """A task, except for the full pages of its window."""
 
-    format: Literal[2]
+    format: Literal[3]
     schema: _Id
     row: memoryview  # views of the record itself: most of it is copied once only, into the columns
     phi: memoryview  # empty: it is derived from the window when it is needed
-    open_x: memoryview  # float32 [n, D], n < PAGE: the labelled events since the last full page
-    open_y: memoryview  # float32 [n]
+    scale: memoryview  # its own views; empty: it has none
+    open_x: memoryview  # float32 [n, D + K], n < PAGE: the labelled events since the last full page
+    open_y: memoryview  # [n] float32 for classes, float64 for targets
     detector: bytes
 
 
 class Page(_Record, frozen=True):
     """Labelled events number · PAGE to (number + 1) · PAGE − 1 of a task."""
 
-    format: Literal[2]
+    format: Literal[3]
     schema: _Id
     number: _Count
-    x: memoryview  # float32 [PAGE, D]
-    y: memoryview  # float32 [PAGE]
+    x: memoryview  # float32 [PAGE, D + K]
+    y: memoryview  # [PAGE] float32 for classes, float64 for targets
 
 
 class Wait(_Record, frozen=True):
@@ -98,8 +101,8 @@ class Wait(_Record, frozen=True):
 
     id: _Text
     slots: Annotated[list[_Size], msgspec.Meta(max_length=_MOST)]
-    values: bytes  # float32, one a slot
-    mean: bytes | None  # float32; what was predicted
+    values: bytes  # float64, one a slot
+    mean: bytes | None  # float64; what was predicted
     variance: float
     theta_version: _Count
     parts: bytes | None = None  # float64; what experts said, when there are any
@@ -108,7 +111,7 @@ class Wait(_Record, frozen=True):
 class WaitPage(_Record, frozen=True):
     """Some of a task's events that wait."""
 
-    format: Literal[2]
+    format: Literal[3]
     schema: _Id
     events: list[Wait]
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -11,9 +11,11 @@ from streammeta.engine.checkpoint import check_fingerprint
 from streammeta.engine.handover.parts import TaskParts
 from streammeta.engine.handover.record import Schema, decode, schema_id
 from streammeta.errors import SnapshotError
-from streammeta.meta.base import Floats
 
 __all__ = ["Meaning", "Meanings"]
+
+
+Doubles: TypeAlias = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +25,11 @@ class Meaning:
     schema: Schema
     slots: npt.NDArray[np.int64]  # -1: no room
     classes: npt.NDArray[np.int64]
+    own: npt.NDArray[np.int64]  # the place here of each second float32; -1: no room
     same: bool = field(init=False)
 
     def __post_init__(self) -> None:
-        same = all((numbers == np.arange(len(numbers))).all() for numbers in (self.slots, self.classes))
+        same = all((numbers == np.arange(len(numbers))).all() for numbers in (self.slots, self.classes, self.own))
         object.__setattr__(self, "same", same)
 
     @property
@@ -34,7 +37,7 @@ class Meaning:
         """How many slots and classes there were."""
         return len(self.slots) + len(self.classes)
 
-    def labels(self, ys: Floats, at: str, *, classify: bool) -> Floats:
+    def labels(self, ys: npt.NDArray[Any], at: str, *, classify: bool) -> npt.NDArray[Any]:
         """Labels as this engine numbers them."""
         with np.errstate(invalid="ignore"):  # a damaged record may hold NaNs that signal
             known = (ys >= 0) & (ys < len(self.classes)) & (ys == np.floor(ys)) if classify else np.isfinite(ys)
@@ -42,15 +45,15 @@ class Meaning:
             raise SnapshotError(f"{at}: a window with label {ys[~known][0]}, which its schema does not have")
         return self.classes[ys.astype(np.int64)].astype(np.float32) if classify else ys
 
-    def mean(self, data: bytes, at: str, *, classify: bool) -> Floats:
+    def mean(self, data: bytes, at: str, *, classify: bool) -> Doubles:
         """A prediction, in this engine's order of classes."""
         most = len(self.classes) if classify else 1
-        if len(data) % 4 or len(data) > 4 * most:
+        if len(data) % 8 or len(data) > 8 * most:
             raise SnapshotError(f"{at}: a prediction of {len(data)} bytes, wanted at most {most} numbers")
-        found = np.frombuffer(data, np.float32)
+        found = np.frombuffer(data, np.float64)
         if not classify or self.same:
             return found
-        mean = np.zeros(int(self.classes[: len(found)].max(initial=-1)) + 1, np.float32)
+        mean = np.zeros(int(self.classes[: len(found)].max(initial=-1)) + 1)
         mean[self.classes[: len(found)]] = found
         return mean
 
@@ -81,7 +84,13 @@ class Meanings(NamedTuple):
                 raise SnapshotError(
                     f"{at}: holds {len(classes)} classes; raise [memory] max_classes so that all have room"
                 )
-            known[id_] = Meaning(schema, np.array(slots, np.int64), np.array(classes, np.int64))
+            if not all(slot < len(slots) for slot in schema.own):
+                raise SnapshotError(f"{at}: own views of slots {schema.own}, wanted some of {len(slots)} slots")
+            own_slots = [slots[slot] for slot in schema.own]
+            parts.give_own([slot for slot in own_slots if slot >= 0])
+            place = {slot: k for k, slot in enumerate(parts.own())}
+            own = [place.get(slot, -1) for slot in own_slots]
+            known[id_] = Meaning(schema, *(np.array(numbers, np.int64) for numbers in (slots, classes, own)))
         parts.widen()
         return cls(known, at)
 

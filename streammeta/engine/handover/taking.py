@@ -25,6 +25,7 @@ from streammeta.engine.handover.record import (
 )
 from streammeta.engine.handover.schema_mapping import Meaning, Meanings
 from streammeta.engine.labels import Waiting
+from streammeta.engine.scale import check_scale, renumber_scale
 from streammeta.engine.staleness import leave_out, left_out
 from streammeta.errors import SnapshotError
 
@@ -93,10 +94,14 @@ class Taking:
         cut = np.array([not head.phi for _, head in heads])
         phi = unpack_rows(meaning.schema.phi, [head.phi for _, head in heads if head.phi], pages.at)
         self._check_shapes(phi, self._parts.derived, pages.at)
+        has_views = np.array([bool(head.scale) for _, head in heads])
+        views = unpack_rows(meaning.schema.scale, [head.scale for _, head in heads if head.scale], pages.at)
+        self._check_shapes(views, self._parts.sparse, pages.at)
+        check_scale(found, views, has_views, pages.at)
         keys = [(partition, tag) for tag, _ in heads]
         rows = np.array(parts.tasks.place(keys), np.int64)
         columns = parts.tasks.columns
-        for part, where in ((found, rows), (phi, rows[~cut])):
+        for part, where in ((found, rows), (phi, rows[~cut]), (views, rows[has_views])):
             for name, values in part.items():
                 place: tuple[Any, ...] = (where, *(slice(n) for n in values.shape[1:]))
                 columns[name][place] = values
@@ -111,8 +116,9 @@ class Taking:
         self._put(pieces, pages.at)
         if not meaning.same:
             classes = meaning.classes if parts.labels.classify else None
-            renumber_concepts(columns, rows, found, meaning.slots, classes)
+            renumber_concepts(columns, rows, found, (meaning.slots, meaning.own), classes)
             renumber_gaussian(columns, rows, found, meaning.slots, meaning.classes)
+            renumber_scale(columns, rows, meaning.slots)
             columns["version"][rows], columns["rebuild_cooldown"][rows] = -1, 0
             if "last.label" in columns:
                 last = columns["last.label"][rows]
@@ -160,9 +166,9 @@ class Taking:
         columns = self._parts.tasks.columns
         for meaning in {id(piece.meaning): piece.meaning for piece in pieces}.values():
             ours = [piece for piece in pieces if piece.meaning is meaning]
-            width = len(meaning.slots)
+            width, dtype = len(meaning.slots) + len(meaning.own), self._parts.label_dtype
             for piece in ours:
-                if len(piece.y) != 4 * piece.events or len(piece.x) != 4 * piece.events * width:
+                if len(piece.y) != dtype.itemsize * piece.events or len(piece.x) != 4 * piece.events * width:
                     raise SnapshotError(
                         f"{at}: a page of {len(piece.x)} and {len(piece.y)} bytes, wanted {piece.events} events of "
                         f"{width} features"
@@ -171,19 +177,21 @@ class Taking:
             where = np.concatenate([np.arange(piece.begin, piece.begin + piece.events) for piece in ours])
             where %= self._parts.window
             xs = np.frombuffer(b"".join([piece.x for piece in ours]), np.float32).reshape(len(rows), width)
-            ys = np.frombuffer(b"".join([piece.y for piece in ours]), np.float32)
-            kept = meaning.slots >= 0
-            wide = np.full((len(rows), columns["window_x"].shape[2]), np.nan, np.float32)
-            wide[:, meaning.slots[kept]] = xs[:, kept]
-            columns["window_x"][rows, where] = wide
+            ys = np.frombuffer(b"".join([piece.y for piece in ours]), dtype)
+            high, low = np.split(xs, [len(meaning.slots)], axis=1)
+            for name, values, numbers in (("window_x", high, meaning.slots), ("window_low", low, meaning.own)):
+                kept = numbers >= 0
+                wide = np.full((len(rows), columns[name].shape[2]), np.nan, np.float32)
+                wide[:, numbers[kept]] = values[:, kept]
+                columns[name][rows, where] = wide
             columns["window_y"][rows, where] = meaning.labels(ys, at, classify=self._parts.labels.classify)
 
     def _take_waits(self, partition: int, key: Key, page: WaitPage, meanings: Meanings, at: str) -> None:
         meaning = meanings.of(page.schema)
         for event in page.events:
-            values = np.frombuffer(event.values[: len(event.values) // 4 * 4], np.float32)
+            values = np.frombuffer(event.values[: len(event.values) // 8 * 8], np.float64)
             if (
-                len(event.values) % 4
+                len(event.values) % 8
                 or len(values) != len(event.slots)
                 or max(event.slots, default=0) >= max(len(meaning.slots), 1)
             ):

@@ -68,6 +68,7 @@ __all__ = ["exact_heads"]
 
 _FORGET_NOTHING, _NO_VARIANCE = np.zeros(0, np.uint8), np.zeros(0, np.float32)
 _AXES = {"w1": Axis(features=1), "v": Axis(features=1, outputs=2), "u": Axis(outputs=2), "w0": Axis(outputs=2)}
+_MOST_NOISE = 1e6  # times the noise of before, where targets get another unit
 _SEED_STRIDE = 7919  # between the seeds of members
 _PACE = {"u": 0.5, "v": 0.5, "w0": 0.5}  # what tasks share is what few tasks overfit first: it learns at half the rate
 
@@ -112,7 +113,8 @@ def exact_heads(settings: LearnerSettings, kind: Kind, seed: int = 0) -> Method:
 
     def rebuild(weights: Weights, phi: Phi, rows: Ints, windows: Windows, outputs: int) -> None:
         phi["A"][rows], phi["B"][rows] = 0, 0
-        of, x, y, forget = remembered(windows, rows, weights.shift.size)
+        of, x, y, forget = remembered(windows, np.arange(rows.size), weights.shift.size)
+        of = rows[of]
         nothing = np.empty((0, outputs), np.float32)
         if classify:
             run_classes(weights, phi["A"], phi["B"], phi["logw"], of, x, y, forget, nothing)
@@ -146,6 +148,8 @@ def exact_heads(settings: LearnerSettings, kind: Kind, seed: int = 0) -> Method:
         gradient=gradient,
         derived=("A", "B"),
         pace=_PACE,
+        has_own_inputs=True,
+        respread=_respread,
         describe=_describe,
     )
 
@@ -162,6 +166,13 @@ def _describe(weights: Weights, phi: Phi, rows: Ints) -> Mapping[str, list[float
         mixed /= mixed.sum(2, keepdims=True)
         described["mixture_weights"] = np.take_along_axis(mixed, order[None], 2).mean((0, 1)).tolist()
     return described
+
+
+def _respread(phi: Phi, rows: Ints, factor: float) -> None:
+    if "noise" in phi and factor:
+        phi["noise"][rows, :, 0] *= np.float32(min(factor * factor, _MOST_NOISE))
+    elif "noise" in phi:
+        phi["noise"][rows] = 0
 
 
 def _stack(members: Sequence[Theta]) -> Theta:

@@ -17,7 +17,7 @@ from streammeta.meta.settings import ExpertSettings
 def made(*chosen: str | dict[str, Any], kind: Kind = "classification") -> list[Expert]:
     settings = [one if isinstance(one, str) else ExpertSettings.model_validate(one) for one in chosen]
     scaling = Scaling(np.zeros(0, np.float32), np.zeros(0, np.float32), 0.0, 1.0)
-    return choose(settings, kind, 0, FeatureSpace(8), lambda: scaling, PartitionSums())
+    return choose(settings, kind, 0, FeatureSpace(8), lambda _columns, _row: scaling, PartitionSums())
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,7 @@ def test_polls_spills_and_restarts_change_nothing() -> None:
 def test_it_says_what_the_posterior_predictive_of_normal_gamma_says() -> None:
     """By the textbook: Student's t about the shrunken mean, its variance between the class's own and the pooled one."""
     sums = PartitionSums()
-    expert = Gaussian(lambda: UNIT, sums)
+    expert = Gaussian(lambda _columns, _row: UNIT, sums)
     columns = {name: np.full((1, *c.shape), c.blank, c.dtype) for name, c in expert.layout(2, 2).items()}
     random = np.random.default_rng(0)
     for i in range(12):
@@ -97,7 +97,7 @@ def test_it_says_what_the_posterior_predictive_of_normal_gamma_says() -> None:
 
 def test_rows_from_another_process_get_the_numbers_of_this_one() -> None:
     """A rebalance must not turn one class into another; what is damaged is refused."""
-    layout = Gaussian(lambda: UNIT, PartitionSums()).layout(2, 2)
+    layout = Gaussian(lambda _columns, _row: UNIT, PartitionSums()).layout(2, 2)
     found = {name: np.arange(np.prod((1, *c.shape)), dtype=c.dtype).reshape(1, *c.shape) for name, c in layout.items()}
     here = {name: np.zeros((3, *(2 * n for n in c.shape)), c.dtype) for name, c in layout.items()}
 

@@ -20,7 +20,9 @@ def window(xs: list[float], ys: list[float]) -> dict[str, np.ndarray]:
 
 
 def ask(kind: Kind, columns: dict[str, np.ndarray], x: float, outputs: int) -> np.ndarray | None:
-    return Neighbours(kind, lambda: UNSCALED).predict(columns, Case(0, "t", np.array([x], np.float32)), outputs)
+    return Neighbours(kind, lambda _columns, _row: UNSCALED).predict(
+        columns, Case(0, "t", np.array([x], np.float32)), outputs
+    )
 
 
 def islands(n: int, seed: int) -> list[Event]:

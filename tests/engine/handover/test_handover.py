@@ -101,7 +101,7 @@ def test_phi_that_stays_behind_is_made_again_to_the_bit(
         rows = np.array([row for _, row in engine._tasks.rows()])
         rows = rows[can_be_omitted(columns, rows, version) & (columns["version"][rows] == version)]
         was = {name: columns[name].copy() for name in ("A", "B", "logw")}
-        engine._derive(engine._shared.weights, columns, rows[columns["window_count"][rows] > 0], engine._labels.outputs)
+        engine._derive(engine._fixed, columns, rows[columns["window_count"][rows] > 0], engine._labels.outputs)
         assert [name for name, before in was.items() if before.tobytes() != columns[name].tobytes()] == []
         checked += rows.size
     assert checked > 1_000

@@ -1,0 +1,340 @@
+"""Numbers in units, and numbers as the learner sees them: the shared scale, and where a task does not fit it its own.
+
+Every feature and the target are normalized by running moments over all tasks. Where a task's values do not fit that
+(other units, another level; `streammeta.engine.looks` says when), the task also has its own view: exact heads get it
+beside the shared one, as a further input that is missing for everybody else; other learners get it instead. A target
+has one unit a task, the shared one or its own.
+
+**What is kept of a number.** Windows hold float32. That is too coarse for 1.7e9 + 60 a, so a feature that needs it has
+a second float32 for what the first one leaves out (``low``): 48 bits together. The features that have one are those
+that have own views; each has place k of K in ``FrameScale.own``.
+
+**A unit that changes** (`SINCE`): events of before are seen as they were, in spreads from the mean of then, so that
+nothing that was learned is lost; those of a unit before that one are missing.
+
+One function normalizes what is learned now and what is derived from a window later, so both have the same bits.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from streammeta.engine.moments import Crowd, Sums, mean_and_spread, no_sums
+from streammeta.errors import SnapshotError
+from streammeta.meta.base import Floats, Ints, Windows
+from streammeta.native.elementary import log
+
+__all__ = [
+    "BEFORE",
+    "CLIP",
+    "COARSE",
+    "EXACT",
+    "OLD_SHIFT",
+    "OLD_SPREAD",
+    "SCALE_ROWS",
+    "SHIFT",
+    "SINCE",
+    "SPREAD",
+    "Doubles",
+    "Fixed",
+    "FrameScale",
+    "SharedScale",
+    "check_scale",
+    "dump_scale",
+    "errors_in_spreads",
+    "exact_window",
+    "has_moved",
+    "load_scale",
+    "placed_scale",
+    "renumber_scale",
+    "seen_features",
+    "seen_targets",
+    "seen_window",
+    "shared_frame",
+    "shared_scale",
+    "split",
+    "units",
+    "wider_scale",
+]
+
+Bools: TypeAlias = npt.NDArray[np.bool_]
+Doubles: TypeAlias = npt.NDArray[np.float64]
+_Columns: TypeAlias = Mapping[str, npt.NDArray[Any]]
+
+# What is kept of a task for each feature ("scale.x" [7, D]) and for the target ("scale.y" [7, 1])
+SHIFT, SPREAD, OLD_SHIFT, OLD_SPREAD, SINCE, BEFORE, EXACT = range(7)
+# SHIFT, SPREAD          own view: (value − shift) / spread; spread 0: only the shared view
+# OLD_SHIFT, OLD_SPREAD  the view of events before the present unit
+# SINCE, BEFORE          labels in the window, ever, when the present unit and the one before it began
+# EXACT                  the last value at the last look, in full precision, where float32 may say too little
+# All zeros for most tasks: then no record has them. "scale.last" [D + 1] is the standard deviation of each feature and
+# of the target at the last look; negative where the shared scale did not fit; 0: none.
+SCALE_ROWS: Final = 7
+
+CLIP: Final = 20.0  # spreads beyond which a number counts as this far away: features are cut at 6 by the learner
+_CROWDED = 0.25  # share of tasks that do not fit, above which no task is measured by the shared scale alone
+_WIDE = 3.0  # shared spreads, above which a task with an own view is not seen by the shared one
+_MOVED = 1.5  # of a spread: every task is looked at again
+COARSE: Final = 2.0**16  # spreads from zero at which float32 alone says too little
+
+
+class SharedScale(NamedTuple):
+    """The scale of all tasks together, in force between two changes of what tasks share."""
+
+    shift: Doubles  # [D] mean; 0 for categories
+    gain: Doubles  # [D] 1 / spread; 1 for categories and where no spread is known
+    known: Bools  # [D] a number whose spread is known
+    typical: Doubles  # [D] mean over tasks of log(spread within the task)
+    crowded: Bools  # [D] so many tasks do not fit that none is measured by the shared scale alone
+    y_shift: Doubles  # [1]
+    y_gain: Doubles  # [1]
+    y_known: Bools  # [1]
+    y_typical: Doubles  # [1]
+
+
+class FrameScale(NamedTuple):
+    """All that normalizing needs beside a task's own row."""
+
+    shared: SharedScale
+    own: Ints  # [K] the slots that have own views, and a second float32
+    epoch: int  # counts how often the shared scale has changed so much that every task is to be looked at again
+    beside: bool  # own views are further inputs; False: they replace the shared one
+    classify: bool
+
+    @property
+    def inputs(self) -> int:
+        """Numbers that the learner sees of an event."""
+        return self.shared.shift.size + (self.own.size if self.beside else 0)
+
+
+class Fixed(NamedTuple):
+    """What does not change while a run of events is worked off: θ as the event path reads it, and the scale."""
+
+    weights: Any
+    version: int
+    frame: FrameScale
+
+
+def shared_scale(sums: Sums, categories: Bools) -> SharedScale:
+    """The scale that these sums of all partitions say [D]; categories [D] keep their own unit."""
+    mean, spread = mean_and_spread(sums.features)
+    y_mean, y_spread = mean_and_spread(sums.target)
+    known = (spread > 0) & ~categories
+    gain, y_gain = 1 / np.where(known, spread, 1.0), 1 / np.where(y_spread > 0, y_spread, 1.0)
+    return SharedScale(
+        np.where(categories, 0.0, mean),
+        gain,
+        known,
+        _typical(sums.crowd, gain),
+        known & (sums.crowd.misfits > np.maximum(_CROWDED * sums.crowd.tasks, 1.0)),
+        y_mean,
+        y_gain,
+        y_spread > 0,
+        _typical(sums.target_crowd, y_gain),
+    )
+
+
+def shared_frame(features: int, *, classify: bool) -> FrameScale:
+    """A frame in which every number is seen as it is, before anything was."""
+    shared = shared_scale(no_sums(features), np.zeros(features, np.bool_))
+    return FrameScale(shared, np.zeros(0, np.int64), 0, beside=True, classify=classify)
+
+
+def exact_window(columns: _Columns, row: int, places: Ints, features: int, own: Sequence[int]) -> Doubles:
+    """Raw features [n, D] of a task's remembered events, as exact as they were kept."""
+    xs: Doubles = columns["window_x"][row, places, :features].astype(np.float64)
+    xs[:, own] += np.nan_to_num(columns["window_low"][row, places, : len(own)].astype(np.float64))
+    return xs
+
+
+def dump_scale(scale: SharedScale) -> tuple[Doubles, Doubles]:
+    """Arrays [5, D] and [4, 1] from which ``load_scale`` makes the same."""
+    rows = [np.asarray(row, np.float64) for row in scale]
+    return np.stack(rows[:5]), np.stack(rows[5:])
+
+
+def load_scale(features: npt.NDArray[Any], target: npt.NDArray[Any], at: str) -> SharedScale:
+    """What ``dump_scale`` described; raises SnapshotError where no events have such a scale."""
+    fits = features.ndim == target.ndim == 2 and len(features) == 5 and target.shape == (4, 1)
+    if not fits or not (np.isfinite(features).all() and np.isfinite(target).all()):
+        raise SnapshotError(f"{at}: a scale that is none, or not finite: it is damaged")
+    shift, gain, known, typical, crowded = np.array(features, np.float64)
+    y_shift, y_gain, y_known, y_typical = np.array(target, np.float64)
+    if not (gain > 0).all() or not (y_gain > 0).all():
+        raise SnapshotError(f"{at}: a scale with a spread below zero: it is damaged")
+    return SharedScale(shift, gain, known > 0, typical, crowded > 0, y_shift, y_gain, y_known > 0, y_typical)
+
+
+def placed_scale(scale: SharedScale, numbers: Ints, features: int) -> SharedScale:
+    """A scale of another order of slots in ours: ``numbers`` are theirs here, −1: none; others keep their own unit."""
+    here, (blank, _) = np.flatnonzero(numbers >= 0), dump_scale(shared_frame(features, classify=False).shared)
+    rows, target = dump_scale(scale)
+    here = here[here < rows.shape[1]]
+    blank[:, numbers[here]] = rows[:, here]
+    return load_scale(blank, target, "a scale")
+
+
+def wider_scale(shared: SharedScale, features: int) -> SharedScale:
+    """The same scale for at least so many features; the new ones keep their own unit."""
+    more = (0, max(features - shared.shift.size, 0))
+    return shared._replace(
+        shift=np.pad(shared.shift, more),
+        gain=np.pad(shared.gain, more, constant_values=1.0),
+        known=np.pad(shared.known, more),
+        typical=np.pad(shared.typical, more),
+        crowded=np.pad(shared.crowded, more),
+    )
+
+
+def has_moved(one: SharedScale, other: SharedScale) -> bool:
+    """Whether some number's shared scale is another by half a spread's width, or by a spread of its mean."""
+    gain, former = np.append(one.gain, one.y_gain), np.append(other.gain, other.y_gain)
+    shift = np.append(one.shift - other.shift, one.y_shift - other.y_shift)
+    known, was = np.append(one.known, one.y_known), np.append(other.known, other.y_known)
+    is_far = (np.abs(shift) * former > 1.0) | (gain > _MOVED * former) | (former > _MOVED * gain)
+    return bool((known & (is_far | ~was)).any() or (was & ~known).any())
+
+
+def _typical(crowd: Crowd, gain: Doubles) -> Doubles:
+    """Mean log spread within a task; where less than two tasks tell, that of all."""
+    return np.where(crowd.tasks > 1, crowd.log_spread / np.maximum(crowd.tasks, 1.0), -log(gain))
+
+
+def split(xs: Doubles, own: Ints) -> tuple[Floats, Floats]:
+    """Exact values [N, D] as they are kept: float32 [N, D], and for slots ``own`` what these leave out [N, K]."""
+    high = xs.astype(np.float32)
+    return high, (xs[:, own] - high[:, own]).astype(np.float32)
+
+
+def seen_features(
+    frame: FrameScale, high: Floats, low: Floats, scale: Doubles | None, numbers: Ints | None = None
+) -> Floats:
+    """Kept features as the learner sees them.
+
+    Args:
+        frame: the scale in force.
+        high: [..., D]
+        low: [..., K]; NaN: not kept, as for events before the feature had a ``low``.
+        scale: "scale.x" of each event's task [..., 7, ≥ D]; may be None where K is 0.
+        numbers: [...] of labelled events, as ``pushed`` counts them; None: these are new events.
+
+    Returns:
+        [..., inputs] within ±20; NaN is missing.
+    """
+    shared, own = frame.shared, frame.own
+    D = high.shape[-1]
+    shift, gain = shared.shift[:D], shared.gain[:D]
+    x = high.astype(np.float64)
+    if own.size:
+        assert scale is not None
+        scale = scale[..., :D]
+        x[..., own] += np.nan_to_num(low.astype(np.float64))
+        if numbers is not None and scale[..., SINCE, :].any():
+            x = _in_present_unit(x, scale, numbers, shift, gain)
+    z = (x - shift) * gain
+    coarse = np.abs(shift) * gain > COARSE
+    if coarse.any():
+        rounded = np.ones(high.shape, np.bool_)
+        rounded[..., own] = np.isnan(low)
+        z[coarse & rounded] = np.nan
+    if own.size:
+        assert scale is not None
+        z = _with_own(frame, x, z, low, scale[..., own])
+    return z.clip(-CLIP, CLIP).astype(np.float32)
+
+
+def _with_own(frame: FrameScale, x: Doubles, z: Doubles, low: Floats, scale: Doubles) -> Doubles:
+    shift, spread = scale[..., SHIFT, :], scale[..., SPREAD, :]
+    has = spread > 0
+    values = x[..., frame.own]
+    mine = np.where(has, (values - shift) / np.where(has, spread, 1.0), np.nan)
+    mine[np.isnan(low) & (np.abs(values) > COARSE * spread)] = np.nan
+    if frame.beside:
+        is_wide = spread * frame.shared.gain[frame.own] > _WIDE  # then the shared view is hardly more than a sign
+        z[..., frame.own] = np.where(is_wide, np.nan, z[..., frame.own])
+        return np.concatenate([z, mine], axis=-1)
+    z[..., frame.own] = np.where(has, mine, z[..., frame.own])
+    return z
+
+
+def _in_present_unit(x: Doubles, scale: Doubles, numbers: Ints, shift: Doubles, gain: Doubles) -> Doubles:
+    """Events of a unit before the present one, as if they had been in it."""
+    own = scale[..., SPREAD, :] > 0
+    now_shift, now_spread = np.where(own, scale[..., SHIFT, :], shift), np.where(own, scale[..., SPREAD, :], 1 / gain)
+    age = numbers[..., None]
+    was = np.where(scale[..., OLD_SPREAD, :] > 0, scale[..., OLD_SPREAD, :], 1.0)
+    moved = now_shift + (x - scale[..., OLD_SHIFT, :]) / was * now_spread
+    x = np.where(age < scale[..., SINCE, :], moved, x)
+    return np.where(age < scale[..., BEFORE, :], np.nan, x)
+
+
+def units(frame: FrameScale, scale: Doubles) -> tuple[Doubles, Doubles]:
+    """Shift and spread [...] of targets whose tasks have this "scale.y" [..., 7, 1]: value = shift + spread · seen."""
+    own = scale[..., SPREAD, 0] > 0
+    shift = np.where(own, scale[..., SHIFT, 0], frame.shared.y_shift[0])
+    return shift, np.where(own, scale[..., SPREAD, 0], 1 / frame.shared.y_gain[0])
+
+
+def errors_in_spreads(columns: _Columns, rows: Ints, frame: FrameScale) -> Doubles:
+    """The running errors [N] of these rows, of targets in spreads, so that tasks compare."""
+    errors: Doubles = columns["error"][rows]
+    return errors if frame.classify else errors / units(frame, columns["scale.y"][rows])[1]
+
+
+def seen_targets(frame: FrameScale, ys: npt.NDArray[Any], scale: Doubles | None, numbers: Ints | None = None) -> Floats:
+    """Labels [...] as the learner learns them: class indices as they are, targets in spreads; NaN is none."""
+    if frame.classify:
+        return ys.astype(np.float32)
+    assert scale is not None
+    shift, spread = units(frame, scale)
+    y = (ys.astype(np.float64) - shift) / spread
+    if numbers is not None and scale[..., SINCE, 0].any():
+        was = np.where(scale[..., OLD_SPREAD, 0] > 0, scale[..., OLD_SPREAD, 0], 1.0)
+        y = np.where(numbers < scale[..., SINCE, 0], (ys - scale[..., OLD_SHIFT, 0]) / was, y)
+        y = np.where(numbers < scale[..., BEFORE, 0], np.nan, y)
+    return y.clip(-CLIP, CLIP).astype(np.float32)
+
+
+def seen_window(columns: _Columns, rows: Ints, frame: FrameScale) -> Windows:
+    """The windows of these rows [R] as the learner sees them: place i of the result is row ``rows[i]``."""
+    high, pushed = columns["window_x"][rows][..., : frame.shared.shift.size], columns["window_count"][rows]
+    size = high.shape[1]
+    place = np.arange(size)
+    numbers = pushed[:, None] - 1 - (pushed[:, None] - 1 - place) % size  # of the event that lies at each place
+    x_scale = columns["scale.x"][rows][:, None] if frame.own.size else None
+    y_scale = None if frame.classify else columns["scale.y"][rows][:, None]
+    low = columns["window_low"][rows][..., : frame.own.size]
+    xs = seen_features(frame, high, low, x_scale, numbers)
+    ys = seen_targets(frame, columns["window_y"][rows], y_scale, numbers)
+    return Windows(xs, ys, pushed, columns["labels_since_drift"][rows])
+
+
+def check_scale(found: _Columns, views: _Columns, has_views: Bools, at: str) -> None:
+    """Refuse rows [N, ...] from elsewhere, and own views of some of them, that cannot be; raises SnapshotError."""
+    if not np.isfinite(found["scale.last"]).all() or not np.isfinite(found["scale.y_last"]).all():
+        raise SnapshotError(f"{at}: a row with a spread that is no number: it is damaged")
+    for name in ("scale.x", "scale.y"):
+        scale, most = views[name], found["window_count"][has_views, None]
+        fits = np.isfinite(scale).all() and scale.shape[1] == SCALE_ROWS and (scale[:, [SPREAD, OLD_SPREAD]] >= 0).all()
+        if not fits or not ((scale[:, BEFORE] <= scale[:, SINCE]) & (scale[:, SINCE] <= most)).all():
+            raise SnapshotError(f"{at}: a row with {name} that no task has: it is damaged")
+    if not ((found["scale.strays"] >= 0) & (found["scale.next"] > 0) & (found["scale.epoch"] >= 0)).all():
+        raise SnapshotError(f"{at}: a row with looks that no task has: it is damaged")
+
+
+def renumber_scale(columns: _Columns, rows: Ints, slots: Ints) -> None:
+    """Scales of rows that were written where features had other numbers: theirs here.
+
+    Args:
+        columns: of the task table; these rows are changed.
+        rows: [N]
+        slots: the slot here of each written one; -1: no room.
+    """
+    kept = np.flatnonzero(slots >= 0)
+    for name in ("scale.x", "scale.last"):
+        written = columns[name][rows]
+        scale = np.zeros_like(written)
+        scale[..., slots[kept]] = written[..., kept]
+        columns[name][rows] = scale
