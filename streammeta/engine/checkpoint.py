@@ -30,6 +30,7 @@ class _Counts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     refused_updates: _Count
     next_look: _Count
     meta_begun: _Count
+    resets: _Count
 
 
 class _Features(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
