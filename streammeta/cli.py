@@ -52,6 +52,8 @@ _Speed = Annotated[
     float | None,
     typer.Option(min=0.001, help="1: at the pace of the time stamps, 10: ten times as fast; not given: all at once."),
 ]
+_Label = Annotated[str, typer.Option(help="The column or field with the label; in JSON a dotted path.")]
+_Task = Annotated[str, typer.Option(help="The column or field with the task's tag.")]
 _Json = Annotated[Path | None, typer.Option("--json", help="Write the report there as JSON; - for standard output.")]
 
 
@@ -97,9 +99,15 @@ def run(config: _Config = None) -> None:
 
 @app.command()
 def replay(
-    stream: Annotated[str, typer.Argument(help="Recorded events (.csv or .jsonl, also .gz), or a scenario's name.")],
+    stream: Annotated[
+        str, typer.Argument(help="Recorded events (.csv, .tsv or .jsonl, also .gz, .bz2, .xz), or a scenario's name.")
+    ],
     *,
     config: _Config = None,
+    label: _Label = "y",
+    task: _Task = "task",
+    id_: Annotated[str, typer.Option("--id", help="The column or field with the event's id.")] = "id",
+    time_: Annotated[str, typer.Option("--time", help="The column or field with the time stamp.")] = "ts",
     kind: _Kind = None,
     limit: Annotated[int | None, typer.Option(min=0, help="Stop after this number of records.")] = None,
     seed: _Seed = None,
@@ -137,6 +145,7 @@ def replay(
     from streammeta.app.stopping import stop_on_signals
     from streammeta.commands.live import shown
     from streammeta.config import load
+    from streammeta.formats.names import Names
     from streammeta.review import scoreboard, study
     from streammeta.review.page import write_page
     from streammeta.review.picture import write_png
@@ -156,10 +165,13 @@ def replay(
         speed=speed,
         truth=truth,
         state=state,
+        names=Names(task, label, id_, time_),
         options=dict(_pair(one) for one in set_ or []),
     )
     with opened(plan, settings, kind=kind, seed=seed) as ready, stop_on_signals() as stop:
         console.print(f"{ready.name}: {ready.tally.kind} ({ready.kind_reason})", highlight=False, soft_wrap=True)
+        if ready.description:
+            console.print(f"{ready.name}: {ready.description}", highlight=False, soft_wrap=True)
         for (name, _), row in ready.begun.positions.items():
             console.print(f"goes on at row {row:,} of {name}", highlight=False, soft_wrap=True)
         baselines = ready.comparison.traces[1:]
@@ -288,6 +300,10 @@ def simulate_(
 def play_(
     file: Annotated[Path, typer.Argument(help="Recorded events: .csv or .jsonl, also with .gz.")],
     *,
+    label: _Label = "y",
+    task: _Task = "task",
+    id_: Annotated[str, typer.Option("--id", help="The column or field with the event's id.")] = "id",
+    time_: Annotated[str, typer.Option("--time", help="The column or field with the time stamp.")] = "ts",
     to: _To = "-",
     limit: Annotated[int | None, typer.Option(min=0, help="Stop after this number of records.")] = None,
     rate: _Rate = None,
@@ -297,8 +313,10 @@ def play_(
 ) -> None:
     """Send a recorded file somewhere: at its own pace, faster, or all at once."""
     from streammeta.commands.player import play
+    from streammeta.formats.names import Names
 
-    _send("play", play(file, limit=limit), to, config, partitions=partitions, pace=_pace(rate, speed))
+    records = play(file, limit=limit, names=Names(task, label, id_, time_))
+    _send("play", records, to, config, partitions=partitions, pace=_pace(rate, speed))
 
 
 @app.command()

@@ -198,3 +198,31 @@ def test_a_frame_of_which_nothing_can_be_used_raises() -> None:
     """In Python as on the command line."""
     with pytest.raises(EventError, match="all 3 records were set aside"):
         streammeta.replay(pd.DataFrame({"a": [float("inf")] * 3, "y": [0, 1, 0]}), kind="classification")
+
+
+def test_columns_of_other_names_and_a_spreadsheet_s_csv_are_replayed_and_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """`sold` and `store_id`, semicolons and decimal commas: refused until now, without an option to say so."""
+    rows = "".join(f"{i % 2};{i % 7},5;{('no', 'yes')[i % 2]}\n" for i in range(40))
+    (tmp_path / "shop.csv").write_text("store_id;price;sold\n" + rows)
+
+    status, err = ended(
+        monkeypatch, capsys, "replay", "shop.csv", "--label", "sold", "--task", "store_id", "--json", "r.json"
+    )
+
+    report = json.loads((tmp_path / "r.json").read_text())
+    assert status == 0, err
+    assert "shop.csv: columns separated by semicolons, decimal commas" in err
+    assert (report["kind"], report["events"], report["tasks"], report["features"]) == ("classification", 40, 2, 1)
+
+
+def test_a_frame_s_columns_of_other_names_are_named() -> None:
+    """The same words as on the command line."""
+    frame = pd.DataFrame({"store_id": ["a", "b"] * 10, "price": range(20), "sold": [True, False] * 10})
+
+    figures = streammeta.replay(frame, label="sold", task="store_id").figures
+
+    assert (figures["events"], figures["labelled"], figures["tasks"], figures["features"]) == (20, 20, 2, 1)
+    with pytest.raises(ConfigError, match="none called 'slod'"):
+        streammeta.replay(frame, label="slod")

@@ -76,7 +76,7 @@ def choose_kind(records: Iterable[Record], decoder: Decoder | None = None) -> Ch
     if refusals.count == count:
         raise ConfigError(f"--kind auto: none of the first {count:,} records can be used: {why}")
     raise ConfigError(
-        f"--kind auto: the first records have no label `y`; {wanted}"
+        f"--kind auto: the first records have no label `y`; name its column or field with --label, or {wanted}"
         + (f"; {refusals.count:,} of the first {count:,} cannot be used: {why}" if why else "")
     )
 

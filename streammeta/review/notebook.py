@@ -21,6 +21,7 @@ import structlog
 
 from streammeta.config import Settings, load
 from streammeta.errors import ConfigError
+from streammeta.formats.names import Names
 from streammeta.report import Figures
 from streammeta.review.comparison import STREAMMETA
 from streammeta.review.paired import Paired, compare
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["Review", "replay"]
 
 
-def replay(
+def replay(  # noqa: PLR0913 each is a word of the command, too
     stream: Stream,
     *,
     against: Sequence[str] = (),
@@ -43,18 +44,26 @@ def replay(
     limit: int | None = None,
     label_delay: Delay | str = 0,
     settings: Settings | Path | None = None,
+    label: str = "y",
+    task: str = "task",
+    id: str = "id",
+    time: str = "ts",
     **more: Any,  # noqa: ANN401 fields of Plan
 ) -> "Review":
     """Run a recorded or simulated stream through the service's own loop, beside other learners.
 
     Args:
-        stream: a file (.csv or .jsonl, also .gz), a data frame with a column `y`, or a scenario's name.
+        stream: a file (.csv or .jsonl, also .gz), a data frame, or a scenario's name.
         against: River's models to run on the same events: "river:forest.ARFClassifier".
         kind: "classification" or "regression"; None: by the settings, or by the first labels.
         seed: fixes every random choice.
         limit: stop after this number of records.
         label_delay: labels come this number of events late, or this time: "1h", timedelta(hours=1).
         settings: of streammeta, or a TOML file with them.
+        label: the column or field with the label; in JSON a dotted path, as for the next three.
+        task: that with the task's tag.
+        id: that with the event's id.
+        time: that with the time stamp.
         **more: of `Plan`: `learners`, `wiring`, `speed`, `options` of a scenario.
 
     Raises:
@@ -63,7 +72,8 @@ def replay(
         EventError: none of its records can be used.
     """
     known = settings if isinstance(settings, Settings) else load(settings)
-    plan = Plan(stream, against=against, limit=limit, label_delay=label_delay, **more)
+    names = Names(task, label, id, time)
+    plan = Plan(stream, against=against, limit=limit, label_delay=label_delay, names=names, **more)
     with _quiet(), opened(plan, known, kind=kind, seed=seed) as ready:
         figures = run(ready)
     check_used(figures)

@@ -20,6 +20,7 @@ from streammeta.config import Settings, load
 from streammeta.engine import Kind
 from streammeta.errors import ConfigError, EventError
 from streammeta.event import Origin, Record
+from streammeta.formats.names import Names
 from streammeta.formats.value import feature, flatten, label, tag
 from streammeta.report import Figures, Tally
 from streammeta.review import paired
@@ -54,6 +55,7 @@ class Plan:
     speed: float | None = None  # None: as fast as it goes
     options: Mapping[str, Any] = field(default_factory=dict)  # of a scenario
     state: Path | None = None  # the directory in which the state is kept, to go on from
+    names: Names = field(default_factory=Names)  # of the columns or fields with the task, label, id and time
     truth: Path | None = None  # where concepts of a recorded stream truly changed; a scenario knows it itself
 
 
@@ -66,6 +68,7 @@ class _Found(NamedTuple):
     fraction: Callable[[], float | None]  # of it that was read
     drifted: set[int] | None = None  # numbers of the events with true drifts; grows ahead of the reading
     kind: Kind | None = None
+    description: Callable[[], str] = str  # how a file is written, where that had to be found out
 
 
 class Opened(NamedTuple):
@@ -74,6 +77,7 @@ class Opened(NamedTuple):
     plan: Plan
     settings: Settings
     kind_reason: str
+    description: str  # how a file is written, where that had to be found out
     name: str
     source: Source
     fraction: Callable[[], float | None]
@@ -109,7 +113,8 @@ def opened(plan: Plan, settings: Settings, *, kind: Any = None, seed: int | None
         baselines = [*_learners(plan, settings), *_river(plan, settings)]
         comparison = Comparison(tally, baselines, drifted=found.drifted, look=begun.engine.look)
         reason = "as the scenario is" if wanted == found.kind is not None else reason
-        yield Opened(plan, settings, reason, found.name, source, found.fraction, tally, comparison, begun)
+        about = found.description()
+        yield Opened(plan, settings, reason, about, found.name, source, found.fraction, tally, comparison, begun)
     finally:
         found.source.close()
 
@@ -138,6 +143,8 @@ def _check(plan: Plan, settings: Settings) -> None:
     if plan.truth is not None and (is_scenario or not isinstance(plan.stream, str | Path)):
         found = "a scenario knows its own concept changes" if is_scenario else "a frame has no file beside it"
         raise ConfigError(f"--truth {plan.truth}: {found}; leave it out")
+    if is_scenario and plan.names != Names():
+        raise ConfigError("--label, --task, --id, --time: a scenario's events have names of their own; leave these out")
     if plan.options and not isinstance(plan.stream, str | Path):
         raise ConfigError(f"options {', '.join(plan.options)}: are settings of a scenario, and this is a frame")
 
@@ -203,7 +210,7 @@ def run(
 def _find(plan: Plan, seed: int) -> _Found:
     stream = plan.stream
     if not isinstance(stream, str | Path):
-        return _frame(stream, plan.limit)
+        return _frame(stream, plan.limit, plan.names)
     if not Path(stream).exists() and str(stream) in SCENARIOS:
         return _scenario(str(stream), plan, seed)
     if plan.options:
@@ -211,8 +218,15 @@ def _find(plan: Plan, seed: int) -> _Found:
     if not Path(stream).exists() and not Path(stream).suffix:
         raise ConfigError(f"replay {stream}: no such file, and no such scenario; wanted one of {', '.join(SCENARIOS)}")
     drifted = None if plan.truth is None else {drift.event for drift in read_truth(plan.truth)}
-    source = FileSource(Path(stream), limit=plan.limit)
-    return _Found(Path(stream).name, source, lambda: source.peek(_PEEKED), lambda: source.fraction_read, drifted)
+    source = FileSource(Path(stream), limit=plan.limit, names=plan.names)
+    return _Found(
+        Path(stream).name,
+        source,
+        lambda: source.peek(_PEEKED),
+        lambda: source.fraction_read,
+        drifted,
+        description=lambda: source.description,
+    )
 
 
 def _scenario(name: str, plan: Plan, seed: int) -> _Found:
@@ -237,7 +251,7 @@ def _scenario(name: str, plan: Plan, seed: int) -> _Found:
     return _Found(name, source, list, lambda: read / max(events, 1), drifted, SCENARIOS[name].kind)
 
 
-def _frame(frame: Any, limit: int | None) -> _Found:  # noqa: ANN401 any frame that narwhals knows
+def _frame(frame: Any, limit: int | None, names: Names) -> _Found:  # noqa: ANN401 any frame that narwhals knows
     """A data frame: columns `task`, `y`, optionally `id` and `ts`; all others are features."""
     try:
         table = dataframe.into_frame(frame)
@@ -245,9 +259,14 @@ def _frame(frame: Any, limit: int | None) -> _Found:  # noqa: ANN401 any frame t
         raise ConfigError(
             f"replay: got a {type(frame).__name__}, wanted a file, a scenario's name or a data frame"
         ) from err
-    if "y" not in table.columns:
-        raise ConfigError(f"replay: the frame has columns {table.columns}, wanted one called `y` with the labels")
-    rows = [_row(row, number) for number, row in enumerate(table.rows(named=True)[:limit])]
+    needed = [names.label] + [name for name, usual in zip(names, Names(), strict=True) if name != usual]
+    for name in needed:
+        if name not in table.columns:
+            raise ConfigError(
+                f"replay: the frame has columns {table.columns} and none called {name!r}; wanted one called `y` with "
+                "the labels, or label= with its name"
+            )
+    rows = [_row(row, number, names) for number, row in enumerate(table.rows(named=True)[:limit])]
     source = MemorySource(rows, topic="frame")
 
     def fraction() -> float:
@@ -259,7 +278,7 @@ def _frame(frame: Any, limit: int | None) -> _Found:  # noqa: ANN401 any frame t
     )
 
 
-def _row(row: Mapping[str, Any], number: int) -> bytes:
+def _row(row: Mapping[str, Any], number: int, names: Names) -> bytes:
     """A row as a record: what is missing is left out, times are seconds since 1970.
 
     Raises:
@@ -270,14 +289,14 @@ def _row(row: Mapping[str, Any], number: int) -> bytes:
     event: dict[str, Any] = {"x": features}
     try:
         for name, value in row.items():
-            if name == "task":
-                event[name] = tag(value)
-            elif name == "id":
-                event[name] = tag(value) or None
-            elif name == "y":
-                event[name] = _finite(label(value, at))
-            elif name == "ts":
-                event[name] = value if isinstance(value, str) else feature(value, name, at)
+            if name == names.task:
+                event["task"] = tag(value)
+            elif name == names.id:
+                event["id"] = tag(value) or None
+            elif name == names.label:
+                event["y"] = _finite(label(value, at))
+            elif name == names.time:
+                event["ts"] = value if isinstance(value, str) else feature(value, name, at)
             else:
                 features.update((key, _finite(one)) for key, one in flatten(value, str(name), at))
     except EventError as err:

@@ -1,47 +1,59 @@
 """Recorded events in files, and results into files.
 
-Read: JSON lines (``.jsonl``, ``.ndjson``, ``.json``: one object a line, as a topic would carry it) and CSV with a
-header row (``.csv``), each also with ``.gz``. Written: JSON lines, one file a channel.
+Read: JSON lines (``.jsonl``, ``.ndjson``, ``.json``: one object a line, as a topic would carry it) and text of rows and
+columns with a header (``.csv``, ``.tsv``: `formats.delimited` finds out how it is written), each also with ``.gz``,
+``.bz2`` or ``.xz``. Written: JSON lines, one file a channel.
 
-In CSV the columns ``task``, ``y``, ``id`` and ``ts`` are the event's fields, every other column is a feature. A cell is
-a number when it reads as one, and else a category; empty, ``NA``, ``null``, ``None`` and ``nan`` cells are missing. An
-infinite number is handed on as the largest float, which the decoder refuses. A row that is no event (too few cells, bad
-text) is handed on in a form that the decoder refuses too, with what is wrong under ``problem``: it costs a row, not
-the run.
+The columns ``task``, ``y``, ``id`` and ``ts`` are the event's fields (or those that ``names`` says), every other column
+is a feature. A cell is a number when it reads as one, and else a category; empty, ``NA``, ``-``, ``?``, ``null`` and
+their like are missing. An infinite number is handed on as the largest float, which the decoder refuses. A row that is
+no event (too few cells, bad text) is handed on in a form that the decoder refuses too, with what is wrong under
+``problem``: it costs a row, not the run.
 """
 
 import base64
+import bz2
 import codecs
-import csv
 import gzip
 import io
-import math
+import lzma
 import os
-import sys
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO, TypeAlias, cast
+from typing import BinaryIO, cast
 
 import msgspec
 
 from streammeta.errors import TransportError
 from streammeta.event import Origin, Record
+from streammeta.formats.delimited import read_rows
+from streammeta.formats.names import Names, reshape
 from streammeta.transport.base import Message, Partition, Positions
 
 __all__ = ["FileSink", "FileSource"]
 
 _CHANNELS = ("predictions", "signals", "dead-letters")
-_FIELDS = ("task", "y", "id", "ts")
-_MISSING = frozenset({"", "NA", "N/A", "null", "None", "nan", "NaN", "NAN", "-nan"})
 _LONGEST_LINE = 16 * 2**20  # bytes; the rest of a longer line is passed over
 _BUFFER = 2**18
-_HUGE = sys.float_info.max  # what an infinite cell becomes: JSON has no infinity, and the decoder refuses this
-_DAMAGE = (OSError, EOFError, zlib.error)  # gzip names a cut or damaged file in these three ways
+_DAMAGE = (OSError, EOFError, zlib.error, lzma.LZMAError, UnicodeError)  # how a cut or damaged file shows
+_PACKED: Mapping[str, Callable[[BinaryIO], object]] = {
+    ".gz": lambda file: gzip.GzipFile(fileobj=file),
+    ".bz2": bz2.BZ2File,
+    ".xz": lzma.LZMAFile,
+}
+_DELIMITED = (".csv", ".tsv")
+_LINES = (".jsonl", ".ndjson", ".json")
+_FRAMES = {
+    ".parquet": "pandas.read_parquet",
+    ".feather": "pandas.read_feather",
+    ".arrow": "pandas.read_feather",
+    ".xlsx": "pandas.read_excel",
+    ".xls": "pandas.read_excel",
+}
 
-_Cell: TypeAlias = float | str | None
 _encode = msgspec.json.Encoder().encode
 
 
@@ -51,16 +63,18 @@ class FileSource:
     Args:
         path: the file; its name is the topic of the origins, its only partition is 0, offsets are rows from 0.
         limit: read no row from this number on.
+        names: of the columns or fields with the task, label, id and time; None: `task`, `y`, `id` and `ts`.
 
     Raises:
         TransportError: the file is not there, cannot be read, or is of a kind not known.
     """
 
-    def __init__(self, path: Path | str, *, limit: int | None = None) -> None:
+    def __init__(self, path: Path | str, *, limit: int | None = None, names: Names | None = None) -> None:
         self._path = Path(path)
+        self.description = ""  # how the file is written, where that is not plain CSV or JSON; known once it is read
         self._limit = limit
         self._partition: Partition = (self._path.name, 0)
-        self._read_rows = _reader(self._path)
+        self._read_rows = _reader(self._path, names or Names(), self._say)
         self._ahead: deque[bytes] = deque()  # read from the file, not yet polled
         self._next = 0
         self._ended = False
@@ -133,6 +147,9 @@ class FileSource:
         self._ahead.clear()
         self._file.close()
 
+    def _say(self, description: str) -> None:
+        self.description = description
+
     def _open(self, row: int) -> None:
         try:
             self._file = self._path.open("rb", buffering=_BUFFER)
@@ -162,20 +179,33 @@ class FileSource:
             self._ended = len(self._ahead) < count
 
 
-def _reader(path: Path) -> Callable[[BinaryIO], Iterator[bytes]]:
+def _reader(path: Path, names: Names, say: Callable[[str], None]) -> Callable[[BinaryIO], Iterator[bytes]]:
     """How to read this kind of file: from the open file to the rows, as the JSON that the decoder wants."""
-    suffixes = path.suffixes
-    packed = bool(suffixes) and suffixes.pop().lower() == ".gz"
-    kind = (suffixes[-1] if packed and suffixes else path.suffix).lower()
-    read = {".csv": _csv_rows, ".jsonl": _json_rows, ".ndjson": _json_rows, ".json": _json_rows}.get(kind)
-    if read is None:
-        raise TransportError(f"{path}: of a kind not known; wanted .csv, .jsonl, .ndjson or .json, each also with .gz")
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    unpack = _PACKED.get(suffixes[-1]) if suffixes else None
+    kind = suffixes[-2] if unpack and suffixes[1:] else "" if unpack else suffixes[-1] if suffixes else ""
+    if kind in _FRAMES:
+        remedy = f"streammeta.replay({_FRAMES[kind]}({path.name!r}))"
+        raise TransportError(f"{path}: is no text; read it into a data frame: {remedy}")
+    if kind == ".zst":
+        raise TransportError(f"{path}: cannot be unpacked here; wanted .gz, .bz2 or .xz (`zstd -d` unpacks it)")
+    if kind not in _DELIMITED and kind not in _LINES:
+        wanted = ", ".join((*_DELIMITED, *_LINES))
+        raise TransportError(f"{path}: of a kind not known; wanted {wanted}, each also with .gz, .bz2 or .xz")
 
     def rows(file: BinaryIO) -> Iterator[bytes]:
-        unpacked = io.BufferedReader(cast(io.RawIOBase, gzip.GzipFile(fileobj=file)), _BUFFER) if packed else file
-        return read(path, cast(io.BufferedReader, unpacked))
+        unpacked = file if unpack is None else io.BufferedReader(cast(io.RawIOBase, unpack(file)), _BUFFER)
+        lines = cast(io.BufferedReader, unpacked)
+        if kind in _DELIMITED:
+            return read_rows(lines, names, str(path), say)
+        return _json_rows(path, lines) if names == Names() else _renamed(path, lines, names)
 
     return rows
+
+
+def _renamed(path: Path, lines: io.BufferedReader, names: Names) -> Iterator[bytes]:
+    for number, line in enumerate(_json_rows(path, lines)):
+        yield reshape(line, names, f"{path.name}/0/{number}")
 
 
 def _json_rows(path: Path, lines: io.BufferedReader) -> Iterator[bytes]:
@@ -189,88 +219,6 @@ def _json_rows(path: Path, lines: io.BufferedReader) -> Iterator[bytes]:
             line = lines.readline(_LONGEST_LINE)
         if text:
             yield text
-
-
-def _csv_rows(path: Path, lines: io.BufferedReader) -> Iterator[bytes]:
-    # bad bytes come through as surrogates, so that they cost their row and no more
-    text = io.TextIOWrapper(lines, encoding="utf-8-sig", errors="surrogateescape", newline="")
-    rows = _without_csv_errors(csv.reader(text))
-    try:
-        row_as_json = _row_encoder(path, next(rows, []))
-        for row in rows:
-            if row:
-                yield row_as_json(row)
-    finally:
-        if not lines.closed:
-            text.detach()  # the file is its owner's to close
-
-
-def _without_csv_errors(rows: Iterator[list[str]]) -> Iterator[list[str]]:
-    """Rows that the csv module cannot split become rows of one cell."""
-    while True:
-        try:
-            yield next(rows)
-        except StopIteration:
-            return
-        except csv.Error as err:
-            yield [str(err)]
-
-
-def _row_encoder(path: Path, header: Sequence[str]) -> Callable[[list[str]], bytes]:
-    """A function from the cells of a row to the event's JSON."""
-    names = [name.strip() or f"column_{i}" for i, name in enumerate(header)]
-    twice = {name for name in names if names.count(name) > 1}
-    if not names or twice:
-        found = f"the names {', '.join(sorted(twice))} more than once" if twice else "nothing"
-        raise TransportError(f"{path}: the header row has {found}; wanted one name a column, each once")
-    fields = [(i, name) for i, name in enumerate(names) if name in _FIELDS]
-    places = [i for i, name in enumerate(names) if name not in _FIELDS]
-    features = [names[i] for i in places]
-
-    def encode(row: list[str]) -> bytes:
-        if len(row) != len(names):
-            return _refused(row, f"{len(row)} cells, wanted {len(names)} as in the header")
-        event: dict[str, object] = {}
-        for i, name in fields:
-            cell = row[i]
-            if cell not in _MISSING:
-                event[name] = cell if name in ("task", "id") else _number(cell)
-        event["x"] = dict(zip(features, _numbers([row[i] for i in places]), strict=True))
-        try:
-            return _encode(event)
-        except UnicodeEncodeError:
-            return _refused(row, "the row is not UTF-8")
-
-    return encode
-
-
-def _numbers(cells: list[str]) -> Sequence[_Cell]:
-    """All cells at once when all are ordinary numbers, which is the usual case, and else one by one."""
-    try:
-        numbers = list(map(float, cells))
-    except ValueError:
-        return [_number(cell) for cell in cells]
-    if math.isfinite(sum(numbers)) and "_" not in "".join(cells):
-        return numbers
-    return [_number(cell) for cell in cells]
-
-
-def _number(cell: str) -> _Cell:
-    try:
-        number = float(cell)
-    except ValueError:
-        return None if cell.strip() in _MISSING else cell
-    if "_" in cell:  # Python's own way to write numbers: 1_000
-        return cell
-    if math.isfinite(number):
-        return number
-    return None if math.isnan(number) else math.copysign(_HUGE, number)
-
-
-def _refused(row: Sequence[str], problem: str) -> bytes:
-    """A row that the decoder will refuse (it has no `x`), with what is wrong for whoever reads the dead letter."""
-    cells = ",".join(row)[:_LONGEST_LINE].encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return _encode({"problem": problem, "row": cells})
 
 
 class FileSink:

@@ -1,0 +1,218 @@
+"""Text files of rows and columns (CSV and its kin), read into events' JSON.
+
+The head of the file decides how it is read: its encoding (UTF-8, UTF-16 by its byte order mark, else Windows-1252
+where UTF-8 does not fit), its separator (of comma, semicolon, tab and bar the one that the header has most of), whether
+numbers have decimal commas, and whether the first column is the index that pandas writes without a name. `description`
+says what was found.
+"""
+
+import codecs
+import csv
+import io
+import math
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import TypeAlias
+
+import msgspec
+
+from streammeta.errors import TransportError
+from streammeta.formats.names import Names
+
+__all__ = ["Dialect", "read_rows", "sniff"]
+
+_MISSING = frozenset(
+    ("", "NA", "N/A", "n/a", "#N/A", "#NA", "<NA>", "NaT", "-", "?", "\\N")  # spreadsheets', pandas', databases'
+) | frozenset(("null", "NULL", "None", "none", "nan", "NaN", "NAN", "-nan"))
+_HEAD = 65_536  # bytes by which the dialect is decided
+_HEAD_ROWS = 200
+_SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
+_LONGEST_LINE = 16 * 2**20  # characters of a refused row that are handed on
+_HUGE = sys.float_info.max  # what an infinite cell becomes: JSON has no infinity, and the decoder refuses this
+_COMMA = re.compile(r"[-+]?(\d{1,3}(\.\d{3})+|\d+),\d+")
+_THOUSANDS = re.compile(r"[-+]?\d{1,3}(\.\d{3})+")
+_POINT = re.compile(r"[-+]?\d*\.\d+")
+
+_Cell: TypeAlias = float | str | None
+_encode = msgspec.json.Encoder().encode
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How a file of rows and columns is written."""
+
+    encoding: str = "utf-8-sig"
+    separator: str = ","
+    has_decimal_commas: bool = False
+    has_index: bool = False  # the first column has no name and counts rows
+
+    @property
+    def description(self) -> str:
+        """What was taken for what, in one line; "" for plain CSV."""
+        found = []
+        if self.separator != ",":
+            found.append(f"columns separated by {_SEPARATORS[self.separator]}s")
+        if self.has_decimal_commas:
+            found.append("decimal commas")
+        if self.encoding != "utf-8-sig":
+            found.append(f"encoding {self.encoding}")
+        if self.has_index:
+            found.append("the first column, which has no name and counts rows, left out")
+        return ", ".join(found)
+
+
+def sniff(head: bytes) -> Dialect:
+    """The dialect that the first bytes of a file show."""
+    encoding = _encoding(head)
+    text = head.decode(encoding, errors="replace")
+    lines = text.splitlines()
+    if len(head) >= _HEAD and len(lines) > 1:
+        lines = lines[:-1]  # it may be cut
+    header = re.sub(r'"[^"]*"', "", lines[0]) if lines else ""
+    separator = max(_SEPARATORS, key=header.count)
+    try:
+        rows = list(islice(csv.reader(lines, delimiter=separator), _HEAD_ROWS))
+    except csv.Error:
+        rows = []
+    cells = [cell.strip() for row in rows[1:] for cell in row]
+    commas = separator != "," and any(map(_COMMA.fullmatch, cells))
+    points = any(_POINT.fullmatch(cell) and not _THOUSANDS.fullmatch(cell) for cell in cells)
+    return Dialect(encoding, separator, commas and not points, _has_index(rows))
+
+
+def _encoding(head: bytes) -> str:
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16"
+    lines = [line for line in head.split(b"\n")[:-1] if not line.isascii()]
+    bad = sum(not _is_utf8(line) for line in lines)
+    return "cp1252" if bad > 1 and bad == len(lines) else "utf-8-sig"  # one bad row costs that row
+
+
+def _is_utf8(line: bytes) -> bool:
+    try:
+        line.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _has_index(rows: Sequence[Sequence[str]]) -> bool:
+    if len(rows) < 3 or len(rows[0]) < 2 or rows[0][0].strip():
+        return False
+    first = [row[0] for row in rows[1:] if row]
+    return first == [str(number) for number in range(len(first))]
+
+
+def read_rows(file: io.BufferedReader, names: Names, at: str, say: Callable[[str], None]) -> Iterator[bytes]:
+    """Each row of a file as an event's JSON; a row that is no event in a form that the decoder refuses.
+
+    Args:
+        file: the open file, unpacked.
+        names: of the columns with the task, label, id and time.
+        at: the file's name, for messages.
+        say: is given the dialect's description, once.
+
+    Raises:
+        TransportError: the header is empty, has a name twice, or lacks a column that ``names`` asks for.
+    """
+    dialect = sniff(file.peek(_HEAD)[:_HEAD])
+    say(dialect.description)
+    # bad bytes come through as surrogates, so that they cost their row and no more
+    text = io.TextIOWrapper(file, encoding=dialect.encoding, errors="surrogateescape", newline="")
+    rows = _without_csv_errors(csv.reader(text, delimiter=dialect.separator))
+    try:
+        row_as_json = _row_encoder(next(rows, []), dialect, names, at)
+        for row in rows:
+            if row:
+                yield row_as_json(row)
+    finally:
+        if not file.closed:
+            text.detach()  # the file is its owner's to close
+
+
+def _without_csv_errors(rows: Iterator[list[str]]) -> Iterator[list[str]]:
+    """Rows that the csv module cannot split become rows of one cell."""
+    while True:
+        try:
+            yield next(rows)
+        except StopIteration:
+            return
+        except csv.Error as err:
+            yield [str(err)]
+
+
+def _row_encoder(header: Sequence[str], dialect: Dialect, names: Names, at: str) -> Callable[[list[str]], bytes]:
+    """A function from the cells of a row to the event's JSON."""
+    columns = [name.strip() or f"column_{i}" for i, name in enumerate(header)]
+    _check_header(columns, names, at)
+    ours = {theirs: field for field, theirs in names.fields()}
+    fields = [(i, ours[name]) for i, name in enumerate(columns) if name in ours]
+    places = [i for i, name in enumerate(columns) if name not in ours and not (i == 0 and dialect.has_index)]
+    features = [columns[i] for i in places]
+    number, numbers = (_with_comma, None) if dialect.has_decimal_commas else (_number, _numbers)
+
+    def encode(row: list[str]) -> bytes:
+        if len(row) != len(columns):
+            return _refused(row, f"{len(row)} cells, wanted {len(columns)} as in the header")
+        event: dict[str, object] = {}
+        for i, field in fields:
+            cell = row[i]
+            if cell.strip() not in _MISSING:
+                event[field] = cell if field in ("task", "id") else number(cell)
+        cells = [row[i] for i in places]
+        event["x"] = dict(zip(features, numbers(cells) if numbers else map(number, cells), strict=True))
+        try:
+            return _encode(event)
+        except UnicodeEncodeError:
+            return _refused(row, "the row is not UTF-8")
+
+    return encode
+
+
+def _check_header(columns: Sequence[str], names: Names, at: str) -> None:
+    twice = {name for name in columns if columns.count(name) > 1}
+    if not columns or twice:
+        found = f"the names {', '.join(sorted(twice))} more than once" if twice else "nothing"
+        raise TransportError(f"{at}: the header row has {found}; wanted one name a column, each once")
+    for option, name, usual in zip(Names._fields, names, Names(), strict=True):
+        if name != usual and name not in columns:
+            raise TransportError(f"{at}: no column {name!r} for --{option}; the header row has {', '.join(columns)}")
+
+
+def _numbers(cells: list[str]) -> Sequence[_Cell]:
+    """All cells at once when all are ordinary numbers, which is the usual case, and else one by one."""
+    try:
+        numbers = list(map(float, cells))
+    except ValueError:
+        return [_number(cell) for cell in cells]
+    if math.isfinite(sum(numbers)) and "_" not in "".join(cells):
+        return numbers
+    return [_number(cell) for cell in cells]
+
+
+def _number(cell: str) -> _Cell:
+    try:
+        number = float(cell)
+    except ValueError:
+        return None if cell.strip() in _MISSING else cell
+    if "_" in cell:  # Python's own way to write numbers: 1_000
+        return cell
+    if math.isfinite(number):
+        return number
+    return None if math.isnan(number) else math.copysign(_HUGE, number)
+
+
+def _with_comma(cell: str) -> _Cell:
+    """As ``_number``, of a file whose numbers have decimal commas, and points between thousands."""
+    bare = cell.strip()
+    is_number = _COMMA.fullmatch(bare) or _THOUSANDS.fullmatch(bare)
+    return _number(bare.replace(".", "").replace(",", ".") if is_number else cell)
+
+
+def _refused(row: Sequence[str], problem: str) -> bytes:
+    """A row that the decoder will refuse (it has no `x`), with what is wrong for whoever reads the dead letter."""
+    cells = ",".join(row)[:_LONGEST_LINE].encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return _encode({"problem": problem, "row": cells})
