@@ -165,9 +165,9 @@ def test_probes_are_answered_while_a_service_gets_ready(
     )
     prepared = threading.Event()
 
-    def slowly(*given: Any) -> int:
+    def slowly(*given: Any, **settings: Any) -> int:
         prepared.wait(30)
-        return ensure_topics(*given)
+        return ensure_topics(*given, **settings)
 
     monkeypatch.setattr(serve_module, "ensure_topics", slowly)
     ended: list[BaseException] = []

@@ -636,7 +636,7 @@ class Engine:
         check_fingerprint(weights.settings, fingerprint(self.settings))
         slots = [Slot(*slot) for slot in weights.slots]
         classes = weights.classes if self._labels.classify else self._labels.names
-        self._shared.check(weights.shared, weights.arrays, Names(slots, classes), fixed=fixed)
+        self._shared.check(weights.shared, weights.arrays, Names(slots, classes))
         random = random_from(weights.random, "the published weights are")
         missing = [name for name in _META_COUNTS if name not in weights.counts]
         if missing:

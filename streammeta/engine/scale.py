@@ -59,6 +59,8 @@ __all__ = [
     "wider_scale",
 ]
 
+_LEAST_GAIN = 1e-150  # 1 over a spread; squares of it, and 1 over those, are numbers yet
+
 Bools: TypeAlias = npt.NDArray[np.bool_]
 Doubles: TypeAlias = npt.NDArray[np.float64]
 _Columns: TypeAlias = Mapping[str, npt.NDArray[Any]]
@@ -162,8 +164,10 @@ def load_scale(features: npt.NDArray[Any], target: npt.NDArray[Any], at: str) ->
         raise SnapshotError(f"{at}: a scale that is none, or not finite: it is damaged")
     shift, gain, known, typical, crowded = np.array(features, np.float64)
     y_shift, y_gain, y_known, y_typical = np.array(target, np.float64)
-    if not (gain > 0).all() or not (y_gain > 0).all():
-        raise SnapshotError(f"{at}: a scale with a spread below zero: it is damaged")
+    if not all((np.abs(one) < 1 / _LEAST_GAIN).all() for one in (shift, typical, y_shift, y_typical)):
+        raise SnapshotError(f"{at}: a scale with a mean that no numbers have: it is damaged")
+    if not all((one > _LEAST_GAIN).all() and (one < 1 / _LEAST_GAIN).all() for one in (gain, y_gain)):
+        raise SnapshotError(f"{at}: a scale with a spread that no numbers have: it is damaged")
     return SharedScale(shift, gain, known > 0, typical, crowded > 0, y_shift, y_gain, y_known > 0, y_typical)
 
 

@@ -204,22 +204,18 @@ class Shared:
         self.frame = self._framed(wider_scale(self._scale_of("scale", arrays), len(self._slots)))
         self._strictly(self._compile)
 
-    def check(
-        self, header: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]], names: Names, *, fixed: bool
-    ) -> None:
+    def check(self, header: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]], names: Names) -> None:
         """Raise SnapshotError unless ``take`` can go on with this θ; nothing here changes.
 
         Args:
             header: as ``dump`` has it.
             arrays: likewise.
             names: of features and outputs there.
-            fixed: whether the normalization is to be taken with it.
         """
         inputs = self._inputs(names.slots, _checked_own(header["own"], len(names.slots)))
         state = self._checked(header, arrays, self._method.grow(self._method.init(), inputs, names.outputs))
-        if fixed:
-            for name in ("reference", "scale"):
-                self._scale_of(name, arrays)
+        for name in ("reference", "scale"):
+            self._scale_of(name, arrays)
         affine = np.zeros(len(inputs), np.float32), np.ones(len(inputs), np.float32), 0.0, 1.0
         self._strictly(lambda: self._method.compile(state.theta, Scaling(*affine, False)))
 

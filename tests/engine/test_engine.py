@@ -227,7 +227,7 @@ def test_a_late_label_is_judged_by_the_prediction_made_at_event_time(linear_task
 
     (predicted,) = engine.step([waiting])
     run(engine, events[51:], 5)
-    (judged,) = engine.step([Label("50", 1, "task-0", Origin("labels", 0, 0))])
+    (judged,) = engine.step([Label("50", 1, waiting.task, Origin("labels", 0, 0))])
 
     assert predicted.loss is None
     assert predicted.error is None

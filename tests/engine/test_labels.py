@@ -10,7 +10,7 @@ from streammeta.event import Event, Label, Origin
 
 
 def waiting(task: str, partition: int = 0) -> Waiting:
-    return Waiting((partition, task), (0,), np.ones(1, np.float32))
+    return Waiting((partition, task), (0,), np.ones(1))
 
 
 def label(id_: str, task: str = "", partition: int = 0) -> Label:

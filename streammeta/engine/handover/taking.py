@@ -178,6 +178,9 @@ class Taking:
             where %= self._parts.window
             xs = np.frombuffer(b"".join([piece.x for piece in ours]), np.float32).reshape(len(rows), width)
             ys = np.frombuffer(b"".join([piece.y for piece in ours]), dtype)
+            if np.isinf(xs).any():
+                raise SnapshotError(f"{at}: a page with features that are infinite: it is damaged")
+            xs = np.where(np.isnan(xs), np.float32(np.nan), xs)  # one NaN of them all: some warn where they are read
             high, low = np.split(xs, [len(meaning.slots)], axis=1)
             for name, values, numbers in (("window_x", high, meaning.slots), ("window_low", low, meaning.own)):
                 kept = numbers >= 0

@@ -287,7 +287,7 @@ def test_a_follower_learns_of_its_own_what_the_leader_has_not_seen(linear_tasks:
     follows.adopt(leads.shared_weights(), train=False)
 
     slot = [slot.name for slot in follows._features.slots].index("own")
-    assert follows._shared.scaling.shift[slot] == pytest.approx(1e6, rel=0.01)
+    assert follows._shared.frame.shared.shift[slot] == pytest.approx(1e6, rel=0.01)
     assert follows._shared.state.theta["w1"].shape[1] == leads._shared.state.theta["w1"].shape[1] + 1
 
 
