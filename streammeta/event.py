@@ -111,6 +111,7 @@ class Decoder:
         self._task_from = task_from
         self._task_header = task_header
         self._max_record_bytes = max_record_bytes
+        self.too_long = 0  # records refused for their length
         self._json = msgspec.json.Decoder(_Fields)
 
     def decode(self, record: Record) -> Event | Label:
@@ -123,6 +124,7 @@ class Decoder:
         if not record.value:
             raise EventError(f"{at}: the record is empty; wanted a JSON object with `x`, or with `id` and `y`")
         if len(record.value) > self._max_record_bytes:
+            self.too_long += 1
             raise EventError(
                 f"{at}: the record has {len(record.value)} bytes, wanted at most {self._max_record_bytes}; "
                 "make it smaller or raise input.max_record_bytes"
@@ -135,9 +137,14 @@ class Decoder:
         y = _label(fields.y, at)
         id_ = None if fields.id is None else _short(str(fields.id), "`id`", at)
         if fields.x is None:
-            if id_ is None or y is None:
-                raise EventError(f"{at}: neither an event nor a late label; wanted `x`, or `id` and `y`")
-            return Label(id=id_, y=y, task=task, origin=at, source=first_origin(record))
+            if y is None:
+                raise EventError(
+                    f"{at}: neither an event nor a late label; "
+                    "wanted `x` (an event without features has an empty one), `y`, or `id` and `y`"
+                )
+            if id_ is not None:
+                return Label(id=id_, y=y, task=task, origin=at, source=first_origin(record))
+            fields.x = {}  # a label that names no event is an event of its own, with nothing to look at
         _check_features(fields.x, at)
         ts = _seconds(fields.ts, record, at)
         return Event(x=fields.x, task=task, origin=at, y=y, id=id_, ts=ts, source=first_origin(record))
@@ -185,9 +192,7 @@ def _short(text: str, what: str, at: Origin) -> str:
 
 
 def _check_features(x: Mapping[str, Feature] | Sequence[float | None], at: Origin) -> None:
-    if not x:
-        raise EventError(f"{at}: `x` is empty, wanted at least one feature")
-    if _is_plain(x):
+    if not x or _is_plain(x):
         return
     named = x.items() if isinstance(x, Mapping) else enumerate(x)
     for name, value in named:

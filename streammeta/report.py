@@ -156,8 +156,9 @@ class Tally:
         }
 
 
-def facts(stats: EngineStats, *, seconds: float, events: int) -> Figures:
-    """What the run cost and with what it was made."""
+def facts(stats: EngineStats, *, seconds: float, events: int, too_long: int = 0) -> Figures:
+    """What the run cost and with what it was made; ``too_long``: records refused for their length."""
+    limits = {**stats.limits, "max_record_bytes": too_long}
     return {
         "tasks": stats.tasks,
         "classes": stats.classes,
@@ -166,6 +167,7 @@ def facts(stats: EngineStats, *, seconds: float, events: int) -> Figures:
         "events_without_their_label": stats.pending_labels or None,
         "waiting_events_dropped": stats.expired or None,
         "waiting_events_replaced": stats.replaced or None,
+        "limits_reached": ", ".join(f"{name} {count:,} times" for name, count in limits.items() if count) or None,
         "seconds": seconds,
         "events_per_second": events / seconds if seconds > 0 else None,
         "peak_rss_bytes": peak_rss_bytes(),

@@ -328,6 +328,12 @@ _MODELLERS = Dashboard(
                     "dropped: raise `[memory] max_waiting`. replaced: ids are not unique within a task.",
                 ),
                 Panel(
+                    "Limits reached",
+                    "ops",
+                    (("sum by (limit) (rate(streammeta_limit_reached_total{SEL}[$__rate_interval]))", "{{limit}}"),),
+                    "The log says once for each what follows and which setting to raise.",
+                ),
+                Panel(
                     "Share of labels",
                     "percentunit",
                     (

@@ -65,18 +65,19 @@ def replay(
     """
     monitor = monitor or Monitor(Metrics(CollectorRegistry()), Health(time.monotonic))
     start = begun or Begun(new_engine(settings), {})
+    reader = decoder(settings)
     with closing(start.engine) as running:
         service = Service(
             running,
             sink,
-            decoder=decoder(settings),
+            decoder=reader,
             options=replace(options(settings), poll_records=_REPLAY_RECORDS, snapshot=start.snapshot),
             metrics=monitor.metrics,
             health=monitor.health,
             observers=(tally.add, *observers),
         )
         summary = service.run(source, stop or threading.Event(), start.positions)
-        cost = facts(running.stats(), seconds=summary.seconds, events=tally.events)
+        cost = facts(running.stats(), seconds=summary.seconds, events=tally.events, too_long=reader.too_long)
         unsaved = ", ".join(running.unsaved_experts) or None
     chosen = settings.learner.experts
     return {

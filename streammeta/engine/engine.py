@@ -498,6 +498,10 @@ class Engine:
             resets=counts.resets,
             classes=len(self._labels.classes),
             features=len(self._features),
+            features_ignored=self._features.ignored,
+            values_shared=self._features.shared,
+            classes_refused=self._labels.refused,
+            tasks_spilled=self._tasks.spilled,
             theta_norm=norm(self._shared.state.theta),
             saturated=saturated_share(self._shared.state.theta, self._some_events()),
         )

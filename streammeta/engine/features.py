@@ -4,8 +4,15 @@ Names become slots in the order of their first appearance, those that an event b
 names, so shuffled, late and vanishing features do no harm. A number has one slot; a category has one slot for each of
 its values, 1 where it holds. What is missing is NaN, and adds nothing to the encoder: for a number that is its mean,
 for a category "another value".
+
+A text that differs in every event must not take the slots of features that come later: a category's values get slots
+of their own while it holds at most a third of what is still free; its further values share ``SHARED`` slots, by a hash
+of the value. Which slot a value has depends on the slots given out before, so it is the same for any grouping of
+events and after a restore. Source: Weinberger et al. (2009), Feature hashing, arXiv:0902.2206.
 """
 
+import zlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -16,11 +23,14 @@ from streammeta.errors import EventError
 from streammeta.event import Feature, Origin
 from streammeta.meta.names import Slot
 
-__all__ = ["FeatureSpace", "Filled"]
+__all__ = ["SHARED", "FeatureSpace", "Filled"]
 
 _NUMBERS = frozenset((float, int, bool))
 _Key = tuple[str, str | None]  # name, and the category's value; None for numbers
 _LARGEST = 3.0e38  # as float32 holds it
+SHARED = 8  # slots of one category that its values without a slot of their own share
+_SHARED_VALUES = tuple(f"\0shared:{number}" for number in range(SHARED))  # a value spelled so has that slot
+_FREE_PER_OWN = 3  # a category has slots for more values while this many slots are free for each that it has
 
 
 class Filled(NamedTuple):
@@ -43,6 +53,8 @@ class FeatureSpace:
     def __init__(self, max_features: int) -> None:
         self.max_features = max_features
         self.ignored = 0  # features left out because all slots were taken
+        self.shared = 0  # values of categories that share a slot; since this process began
+        self._values: Counter[str] = Counter()  # slots of each category
         self._slot_of: dict[_Key, int] = {}
         self._slots: list[Slot] = []
         self._width: int | None = None  # of events whose features have no names
@@ -82,12 +94,10 @@ class FeatureSpace:
             if value is not None
         ]
         unknown = sorted((key for key, _ in filled if key not in self._slot_of), key=_by_name)
-        room = self.max_features - len(self._slot_of)
-        self.ignored += max(len(unknown) - room, 0)
-        for name, value in unknown[:room]:
-            self._add(Slot(name, value, len(filled)))
-        slots = [self._slot_of[key] for key, _ in filled if key in self._slot_of]
-        numbers = [number for key, number in filled if key in self._slot_of]
+        place_of = {key: self._slot_for(key, len(filled)) for key in unknown}
+        found = [(place_of[key] if key in place_of else self._slot_of[key], number) for key, number in filled]
+        slots = [slot for slot, _ in found if slot is not None]
+        numbers = [number for slot, number in found if slot is not None]
         plan = tuple(slots)
         if len(slots) == len(names) and _NUMBERS.issuperset(map(type, values)):
             self._names, self._plan = names, plan
@@ -95,6 +105,8 @@ class FeatureSpace:
 
     def _read_list(self, x: Sequence[float | None], at: Origin | str) -> Filled:
         """A list has no names: its numbers are named by their place, and all lists must be of one width."""
+        if not x:  # an event without features has no width
+            return Filled((), [])
         if self._width is not None and len(x) != self._width:
             raise EventError(
                 f"{at}: `x` has {len(x)} numbers, wanted {self._width} as in the stream's first event; "
@@ -138,6 +150,7 @@ class FeatureSpace:
         other = FeatureSpace(self.max_features)
         other._slot_of, other._slots, other._width = dict(self._slot_of), list(self._slots), self._width
         other._names, other._plan = self._names, self._plan
+        other._values = self._values.copy()
         return other
 
     def dump(self) -> dict[str, Any]:
@@ -146,14 +159,31 @@ class FeatureSpace:
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Become the space that ``dump`` described."""
-        self._slot_of, self._slots = {}, []
+        self._slot_of, self._slots, self._values = {}, [], Counter()
         for slot in state["slots"]:
             self._add(Slot(*slot))
         self._width, self.ignored = state["width"], state["ignored"]
 
+    def _slot_for(self, key: _Key, fan_in: int) -> int | None:
+        """The slot of a number or value not seen before, its own or a shared one; None: all are taken."""
+        name, value = key
+        free = self.max_features - len(self._slots)
+        if value is not None and value not in _SHARED_VALUES and self._values[name] * _FREE_PER_OWN >= free:
+            self.shared += 1
+            key = name, _SHARED_VALUES[zlib.crc32(value.encode("utf-8", "surrogatepass")) % SHARED]
+            if key in self._slot_of:
+                return self._slot_of[key]
+        if not free:
+            self.ignored += 1
+            return None
+        self._add(Slot(*key, fan_in))
+        return self._slot_of[key]
+
     def _add(self, slot: Slot) -> None:
         self._slot_of[slot[:2]] = len(self._slots)
         self._slots.append(slot)
+        if slot.value is not None:
+            self._values[slot.name] += 1
 
 
 def _by_name(key: _Key) -> tuple[str, str]:

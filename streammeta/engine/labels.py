@@ -38,6 +38,7 @@ class LabelSpace:
         self.classify = kind == "classification"
         self._max_classes = max_classes
         self.classes: list[LabelValue] = []
+        self.refused = 0  # labels of a class too many; since this process began
         self._index: dict[LabelValue, int] = {}
 
     @property
@@ -64,6 +65,7 @@ class LabelSpace:
                 f"{at}: `y` is {y}, wanted a class (whole number or string); for targets set app.kind = 'regression'"
             )
         elif y not in self._index and len(self.classes) >= self._max_classes:
+            self.refused += 1
             raise EventError(
                 f"{at}: `y` is {str(y)[:100]!r}, class {self._max_classes + 1}; wanted at most {self._max_classes}: "
                 "raise [memory] max_classes if they are real"

@@ -2,13 +2,18 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Literal, TypeAlias
 
 import msgspec
 
 from streammeta.event import Event, Label, LabelValue
 from streammeta.meta.outer import MetaStep
 
-__all__ = ["EngineStats", "MetaResult", "Outcome", "Signal", "TaskSummary"]
+__all__ = ["EngineStats", "Limit", "MetaResult", "Outcome", "Signal", "TaskSummary"]
+
+Limit: TypeAlias = Literal[
+    "max_features", "feature_values", "max_classes", "max_waiting", "max_tasks", "max_record_bytes"
+]
 
 
 class Signal(StrEnum):
@@ -67,8 +72,23 @@ class EngineStats:
     resets: int  # of those refused, by a prediction that was not a finite number: the task began again
     classes: int
     features: int
+    features_ignored: int  # because all slots were taken; this and the next three since this process began
+    values_shared: int  # values of categories that share a slot with others, so that later features have slots
+    classes_refused: int  # labels of a class beyond [memory] max_classes
+    tasks_spilled: int  # tasks sent to disk, because more than [memory] max_tasks were in memory
     theta_norm: float  # Euclidean
     saturated: float  # share of the hidden units' outputs, at recent events, where hardly any gradient passes
+
+    @property
+    def limits(self) -> dict[Limit, int]:
+        """How often each limit of the engine was reached."""
+        return {
+            "max_features": self.features_ignored,
+            "feature_values": self.values_shared,
+            "max_classes": self.classes_refused,
+            "max_waiting": self.expired,
+            "max_tasks": self.tasks_spilled,
+        }
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,6 +58,7 @@ class TaskTable:
         self._used: set[int] = set()  # rows that held a task; the others are all zeros
         self._spill = Spill(settings.spill_directory)
         self._touched: set[TaskKey] = set()
+        self.spilled = 0  # tasks sent to the spill since this process began
         self.columns = {name: np.zeros((0, *kind.shape), kind.dtype) for name, kind in columns.items()}
 
     def __len__(self) -> int:
@@ -118,6 +119,7 @@ class TaskTable:
         over = [*islice(self._rows.items(), max(0, len(self._rows) - self._max_tasks))]
         if not over:
             return
+        self.spilled += len(over)
         self._spill.put(
             [key for key, _ in over], self._codec.pack(self.columns, [row for _, row in over], self._dump_extra)
         )

@@ -74,7 +74,7 @@ def renew_least(state: MetaState, start: Theta, x: npt.NDArray[np.floating]) -> 
 
 def saturated_share(theta: Theta, x: Floats) -> float:
     """Of the hidden units' outputs at normalized events x [N, D], those at their bounds; 0 without any."""
-    if not has_encoder(theta) or not x.size:
+    if not has_encoder(theta) or not len(x):
         return 0.0
     return float((np.abs(_before(theta, x[None])) > _BOUND).mean())
 
@@ -87,7 +87,8 @@ def norm(theta: Theta) -> float:
 def _before(theta: Theta, x: npt.NDArray[np.floating]) -> Floats:
     """What goes into the hidden units [E, N, H] at x [E, ..., D], or [1, ..., D] for all members."""
     members, features, hidden = theta["w1"].shape
-    events = np.ascontiguousarray(x.reshape(len(x), -1, features), np.float32)
+    count = math.prod(x.shape[1:-1])  # not -1: nothing can be inferred where there are no features
+    events = np.ascontiguousarray(x.reshape(len(x), count, features), np.float32)
     before = np.empty((members, events.shape[1], hidden), np.float32)
     for e in range(members):
         w1, b1 = (np.ascontiguousarray(theta[name][e], np.float32) for name in ("w1", "b1"))

@@ -27,6 +27,7 @@ from streammeta.service.background import MetaUpdates
 from streammeta.service.busy import Busy
 from streammeta.service.episodes import EpisodeReader
 from streammeta.service.http import Health
+from streammeta.service.limits import LimitWatch
 from streammeta.service.loop import Options, Summary
 from streammeta.service.metrics import Metrics
 from streammeta.service.restoration import Restoration
@@ -98,7 +99,7 @@ class ExactlyOnce:
         self._done = Summary(0, 0, 0.0)  # by engines before this one
         self._save_at = self._look_at = self._log_at = clock()
         self._logged = 0
-        self._busy = Busy(metrics)
+        self._busy, self._limits = Busy(metrics), LimitWatch(metrics)
         self._watchdog = Watchdog()
         self._failed = Streak("transactions", options.stuck_seconds)
         self._begin()
@@ -494,6 +495,7 @@ class ExactlyOnce:
         self._busy.show()
         self._metrics.source(len(self._positions), lag)
         self._metrics.engine(stats)
+        self._limits.look(stats, self._decoder.too_long)
         missing = sum(one.missing for one in self._arriving.values() if one is not None)
         self._metrics.restore_missing.set(missing)
         self._watch(now)

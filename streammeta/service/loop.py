@@ -24,6 +24,7 @@ from streammeta.meta.base import Method
 from streammeta.service.background import MetaUpdates
 from streammeta.service.busy import Busy
 from streammeta.service.http import Health
+from streammeta.service.limits import LimitWatch
 from streammeta.service.metrics import Metrics
 from streammeta.service.turn import Observe, Turn
 from streammeta.transport.base import Partition, Positions, Sink, Source
@@ -127,7 +128,7 @@ class Service:
             observers=observers,
             clock=clock,
         )
-        self._busy = Busy(metrics)
+        self._busy, self._limits, self._decoder = Busy(metrics), LimitWatch(metrics), decoder
         self._source: Source | None = None  # while running
         self._positions: dict[Partition, int] = {}  # what the engine's state includes: next offsets
         self._taken: set[Partition] = set()  # of these, the ones read in this run: only they are ours to commit
@@ -232,6 +233,7 @@ class Service:
         self._busy.show()
         self._metrics.source(partitions, lag)
         self._metrics.engine(stats)
+        self._limits.look(stats, self._decoder.too_long)
         if now < self._log_at + self._options.log_every_seconds and not force:
             return
         fresh, seconds = self._turn.records - self._logged, now - self._log_at

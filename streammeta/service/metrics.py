@@ -5,11 +5,12 @@ No label can grow without bound: never a task tag, a key or an offset. Numbers o
 
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
 
 from streammeta.engine import EngineStats, Outcome, Signal
+from streammeta.engine.outcome import Limit
 from streammeta.event import Event
 from streammeta.service.threads import MAIN, REPARTITION
 
@@ -215,6 +216,17 @@ class Metrics:
         )
         for reason in ("dropped", "replaced"):
             self.waiting_lost.labels(reason)
+        self.limits = Counter(
+            "streammeta_limit_reached_total",
+            "Times that a limit was reached: a feature without a slot (max_features), a category's value that shares "
+            "one (feature_values), a label refused (max_classes), an event that waited too long (max_waiting), a task "
+            "sent to disk (max_tasks), a record too long (max_record_bytes).",
+            ["limit"],
+            registry=registry,
+        )
+        self._reached: set[Limit] = set()
+        for limit in get_args(Limit):
+            self.limits.labels(limit)
         self.theta_version = Gauge("streammeta_theta_version", "Version of the shared weights.", registry=registry)
         self.theta_norm = Gauge("streammeta_theta_norm", "Euclidean norm of the shared weights.", registry=registry)
         self.saturated = Gauge(
@@ -257,6 +269,16 @@ class Metrics:
             self.meta_updates.labels(fate).inc()
         self.meta_update_seconds.observe(seconds)
         self.meta_loss.set(loss)
+
+    def limit(self, limit: Limit, times: int) -> None:
+        """Count how often a limit was reached."""
+        if times:
+            self._reached.add(limit)
+            self.limits.labels(limit).inc(times)
+
+    def was_reached(self, limit: Limit) -> bool:
+        """Whether a limit was reached since the process began."""
+        return limit in self._reached
 
     def snapshot(self, size_bytes: int, seconds: float) -> None:
         """Count one snapshot."""

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from streammeta.engine.features import FeatureSpace
+from streammeta.engine.features import SHARED, FeatureSpace
 from streammeta.errors import EventError
 from streammeta.event import Origin
 
@@ -110,3 +110,58 @@ def test_a_table_has_missing_numbers_where_nothing_came() -> None:
 
     np.testing.assert_array_equal(table, [[1, 2], [np.nan, 3], [5, 4], [6, 7]])
     np.testing.assert_array_equal(space.table(events[3:]), [[6, 7]])
+
+
+def test_a_text_that_differs_in_every_event_leaves_slots_to_what_comes_later() -> None:
+    """It took all 256 slots, and a category that came later, and decided every label, was not seen."""
+    space = FeatureSpace(256)
+    for i in range(10_000):
+        space.read({"note": f"text {i}"}, "here")
+    slots, shared = len(space), space.shared
+
+    filled = [space.read({"note": "new", "colour": colour}, "here") for colour in ("red", "blue", "red")]
+    number = space.read({"price": 2.5}, "here")
+
+    assert slots == 64 + SHARED
+    assert shared == 10_000 - 64
+    assert filled[0] == filled[2]
+    assert filled[0] != filled[1]
+    assert number == ((slots + 2,), [2.5])
+    assert space.ignored == 0
+
+
+def test_many_texts_that_differ_in_every_event_still_leave_slots() -> None:
+    """Each takes a share of what is left, so the fifth is not the one that finds nothing."""
+    space = FeatureSpace(256)
+    for name in "abcde":
+        for i in range(1_000):
+            space.read({name: f"text {i}"}, "here")
+
+    assert space.read({"price": 2.5, "colour": "red"}, "here").slots == (len(space) - 1, len(space) - 2)
+    assert space.ignored == 0
+
+
+def test_values_without_a_slot_of_their_own_share_the_same_one_after_a_restore_and_in_a_fork() -> None:
+    """A value that moved to another slot would be another feature from one event to the next."""
+    space = FeatureSpace(32)
+    values = [f"value {i}" for i in range(200)]
+    first = [space.read({"note": value}, "here") for value in values]
+    again = FeatureSpace(32)
+
+    again.load(space.dump())
+
+    for one in (space, again, space.fork()):
+        assert [one.read({"note": value}, "here") for value in values] == first
+    assert len({filled.slots for filled in first}) == len(space)
+
+
+def test_a_producers_value_that_is_spelled_like_a_shared_slot_shares_it() -> None:
+    """Slots are known by name and value: two of the same key would be one of them lost."""
+    space = FeatureSpace(32)
+    for i in range(200):
+        space.read({"note": f"value {i}"}, "here")
+    (shared,) = [slot for slot in space.slots if slot.value == "\0shared:3"]
+
+    filled = space.read({"note": "\0shared:3"}, "here")
+
+    assert filled.slots == (space.slots.index(shared),)

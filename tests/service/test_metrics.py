@@ -1,6 +1,7 @@
 import math
 import re
 from collections.abc import Iterable
+from typing import get_args
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
@@ -8,6 +9,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from streammeta.engine import EngineStats, Outcome, Signal
+from streammeta.engine.outcome import Limit
 from streammeta.event import Event, Label, Origin
 from streammeta.service.metrics import Metrics
 
@@ -59,6 +61,7 @@ def test_no_label_can_grow_without_bound(metrics: Metrics) -> None:
         "result": {"accepted", "refused", "failed", "committed"},
         "kind": {"assigned", "revoked", "lost"},
         "reason": {"dropped", "replaced", "worse", "damaged"},
+        "limit": set(get_args(Limit)),
     }
 
     for family in ours(metrics):
