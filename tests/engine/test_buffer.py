@@ -19,7 +19,7 @@ def columns(rows: int, size: int = 4) -> dict[str, np.ndarray]:
         "scale.x": np.zeros((rows, SCALE_ROWS, 2)),
         "scale.y": np.zeros((rows, SCALE_ROWS, 1)),
         "window_count": np.zeros(rows, np.int64),
-        "since": np.zeros(rows, np.int64),
+        "labels_since_drift": np.zeros(rows, np.int64),
     }
 
 

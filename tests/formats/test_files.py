@@ -76,7 +76,7 @@ def read(path: Path, names: Names | None = None) -> tuple[list[Any], str]:
             "columns separated by semicolons",
         ),
         ("bom.csv", "\ufeff" + PLAIN, ROWS, ""),
-        ("one-column.csv", "y\n1\n", ["one-column.csv/0/0: `x` is empty, wanted at least one feature"], ""),
+        ("one-column.csv", "y\n1\n", [({}, "", 1)], ""),
         (
             "index.csv",
             ",task,a,y\n0,t,1.5,0\n1,t,2,1\n",
@@ -94,7 +94,11 @@ def read(path: Path, names: Names | None = None) -> tuple[list[Any], str]:
         (
             "short.csv",
             "a,y\n1\n2,1\n",
-            ["short.csv/0/0: neither an event nor a late label; wanted `x`, or `id` and `y`", ({"a": 2.0}, "", 1)],
+            [
+                "short.csv/0/0: neither an event nor a late label; wanted `x` (an event without features has an empty "
+                "one), `y`, or `id` and `y`",
+                ({"a": 2.0}, "", 1),
+            ],
             "",
         ),
         ("bom.jsonl", '\ufeff{"x": {"a": 1}, "y": 1}\n', [({"a": 1}, "", 1)], ""),

@@ -119,7 +119,7 @@ class WaitPage(_Record, frozen=True):
 class Part(_Record, frozen=True):
     """A piece of what an expert knows of the partition."""
 
-    format: Literal[2]
+    format: Literal[3]
     schema: _Id
     dtype: Literal["<f4", "<f8", "<i4", "<i8"]
     shape: Annotated[list[_Size], msgspec.Meta(max_length=4)]  # of the whole array
