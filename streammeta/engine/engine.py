@@ -291,7 +291,7 @@ class Engine:
         if self.settings.meta.mode != "off":
             self._curriculum.observe_outcomes([item.judged for item in items if item.judged is not None])
 
-    def _look_at(self, items: Sequence[Item], seen: Seen, strays: Sequence[bool]) -> None:
+    def _look_at(self, items: Sequence[Item], seen: Seen, strays: Sequence[int]) -> None:
         """Look at the tasks whose labels in these events say so, in order; φ follows a scale that changed."""
         for row, last in due_for_look(self._tasks.columns, seen.rows.tolist(), seen.is_labelled, strays):
             found = look(self._tasks.columns, row, self._shared.frame, seen.exact[last])

@@ -1,9 +1,10 @@
 """When a task is looked at, and whether the shared scale fits it.
 
 A task is looked at after its 2nd, 4th, 8th ... W-th label, then every W labels, and when four labels in a row came with
-a number more than ten spreads away. That depends on its own labels alone, so not on how records came together. A look
-takes the mean m and the standard deviation s of a feature (or the target) in the task's window, over n labels, and the
-scale in force (m_0, s_0); the shared scale does not fit where one of these holds, with w = n / (n + 10)::
+a number more than ten spreads away, or eight with one more than three and a half away that lay close together. That
+depends on its own labels alone, so not on how records came together. A look takes the mean m and the standard deviation
+s of a feature (or the target) in the task's window, over n labels, and the scale in force (m_0, s_0); the shared scale
+does not fit where one of these holds, with w = n / (n + 10)::
 
     |log(s / s_0)| w > log 6         or the same with the typical spread within a task instead of s_0
     |m − m_0| w > 3 s_0
@@ -50,7 +51,10 @@ _Doubles: TypeAlias = npt.NDArray[np.float64]
 
 FIRST_LOOK = 2  # labels
 STRAYS = 4  # labels in a row that are far away: the unit has changed
-_STRAY = 10.0  # spreads
+ASIDE = 8  # labels in a row that are less far away, but close together: likewise
+_STRAY, _ASIDE = 10.0, 3.5  # spreads
+_CLOSE = 0.125  # of the spread: the standard deviation of eight values that lie close together
+_BOTH = 16  # "scale.strays" holds both counts: strays + 16 · asides
 _FEW = 10.0  # labels that the shared scale is worth
 _WIDER = math.log(6.0)
 _FARTHER = 3.0
@@ -72,17 +76,28 @@ class Look(NamedTuple):
     target_crowd: Crowd  # [1]
 
 
-def find_strays(frame: FrameScale, xs: Floats, ys: Floats) -> _Bools:
-    """Which events [N], as the learner sees them, have a number that is far away in the view that fits best."""
+def find_strays(frame: FrameScale, xs: Floats, ys: Floats) -> Ints:
+    """How far away numbers of events [N] are, in the view that fits best: 2 far, 1 aside, 0 neither."""
     D = frame.shared.shift.size
     far = np.abs(xs[:, :D])
     if frame.beside and frame.own.size:
         mine = np.abs(xs[:, D:])
         far[:, frame.own] = np.where(np.isnan(mine), far[:, frame.own], mine)
-    found: _Bools = np.array((far[:, frame.shared.known] > _STRAY).any(axis=1))
+    farthest = np.nan_to_num(far[:, frame.shared.known]).max(axis=1, initial=0.0)
     if not frame.classify and frame.shared.y_known[0]:
-        found |= np.abs(ys) > _STRAY
+        farthest = np.maximum(farthest, np.nan_to_num(np.abs(ys)))
+    found: Ints = (farthest > _STRAY).astype(np.int64) + (farthest > _ASIDE)
     return found
+
+
+def _counted(before: int, stray: int) -> int:
+    """The counts of "scale.strays" after a label that is so far away."""
+    far, aside = before % _BOTH, before // _BOTH
+    return (min(far + 1, STRAYS) if stray > 1 else 0) + _BOTH * (min(aside + 1, ASIDE) if stray else 0)
+
+
+def _is_another_unit(counts: int) -> bool:
+    return counts % _BOTH >= STRAYS or counts // _BOTH >= ASIDE
 
 
 def is_outdated(columns: _Columns, rows: Ints, epoch: int) -> _Bools:
@@ -92,7 +107,7 @@ def is_outdated(columns: _Columns, rows: Ints, epoch: int) -> _Bools:
 
 
 def until_look(
-    columns: _Columns, rows: Sequence[int], is_labelled: Sequence[bool], strays: Sequence[bool], outdated: _Bools
+    columns: _Columns, rows: Sequence[int], is_labelled: Sequence[bool], strays: Sequence[int], outdated: _Bools
 ) -> int:
     """How many of these events may be taken before a task comes that is to be looked at first."""
     state: dict[int, list[int]] = {}
@@ -107,14 +122,14 @@ def until_look(
         if counts is None:
             counts = state[row] = [int(columns[name][row]) for name in ("labelled", "scale.next", "scale.strays")]
         counts[0] += 1
-        counts[2] = counts[2] + 1 if strays[i] else 0
-        if counts[0] >= counts[1] or counts[2] >= STRAYS:
+        counts[2] = _counted(counts[2], strays[i])
+        if counts[0] >= counts[1] or _is_another_unit(counts[2]):
             due.add(row)
     return end
 
 
 def due_for_look(
-    columns: _Columns, rows: Sequence[int], is_labelled: Sequence[bool], strays: Sequence[bool]
+    columns: _Columns, rows: Sequence[int], is_labelled: Sequence[bool], strays: Sequence[int]
 ) -> list[tuple[int, int]]:
     """The rows to look at after these events, which are learned by now, each with its last labelled one, in order.
 
@@ -126,9 +141,9 @@ def due_for_look(
             last.pop(row, None)
             last[row] = i
             if strays[i] or counts[row]:
-                counts[row] = counts[row] + 1 if strays[i] else 0
+                counts[row] = _counted(int(counts[row]), strays[i])
     labelled, wanted = columns["labelled"], columns["scale.next"]
-    return [(row, i) for row, i in last.items() if labelled[row] >= wanted[row] or counts[row] >= STRAYS]
+    return [(row, i) for row, i in last.items() if labelled[row] >= wanted[row] or _is_another_unit(int(counts[row]))]
 
 
 def look(columns: _Columns, row: int, frame: FrameScale, last: _Doubles | None = None) -> Look:
@@ -148,13 +163,15 @@ def look(columns: _Columns, row: int, frame: FrameScale, last: _Doubles | None =
     features = _Shared(shared.shift, shared.gain, shared.known, shared.typical, shared.crowded)
     target = _Shared(shared.y_shift, shared.y_gain, shared.y_known, shared.y_typical, np.zeros(1, np.bool_))
     before = _in_force(y_scale, target)[1]
-    unit_changed = False
-    if columns["scale.strays"][row] >= STRAYS:
+    unit_changed, counts = False, int(columns["scale.strays"][row])
+    if _is_another_unit(counts):
         columns["scale.strays"][row] = 0
-        unit_changed = _begin_unit(xs, numbers, x_scale, features)
+        is_far = counts % _BOTH >= STRAYS
+        unit_changed = _begin_unit(xs, numbers, x_scale, features, is_far=is_far)
         if not frame.classify:
-            unit_changed |= _begin_unit(ys, numbers, y_scale, target)
-    undecided = int(columns["scale.strays"][row])
+            unit_changed |= _begin_unit(ys, numbers, y_scale, target, is_far=is_far)
+        counts = 0
+    undecided = max(counts % _BOTH, counts // _BOTH)
     if 2 * undecided < len(numbers):  # labels far away that are too few yet to tell of another unit
         xs[len(xs) - undecided :] = ys[len(ys) - undecided :] = np.nan
     found = _found(xs, numbers, x_scale, features, pushed, size)
@@ -224,15 +241,20 @@ def _in_force(scale: _Doubles, shared: _Shared) -> tuple[_Doubles, _Doubles]:
     return np.where(own, scale[SHIFT], shared.shift), np.where(own, scale[SPREAD], 1 / shared.gain)
 
 
-def _begin_unit(values: _Doubles, numbers: Ints, scale: _Doubles, shared: _Shared) -> bool:
-    """Where the last values were all far away, the present unit began with the first of them."""
-    if len(values) < STRAYS:
+def _begin_unit(values: _Doubles, numbers: Ints, scale: _Doubles, shared: _Shared, *, is_far: bool) -> bool:
+    """Where the last values were all far away, or aside and close together, the present unit began with the first."""
+    count, least = (STRAYS, _STRAY) if is_far else (ASIDE, _ASIDE)
+    if len(values) < count:
         return False
     shift, spread = _in_force(scale, shared)
-    is_far = (np.abs(values[-STRAYS:] - shift) > _STRAY * spread).all(0) & shared.known
-    for place, value in ((BEFORE, scale[SINCE]), (OLD_SHIFT, shift), (OLD_SPREAD, spread), (SINCE, numbers[-STRAYS])):
-        scale[place] = np.where(is_far, value, scale[place])
-    return bool(is_far.any())
+    last = values[-count:]
+    is_other = (np.abs(last - shift) > least * spread).all(0) & shared.known
+    if not is_far:
+        _, own = _moments(last, ~np.isnan(last))
+        is_other &= (own < _CLOSE * spread) & (own > _CONSTANT * np.abs(last[-1]))
+    for place, value in ((BEFORE, scale[SINCE]), (OLD_SHIFT, shift), (OLD_SPREAD, spread), (SINCE, numbers[-count])):
+        scale[place] = np.where(is_other, value, scale[place])
+    return bool(is_other.any())
 
 
 def _found(values: _Doubles, numbers: Ints, scale: _Doubles, shared: _Shared, pushed: int, size: int) -> _Found:
