@@ -8,7 +8,7 @@ SHELL := /bin/bash
 export UV_SYSTEM_CERTS ?= 1
 export UV_NATIVE_TLS ?= 1
 
-.PHONY: help setup lock wheel demo test lint types imports unit coverage docs deploy-tools deploy-check image-check broker browser bench bench-omniglot bench-sinusoids chaos members slow-work fuzz clean
+.PHONY: help setup lock wheel sanitize demo test lint types imports unit coverage docs deploy-tools deploy-check image-check broker browser bench bench-omniglot bench-sinusoids chaos members slow-work fuzz clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -53,6 +53,11 @@ lock: $(UV)  ## resolve the newest allowed versions into requirements.lock (with
 
 wheel: setup  ## dist/*.whl for this machine's Python and processor (for all of them: .github/workflows/release.yaml)
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BUILD) $(UV) build --quiet --wheel --no-build-isolation --python .venv --out-dir dist .
+
+sanitize: setup  ## the kernels' tests with every access and every undefined operation checked
+	PATH="$(CURDIR)/$(BIN):$$PATH" SKBUILD_BUILD_DIR=build/sanitize SKBUILD_CMAKE_DEFINE="STREAMMETA_SANITIZE=ON" \
+	  $(UV) build --quiet --wheel --no-build-isolation --python .venv --out-dir build/sanitize/wheel .
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m tests.native.sanitize build/sanitize/wheel
 
 demo: setup  ## simulated streams through the service's own loop, live, with a report at the end (about a minute)
 	$(BIN)/streammeta demo
