@@ -9,7 +9,7 @@ the machine disturb less.
 
 The peers are no dependencies: install them beside streammeta, `uv pip install torchopt`. The C sources that learn2learn
 0.2.0 ships want a header that Python has moved in 3.11 (longintrepr.h); in its unpacked sources, with Cython 0.29,
-`cython -3 -f learn2learn/data/*.pyx` makes them anew, and `uv pip install --no-build-isolation .` then installs it.
+`cython -3 -f learn2learn/data/*.pyx` makes them again, and `uv pip install --no-build-isolation .` then installs it.
 """
 
 import argparse

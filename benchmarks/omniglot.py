@@ -5,7 +5,7 @@
 FILE is omniglot28.npz. 1,200 random characters (4,800 with rotations) train, the other 423 are held out; each method
 makes its meta-updates and then is judged on 600 tasks of 5 queries a class. Updates are counted, not timed, so that a
 busy machine gives the same figures, later; all of them fit 40 minutes on two idle cores, fewer minutes are that share
-of them, and the core-minutes that they took are told. Normalization is by layer, over one image (an answer never
+of them, and the core-minutes that they took are given. Normalization is by layer, over one image (an answer never
 depends on which questions are asked together), but for rows named "transductive": those have batch statistics over a
 task's queries, as the published MAML and Reptile figures do.
 
@@ -43,8 +43,8 @@ _MINUTES = 40.0
 class Run(NamedTuple):
     """One method's training."""
 
-    make: Callable[[int, Rate], Learner]  # for so many ways, with that rate of the outer loop
-    rate: Callable[[int], Rate]  # of the outer loop, for so many updates in all
+    make: Callable[[int, Rate], Learner]  # for a number of ways, with that rate of the outer loop
+    rate: Callable[[int], Rate]  # of the outer loop, for a number of updates in all
     updates: int
     ways: int  # classes of a training task
     tasks: int  # a meta-update

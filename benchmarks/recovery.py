@@ -156,9 +156,9 @@ def _until_steady(seen: dict[int, list[float]], settle: float = 2.0) -> None:
 def _longest(seen: dict[int, list[float]], at: float) -> float:
     """From a kill to the first prediction of what came after it, in the partition that has it last."""
     deadline = at + _PATIENCE
-    settled = at + 2.0  # what was committed just before the kill may still be on its way to the reader
+    deadline = at + 2.0  # what was committed just before the kill may still be on its way to the reader
     while time.monotonic() < deadline:
-        if time.monotonic() > settled:
+        if time.monotonic() > deadline:
             gaps = {number: [a, b] for number, times in seen.items() for a, b in [_gap(times, at)] if b is not None}
             if len(gaps) == len(seen):
                 return max(b - at for _, b in gaps.values())

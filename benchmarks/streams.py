@@ -4,7 +4,7 @@
                                  [--seeds 0] [--timeout 600] [--jobs 1] [--setup] [--resume] [--json OUT]
                                  [--markdown OUT]
 
-Each learner runs in a process of its own, on one core, over the same file: it predicts an event, is then told the
+Each learner runs in a process of its own, on one core, over the same file: it predicts an event, then gets the
 label, and so on. Peers have environments of their own, which --setup makes. A learner that cannot run is listed with
 the reason. Recorded files come from the folder STREAMMETA_DATA (streams/*.csv.gz in it); the others are simulated, and
 files.py says how. With --resume, what the file of --json has already is kept, and the rest is run.

@@ -28,7 +28,7 @@ _STEP = 256
 
 
 def stream(events: int, tasks: int, seed: int = 0) -> list[Event]:
-    """Each task once, then so many events of tasks in random order; a law weighs one other feature beside the first."""
+    """Each task once, then ``events`` of tasks in random order; a concept weighs one other feature beside the first."""
     random = np.random.default_rng(seed)
     xs = random.normal(size=(tasks + events, len(_FEATURES)))
     of = np.concatenate([random.permutation(tasks), random.integers(0, tasks, events)])
@@ -44,7 +44,7 @@ def stream(events: int, tasks: int, seed: int = 0) -> list[Event]:
 
 
 def engine(mode: str, tasks: int) -> Engine:
-    """Defaults, but for the mode and for room for all tasks in memory."""
+    """Defaults, but for the mode and with all tasks in memory."""
     return Engine(EngineSettings.model_validate({"meta": {"mode": mode}, "memory": {"max_tasks": max(tasks, 10_000)}}))
 
 

@@ -317,7 +317,7 @@ def main(arguments: list[str] | None = None) -> int:
         say(f"broker: Kafka ended by itself; its log ends with\n{broker.log_tail()}\n")
         return 1
     finally:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not leave the broker behind
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not leave the broker running
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         broker.close()
 

@@ -41,7 +41,7 @@ def data_file() -> Callable[[str], Path]:
 
 @pytest.fixture(scope="session")
 def linear_tasks() -> Callable[..., list[Event]]:
-    """Events of several tasks, each with a linear law of its own over three features, drawn in random order."""
+    """Events of several tasks, each with a linear concept of its own over three features, drawn in random order."""
 
     def make(
         n: int, *, tasks: int = 3, seed: int = 0, kind: str = "classification", switch_at: int | None = None

@@ -146,7 +146,7 @@ def test_example_has_every_setting_with_its_default() -> None:
 
 
 def test_the_deployed_example_is_the_printed_one() -> None:
-    """Make it anew with `streammeta config > deploy/streammeta.toml`."""
+    """Make it again with `streammeta config > deploy/streammeta.toml`."""
     assert EXAMPLE.read_text("utf-8") == example()
 
 

@@ -114,7 +114,7 @@ def test_an_estimator_predicts_what_the_service_predicts(linear_tasks: LinearTas
 
 
 def test_a_tag_makes_tasks_and_is_no_feature() -> None:
-    """Opposite laws in one stream are learnable only with the tag."""
+    """Opposite concepts in one stream are learnable only with the tag."""
     tagged, blind = MetaClassifier(task="store"), MetaClassifier(settings=SMALL)
     right: Counter[str] = Counter()
 

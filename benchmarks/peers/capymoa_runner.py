@@ -1,4 +1,4 @@
-"""Runs CapyMOA's learners. They are told all classes, and all task tags, before they begin: MOA's header wants that."""
+"""Runs CapyMOA's learners. They get all classes, and all task tags, before they begin: MOA's header wants that."""
 
 from collections.abc import Callable, Mapping
 from typing import Any

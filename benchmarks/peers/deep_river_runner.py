@@ -1,4 +1,4 @@
-"""Runs deep-river's classifier and regressor around a multi-layer perceptron; both are told all classes and tags."""
+"""Runs deep-river's classifier and regressor around a multi-layer perceptron; both get all classes and tags."""
 
 from importlib.metadata import version
 from typing import Any

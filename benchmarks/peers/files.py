@@ -55,9 +55,9 @@ _RECORDED: Mapping[str, File] = {
     "movielens_users": File("classification", 10_000),
     "beijing_air": File("regression", 10_000, delay=48),  # 24 hours of 12 stations, every 6 hours
 }
-# Single streams without tags, 20,000 events. sea to rbf: every 5,000 events a law that was not there before (SEA's
+# Single streams without tags, 20,000 events. sea to rbf: every 5,000 events a concept that was not there before (SEA's
 # bounds 8, 9, 7, 9.5; Agrawal's functions 1 to 4; STAGGER's descriptions 1, 2, 3, 1; the hyperplane turns all the time
-# towards the next of such laws). *_recurring: every 2,500 events abruptly another one of three laws.
+# towards the next of such concepts). *_recurring: every 2,500 events abruptly another one of three concepts.
 _GENERATED: Mapping[str, File] = {
     "sea": _generated("sea", _ABRUPT),
     "agrawal": _generated("agrawal", _ABRUPT),
@@ -71,12 +71,12 @@ _GENERATED: Mapping[str, File] = {
     "rbf_recurring": _generated("random-rbf", _RECURRING),
 }
 # 300 tasks speak in random order, 200 events each on average. They share four hidden features (products of the six that
-# are seen, under which no linear model sees anything); each task's label is the sign of a linear law of its own on
-# them, 2 % wrong. After 75 to 125 of its events a task gets another law, drawn anew. Learners are told the task and not
+# are seen, under which no linear model sees anything); each task's label is the sign of a linear concept of its own on
+# them, 2 % wrong. After 75 to 125 of its events a task gets another concept, drawn again. Learners see the task and not
 # the switch. Scored: how many of a task's 11th to 20th labels after each switch were predicted rightly.
 _SWITCHING: Mapping[str, File] = {
     "switch": File("classification", 60_000, scenario="shared-representation", settings=_SWITCH),
-    # The same, but 60 tasks switch among four laws that come back.
+    # The same, but 60 tasks switch among four concepts that come back.
     "recurring": File("classification", 60_000, scenario="recurring-concepts", settings=_RETURN),
 }
 FILES: Mapping[str, File] = {**_RECORDED, **_GENERATED, **_SWITCHING}

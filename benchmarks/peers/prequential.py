@@ -43,7 +43,9 @@ class Rows:
     tasks: list[str]
     ys: np.ndarray  # [N]
     categories: tuple[int, ...] = ()  # columns whose numbers are names
-    switches: frozenset[int] = frozenset()  # rows with which their task has a new law; known of simulated streams only
+    switches: frozenset[int] = (
+        frozenset()
+    )  # rows with which their task has a new concept; known of simulated streams only
 
     def __len__(self) -> int:
         return len(self.tasks)

@@ -33,7 +33,7 @@ class _LastLabel:
 
 
 class _River:
-    """A River estimator, behind a StandardScaler if wanted.
+    """A River estimator, after a StandardScaler if wanted.
 
     The tag is a category, a column a task (neither is scaled), or a number counted up from the first task: River's
     regression trees have linear leaves, which fail on a category.
@@ -94,7 +94,7 @@ def _bagging(seed: int) -> object:
 
 
 _HAT, _HAT_VALUES = tree.HoeffdingAdaptiveTreeClassifier, tree.HoeffdingAdaptiveTreeRegressor
-# name -> estimator from a seed, whether to scale, and how the tag is told
+# name -> estimator from a seed, whether to scale, and how the tag is given
 _MODELS: Mapping[str, tuple[Callable[[int], object], bool, str]] = {
     "River logistic regression": (_logistic, True, "one-hot"),
     "River logistic regression, products": (_products, False, "one-hot"),

@@ -54,7 +54,7 @@ def figures(kind: Kind, rows: Rows, predictions: Sequence[Prediction]) -> dict[s
 
 
 def _after_switches(rows: Rows, errors: Sequence[float]) -> dict[str, Any]:
-    """The error by events since a task's law changed, where that is known: of the whole stream, and its second half."""
+    """The error by events since a task's concept changed, where known: of the whole stream, and of its second half."""
     if not rows.switches:
         return {}
     since: dict[str, int] = {}
@@ -72,7 +72,7 @@ def _after_switches(rows: Rows, errors: Sequence[float]) -> dict[str, Any]:
 
 
 def cost(result: Mapping[str, Any]) -> dict[str, float]:
-    """Time and memory of one run; the second half of it tells what lasts when compilers have warmed up."""
+    """Time and memory of one run; the second half of it shows what lasts when compilers have warmed up."""
     marks = result["marks"]
     rows, seconds, processor = marks[-1]
     half_rows, half_seconds, _ = next(mark for mark in marks if mark[0] * 2 >= rows)

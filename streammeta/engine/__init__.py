@@ -35,7 +35,7 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 whatever is asked for
-    """Fetch what is offered here when it is first asked for: whoever reads settings needs neither PyTorch nor River."""
+    """Fetch what is offered here when it is first asked for: reading settings needs neither PyTorch nor River."""
     if name not in _MODULES:
         raise AttributeError(f"{__name__} has no {name!r}")
     return getattr(import_module(_MODULES[name]), name)

@@ -58,7 +58,7 @@ class RecentRows:
         self._count: dict[int, int] = {}  # labelled events of each row in the ring
         self._alive: list[int] = []  # those rows, each once; a seeded draw depends on their order
         self._place: dict[int, int] = {}  # of each in ``_alive``
-        self._gone: Counter[int] = Counter()  # of rows dropped: so many of their oldest entries in the ring are void
+        self._gone: Counter[int] = Counter()  # of rows dropped: this number of their oldest entries in the ring is void
         self._void = 0  # all of those
 
     def add(self, row: int) -> None:
@@ -106,7 +106,7 @@ class RecentRows:
         return dict(zip(found.tolist(), np.bincount(place, exp(-ages / memory)).tolist(), strict=True))
 
     def draw(self, count: int, pushed: Ints, shortest: int, random: np.random.Generator) -> Ints:
-        """So many rows, uniformly from those alive with at least ``shortest`` events; none where there is none."""
+        """``count`` rows, uniformly from those alive with at least ``shortest`` events; none where there is none."""
         if not self._alive:
             return np.zeros(0, np.int64)
         places = random.integers(len(self._alive), size=_TRIES * count)
@@ -119,7 +119,7 @@ class RecentRows:
         return old_enough
 
     def dump(self, position: Mapping[int, int]) -> dict[str, list[int]]:
-        """Plain values, with rows told by their position among the tasks of a snapshot."""
+        """Plain values, with rows given by their position among the tasks of a snapshot."""
         self._sweep()
         return {"ring": [position[row] for row in self._ring], "alive": [position[row] for row in self._alive]}
 

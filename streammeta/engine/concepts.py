@@ -1,4 +1,4 @@
-"""What ``recall`` keeps of each task, as columns of the task table: its concepts, and how labels were foretold."""
+"""What ``recall`` keeps of each task, as columns of the task table: concepts, and how well labels were predicted."""
 
 import math
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ __all__ = [
 
 _Columns = Mapping[str, npt.NDArray[Any]]
 
-LOOKED_AT = 8  # labels that may tell that a law has returned
+LOOKED_AT = 8  # labels that may show that a concept has returned
 PRESENT, BEFORE, CERTAIN, BEGUN = range(4)  # of ``past.concept``
 
 
@@ -35,13 +35,13 @@ def concept_columns(concepts: int, page: int, window: Mapping[str, Column]) -> d
         "past.low": Column((concepts, page, *window["window_low"].shape[1:]), np.float32, math.nan),
         "past.y": Column((concepts, page), window["window_y"].dtype),
         "past.count": Column((concepts,), np.int64),  # events of each concept; 0: none
-        "past.used": Column((concepts,), np.int64),  # labels its task had learned when it was last the law
-        "past.share": Column((concepts,), np.float64),  # w(k) of each, in the present law
-        # concepts of the present law and of the last one (-1: none); 0 while it is uncertain whether the law changed;
-        # labels learned before it did, or may have
+        "past.used": Column((concepts,), np.int64),  # labels its task had learned when it was last in force
+        "past.share": Column((concepts,), np.float64),  # w(k) of each, in the present concept
+        # exemplars of the present concept and of the last one (-1: none); 0 while it is uncertain whether the concept
+        # changed; labels learned before it did, or may have
         "past.concept": Column((4,), np.int64, -1),
-        "past.given": Column((LOOKED_AT, 2), np.float64),  # of the last labels: log p as foretold, and p / max p
-        "past.usual": Column((2,), np.float64),  # how well labels are foretold: a sum with forgetting, and how many
+        "past.given": Column((LOOKED_AT, 2), np.float64),  # of the last labels: log p as predicted, and p / max p
+        "past.usual": Column((2,), np.float64),  # how well labels are predicted: a sum with forgetting, and how many
     }
 
 
@@ -75,7 +75,7 @@ def renumber_concepts(
         columns: of the task table; these rows are changed.
         rows: [N]
         found: the columns as they were written [N, ...].
-        numbers: the slot here of each written one, and the place of each second float32; -1: no room.
+        numbers: the slot here of each written one, and the place of each second float32; -1: no capacity.
         classes: the number here of each written class; None: labels are numbers.
     """
     if "past.x" not in columns:

@@ -1,7 +1,7 @@
 """What θ learns from, and when: segments of recent tasks, drawn as the settings sample them, in the rhythm that pays.
 
-Two things change what is uniform and regular otherwise: tasks that are left behind (``escalation``), and labels that
-are foretold much worse than usual (``rhythm``). The one owner of the random draws.
+Two things change what is uniform and regular otherwise: underperforming tasks (``escalation``), and labels that
+are predicted much worse than usual (``rhythm``). The one owner of the random draws.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -42,7 +42,7 @@ class Curriculum:
         self._device = device(settings.learner.device)
         self._rhythm = Rhythm(meta.every_events, meta.stretch)
         self._escalation = Escalation(meta.escalate_events) if meta.escalate_events else None
-        self._hurries = False  # some task was left behind at the last meta-update
+        self._hurries = False  # some task underperformed at the last meta-update
         self.random = np.random.default_rng(settings.seed)
 
     @property

@@ -1,6 +1,6 @@
 """The engine: events in, outcomes out. No I/O, no clock, no global randomness; the one owner of memory.
 
-``Engine.step`` tells the cycle in order: cut the batch where something shared may change, read features into slots,
+``Engine.step`` is the cycle in order: cut the batch where something shared may change, read features into slots,
 then predict, learn, judge, detect drift, remember (``runs``). A prediction depends on θ and on earlier events of the
 same task, never on how events were grouped into batches; nothing uses a label before its event was predicted; a
 restored engine goes on as if nothing had happened.
@@ -71,7 +71,7 @@ class Engine:
     """Predicts, adapts and meta-learns over task-tagged events.
 
     Args:
-        settings: everything it can be told.
+        settings: all of the engine's settings.
         method: a learner of the caller's own; None: the one that the settings name.
 
     >>> from streammeta.event import Origin
@@ -108,7 +108,7 @@ class Engine:
         self._exchange = Exchange(
             settings.kind, memory.window, self._tasks, self._features, self._labels, lambda: self._shared.own
         )
-        self.has_backlog = False  # more events wait than can be taken; whoever says so gives up that runs repeat
+        self.has_backlog = False  # more events wait than can be taken; a run with this set cannot be repeated exactly
         self._begin(Counts(next_look=self._look_every))
 
     def _make_mixture(self) -> Mixture | None:
@@ -391,7 +391,7 @@ class Engine:
     # -- what tasks share ----------------------------------------------------------------------------------------------
 
     def _grow(self) -> None:
-        """Make room for features and classes seen for the first time; nothing that was there changes."""
+        """Widen for features and classes seen for the first time; nothing that was there changes."""
         if self._shared.grow(self._features.slots, self._labels.names):
             self._widen()
 
@@ -513,13 +513,13 @@ class Engine:
         return as_encoded(np.concatenate([np.zeros((0, frame.inputs), np.float32), *seen]))
 
     def look(self) -> Mapping[str, list[float]]:
-        """What the learner tells of itself, over the tasks that learned a label lately: for reports, by name."""
+        """What the learner reports of itself, over the tasks that learned a label lately: for reports, by name."""
         rows = np.array(self._recent.rows()[-_LOOK_TASKS:], np.int64)
         return self._method.describe(self._shared.weights, self._tasks.columns, rows)
 
     @property
     def unsaved_experts(self) -> tuple[str, ...]:
-        """The experts that no snapshot holds: they begin anew after a restore."""
+        """The experts that no snapshot holds: they start again after a restore."""
         experts = self._mixture.experts if self._mixture else ()
         return tuple(expert.name for expert in experts if not expert.is_saved)
 

@@ -1,6 +1,6 @@
-"""Tasks that are left behind: their heads stay bad although they have seen enough, so θ itself must learn them.
+"""Underperforming tasks: their heads stay bad although they have seen enough, so θ itself must learn them.
 
-What tasks usually err at an age is counted over all tasks. A task is left behind when, after so many labels, its
+What tasks usually err at an age is counted over all tasks. A task underperforms when, after a number of labels, its
 running error lies above that by more than chance explains (three standard errors of a mean over its last labels). Half
 of the segments of the next meta-updates are then of such tasks, and the updates come twice as often, so the encoder and
 all else in θ takes gradient steps for them; the exact heads follow by themselves.
@@ -32,7 +32,7 @@ class Escalation:
     """How tasks err at each age, and who errs more.
 
     Args:
-        after: labels of a task before it can be left behind.
+        after: labels of a task before it can count as underperforming.
     """
 
     def __init__(self, after: int) -> None:
@@ -58,7 +58,7 @@ class Escalation:
         return found
 
     def prefer(self, drawn: Ints, underperforming: Ints, random: np.random.Generator) -> Ints:
-        """The rows drawn for a meta-update, half of them replaced by tasks that are left behind."""
+        """The rows drawn for a meta-update, half of them replaced by underperforming tasks."""
         rows: Ints = np.where(random.random(drawn.size) < _SHARE, random.choice(underperforming, drawn.size), drawn)
         return rows
 

@@ -1,4 +1,4 @@
-"""What follows from the engine's settings: the learner, what keeps earlier laws, and what saved state must fit."""
+"""What follows from the engine's settings: the learner, what keeps earlier concepts, and what saved state must fit."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ def gaussians_above(settings: EngineSettings) -> int:
 
 
 def make_recall(method: Method, settings: EngineSettings) -> Recall | None:
-    """What keeps earlier laws, where the settings want it; raises ConfigError for a learner that cannot."""
+    """What keeps earlier concepts, where the settings want it; raises ConfigError for a learner that cannot."""
     if settings.drift.response != "recall":
         return None
     if not {"A", "B"} <= set(method.phi_layout(1, 1)):

@@ -137,7 +137,7 @@ class FeatureSpace:
         return self._width
 
     def merge(self, slots: Sequence[tuple[str, str | None, int]], width: int | None) -> list[int]:
-        """Know these slots too, and say which number each has here; -1 where there was no room."""
+        """Know these slots too, and say which number each has here; -1 where there was no capacity."""
         for slot in slots:
             if slot[:2] not in self._slot_of and len(self._slots) < self.max_features:
                 self._add(Slot(*slot))

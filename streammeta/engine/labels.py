@@ -102,7 +102,7 @@ class LabelSpace:
         return other
 
     def merge(self, classes: Sequence[LabelValue]) -> list[int]:
-        """Know these classes too, and say which number each has here; -1 where there was no room."""
+        """Know these classes too, and say which number each has here; -1 where there was no capacity."""
         for y in classes:
             if y not in self._index and len(self.classes) < self._max_classes:
                 self.learn(y)
@@ -140,7 +140,7 @@ class Waiting:
     mean: Doubles | None = None  # class probabilities [C as of then], or mean [1]; None: not predicted yet
     variance: float = 0.0
     theta_version: int = 0
-    page: int = -1  # with which others of its task it is saved; the room says
+    page: int = -1  # with which others of its task it is saved; ``PendingEvents`` says
     parts: npt.NDArray[np.float64] | None = None  # what was mixed into ``mean``; None: the learner alone
 
     @property
@@ -232,7 +232,7 @@ class PendingEvents:
         self._changed = {one for one in self._changed if one[0][0] != partition}
 
     def dump(self) -> dict[str, Any]:
-        """Plain values from which ``load`` makes the same room."""
+        """Plain values from which ``load`` makes the same."""
         events = [
             [
                 *(id_, *w.key, w.slots, w.values.tobytes(), _bytes(w.mean), w.variance, w.theta_version, w.page),
@@ -243,7 +243,7 @@ class PendingEvents:
         return {"events": events, "expired": self.expired, "replaced": self.replaced}
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Become the room that ``dump`` described."""
+        """Replace the pending events by those that ``dump`` wrote."""
         self._events.clear()
         self._tasks.clear()
         for id_, partition, tag, slots, values, mean, variance, version, page, parts in state["events"]:

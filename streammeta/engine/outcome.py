@@ -17,7 +17,7 @@ Limit: TypeAlias = Literal[
 
 
 class Signal(StrEnum):
-    """What the engine thinks happened to a task's law with this event."""
+    """What the engine thinks happened to a task's concept with this event."""
 
     STEADY = "steady"
     DRIFT = "drift"

@@ -1,12 +1,12 @@
-"""Earlier laws of a task, kept and known again: ``[drift] response = "recall"``.
+"""Earlier concepts of a task, kept and known again: ``[drift] response = "recall"``.
 
-A *concept* is a page of a task's labelled events under one law: events, because heads are of one θ, and from events
-they can be derived under any. A task keeps a few of them.
+A concept is kept as a page of labelled events of its task (an exemplar): events, because heads are of one θ, and from
+events they can be derived under any. A task keeps a few of them.
 
-**Kept.** When a law ends, and at every full page of labels, the last page is filed: under the concept from which it is
-best foretold, which then holds the newer page, or as a new concept in the place of the one least recently used.
+**Kept.** When a concept ends, and at every full page of labels, the last page is filed: under the concept that predicts
+it best, which then holds the newer page, or as a new concept in the place of the one least recently used.
 
-**Known again.** Where the last labels were foretold worse than usual, the concepts are asked: if one foretells them
+**Known again.** Where the last labels were predicted worse than usual, the concepts are asked: if one predicts them
 better than the present heads did (a Bayes factor), it may have returned, and concepts are weighed from there on. That
 is done on slight evidence, as little is lost by it; a drift is signalled when it has become certain.
 
@@ -17,7 +17,7 @@ how likely each makes the labels since, from heads that first learned its page::
 
 The heads of the task become the mean of all hypotheses' by w: their sums A and B are additive, so this is a posterior
 whose prior events count as much as they are likely (a power prior). It is done again after a few more labels, at stated
-numbers of them. A false alarm forgets nothing: the law that seemed to end is a concept, too.
+numbers of them. A false alarm forgets nothing: the concept that seemed to end is a concept, too.
 
 Sources: Herbster & Warmuth (1998), Tracking the best expert (fixed share); Ibrahim & Chen (2000), Power prior
 distributions; Gonçalves & De Barros (2013), RCD: a recurring concept drift framework (a store of samples, compared at
@@ -45,12 +45,12 @@ _Phi: TypeAlias = dict[str, npt.NDArray[Any]]
 
 _WEIGHED_AT = frozenset((8, 12, 16, 24, 32))  # labels since the drift at which concepts are weighed again
 _SHARE = 0.02  # α
-_STAYED = 9.0  # odds that the law stayed, where nobody noticed a drift
-_SHORTEST_CONCEPT = 16  # labels under a law that make it worth keeping
+_STAYED = 9.0  # odds that the concept stayed, where nobody noticed a drift
+_SHORTEST_CONCEPT = 16  # labels under a concept that make it worth keeping
 _LEAST_SHARE = 0.01  # a concept less likely than that has no part in the heads
-_LIKELY, _CERTAIN = 0.5, 0.95  # shares of a concept that is the law
-_FEWEST, _SUSPECTED = 3, 5  # labels that tell of a return, at least; labels that must look bad
-_SUSPECT = 0.05  # so much less well than usual must they have been foretold for concepts to be asked
+_LIKELY, _CERTAIN = 0.5, 0.95  # shares of a concept that is the concept
+_FEWEST, _SUSPECTED = 3, 5  # labels that show a return, at least; labels that must look bad
+_SUSPECT = 0.05  # how much worse than usual they must be predicted before concepts are asked
 _USUAL_DECAY = 0.97
 _LEAST_VARIANCE = 1e-30
 _RETURNED = math.log(3.0)  # Bayes factor, for each concept asked, that lets one have a part in the heads
@@ -89,7 +89,7 @@ class _Task(NamedTuple):
 
 
 class Recall:
-    """Keeps the laws of tasks, and finds them again.
+    """Keeps the concepts of tasks, and finds them again.
 
     Args:
         method: the learner, whose φ is in the columns.
@@ -113,7 +113,7 @@ class Recall:
         usual += math.exp(-surprise), 1.0
 
     def returned(self, shared: Fixed, columns: _Columns, row: int, outputs: int) -> int:
-        """Labels since another law seems to have returned; 0: none has."""
+        """Labels since another concept seems to have returned; 0: none has."""
         since, labelled = self._since(columns, row), int(columns["labelled"][row])
         if since < (2 * LOOKED_AT if columns["past.share"][row].max() > _LIKELY else _FEWEST):
             return 0
@@ -136,22 +136,22 @@ class Recall:
         return self._since(columns, row) in _WEIGHED_AT and bool(columns["past.count"][row].any())
 
     def _since(self, columns: _Columns, row: int) -> int:
-        """Labels since the law changed, or may have."""
+        """Labels since the concept changed, or may have."""
         return int(columns["labelled"][row] - max(columns["past.concept"][row, BEGUN], 0))
 
     def page_is_full(self, columns: _Columns, row: int) -> bool:
-        """Whether so many labels came under the present law that they are to be filed."""
+        """Whether enough labels came under the present concept to file them."""
         since = int(columns["labels_since_drift"][row])
         return since > 0 and since % columns["past.y"].shape[2] == 0
 
     # -- concepts ------------------------------------------------------------------------------------------------------
 
     def suspect(self, shared: Fixed, columns: _Columns, row: int, kept: int, outputs: int) -> None:
-        """The present law may have ended ``kept`` labels ago."""
+        """The present concept may have ended ``kept`` labels ago."""
         self._begin(shared, columns, row, kept, outputs, certain=False)
 
     def end(self, shared: Fixed, columns: _Columns, row: int, kept: int, outputs: int) -> int:
-        """The present law ended about ``kept`` labels ago, and the row's own counters do not say so yet.
+        """The present concept ended about ``kept`` labels ago, and the row's own counters do not say so yet.
 
         Returns:
             How many labels ago it did.
@@ -170,7 +170,7 @@ class Recall:
         concept[:] = -1, before, int(certain), columns["labelled"][row] - kept
 
     def file(self, shared: Fixed, columns: _Columns, row: int, kept: int, outputs: int) -> None:
-        """Keep the present law, by a row's labels before the last ``kept``."""
+        """Keep the present concept, by a row's labels before the last ``kept``."""
         labels, page = int(columns["labels_since_drift"][row]) - kept, columns["past.y"].shape[2]
         if labels < _SHORTEST_CONCEPT:
             return
@@ -189,7 +189,7 @@ class Recall:
         """Set the shares of a row's concepts by the labels since its drift; φ is left as it is.
 
         Returns:
-            Labels since another law has returned, where that has become certain just now; else 0.
+            Labels since another concept has returned, where that has become certain just now; else 0.
         """
         task = _Task(shared, columns, row, outputs)
         known, since = task.known(), min(self._since(columns, row), columns["window_y"].shape[1])
@@ -245,7 +245,7 @@ class Recall:
     # -- hypotheses ----------------------------------------------------------------------------------------------------
 
     def _place(self, task: _Task, xs: Floats, ys: Floats) -> int:
-        """Of the concept that foretells this page best, or of the one least recently used when none does."""
+        """Of the concept that predicts this page best, or of the one least recently used when none does."""
         count, used = task.columns["past.count"][task.row], task.columns["past.used"][task.row]
         known = task.known()
         if known.size:
@@ -271,7 +271,7 @@ class Recall:
         return np.where(np.isnan(labels), 0.0, log_p).reshape(count, n)  # of a unit that is no more known
 
     def _before(self, task: _Task, since: int) -> _Phi:
-        """φ [1] where no law returned, without the labels since."""
+        """φ [1] where no concept returned, without the labels since."""
         pushed, size = int(task.columns["window_count"][task.row]), task.columns["window_y"].shape[1]
         n = max(min(pushed, size) - since, 0)
         xs, ys = task.last(n + since)

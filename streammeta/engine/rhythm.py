@@ -2,12 +2,12 @@
 
 Two things are listened to:
 
-* **The loss of meta-updates**, each told of the θ it began with, on segments drawn anew. Means over so many updates are
+* **The loss of meta-updates**, each of the θ it began with, on segments drawn again. Means over several updates are
   compared with the ones before: where they differ by more than chance, for better or worse, there is something to learn
   and the interval halves; where not, it doubles.
-* **The prequential loss of every label.** Where its recent mean jumps above the usual one, a law that θ served well has
-  changed, and the interval is the shortest again. Without that, a stream whose θ had come to rest noticed a new law
-  thousands of events later.
+* **The prequential loss of every label.** Where its recent mean jumps above the usual one, a concept that θ served well
+  has changed, and the interval is the shortest again. Without that, a stream whose θ had come to rest noticed a new
+  concept thousands of events later.
 
 Where the stream has no tags, θ has one task to serve, and it is there: it begins, and goes on after a jump, with some
 updates in a hurry, four times as often. With tags that would fit θ to the few tasks that are there. Figures are in
@@ -74,7 +74,7 @@ class Rhythm:
         self._alone, self._left = True, _FIRST
 
     def observe_label_loss(self, loss: float) -> None:
-        """A label had this loss; what is not finite tells nothing."""
+        """A label had this loss; what is not finite is ignored."""
         if not math.isfinite(loss):
             return
         self._observed += 1
@@ -95,7 +95,7 @@ class Rhythm:
             self._losses, self._before = [], None
 
     def observe_meta_loss(self, loss: float) -> None:
-        """A meta-update found this loss; what is not finite tells nothing."""
+        """A meta-update found this loss; what is not finite is ignored."""
         self._left = max(self._left - 1, 0)
         if not math.isfinite(loss):
             return
@@ -142,7 +142,7 @@ class Rhythm:
         self._observed, self._left, self._alone = int(observed), int(left), bool(alone)
 
     def _rebaseline(self, usual: float, variance: float) -> None:
-        """From now on this is the usual loss, until labels tell more."""
+        """From now on this is the usual loss, until labels say more."""
         self._now = self._usual = usual
         self._variance = variance
         self._observed = 0

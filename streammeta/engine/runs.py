@@ -2,7 +2,7 @@
 
 The learner takes a whole run in one call, each event predicted before its label is learned. Judging comes after, event
 by event in the same order, and what it finds is put right at once: a task that drifted begins again after the event
-that told so, and what of it still lies ahead in the run is predicted anew.
+with the signal, and what of it still lies ahead in the run is predicted again.
 """
 
 import math
@@ -223,7 +223,7 @@ class Runs:
             run.means[i], run.variances[i], run.finite[i] = mean, variance, is_finite
 
     def _look_back(self, recall: Recall, run: "_Run", i: int, outcome: Outcome) -> Outcome:
-        """What the earlier laws of event i's task say to its label, and what follows of it."""
+        """What the earlier concepts of event i's task say to its label, and what follows of it."""
         self._remember(run)
         columns, row, outputs = self._tasks.columns, run.items[i].row, self._labels.outputs
         if outcome.signal is Signal.DRIFT:
@@ -246,7 +246,7 @@ class Runs:
         return outcome
 
     def _begin_again(self, run: "_Run", i: int, response: DriftResponse, keep: int) -> None:
-        """The law of event i's task changed: forget as the settings say, but for the last ``keep`` labels."""
+        """The concept of event i's task changed: forget as the settings say, but for the last ``keep`` labels."""
         self._remember(run)
         columns, rows, outputs = self._tasks.columns, run.rows[i : i + 1], self._labels.outputs
         row = int(rows[0])
@@ -273,7 +273,7 @@ class Runs:
         self._detectors.reset(row)
 
     def _changed_between(self, run: "_Run", i: int, change: Callable[[], None]) -> None:
-        """Change φ of event i's task as it was after that event, and predict the later ones anew."""
+        """Change φ of event i's task as it was after that event, and predict the later ones again."""
         columns, row = self._tasks.columns, run.items[i].row
         later = np.array([j for j in run.places[row] if j > i])
         if later.size:
@@ -301,14 +301,14 @@ class Runs:
             run.unkept = []
 
     def _refuse(self, item: Item) -> Outcome:
-        """A prediction that is not a number: its task begins anew, so that one bad state does not last."""
+        """A prediction that is not a number: its task starts again, so that one bad state does not last."""
         self._counts.refused += 1
         self._counts.resets += 1
         at = item.source.origin
         return Outcome(item.source, rejected=f"{at}: the prediction is not a finite number; its task starts anew")
 
     def _judge(self, item: Item, mean: list[float], variance: float, version: int, unit: float) -> Outcome:
-        """The outcome of an item, its task's counters, and whether its law has drifted.
+        """The outcome of an item, its task's counters, and whether its concept has drifted.
 
         Whatever compares losses and errors, over time or over tasks, does so in spreads of the task's target: ``unit``.
         """

@@ -8,10 +8,10 @@ All are functions of the task table and of the ring of recent rows, both of whic
   ``recent_events``: who speaks most and last is learned from most.
 * ``loss``: half of the draws are uniform, half go by the tasks' running error (Schaul et al. 2016, prioritized
   replay; the uniform half bounds what any task can take, Hesterberg 1995).
-* ``nearest``: half of the draws are uniform, half are tasks that look like one whose law is young, a new task or one
-  that just drifted. A task looks like the correlations of its last features with its labels: for each class c and
-  feature d the mean of [y = c] x_d over its window's end (for targets of y x_d), which is what its law makes of the
-  features, as far as a line can tell (task embeddings: Achille et al. 2019; nearest tasks: Fifty et al. 2021).
+* ``nearest``: half of the draws are uniform, half are tasks that look like one whose concept is young: a new task or
+  one that just drifted. A task looks like the correlations of its last features with its labels: for each class c and
+  feature d the mean of [y = c] x_d over its window's end (for targets of y x_d), which is what its concept makes of the
+  features, as far as a line can show (task embeddings: Achille et al. 2019; nearest tasks: Fifty et al. 2021).
 """
 
 from collections.abc import Mapping
@@ -32,7 +32,7 @@ _Weights: TypeAlias = npt.NDArray[np.float64]
 
 _PREFERRED = 0.5  # share of the draws that a preference gets; the rest is uniform
 _RECENT_SHARE = 8  # of `recent_events`: how fast a label is forgotten
-_YOUNG = 32  # labels under a law while it is young
+_YOUNG = 32  # labels under a concept while it is young
 _LOOKED_AT = 32  # of a window, to see what a task looks like
 _NEAREST = 8  # tasks that count as near
 _MOST_COMPARED = 256  # tasks looked at in one draw
@@ -49,7 +49,7 @@ def draw_rows(
     kind: Kind,
     random: np.random.Generator,
 ) -> Ints:
-    """So many rows of tasks with at least ``shortest`` events, by this strategy; none where there is no such task."""
+    """``count`` rows of tasks with at least ``shortest`` events, by this strategy; none where there is no such task."""
     if sampling == "uniform":
         return recent.draw(count, columns["window_count"], shortest, random)
     alive = np.array(recent.rows(), np.int64)
@@ -75,7 +75,7 @@ def _lossy(columns: _Columns, alive: Ints, frame: FrameScale) -> _Weights:
 
 
 def _near(columns: _Columns, alive: Ints, frame: FrameScale, kind: Kind, random: np.random.Generator) -> _Weights:
-    """1 for the tasks that look most like one whose law is young, itself among them; 0 for all when there is none."""
+    """1 for the tasks that look most like one of a young concept, itself among them; 0 for all when there is none."""
     young = alive[columns["labels_since_drift"][alive] <= _YOUNG]
     if not young.size:
         return np.zeros(alive.size)

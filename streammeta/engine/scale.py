@@ -334,7 +334,7 @@ def renumber_scale(columns: _Columns, rows: Ints, slots: Ints) -> None:
     Args:
         columns: of the task table; these rows are changed.
         rows: [N]
-        slots: the slot here of each written one; -1: no room.
+        slots: the slot here of each written one; -1: no capacity.
     """
     kept = np.flatnonzero(slots >= 0)
     for name in ("scale.x", "scale.last"):

@@ -1,4 +1,4 @@
-"""What the engine can be told. Without PyTorch and River, so that settings are read in a moment."""
+"""The engine's settings. Without PyTorch and River, so that settings are read in a moment."""
 
 from typing import Literal, TypeAlias
 
@@ -75,7 +75,7 @@ class MetaSettings(SegmentSettings, frozen=True, extra="forbid"):
 
 
 class EngineSettings(BaseModel, frozen=True, extra="forbid"):
-    """Everything the engine can be told."""
+    """All of the engine's settings."""
 
     kind: Kind = "classification"
     seed: int = Field(0, ge=0, lt=2**31)

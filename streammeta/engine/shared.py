@@ -91,7 +91,7 @@ class Shared:
         return self._start
 
     def grow(self, slots: Sequence[Slot], outputs: Sequence[LabelValue]) -> bool:
-        """Make room for features and outputs seen for the first time, and say whether that was needed.
+        """Widen for features and outputs seen for the first time, and say whether that was needed.
 
         What was there is unchanged; new features are not normalized yet, and new outputs are 0.
         """

@@ -21,7 +21,7 @@ SUMMARY_COLUMNS = ("events", "labelled", "error", "drifts", "drift_at", "seen_at
 def task_columns(
     method: Method, features: int, outputs: int, window: int, *, own: int, classify: bool
 ) -> dict[str, Column]:
-    """The columns of the task table for so many features and outputs; widths grow by doubling, so they grow seldom.
+    """The columns of the task table for ``features`` and ``outputs``; widths grow by doubling, so they grow seldom.
 
     Args:
         method: the learner.

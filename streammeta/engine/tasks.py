@@ -38,7 +38,7 @@ class TaskTable:
         settings: how many rows stay in memory, and where the others go.
         dump_extra: what else belongs to a row (its drift detector), as bytes.
         load_extra: give a row back what ``dump_extra`` returned; empty bytes for a new task.
-        on_release: told the number of each row that stops holding its task.
+        on_release: called with the number of each row that stops holding its task.
     """
 
     def __init__(
@@ -141,7 +141,7 @@ class TaskTable:
         return row
 
     def reserve(self, count: int) -> None:
-        """Make room for so many more tasks at once, or for as many as stay in memory."""
+        """Reserve rows for ``count`` more tasks at once, or for as many as stay in memory."""
         missing = min(count, self._max_tasks) - len(self._free)
         if missing > 0:
             self._grow(missing)

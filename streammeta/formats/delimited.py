@@ -213,6 +213,6 @@ def _with_comma(cell: str) -> _Cell:
 
 
 def _refused(row: Sequence[str], problem: str) -> bytes:
-    """A row that the decoder will refuse (it has no `x`), with what is wrong for whoever reads the dead letter."""
+    """A row that the decoder will refuse (it has no `x`), with what is wrong, for the reader of the dead letter."""
     cells = ",".join(row)[:_LONGEST_LINE].encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     return _encode({"problem": problem, "row": cells})

@@ -1,10 +1,10 @@
 """Meta-updates in one thread of their own, so that a slow one never stops polling.
 
-A loop that only ran ahead would leave meta-learning behind: a thousand events a batch, one meta-update. So between two
+A loop that only ran ahead would starve meta-learning: a thousand events a batch, one meta-update. So between two
 batches of records at hand the loop waits for the meta-update under way, within a budget that grows with the time it
 spends on records: `patience` seconds of waiting a second of work, and never over a second.
 
-That is for a loop that keeps up. One that is *behind*, so that more records wait in the broker than it takes at once,
+That is for a loop that keeps up. One with a *backlog*, so that more records wait in the broker than it takes at once,
 does not wait; and as the thread would still take a core from whatever else works there, and every change of θ has
 tasks' φ derived again, a meta-update is then under way in a `share` of the time only. A backlog of 60,000 events of 200
 tasks was worked off at 35 % of the speed of a bare consume-and-produce loop before, half of it spent on waiting.
@@ -96,7 +96,7 @@ class MetaUpdates:
         engine: whose θ learns.
         metrics: counts them.
         patience: seconds of waiting for meta-updates a second of work on records, while more records are at hand.
-        share: of the time in which one may be under way while the loop is behind.
+        share: of the time in which one may be under way while the loop has a backlog.
         clock: monotonic seconds.
     """
 
@@ -106,7 +106,7 @@ class MetaUpdates:
         self._engine, self._metrics, self._patience, self._clock = engine, metrics, patience, clock
         self._worker, self._share = MetaWorker(clock), share
         self._budget = 0.0
-        self._allowed = 0.0  # seconds that meta-updates may take while behind; less than 0: they took too much
+        self._allowed = 0.0  # seconds that meta-updates may take during a backlog; less than 0: they took too much
         self._looked = clock()
 
     def between(self, *, worked_seconds: float = 0.0, more: bool = False, has_backlog: bool = False) -> bool:

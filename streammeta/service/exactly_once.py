@@ -2,9 +2,9 @@
 
     poll → step → produce predictions, signals, dead letters → produce changed task states → add offsets → commit
 
-Whoever gets a partition brings its tasks back from the changelog first, paused but polling; whoever has to give one
-away commits what is done, then lets go. When a transaction fails, or nobody knows how it ended, nothing of it counts:
-the engine is dropped, a new one is restored from what is committed, and the work goes on from there.
+The member that gets a partition brings its tasks back from the changelog first, paused but polling; a member that
+has to give one away commits what is done, then lets go. When a transaction fails, or nobody knows how it ended,
+nothing of it counts: the engine is dropped, a new one is restored from what is committed, and the work goes on.
 
 What all tasks share has two parts. One member at a time changes θ: the owner of partition 0 publishes it with its own
 transactions, and the others adopt it between two polls. The normalization is made of sums that each member publishes of
@@ -44,8 +44,8 @@ _RESTORE_SECONDS = 0.2  # of work on restoring, then a poll
 _RESTORE_POLL_SECONDS = 0.02
 _EVICT_EVERY_SECONDS = 5.0  # while a restore is reading: a broker that is coming back may refuse the first time
 _THETA, _SUMS = b"theta", b"sums:"
-_LEADING = 0  # whoever owns this partition learns θ
-_LONGEST_PAUSE = 10.0  # between two attempts to begin anew
+_LEADING = 0  # the member that owns this partition learns θ
+_LONGEST_PAUSE = 10.0  # between two attempts to start again
 
 
 class ExactlyOnce:
@@ -58,7 +58,7 @@ class ExactlyOnce:
         decoder: reads records.
         options: how the loop runs.
         metrics: counts what happens.
-        health: is told of every turn.
+        health: is updated at every turn.
         clock: monotonic seconds.
     """
 
@@ -409,7 +409,7 @@ class ExactlyOnce:
         seconds, tasks = self._clock() - self._restoring_since, sum(one.tasks for one in restorations)
         self._metrics.restored(sum(one.rows for one in restorations), seconds)
         self._health.restored()
-        self._health.reading(len(self._positions))  # whoever asks now must not hear what was true a second ago
+        self._health.reading(len(self._positions))  # a probe must not see what was true a second ago
         self._source.resume(arrived)
         offsets = {number: self._positions.get((topic, number)) for topic, number in sorted(arrived)}
         _log.info("partitions restored", offsets=offsets, tasks=tasks, seconds=round(seconds, 2), leads=self._leads)
@@ -475,7 +475,7 @@ class ExactlyOnce:
             _log.error("partitions went while no transaction could begin", reason=str(err))
 
     def _watch(self, now: float) -> None:
-        """Records that wait and do not come: tell, and in the end give up, so that a restart can help."""
+        """Records that wait and do not come: say so, and in the end give up, so that a restart can help."""
         most = self._options.stuck_seconds
         self._watchdog.look(self._source, self._positions, now, most=most, show=self._metrics.stuck)
 

@@ -35,7 +35,7 @@ _BUSY: Final = b"HTTP/1.0 503 Service Unavailable\r\nContent-Length: 0\r\nConnec
 
 
 class Verdict(NamedTuple):
-    """What a probe is told."""
+    """The answer to a probe."""
 
     ok: bool
     reason: str
@@ -249,7 +249,7 @@ class _Server(ThreadingMixIn, TCPServer):
                 request.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002 the base class calls it
-        """Tell of faults of ours; a scraper that hangs up early is no news."""
+        """Log faults of ours; a scraper that hangs up early is no news."""
         if not isinstance(sys.exception(), ConnectionError | TimeoutError):
             _log.error("an HTTP request failed", client=str(client_address), exc_info=True)
 

@@ -59,7 +59,7 @@ def configure(level: LogLevel = "info", format: LogFormat = "auto", **always: st
     )
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.captureWarnings(capture=True)
-    least = logging.NOTSET if level == "debug" else logging.WARNING  # kafka-python tells every heartbeat at info
+    least = logging.NOTSET if level == "debug" else logging.WARNING  # kafka-python logs every heartbeat at info
     logging.getLogger("kafka").setLevel(max(least, logging.getLevelNamesMapping()[level.upper()]))
     structlog.configure(
         processors=[

@@ -46,13 +46,13 @@ class Options:
     flush_seconds: float = 30.0  # the longest wait for results to be safe
     log_every_seconds: float = 10.0
     snapshot: Path | None = None  # the snapshot's file; None: no state is kept
-    batch_events: int | None = None  # the engine gets a poll's events in batches of so many; None: all at once
+    batch_events: int | None = None  # the engine gets a poll's events in batches of this size; None: all at once
     name: str = "streammeta"  # the application's, for messages
     stuck_seconds: float = 300.0  # records that wait for so long, and do not come, end the service
     frozen: bool = False  # θ and the normalization stay as they were published, where they were
     background_patience: float | None = None  # see MetaUpdates; None: the engine makes them in its own step
     partitions: int = 1  # of the input; where there are more, members publish episodes for the one that trains
-    background_share: float = 1.0  # likewise, of a service; a replay is never behind
+    background_share: float = 1.0  # likewise, of a service; a replay has no backlog
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ class Service:
         decoder: reads records.
         options: how the loop runs.
         metrics: counts what happens.
-        health: is told of every turn.
+        health: is updated at every turn.
         observers: are shown every step's outcomes.
         clock: monotonic seconds.
     """

@@ -35,7 +35,7 @@ class Repartition:
         decoder: finds the task in a record.
         commit_every_seconds: how often what was sent is committed; it can be read after that.
         metrics: counts what is sent on, and what waits for it.
-        health: is told of every turn, and of what keeps it from working.
+        health: is updated at every turn, and of what keeps it from working.
         stuck_seconds: records that do not come, or transactions that fail, for so long end it.
         clock: monotonic seconds.
     """
@@ -152,7 +152,7 @@ class Repartition:
     def _sent_on(self, record: Record) -> Message:
         try:
             key = self._decoder.decode(record).task.encode()
-        except EventError:  # whoever reads it there sets it aside
+        except EventError:  # the reader there sets it aside
             key = record.key or b""
         origin = (ORIGIN_HEADER, str(record.origin).encode())
         return Message(CHANNEL, record.value, key, (*record.headers, origin))

@@ -1,4 +1,4 @@
-"""One turn of the loop, whatever is behind it: records in, predictions, signals and dead letters out."""
+"""One turn of the loop, whatever the transport: records in, predictions, signals and dead letters out."""
 
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -14,11 +14,11 @@ from streammeta.transport.base import Message
 
 __all__ = ["Observe", "Turn"]
 
-_BATCHES_WITH_BACKLOG = 8  # taken as one by a loop that is behind
+_BATCHES_WITH_BACKLOG = 8  # taken as one by a loop with a backlog
 
 
 class Observe(Protocol):
-    """Whoever watches a run."""
+    """An observer of a run."""
 
     def __call__(self, outcomes: Sequence[Outcome], rejected: int) -> None:
         """Look at one step's accepted outcomes, and at how many records were set aside; must be quick."""
@@ -31,11 +31,11 @@ class Turn:
         engine: predicts and learns; nobody else may use it meanwhile.
         decoder: reads records.
         metrics: counts what happens.
-        batch_events: the engine gets a poll's events in batches of so many; None: all at once.
+        batch_events: the engine gets a poll's events in batches of this size; None: all at once.
         meta: meta-updates beside the loop; None: the engine makes them in its own step.
         observers: are shown every step's outcomes.
         clock: monotonic seconds.
-        full: records in a turn from half of which on the loop is behind; None: it never is.
+        full: records in a turn from half of which on the loop has a backlog; None: it never has.
     """
 
     def __init__(

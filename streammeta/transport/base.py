@@ -24,7 +24,7 @@ __all__ = [
 ]
 
 Partition: TypeAlias = tuple[str, int]  # topic, partition number
-OnPartitions: TypeAlias = Callable[[Collection[Partition]], None]  # told of partitions that come or go
+OnPartitions: TypeAlias = Callable[[Collection[Partition]], None]  # called with partitions that come or go
 Positions: TypeAlias = Mapping[Partition, int]  # the next offset to read, by partition
 
 
@@ -56,10 +56,10 @@ class Source(Protocol):
         """Go on reading from these offsets; partitions not assigned (yet) are kept for when they are."""
 
     def commit(self, positions: Positions) -> None:
-        """Remember these next offsets for whoever reads on; raises TransportError when that cannot be done."""
+        """Remember these next offsets for the next reader; raises TransportError when that cannot be done."""
 
     def lag(self) -> Mapping[Partition, int]:
-        """Records known to be waiting, by partition; empty when the transport cannot tell."""
+        """Records known to be waiting, by partition; empty when the transport does not know."""
 
     def close(self) -> None:
         """Let go of everything; may be called twice."""
@@ -123,7 +123,7 @@ class TransactionalSink(Protocol):
         """Make it count, with these next offsets; raises TransactionError when it does not, or nobody knows.
 
         Args:
-            positions: where whoever goes on begins to read.
+            positions: where the next reader begins.
             member: who says so; refused when the group has meanwhile given the partitions to somebody else.
         """
 

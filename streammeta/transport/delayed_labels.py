@@ -1,7 +1,7 @@
 """Plays recorded events as life would bring them: labels come late, and events at their own pace.
 
 A source around another source. It rewrites records (an event without its label, and later the label by itself), so that
-the service, and whoever watches it, meets late labels exactly as on a topic.
+the service and its observers meet late labels exactly as on a topic.
 """
 
 import time
@@ -41,7 +41,7 @@ class _Clock:
 
 
 def parse_delay(text: str) -> Delay:
-    """How late labels come: `100` is so many events, `90s`, `30m`, `1h` or `2d` a time.
+    """How late labels come: `100` is 100 events, `90s`, `30m`, `1h` or `2d` a time.
 
     >>> parse_delay("100"), parse_delay("1h")
     (100, datetime.timedelta(seconds=3600))
@@ -72,7 +72,7 @@ class DelayedLabelSource:
         label_delay: how late labels come; 0: with their events.
         speed: 1 is the recording's own pace by `ts`, 10 ten times faster; None: as fast as it goes.
         clock: monotonic seconds.
-        sleep: waits so many seconds.
+        sleep: waits for a number of seconds.
     """
 
     def __init__(

@@ -25,7 +25,7 @@ class MemorySource:
     True
 
     Args:
-        records: values, or whole records, whose origins are written anew; drawn only as they are polled, so an endless
+        records: values, or whole records, whose origins are written again; drawn only as they are polled, so an endless
             generator will do.
         partitions: a record goes to the partition its key says; records without a key go round.
         topic: the name in the origins.

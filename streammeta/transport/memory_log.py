@@ -1,8 +1,8 @@
 """A log with transactions and groups in this process: what a broker does, for tests of recovery a few lines long.
 
-Whoever reads sees committed records only, and nothing behind a transaction that is still open; members of a group get
+A reader sees committed records only, and nothing after a transaction that is still open; members of a group get
 partitions and have to give them back before others have them; a producer whose name another one took is fenced.
-``at`` is told of every point that a test may want something to happen at.
+``at`` is called at every point where a test may want something to happen at.
 """
 
 import time
@@ -74,7 +74,7 @@ class MemoryLog:
         return [entry.value or b"" for number in range(self.partitions) for _, entry in self.read(topic, number)]
 
     def end(self, topic: str, partition: int) -> int:
-        """Behind the last record, visible or not."""
+        """The offset after the last record, visible or not."""
         return len(self._entries.get((topic, partition), []))
 
     def stable_end(self, topic: str, partition: int) -> int:
@@ -235,7 +235,7 @@ class MemoryMember:
 
     def _take_part(self) -> None:
         owned = self._log.owned(self._name, self._epoch)
-        if owned is None:  # taken for dead: all is lost, and we come anew
+        if owned is None:  # taken for dead: all is lost, and we come again
             lost = list(self._next)
             try:
                 if lost:
@@ -288,7 +288,7 @@ class MemoryTransactionalSink:
         self._log.at("after commit")
 
     def reset(self) -> None:
-        """Abort, and take the name anew."""
+        """Abort, and take the name again."""
         self._epoch = self._log.fence(self._name)
 
     def evict(self) -> None:

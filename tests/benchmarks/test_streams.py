@@ -242,7 +242,7 @@ def test_a_file_is_read_and_its_kind_told_by_its_labels(small_data):
 
 @pytest.mark.parametrize("name", chosen(["generated", "switch", "recurring"]))
 def test_a_simulated_stream_is_written_as_learners_read_it_and_its_truth_is_kept_from_them(name, tmp_path):
-    """A column that told the law, or the switch, would be the best feature of all."""
+    """A column that told the concept, or the switch, would be the best feature of all."""
     path, rows = laid_out(name, FILES[name], 2_000, tmp_path)
 
     header = path.read_text().splitlines()[0].split(",")

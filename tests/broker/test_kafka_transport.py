@@ -266,7 +266,7 @@ def test_a_partition_that_comes_back_starts_where_it_was_committed_not_where_it_
         with suppress(TransactionError):
             ours += first.poll(100, 0.05)
     (kept,) = first.assigned()
-    if rebalance == "eager":  # everybody gives up everything, and what comes back is begun anew
+    if rebalance == "eager":  # everybody gives up everything, and what comes back is begun again
         assert begun == {kept: 0}
         assert (ours or read(first, 1))[0].origin.offset == 0
     else:  # what stays was never away

@@ -18,7 +18,7 @@ LARGEST_BYTES = 2_000_000
 
 @pytest.fixture(scope="module")
 def review() -> Review:
-    """A thousand tasks, some of whose laws change, beside a rival."""
+    """A thousand tasks, some of whose concepts change, beside a rival."""
     options = {"tasks": 1000, "concept_events": 4, "popularity": 0.5}
     return streammeta.replay(
         "shared-representation",

@@ -355,7 +355,7 @@ def flush(ledger: TransactionalSink) -> None:
 
 
 def test_paused_partitions_hand_out_nothing_until_they_are_resumed(make_world: Callable[..., World]) -> None:
-    """An event taken before its task is restored begins that task anew."""
+    """An event taken before its task is restored begins that task again."""
     world = make_world()
     world.fill(5)
     rebalances = RebalanceLog()

@@ -71,7 +71,7 @@ def test_predictions_do_not_depend_on_poll_size(linear_tasks: LinearTasks, mode:
 
 @pytest.mark.parametrize("kind", ["classification", "regression"])
 def test_a_label_is_used_only_after_its_event_was_predicted(linear_tasks: LinearTasks, kind: str) -> None:
-    """The first law of prequential evaluation; broken, every number we report would be a lie."""
+    """The first concept of prequential evaluation; broken, every number we report would be a lie."""
     events = linear_tasks(120, kind=kind)
     changed = [*events[:100], replace(events[100], y=1 - events[100].y), *events[101:]]
 
@@ -403,7 +403,7 @@ def test_inspection_tells_each_tasks_age_error_and_drift(linear_tasks: LinearTas
 
 
 def test_events_up_to_a_drifts_signal_count_as_of_the_new_law() -> None:
-    """A detector is late: the events that made it signal are the first of the new law, and worth learning from."""
+    """A detector is late: the events that made it signal are the first of the new concept, and worth learning from."""
     random = Random(0)
     xs = [random.gauss(0, 1) for _ in range(500)]
     events = [Event({"a": x}, "t", Origin("e", 0, i), y=int((x > 0) == (i < 400))) for i, x in enumerate(xs)]

@@ -28,7 +28,7 @@ _SETTINGS: dict[str, dict[str, Any]] = {
 
 
 def messy(n: int, kind: str) -> list[Event]:
-    """Events whose features and classes come late and vanish, of six tasks whose laws switch."""
+    """Events whose features and classes come late and vanish, of six tasks whose concepts switch."""
     random = np.random.default_rng(7)
     events = []
     for i in range(n):

@@ -42,7 +42,7 @@ def test_half_of_the_segments_are_theirs() -> None:
 
 
 def crowd(n: int) -> list[Event]:
-    """Nine tasks share one law; one has a law of its own that is hard to see."""
+    """Nine tasks share one concept; one has a concept of its own that is hard to see."""
     random = np.random.default_rng(2)
     events = []
     for i in range(n):

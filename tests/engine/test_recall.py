@@ -1,4 +1,4 @@
-"""Recall: a law that returns is known again, and concepts go wherever their task goes."""
+"""Recall: a concept that returns is known again, and concepts go wherever their task goes."""
 
 from collections.abc import Sequence
 
@@ -14,13 +14,13 @@ from streammeta.errors import ConfigError, SnapshotError
 from streammeta.event import Event, Origin
 
 FEATURES = [f"f{i}" for i in range(6)]
-REIGN = 60  # events of a task under one law
+REIGN = 60  # events of a task under one concept
 
 
 def seasons(
     events: int, *, tasks: int = 2, laws: int = 3, seed: int = 0, kind: str = "classification"
 ) -> tuple[list[Event], list[int]]:
-    """Tasks that pass through the same few laws again and again; and each event's number since its task's switch."""
+    """Tasks that pass through the same few concepts again and again; and each event's number since its task's switch."""
     random = np.random.default_rng(seed)
     readouts = random.normal(size=(tasks, laws, len(FEATURES), 3))
     seen, stream, since = [0] * tasks, [], []
@@ -76,7 +76,7 @@ def test_what_is_recalled_does_not_depend_on_poll_size_or_on_memory() -> None:
 
 
 def test_concepts_survive_a_snapshot_in_the_middle_of_being_weighed() -> None:
-    """A restart must not cost the laws that were learned."""
+    """A restart must not cost the concepts that were learned."""
     events, _ = seasons(900)
     undisturbed = run(Engine(settings()), events, 10)
 
@@ -91,7 +91,7 @@ def test_concepts_survive_a_snapshot_in_the_middle_of_being_weighed() -> None:
 
 @pytest.mark.parametrize("renumbered", [False, True])
 def test_concepts_go_with_their_task_to_another_process(renumbered: bool) -> None:
-    """A rebalance must not cost the laws that were learned, also where features and classes have other numbers."""
+    """A rebalance must not cost the concepts that were learned, also where features and classes have other numbers."""
     chosen = settings(meta={"mode": "off"}, memory=MemorySettings(window=48))
     events, _ = seasons(900)
     stays = Engine(chosen)
@@ -147,7 +147,7 @@ def test_other_learners_refuse_recall() -> None:
 
 
 def test_a_law_is_filed_once_however_long_it_lasts() -> None:
-    """A store full of copies of one law would have no room for others."""
+    """A store full of copies of one concept would have no room for others."""
     events, _ = seasons(REIGN - 2, tasks=1)
     engine = Engine(settings())
 

@@ -35,7 +35,7 @@ def test_a_loss_that_moves_calls_for_more() -> None:
 
 
 def test_labels_foretold_much_worse_than_usual_call_for_a_hurry_at_once() -> None:
-    """With a stretched interval meta-updates alone would notice a new law thousands of events later."""
+    """With a stretched interval meta-updates alone would notice a new concept thousands of events later."""
     tagged, alone = Rhythm(16, 4), Rhythm(16, 4)
     alone.begin_alone()
     for rhythm in (tagged, alone):

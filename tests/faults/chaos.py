@@ -452,7 +452,7 @@ def _disordered(values: Sequence[dict[str, Any]]) -> Iterator[str]:
 
 
 def some_events(count: int, tasks: int, *, seed: int) -> Iterator[tuple[bytes, int]]:
-    """Events of many tasks, each with a law of its own; a quarter of the labels come late, some events are broken."""
+    """Events of many tasks, each with a concept of its own; a quarter of the labels come late, some events are broken."""
     random_, late = np.random.default_rng(seed), list[tuple[bytes, int]]()
     for i in range(count):
         task = int(random_.integers(tasks))

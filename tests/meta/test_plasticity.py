@@ -23,7 +23,7 @@ def state(now: Theta, updates: int = 7) -> MetaState:
 
 
 def test_the_pull_moves_what_is_saturated_and_nothing_else() -> None:
-    """Pulling all weights would unlearn what tasks have in common: it cost tasks that switch their laws points."""
+    """Pulling all weights would unlearn what tasks have in common: it cost tasks that switch their concepts points."""
     now = {name: np.zeros_like(p) for name, p in theta().items()}
     now["w1"][:] = 0.1
     now["w1"][1, 0, 2] = 100.0  # a hidden unit that three of the four events below saturate

@@ -93,7 +93,7 @@ def test_meta_learning_in_the_stream_helps_on_switching_sinusoids(name: str, sha
 
 
 def test_a_drifted_task_starts_from_theta_again():
-    """A law that turns round: the detector tells, the old events are let go, and the error falls again."""
+    """A concept that turns round: the detector tells, the old events are let go, and the error falls again."""
     random = np.random.default_rng(0)
     xs = random.normal(size=(400, 2))
     turn = np.where(np.arange(400) < 250, 3.0, -3.0)

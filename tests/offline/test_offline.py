@@ -102,7 +102,7 @@ def test_gap_between_training_and_new_tasks_is_about_nothing_on_a_continuum():
 
 
 def test_cross_validation_judges_each_fold_by_a_learner_that_did_not_see_it():
-    """Task 3 alone has another law: only its fold may be bad at first sight."""
+    """Task 3 alone has another concept: only its fold may be bad at first sight."""
     n = 240
     x = torch.randn(n, 2, generator=torch.Generator().manual_seed(0))
     task = torch.arange(4).repeat(n // 4)

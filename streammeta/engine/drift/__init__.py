@@ -1,4 +1,4 @@
-"""Has a task's law changed? River's detectors by name, and a change-point belief."""
+"""Has a task's concept changed? River's detectors by name, and a change-point belief."""
 
 from streammeta.engine.drift.detectors import Detectors, settings_like
 from streammeta.engine.drift.settings import DetectorName, DriftResponse, DriftSettings

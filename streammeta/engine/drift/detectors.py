@@ -1,4 +1,4 @@
-"""Did a task's law change? A detector by name for each task, on what each label was like before it was learned.
+"""Did a task's concept change? A detector by name for each task, on what each label was like before it was learned.
 
 **What is watched.** Real-valued detectors see the *surprise* of a label, 1 − p(y) / max p: for classes the probability
 missed, 1 − exp(−loss); for numbers 1 − exp(−z²/2), where the Gaussian prediction is off by z of its own standard
@@ -9,7 +9,7 @@ the error of a class, and of a number whether it lies outside the interval that 
 the loss falls, as it does while a task is learned: what is signalled is that the mean of the newer part lies above the
 mean of before. After a fall they keep the newer part of their window, the better baseline, and nothing is signalled.
 
-**Why these defaults.** The learner adapts to a new law by itself, so a detector has about 15 events to notice, and
+**Why these defaults.** The learner adapts to a new concept by itself, so a detector has about 15 events to notice, and
 bounds made for windows of thousands (River's defaults) never do. ADWIN's delta is no probability any more above 1: the
 bound it enters is that conservative on windows of a hundred events. Change-point is our own, see ``changepoint``
 beside this file. Measured by ``benchmarks.detection`` with keep_events 0: drifts found, their median
@@ -81,9 +81,9 @@ class Detectors:
             _check_adwin_layout()
 
     def update(self, row: int, loss: float, error: float, variance: float | None = None) -> bool:
-        """Tell of one label, as it was before its event was learned; was that a drift?
+        """Observe one label's loss, as it was before its event was learned; was that a drift?
 
-        After a drift the row begins anew, as after `reset`. What is not a number is not watched.
+        After a drift the row starts again, as after `reset`. What is not a number is not watched.
 
         Args:
             row: the task.

@@ -1,4 +1,4 @@
-"""What can be told about drift, and the ranges of every detector's parameters. Without River, which takes a second."""
+"""Settings of drift detection, and the ranges of every detector's parameters. Without River, which takes a second."""
 
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -15,7 +15,7 @@ DriftResponse: TypeAlias = Literal["mix", "reset", "recall"]
 
 
 class DriftSettings(BaseModel, frozen=True, extra="forbid"):
-    """How a change of a task's law is noticed, and what is done about it."""
+    """How a change of a task's concept is noticed, and what is done about it."""
 
     detector: DetectorName = Field(
         default="adwin", description="What watches every task: a detector of River's by name, or change-point."

@@ -33,7 +33,7 @@ Doubles: TypeAlias = npt.NDArray[np.float64]
 Columns: TypeAlias = Mapping[str, npt.NDArray[Any]]
 # (columns, row): the shared view, or the task's own
 ScalingOf: TypeAlias = Callable[[Columns, int], Scaling]
-Slots: TypeAlias = Sequence[tuple[str, str | None, int]]  # as ``FeatureSpace`` tells them: name, value, fan-in
+Slots: TypeAlias = Sequence[tuple[str, str | None, int]]  # as ``FeatureSpace`` lists them: name, value, fan-in
 
 
 class Case(NamedTuple):
@@ -59,10 +59,10 @@ class Expert(Protocol):
 
     @property
     def is_saved(self) -> bool:
-        """Whether a snapshot holds all that it knows; if not, it begins anew after a restore."""
+        """Whether a snapshot holds all that it knows; if not, it starts again after a restore."""
 
     def layout(self, width: int, outputs: int) -> Mapping[str, Column]:
-        """What it keeps of each task, where there is room for so many features and outputs."""
+        """What it keeps of each task, for ``features`` and ``outputs``."""
 
     def predict(self, columns: Columns, case: Case, outputs: int) -> Doubles | None:
         """Class probabilities [C] or the target's mean [1]; None where it has no opinion. May sum to less than 1."""
@@ -83,7 +83,7 @@ class Expert(Protocol):
 class Renumbering(NamedTuple):
     """The numbers here of features and classes that were numbered elsewhere."""
 
-    slots: npt.NDArray[np.int64]  # -1: no room
+    slots: npt.NDArray[np.int64]  # -1: no capacity
     classes: npt.NDArray[np.int64]
     same: bool  # all are what they were
 

@@ -51,11 +51,11 @@ class Gaussian:
 
     def layout(self, width: int, outputs: int) -> Mapping[str, Column]:
         """Counts, means and sums of squares of each class."""
-        room = next_power_of_two(outputs)
+        size = next_power_of_two(outputs)
         return {
-            "gaussian.count": Column((room,), np.float64),
-            "gaussian.mean": Column((room, width), np.float64, math.nan),
-            "gaussian.square": Column((room, width), np.float64),
+            "gaussian.count": Column((size,), np.float64),
+            "gaussian.mean": Column((size, width), np.float64, math.nan),
+            "gaussian.square": Column((size, width), np.float64),
             "gaussian.heat": Column((_HEATS,), np.float64),
         }
 
@@ -125,7 +125,7 @@ def renumber_gaussian(columns: Columns, rows: Ints, found: Columns, slots: Ints,
         columns: of the task table; these rows are changed.
         rows: [N]
         found: the columns as they were written [N, ...].
-        slots: the slot here of each written one; -1: no room.
+        slots: the slot here of each written one; -1: no capacity.
         classes: the number here of each written class.
     """
     if "gaussian.count" not in columns or not found["gaussian.count"].size:  # it slept where they were written

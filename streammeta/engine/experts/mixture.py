@@ -59,7 +59,7 @@ class Mixture:
         self._doubt = np.array([expert.doubt for expert in experts])
 
     def layout(self, width: int, outputs: int) -> dict[str, Column]:
-        """What it and its experts keep of each task, where there is room for so many features and outputs."""
+        """What it and its experts keep of each task, for ``features`` and ``outputs``."""
         count = len(self.experts)
         own = {_EVIDENCE: Column((1 + 2 * count,), np.float64)}
         if not self._classify:

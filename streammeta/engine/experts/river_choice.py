@@ -55,9 +55,9 @@ def _model(where: str, wanted: ExpertSettings, kind: Kind, seed: int) -> Any:  #
         _try_out(found(**given), kind)
         return found(**given)
     except Exception as err:
-        told = ", ".join(f"{name} = {value!r}" for name, value in wanted.parameters.items()) or "its defaults"
+        shown = ", ".join(f"{name} = {value!r}" for name, value in wanted.parameters.items()) or "its defaults"
         raise ConfigError(
-            f"{where} fails on trial events with {told} ({type(err).__name__}: {err}); change them, or leave it out"
+            f"{where} fails on trial events with {shown} ({type(err).__name__}: {err}); change them, or leave it out"
         ) from err
 
 

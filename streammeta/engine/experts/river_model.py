@@ -1,11 +1,11 @@
-"""Any River classifier or regressor as an expert: one model for all tasks, told the task's tag as a feature.
+"""Any River classifier or regressor as an expert: one model for all tasks, with the task's tag as a feature.
 
 The model sees features by name as plain numbers; a category is one feature for each value, 1 where it holds. Numbers
 are standardized, and so are targets, except for classifiers that split on values as they come. The tag is a category
 where the model knows those, a number for trees of regression, and otherwise a feature of its own for each task; while
 there is one task only, there is none. Binary models are put one against the rest.
 
-River's models cannot be written down without pickle, which we never use: this expert begins anew after a restore.
+River's models cannot be written down without pickle, which we never use: this expert starts again after a restore.
 """
 
 from collections.abc import Callable, Mapping
@@ -24,7 +24,7 @@ from streammeta.meta.base import Kind
 __all__ = ["RiverModel"]
 
 _log = structlog.get_logger(__name__)
-_MOST_TAGS = 1_000  # tasks that come later are not told apart
+_MOST_TAGS = 1_000  # tasks that come later share one tag
 _TAG = "(task)"
 
 

@@ -1,6 +1,6 @@
 """Tasks on the move: what changed in each partition as records, and a partition's records as tasks again.
 
-A task's row goes as it is, but for φ where the window makes the same again (``staleness``): then it stays behind, most
+A task's row goes as it is, but for φ where the window makes the same again (``staleness``): then it is left out, most
 of the bytes with it. Where another process numbered features or classes otherwise, the numbers are translated and φ,
 which was derived under the other numbering, is derived again from the window when the task is next touched.
 
@@ -27,7 +27,7 @@ class Handover:
         self._giving, self._taking = Giving(parts, self._written), Taking(parts, self._written)
 
     def changes(self) -> Iterator[Change]:
-        """What changed since this was last asked. Whoever asks must write it, or drop the engine."""
+        """What changed since this was last asked. The caller must write it, or drop the engine."""
         return self._giving.changes()
 
     def take(self, partition: int, records: Mapping[bytes, bytes], at: str) -> Iterator[int]:

@@ -40,7 +40,7 @@ class Change(NamedTuple):
 
 
 class Giving:
-    """Tells what changed, and notes that it is written."""
+    """Returns what changed, and notes that it is written."""
 
     def __init__(self, parts: TaskParts, written: Written) -> None:
         self._parts, self._written = parts, written
@@ -138,7 +138,7 @@ class Giving:
     def _full_pages(self, key: TaskKey, pushed: int, labelled: int) -> range:
         """The pages that the changelog does not have yet, of those that the window reaches into."""
         before, labelled_before = self._written.counts.get(key, (0, 0))
-        if pushed - before != labelled - labelled_before:  # the window began anew in between
+        if pushed - before != labelled - labelled_before:  # the window began again in between
             before = 0
         first = max(before // PAGE, (pushed - self._parts.window) // PAGE, 0)
         return range(first, pushed // PAGE)

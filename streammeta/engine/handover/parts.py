@@ -43,7 +43,7 @@ class TaskParts:
     spill_directory: Path | None
     own: Callable[[], list[int]]  # the slots that have views of a task's own, and a second float32
     give_own: Callable[[list[int]], object]  # let these slots have them, too
-    widen: Callable[[], None]  # make room in every row for features and classes that came from elsewhere
+    widen: Callable[[], None]  # widen every row for features and classes that came from elsewhere
     mixture: Mixture | None = None  # its experts may know something of a partition
 
     @property

@@ -23,9 +23,9 @@ class Meaning:
     """A schema, with the numbers that its slots and classes have here."""
 
     schema: Schema
-    slots: npt.NDArray[np.int64]  # -1: no room
+    slots: npt.NDArray[np.int64]  # -1: no capacity
     classes: npt.NDArray[np.int64]
-    own: npt.NDArray[np.int64]  # the place here of each second float32; -1: no room
+    own: npt.NDArray[np.int64]  # the place here of each second float32; -1: no capacity
     same: bool = field(init=False)
 
     def __post_init__(self) -> None:

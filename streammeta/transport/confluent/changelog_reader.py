@@ -51,7 +51,7 @@ class ConfluentChangelogReader:
                 "auto.offset.reset": "earliest",
                 "enable.auto.commit": False,
                 "enable.auto.offset.store": False,
-                "enable.partition.eof": True,  # tells where the next record will be, behind the end of a transaction
+                "enable.partition.eof": True,  # gives the next record's offset, after the end of a transaction
                 "allow.auto.create.topics": False,
                 "fetch.wait.max.ms": round(settings.fetch_wait_seconds * 1000),
                 "max.partition.fetch.bytes": max(settings.fetch_partition_bytes, settings.max_message_bytes),
@@ -63,7 +63,7 @@ class ConfluentChangelogReader:
         """Read this partition from its first record; of one that is being read already, note how far it has grown."""
         at = self._topics[channel], partition
         try:
-            end = self._end(at)  # first: whoever is refused here has begun nothing, and may try again
+            end = self._end(at)  # first: a caller refused here has begun nothing, and may try again
             if at not in self._ends:
                 self._next[at] = 0
                 self._consumer.incremental_assign([TopicPartition(*at, 0)])
@@ -144,7 +144,7 @@ class ConfluentChangelogReader:
         """The next question goes by a client that knows nothing yet.
 
         After a crash of the broker an admin client of librdkafka goes on asking under the leader's old epoch, and is
-        refused (FENCED_LEADER_EPOCH), until it reads its metadata anew: up to five minutes, which was how long
+        refused (FENCED_LEADER_EPOCH), until it reads its metadata again: up to five minutes, which was how long
         restoring could stand still.
         """
         holder, self._admin = [self._admin], None

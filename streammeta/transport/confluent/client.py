@@ -74,7 +74,7 @@ def connect(
 
 
 def _is_let_in(client: Any, seconds: float) -> bool:  # noqa: ANN401 (any of the client's)
-    """Whether a broker tells who it is, in time.
+    """Whether a broker identifies itself in time.
 
     Asked again and again: an answer that comes while librdkafka begins to wait for it is noticed a second later only.
     """

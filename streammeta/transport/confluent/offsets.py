@@ -95,7 +95,7 @@ class Offsets:
         }
 
     def borders(self, partition: Partition) -> tuple[int, int]:
-        """The first offset in the log, and the one behind the last record that can be read."""
+        """The first offset in the log, and the one after the last record that can be read."""
         try:
             found: Any = self._consumer.get_watermark_offsets(TopicPartition(*partition), timeout=self._seconds)
         except KafkaException as err:

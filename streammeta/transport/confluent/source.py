@@ -1,7 +1,7 @@
 """Kafka, by confluent-kafka: a source that is a member of a consumer group.
 
 Who moves partitions, and when: librdkafka calls us inside ``poll``, on the caller's thread, and the group waits until
-we return. So ``on_revoked`` is called right there; what ``on_assigned`` is told waits until the records that came with
+we return. So ``on_revoked`` is called right there; the call of ``on_assigned`` waits until the records that came with
 the same poll are sorted out, the partitions paused: those records may be from before.
 """
 
@@ -39,10 +39,10 @@ class ConfluentSource:
         settings: how to reach Kafka.
         topic: what to read; it must exist.
         group_id: the consumer group, unless ``settings.group_id`` names one.
-        on_revoked: told, inside ``poll``, which partitions go to another member. It may commit them.
-        on_lost: told which partitions went already; nothing of them may be committed any more.
-        on_assigned: told, inside ``poll``, which partitions came, before any of their records.
-        on_coming: told, inside ``poll``, which partitions come, before their committed offsets are read.
+        on_revoked: called inside ``poll`` with the partitions that go to another member. It may commit them.
+        on_lost: called with the partitions that went already; nothing of them may be committed any more.
+        on_assigned: called inside ``poll`` with the partitions that came, before any of their records.
+        on_coming: called inside ``poll`` with the partitions that come, before their committed offsets are read.
         on_lost_offset: what to do where the committed offset is not in the log any more.
         member: names this member to the broker instead of ``settings.client_id``.
         partitions: how many the topic must have; None: any number.
@@ -75,7 +75,7 @@ class ConfluentSource:
         self._seconds = settings.connect_timeout_seconds
         self._kept: dict[Partition, int] = {}  # sought, not assigned yet
         self._next: dict[Partition, int] = {}  # assigned, with what comes next
-        self._arriving: dict[Partition, int | None] = {}  # assigned, paused, not told yet; None: where is not known
+        self._arriving: dict[Partition, int | None] = {}  # assigned, paused, not reported yet; None: where is not known
         self._held: set[Partition] = set()  # paused by our owner
         self._fault: Exception | None = None  # of what was called inside a poll
         self._inside = self._closed = False
@@ -215,7 +215,7 @@ class ConfluentSource:
             raise TransportError(f"{self._where}: offsets not committed: {reason(refused)}")
 
     def lag(self) -> Mapping[Partition, int]:
-        """Records behind the end of each partition, as far as the last fetch saw it."""
+        """Each partition's distance to its end, in records, as far as the last fetch saw it."""
         found = {}
         for partition, at in self._next.items():
             ends = self._consumer.get_watermark_offsets(TopicPartition(*partition), cached=True)
@@ -224,7 +224,7 @@ class ConfluentSource:
         return found
 
     def member(self) -> object:
-        """Who we are in the group now, as a transaction of confluent-kafka wants to be told; None when nobody.
+        """Who we are in the group now, as a transaction of confluent-kafka wants it; None when nobody.
 
         Raises:
             TransactionError: what was read may be of another log than the one that is there now.
@@ -238,7 +238,7 @@ class ConfluentSource:
         return member
 
     def ends(self) -> Positions:
-        """Where the logs of our partitions end now: asked anew, because a client that stalls knows old ends only."""
+        """Where the logs of our partitions end now: asked again, because a client that stalls knows old ends only."""
         try:
             return {partition: self._offsets.borders(partition)[1] for partition in list(self._next)}
         except TransactionError as err:
@@ -266,7 +266,7 @@ class ConfluentSource:
         """Go back to the committed offset in every partition that is ours.
 
         Raises:
-            TransactionError: the broker does not tell them in time.
+            TransactionError: the broker does not answer in time.
         """
         starts = self._offsets.starts(list(self._next), {})
         for partition, start in starts.items():
@@ -297,7 +297,7 @@ class ConfluentSource:
             "auto.offset.reset": "earliest",
             "enable.auto.commit": False,
             "enable.auto.offset.store": False,
-            "enable.partition.eof": True,  # tells where the next record will be, behind the end of a transaction
+            "enable.partition.eof": True,  # gives the next record's offset, after the end of a transaction
             "allow.auto.create.topics": False,
             "partition.assignment.strategy": _STRATEGY[settings.rebalance],
             "session.timeout.ms": session_ms,
@@ -372,7 +372,7 @@ class ConfluentSource:
             raise reason_found
         _log.warning("the client tells of trouble", reason=str(reason_found))
 
-    # -- partitions that come and go, told inside a poll ---------------------------------------------------------------
+    # -- partitions that come and go, inside a poll ---------------------------------------------------------------
 
     def _note_assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         came = [(at.topic, at.partition) for at in partitions]
@@ -422,7 +422,7 @@ class ConfluentSource:
     # -- where reading starts ------------------------------------------------------------------------------------------
 
     def _take_arriving(self) -> None:
-        """Tell of the partitions that came, and let their records in."""
+        """Report the partitions that came, and let their records in."""
         unknown = [partition for partition, start in self._arriving.items() if start is None]
         for partition, start in self._offsets.starts(unknown, self._kept).items():
             self._go_to(partition, start)

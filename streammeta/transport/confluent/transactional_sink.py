@@ -1,6 +1,6 @@
 """Kafka's transactions, by confluent-kafka: results, state and offsets together, or nothing.
 
-As with the other client, a transaction of unknown end leads to a new producer under the same name, which settles what
+As with the other client, a transaction of unknown end leads to a new producer under the same name, which aborts what
 the old one left: see `transport.kafka.transactional_sink`.
 """
 
@@ -117,7 +117,7 @@ class ConfluentTransactionalSink:
         self._sent = False
 
     def reset(self) -> None:
-        """Drop the producer, and make another one under the same name, which settles what the old one left.
+        """Drop the producer, and make another one under the same name, which aborts what the old one left.
 
         Raises:
             TransactionError: not in time.
@@ -211,7 +211,7 @@ class ConfluentTransactionalSink:
         """The reason of the first message that was not taken says more than that of the transaction."""
         found = failure(self._where, err)
         if self._producer is not None:
-            with suppress(KafkaException):  # it says again what is told already
+            with suppress(KafkaException):  # it repeats what was reported already
                 self._producer.poll(0)  # what became of messages
                 if type(found) is TransportError and not self._failures:
                     self._producer.poll(_REPORT_SECONDS)
@@ -243,7 +243,7 @@ def queue(producer: Producer, topic: str, message: Message, partition: int, seco
 
     Raises:
         KafkaException: it does not take this message.
-        TimeoutError: it has no room in time.
+        TimeoutError: its buffer stays full.
     """
     headers: Any = list(message.headers) or None
     deadline = 0.0

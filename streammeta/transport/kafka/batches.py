@@ -35,7 +35,7 @@ def append_many(batch: Any, messages: Sequence[Message], begin: int, stamp: int,
     """Append messages from ``begin`` on, as many as fit; returns how many. The batch has one message at least.
 
     Args:
-        batch: a `ProducerBatch`; whoever calls holds its partition's lock.
+        batch: a `ProducerBatch`; the caller holds its partition's lock.
         messages: for its partition.
         begin: the first one to append.
         stamp: their time in milliseconds.
@@ -49,7 +49,7 @@ def append_many(batch: Any, messages: Sequence[Message], begin: int, stamp: int,
     if records._closed:
         return 0
     builder = records._builder
-    room = builder._batch_size - len(builder._buffer)
+    space = builder._batch_size - len(builder._buffer)
     first: int = records._next_offset
     offset = first
     prefix = b"\x00" + _varint(stamp - builder._first_timestamp)
@@ -60,7 +60,7 @@ def append_many(batch: Any, messages: Sequence[Message], begin: int, stamp: int,
         size = len(value or b"")
         if size + len(key or b"") > most - _OVERHEAD or message.headers:
             check_size(message, most)
-        if size > room:
+        if size > space:
             break
         body = b"".join(
             (
@@ -72,8 +72,8 @@ def append_many(batch: Any, messages: Sequence[Message], begin: int, stamp: int,
             )
         )
         length = _varint(len(body))
-        room -= len(length) + len(body)
-        if room < 0:
+        space -= len(length) + len(body)
+        if space < 0:
             break
         batch.max_record_size = max(batch.max_record_size, len(length) + len(body))
         parts += (length, body)

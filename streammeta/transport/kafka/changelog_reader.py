@@ -20,7 +20,7 @@ class KafkaChangelogReader:
     """Reads committed records only, and knows where the topic ended when reading began.
 
     The end that counts is that of all records, committed or not: while a transaction is open before it, there may be
-    committed records behind, which nobody can see yet. So restoring waits until such a transaction has ended.
+    committed records after it, which nobody can see yet. So restoring waits until such a transaction has ended.
 
     Args:
         settings: how to reach Kafka.

@@ -39,7 +39,7 @@ class Consumer(KafkaConsumer):  # type: ignore[misc]  # kafka-python has no type
     It does not where the join ends between two polls: it joins again, which makes every other member join again too,
     so that a group whose members work between their polls can go on like that for minutes. And where the join was
     asked for by new metadata, it forgets the join altogether: the member stays without partitions, and without a word.
-    A static member whose name another one took is told so at its next heartbeat, and also keeps it to itself.
+    A static member whose name another one took learns so at its next heartbeat, and also keeps it to itself.
     Where the log does not hold the next record any more, it goes on with another one, and says nothing.
     And it joins before it knows its topics: a leader then shares out no partitions, and a second later all join again.
     """
@@ -116,7 +116,7 @@ class Member(ConsumerGroupMetadata):  # type: ignore[misc]  # kafka-python has n
 
 
 class RebalanceListener(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-python has no types
-    """Passes on what the group tells."""
+    """Passes on the group's assignments."""
 
     def __init__(self, note: Callable[[Move, Collection[TopicPartition]], None]) -> None:
         self._note = note
@@ -205,7 +205,7 @@ install "streammeta[confluent]", whose client needs none'
 
 
 def diagnose_connection(settings: KafkaSettings) -> str:
-    """What the client does not tell: whether the certificate is to blame, or what comes after it."""
+    """What the client does not say: whether the certificate is to blame, or what comes after it."""
     if settings.security_protocol.endswith("SSL"):
         context = ssl.create_default_context(cafile=settings.ssl_cafile)
         context.check_hostname = settings.ssl_check_hostname

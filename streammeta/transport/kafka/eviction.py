@@ -56,7 +56,7 @@ def evict(settings: KafkaSettings, application: str, group: str, *, own: str, ti
 def abort_leftover(settings: KafkaSettings, name: str, timeout_ms: int) -> None:
     """Abort what an earlier process left open under a producer's name, and wait until that is done.
 
-    Whoever takes the name does so, too; but librdkafka, told that it is not done yet, asks again after half a second
+    A new producer of the name does so, too; but librdkafka, when that is not done yet, asks again after half a second
     only. Failing, it only costs that.
     """
     try:

@@ -145,7 +145,7 @@ class KafkaSettings(BaseModel):
         return round(self.connect_timeout_seconds * 1000)
 
     def secret(self, name: Literal["sasl_password", "ssl_password"]) -> str | None:
-        """A password in plain text; from a file it is read anew, so that one that was changed holds from then on.
+        """A password in plain text; from a file it is read again, so that one that was changed holds from then on.
 
         Raises:
             TransportError: the file cannot be read any more.

@@ -44,13 +44,13 @@ class KafkaSource:
         settings: how to reach Kafka.
         topic: what to read; it must exist.
         group_id: the consumer group, unless ``settings.group_id`` names one.
-        on_revoked: told, inside ``poll``, which partitions go to another member. It may commit them.
-        on_lost: told which partitions went already, after a silence longer than the session timeout; nothing of them
-            may be committed any more. Without it ``on_revoked`` is told, and :meth:`commit` raises.
-        on_assigned: told, inside ``poll``, which partitions came, before any of their records. It may :meth:`seek`
-            or :meth:`pause` them.
-        on_coming: told, inside ``poll``, which partitions come, before their committed offsets are read: it can end
-            what a dead member left open, for which the broker would have us wait.
+        on_revoked: called inside ``poll`` with the partitions that go to another member. It may commit them.
+        on_lost: called with the partitions that went already, after a silence longer than the session timeout;
+            nothing of them may be committed any more. Without it ``on_revoked`` is called, and :meth:`commit` raises.
+        on_assigned: called inside ``poll`` with the partitions that came, before any of their records. It may
+            :meth:`seek` or :meth:`pause` them.
+        on_coming: called inside ``poll`` with the partitions that come, before their committed offsets are read: it can
+            end what a dead member left open, for which the broker would have us wait.
         on_lost_offset: what to do where the committed offset is not in the log any more: "stop", or go on with the
             "earliest" record there is, or with those that come from now on ("latest").
         member: names this member to the broker instead of ``settings.client_id``.
@@ -86,7 +86,7 @@ class KafkaSource:
         self._timeout_ms = settings.milliseconds
         self._kept: dict[Partition, int] = {}  # sought, not assigned yet
         self._next: dict[Partition, int] = {}  # assigned, with what comes next
-        self._moves: deque[tuple[Move, frozenset[Partition]]] = deque()  # told by the group, not acted on yet
+        self._moves: deque[tuple[Move, frozenset[Partition]]] = deque()  # from the group, not acted on yet
         self._arriving: set[Partition] = set()  # assigned, paused until it is known where they start
         self._closed = False
         self._log = InputLog(settings, topic, self._where, on_lost_offset, partitions=partitions, beside=beside)
@@ -176,13 +176,13 @@ class KafkaSource:
             raise TransportError(f"{self._where}: offsets not committed: {err}") from err
 
     def lag(self) -> Mapping[Partition, int]:
-        """Records behind the end of each partition, as far as the last fetch saw it."""
+        """Each partition's distance to its end, in records, as far as the last fetch saw it."""
         ours = self._consumer.assignment()  # while `on_revoked` runs, some are not
         ends = {p: self._consumer.highwater(TopicPartition(*p)) for p in self._next if TopicPartition(*p) in ours}
         return {partition: max(0, end - self._next[partition]) for partition, end in ends.items() if end is not None}
 
     def member(self) -> object:
-        """Who we are in the group now, as a transaction of kafka-python wants to be told.
+        """Who we are in the group now, as a transaction of kafka-python wants it.
 
         None when partitions were lost: we may be a member again already, but what we have of them is out of date.
 
@@ -198,7 +198,7 @@ class KafkaSource:
         return member
 
     def ends(self) -> Positions:
-        """Where the logs of our partitions end now: asked anew, because a client that stalls knows old ends only."""
+        """Where the logs of our partitions end now: asked again, because a client that stalls knows old ends only."""
         try:
             found = self._consumer.end_offsets([_at(partition) for partition in self._next])
         except (KafkaError, AssertionError) as err:
@@ -227,7 +227,7 @@ class KafkaSource:
         """Go back to the committed offset in every partition that is ours.
 
         Raises:
-            TransactionError: the broker does not tell them in time.
+            TransactionError: the broker does not answer in time.
         """
         ats = [_at(partition) for partition in self._next]
         try:
@@ -278,7 +278,7 @@ class KafkaSource:
         self._moves.append((what, frozenset((topic, number) for topic, number in partitions)))
 
     def _act(self) -> None:
-        """Act on what the group told, on the thread that polls: first let go, then take."""
+        """Act on the group's assignments, on the thread that polls: first let go, then take."""
         while self._moves and not self._closed:
             what, partitions = self._moves.popleft()
             if what == "assigned":
@@ -297,7 +297,7 @@ class KafkaSource:
 
     @contextmanager
     def _reported_or_later(self) -> Iterator[None]:
-        """What the broker does not tell now is asked again in the next round, and nothing of this one is lost."""
+        """What the broker does not answer now is asked again in the next round, and nothing of this one is lost."""
         try:
             yield
         except TransactionError as err:
@@ -379,7 +379,7 @@ class KafkaSource:
         begins = self._consumer.beginning_offsets(ats, timeout_ms=self._timeout_ms)
         ends = self._consumer.end_offsets(ats, timeout_ms=self._timeout_ms)
         there: dict[Partition, int] = {}
-        for at in self._consumer.assignment().intersection(ats):  # of what went meanwhile we are told next
+        for at in self._consumer.assignment().intersection(ats):  # what went meanwhile is reported next
             partition, start = (at.topic, at.partition), self._start(at, starts.get(at), begins[at], ends[at])
             there[partition] = max(start, least.get(partition, start))
             self._consumer.seek(at, there[partition])

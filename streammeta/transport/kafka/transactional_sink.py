@@ -2,7 +2,7 @@
 
 Why every wait here is ours: the client's own ``commit_transaction`` waits without end. Why a transaction of unknown end
 leads to a new producer: Kafka before its second transaction protocol, which this client does not speak, can commit or
-tear a transaction whose end was asked for, lost and asked for again; a new producer under the same name first settles
+tear a transaction whose end was asked for, lost and asked for again; a new producer under the same name first aborts
 what the old one left, and then nothing of it can come through any more.
 """
 
@@ -149,7 +149,7 @@ class KafkaTransactionalSink:
         self._sent = False
 
     def reset(self) -> None:
-        """Drop the producer, and make another one under the same name, which settles what the old one left.
+        """Drop the producer, and make another one under the same name, which aborts what the old one left.
 
         Raises:
             TransactionError: not in time.

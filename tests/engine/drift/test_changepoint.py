@@ -143,7 +143,7 @@ def test_settings_out_of_range_are_refused(wrong):
 
 
 def test_it_is_what_river_wants_of_a_detector():
-    """Clones begin anew with the same settings, pickles go on, and River's own wrappers take it."""
+    """Clones start again with the same settings, pickles go on, and River's own wrappers take it."""
     detector = ChangePoint(hazard=0.01, runs=8)
     found = signals(detector, flips((100, 0.1), (4, 1.0)))
     again = pickle.loads(pickle.dumps(detector))  # noqa: S301  our own bytes; River's users pickle

@@ -350,7 +350,7 @@ def test_rows_do_not_hear_of_each_other_and_reset_forgets():
 
 
 def test_drifts_are_further_apart_than_the_settling_time():
-    """After a signal the task learns anew; its high error then is not another drift."""
+    """After a signal the task learns again; its high error then is not another drift."""
     wild = errors_at(*[(15, 0.0), (15, 1.0)] * 20)
 
     signals = fed(Detectors(DriftSettings(warm_up_labels=25)), wild)

@@ -81,7 +81,7 @@ def test_an_expert_that_is_right_wins_the_learner_over_and_one_that_is_wrong_is_
 
 @pytest.mark.parametrize("said", [None, [0.0, 0.0]])
 def test_without_an_opinion_the_learner_is_alone(said: list[float] | None) -> None:
-    """An expert that begins anew after a restore must not blur what the learner knows."""
+    """An expert that starts again after a restore must not blur what the learner knows."""
     mixture = Mixture([Stubborn(said, doubt=0.15)], "classification")
 
     blend = mixture.blend(blank(mixture), CASE, [0.9, 0.1], 0.0)

@@ -86,7 +86,7 @@ def test_it_helps_where_classes_are_many_small_islands() -> None:
 
 
 def test_a_drift_that_resets_a_task_takes_its_neighbours_too(linear_tasks) -> None:
-    """With response "reset" the old law is forgotten; an expert that still quoted it would be the old law's voice."""
+    """With response "reset" the old concept is forgotten; an expert that still quoted it would be the old concept's voice."""
     events = linear_tasks(600, tasks=1, switch_at=400)
     settings = EngineSettings.model_validate({"learner": {"experts": ["neighbours"]}, "drift": {"response": "reset"}})
     engine = Engine(settings)

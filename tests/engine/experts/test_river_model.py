@@ -23,7 +23,7 @@ def settings(*experts: object, **more: object) -> EngineSettings:
 
 
 def boxes(n: int, seed: int) -> list[Event]:
-    """Short tasks, under one law made of steps: what a tree over all tasks learns, and no young head."""
+    """Short tasks, under one concept made of steps: what a tree over all tasks learns, and no young head."""
     random = np.random.default_rng(seed)
     events = []
     for i in range(n):
@@ -167,7 +167,7 @@ def test_it_begins_anew_after_a_restore_says_so_and_all_else_goes_on(linear_task
 
 
 def test_a_late_label_is_held_against_what_was_said_then(linear_tasks) -> None:
-    """Judged anew when the label comes, "as last time" would seem right of labels that it could not know in time."""
+    """Judged again when the label comes, "as last time" would seem right of labels that it could not know in time."""
     events = linear_tasks(400, tasks=1)
     late: list[Event | Label] = []
     for i, event in enumerate(events):

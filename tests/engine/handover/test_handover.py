@@ -119,7 +119,7 @@ def test_a_young_task_needs_few_bytes(linear_tasks: Stream) -> None:
 
 
 def test_a_reset_task_is_saved_with_its_new_window(linear_tasks: Stream) -> None:
-    """A page of the old law under a new head would poison every later rebuild of φ."""
+    """A page of the old concept under a new head would poison every later rebuild of φ."""
     settings = SMALL.model_copy(update={"drift": SMALL.drift.model_copy(update={"response": "reset"})})
     events = linear_tasks(600, tasks=1, switch_at=300)
     stays, log = Engine(settings), Log()
