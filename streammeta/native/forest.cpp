@@ -1,9 +1,9 @@
 // An online forest over a ring of labelled events. See streammeta/engine/experts/forest.py.
+#include <nanobind/stl/vector.h>
+
 #include <algorithm>
 #include <cmath>
 #include <vector>
-
-#include <nanobind/stl/vector.h>
 
 #include "array.hpp"
 #include "number.hpp"
@@ -51,12 +51,12 @@ static int weight_of(const Rule& rule, Index t, int64_t n) {
 static INLINE double n_log_n(double n) { return n > 0 ? n * logarithm(n) : 0.0; }
 
 struct Forest {
-    Array<int32_t, 3> nodes;  // [T, M, NODE]
-    Array<float, 2> cuts;     // [T, M]
-    Array<float, 3> counts;   // [T, M, C] of classes; of targets: n, mean, sum of squares around it
-    Array<float, 3> priors;   // [T, M, C] what a leaf says before its first event; of targets: mean, variance
-    Array<int32_t, 2> links;  // [T, N] of each event in the ring, the one before it in its leaf; -1: none
-    Array<double, 2> trees;   // [T, TREE + BLOCKS]
+    Array<int32_t, 3> nodes;   // [T, M, NODE]
+    Array<float, 2> cuts;      // [T, M]
+    Array<float, 3> counts;    // [T, M, C] of classes; of targets: n, mean, sum of squares around it
+    Array<float, 3> priors;    // [T, M, C] what a leaf says before its first event; of targets: mean, variance
+    Array<int32_t, 2> links;   // [T, N] of each event in the ring, the one before it in its leaf; -1: none
+    Array<double, 2> trees;    // [T, TREE + BLOCKS]
     Array<const float, 2> xs;  // [N, D] the ring
     Array<const float, 1> ys;  // [N]
     Rule rule;
@@ -291,10 +291,15 @@ static Rule rule_of(const std::vector<double>& numbers, bool classify, uint64_t 
 
 static Forest forest_of(nb::tuple state, Array<const float, 2> xs, Array<const float, 1> ys,
                         const std::vector<double>& rule, bool classify, uint64_t seed) {
-    Forest forest{take<int32_t, 3>(state[0], "nodes"),  take<float, 2>(state[1], "cuts"),
-                  take<float, 3>(state[2], "counts"),   take<float, 3>(state[3], "priors"),
-                  take<int32_t, 2>(state[4], "links"),  take<double, 2>(state[5], "trees"),
-                  xs, ys, rule_of(rule, classify, seed)};
+    Forest forest{take<int32_t, 3>(state[0], "nodes"),
+                  take<float, 2>(state[1], "cuts"),
+                  take<float, 3>(state[2], "counts"),
+                  take<float, 3>(state[3], "priors"),
+                  take<int32_t, 2>(state[4], "links"),
+                  take<double, 2>(state[5], "trees"),
+                  xs,
+                  ys,
+                  rule_of(rule, classify, seed)};
     const Index count = forest.trees.shape[0], room = forest.nodes.shape[1];
     require(forest.nodes.shape[0] == count && forest.cuts.shape[0] == count && forest.counts.shape[0] == count &&
                 forest.priors.shape[0] == count && forest.links.shape[0] == count,
