@@ -167,7 +167,10 @@ def test_a_ledger_commits_offsets_with_the_log_that_they_are_of(
     ledger.commit(after(records), source.member())
 
     with closing(KafkaAdminClient(bootstrap_servers=kafka.bootstrap_servers)) as admin:
-        (committed,) = admin.list_group_offsets(topic)[topic].values()
+        deadline = time.monotonic() + WAIT_SECONDS
+        while not (offsets := admin.list_group_offsets(topic).get(topic)) and time.monotonic() < deadline:
+            time.sleep(0.05)  # the broker makes them count a moment after the transaction
+        (committed,) = offsets.values()
         (described,) = admin.describe_topics([topic])
 
     assert (committed.offset, log_of(committed.metadata)) == (5, described["topic_id"])

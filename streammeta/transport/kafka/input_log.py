@@ -7,6 +7,7 @@ second while records come, and before every commit. The id goes with the committ
 member that goes on after a restart sees whether they are of the log that is there now.
 """
 
+import re
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, Final, NamedTuple
@@ -24,6 +25,7 @@ __all__ = ["InputLog", "log_of", "metadata_of"]
 
 _log = structlog.get_logger(__name__)
 _NOTE: Final = "topic-id="
+_NOTED: Final = re.compile(_NOTE + "([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})")
 _ASK_SECONDS: Final = 2.0  # the longest wait for an answer: who polls must not stand still
 _BUSY_SECONDS: Final = 0.25  # between two questions while records come
 _IDLE_SECONDS: Final = 5.0
@@ -37,14 +39,18 @@ def metadata_of(log: str) -> str:
 
 
 def log_of(metadata: str | None) -> str:
-    """The id of the log that a committed offset is of; empty where none was committed.
+    r"""The id of the log that a committed offset is of; empty where none was committed.
 
-    In a transaction librdkafka commits a zero byte more than it was given.
+    What follows the id does not count: librdkafka commits a byte more than it was given, whatever stands there.
 
-    >>> log_of(metadata_of("82532fc1")), log_of("somebody's own words"), log_of(None)
-    ('82532fc1', '', '')
+    >>> id_ = "2261041e-75b6-4ad7-b0e1-cf931a0da3aa"
+    >>> [log_of(metadata_of(id_) + more) == id_ for more in ("", "\0", "\x7f", "\ufffd")]
+    [True, True, True, True]
+    >>> log_of("somebody's own words"), log_of(None)
+    ('', '')
     """
-    return metadata.removeprefix(_NOTE).rstrip("\0") if metadata and metadata.startswith(_NOTE) else ""
+    found = _NOTED.match(metadata or "")
+    return found[1] if found else ""
 
 
 class _Seen(NamedTuple):
@@ -87,6 +93,7 @@ class InputLog:
         self._placed: dict[Partition, str] = {}  # of the log in which a partition's position is
         self._given: dict[Partition, str] = {}  # of the log that what we gave out last is of
         self._unsure = False  # something was given out since we last asked
+        self._rested = True  # the last poll brought nothing
         self._ask_at = 0.0
         self._missing_since: float | None = None
         self._ids: dict[str, str] = {}  # of the topics beside
@@ -99,6 +106,9 @@ class InputLog:
         Args:
             bringing: whether there are records.
         """
+        rested, self._rested = self._rested, not bringing
+        if bringing and rested:  # a pause is when a topic can have been deleted, created again and filled
+            return True
         if self._unsure and not bringing:
             return self._clock() >= self._ask_at - _BUSY_SECONDS
         wait = _BUSY_SECONDS if bringing or self._unsure else _IDLE_SECONDS
