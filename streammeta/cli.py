@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NoReturn, Protocol
 
 import typer
 
+from streammeta.commands import dead_letters
 from streammeta.commands import meta as meta_commands
 from streammeta.errors import ConfigError, StreammetaError, TransportError
 from streammeta.service import log
@@ -368,6 +369,7 @@ def doctor(
         raise typer.Exit(1)
 
 
+app.add_typer(dead_letters.commands, name="dead-letters")
 app.command(name="meta-train")(meta_commands.train)
 app.command(name="meta-eval")(meta_commands.evaluate)
 

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 
-__all__ = ["Refusals"]
+__all__ = ["Refusals", "kind_of"]
 
 _MOST_REASONS = 100  # kinds kept apart; what comes later is counted as others
 _VARYING = re.compile(r"'[^']*'|\"[^\"]*\"|[-+]?\d[\d.,e+-]*")
@@ -28,8 +28,7 @@ class Refusals:
     def add(self, reason: str) -> None:
         """Count one record that was set aside for this reason."""
         self.count += 1
-        _, _, what = reason.partition(": ")
-        kind = _VARYING.sub("…", what or reason)
+        kind = kind_of(reason)
         if kind in self._kinds:
             count, first = self._kinds[kind]
             self._kinds[kind] = count + 1, first
@@ -51,3 +50,13 @@ class Refusals:
             yield f"{one['count']:,} × {one['reason']}"
         if found[most:]:
             yield f"and {len(found) - most} other kinds of reasons"
+
+
+def kind_of(reason: str) -> str:
+    """What reasons of one kind have in common: without the record's origin, names and numbers.
+
+    >>> kind_of("events/0/7: `y` is 2.5, wanted a class")
+    '`y` is … wanted a class'
+    """
+    _, _, what = reason.partition(": ")
+    return _VARYING.sub("…", what or reason)

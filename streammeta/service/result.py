@@ -16,6 +16,7 @@ __all__ = [
     "SIGNALS",
     "STATE",
     "TABLES",
+    "TIMESTAMP_HEADER",
     "WEIGHTS",
     "dead_letter",
     "messages",
@@ -28,6 +29,7 @@ DEAD_LETTERS = "dead-letters"
 STATE = "state"
 WEIGHTS = "weights"
 EPISODES = "episodes"
+TIMESTAMP_HEADER = "streammeta-timestamp"  # of a dead letter: when its record was made, seconds since 1970
 CHANNELS = (PREDICTIONS, SIGNALS, DEAD_LETTERS)
 TABLES = (STATE, WEIGHTS, EPISODES)
 
@@ -44,9 +46,14 @@ def messages(outcome: Outcome) -> Iterator[Message]:
 
 
 def dead_letter(record: Record, reason: str) -> Message:
-    """The record as it came, with the reason and its origin as headers before its own."""
+    """The record as it came, with the reason, its origin and its time stamp (if it has one) as headers before its own.
+
+    `app.dead_letters` reads them back, to send such records again.
+    """
     origin = first_origin(record) or str(record.origin)
-    why = (("reason", reason.encode()), ("origin", origin.encode()))
+    why: tuple[tuple[str, bytes], ...] = (("reason", reason.encode()), ("origin", origin.encode()))
+    if record.timestamp is not None:
+        why = (*why, (TIMESTAMP_HEADER, repr(record.timestamp).encode()))
     partition = record.origin.partition
     return Message(DEAD_LETTERS, record.value or b"", record.key, (*why, *record.headers), partition)
 
