@@ -270,8 +270,8 @@ class Engine:
                 self._follow_look(first.source.origin.partition, first.row, found)
                 continue
             seen = Seen.of(self._tasks.columns, rows[begin:], exact[begin:], labels[begin:], self._shared.frame)
-            strays = find_strays(self._shared.frame, seen.x, seen.y).tolist()
-            until = begin + until_look(self._tasks.columns, seen.rows.tolist(), seen.is_labelled, strays, outdated)
+            strays = find_strays(self._shared.frame, seen.x, seen.y)
+            until = begin + until_look(self._tasks.columns, seen.rows, seen.labels, strays, outdated)
             end, stale = refresh(
                 self._tasks.columns, rows[:until], begin, self._shared.stamp, has_backlog=self.has_backlog
             )
@@ -285,15 +285,16 @@ class Engine:
             labels = self._runs.labels(items)
             seen = Seen.of(self._tasks.columns, rows, exact, labels, self._shared.frame)
             self._runs.learn(self._fixed, items[0], seen)
-            self._look_at(items, seen, find_strays(self._shared.frame, seen.x, seen.y).tolist())
+            self._look_at(items, seen, find_strays(self._shared.frame, seen.x, seen.y))
         self._observe(items, exact)
         self._exchange.note(items, outcomes)
         if self.settings.meta.mode != "off":
             self._curriculum.observe_outcomes([item.judged for item in items if item.judged is not None])
 
-    def _look_at(self, items: Sequence[Item], seen: Seen, strays: Sequence[int]) -> None:
+    def _look_at(self, items: Sequence[Item], seen: Seen, strays: Ints) -> None:
         """Look at the tasks whose labels in these events say so, in order; φ follows a scale that changed."""
-        for row, last in due_for_look(self._tasks.columns, seen.rows.tolist(), seen.is_labelled, strays):
+        for last in due_for_look(self._tasks.columns, seen.rows, seen.labels, strays):
+            row = items[last].row
             found = look(self._tasks.columns, row, self._shared.frame, seen.exact[last])
             self._follow_look(items[last].source.origin.partition, row, found)
 

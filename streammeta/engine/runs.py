@@ -97,12 +97,6 @@ class Seen(NamedTuple):
         y = seen_targets(frame, labels, None if frame.classify else columns["scale.y"][rows])
         return cls(rows, exact, high, low, x, labels, y)
 
-    @property
-    def is_labelled(self) -> list[bool]:
-        """Which of them have a label that is known."""
-        found: list[bool] = (~np.isnan(self.labels)).tolist()
-        return found
-
     def cut(self, begin: int, end: int) -> "Seen":
         """Some of them."""
         return Seen._make(part[begin:end] for part in self)

@@ -76,7 +76,11 @@ SHIFT, SPREAD, OLD_SHIFT, OLD_SPREAD, SINCE, BEFORE, EXACT = range(7)
 SCALE_ROWS: Final = 7
 
 CLIP: Final = 20.0  # spreads beyond which a number counts as this far away: features are cut at 6 by the learner
-_CROWDED = 0.25  # share of tasks that do not fit, above which no task is measured by the shared scale alone
+# What tasks are to the shared scale of a feature: one alone has made it and fits it; they share it; or so many do not
+# fit that none is measured by it alone
+ALONE, TOGETHER, CROWDED = -1, 0, 1
+_CROWDED = 0.25  # share of tasks that do not fit, above which there are too many
+_NO_UNIT = 1e12  # where targets have no unit yet: squares of it, and sums of those, are float32 numbers yet
 _WIDE = 3.0  # shared spreads, above which a task with an own view is not seen by the shared one
 _MOVED = 1.5  # of a spread: every task is looked at again
 COARSE: Final = 2.0**16  # spreads from zero at which float32 alone says too little
@@ -89,7 +93,7 @@ class SharedScale(NamedTuple):
     gain: Doubles  # [D] 1 / spread; 1 for categories and where no spread is known
     known: Bools  # [D] a number whose spread is known
     typical: Doubles  # [D] mean over tasks of log(spread within the task)
-    crowded: Bools  # [D] so many tasks do not fit that none is measured by the shared scale alone
+    company: Ints  # [D] of those tasks: ALONE, TOGETHER or CROWDED
     y_shift: Doubles  # [1]
     y_gain: Doubles  # [1]
     y_known: Bools  # [1]
@@ -130,7 +134,7 @@ def shared_scale(sums: Sums, categories: Bools) -> SharedScale:
         gain,
         known,
         _typical(sums.crowd, gain),
-        known & (sums.crowd.misfits > np.maximum(_CROWDED * sums.crowd.tasks, 1.0)),
+        np.where(known, _company(sums.crowd), TOGETHER),
         y_mean,
         y_gain,
         y_spread > 0,
@@ -162,13 +166,14 @@ def load_scale(features: npt.NDArray[Any], target: npt.NDArray[Any], at: str) ->
     fits = features.ndim == target.ndim == 2 and len(features) == 5 and target.shape == (4, 1)
     if not fits or not (np.isfinite(features).all() and np.isfinite(target).all()):
         raise SnapshotError(f"{at}: a scale that is none, or not finite: it is damaged")
-    shift, gain, known, typical, crowded = np.array(features, np.float64)
+    shift, gain, known, typical, company = np.array(features, np.float64)
     y_shift, y_gain, y_known, y_typical = np.array(target, np.float64)
     if not all((np.abs(one) < 1 / _LEAST_GAIN).all() for one in (shift, typical, y_shift, y_typical)):
         raise SnapshotError(f"{at}: a scale with a mean that no numbers have: it is damaged")
     if not all((one > _LEAST_GAIN).all() and (one < 1 / _LEAST_GAIN).all() for one in (gain, y_gain)):
         raise SnapshotError(f"{at}: a scale with a spread that no numbers have: it is damaged")
-    return SharedScale(shift, gain, known > 0, typical, crowded > 0, y_shift, y_gain, y_known > 0, y_typical)
+    signs = np.sign(company).astype(np.int64)
+    return SharedScale(shift, gain, known > 0, typical, signs, y_shift, y_gain, y_known > 0, y_typical)
 
 
 def placed_scale(scale: SharedScale, numbers: Ints, features: int) -> SharedScale:
@@ -188,17 +193,24 @@ def wider_scale(shared: SharedScale, features: int) -> SharedScale:
         gain=np.pad(shared.gain, more, constant_values=1.0),
         known=np.pad(shared.known, more),
         typical=np.pad(shared.typical, more),
-        crowded=np.pad(shared.crowded, more),
+        company=np.pad(shared.company, more),
     )
 
 
 def has_moved(one: SharedScale, other: SharedScale) -> bool:
-    """Whether some number's shared scale is another by half a spread's width, or by a spread of its mean."""
+    """Whether some number's scale is another by half a spread's width or a spread of its mean, or of one task no more."""
     gain, former = np.append(one.gain, one.y_gain), np.append(other.gain, other.y_gain)
     shift = np.append(one.shift - other.shift, one.y_shift - other.y_shift)
     known, was = np.append(one.known, one.y_known), np.append(other.known, other.y_known)
     is_far = (np.abs(shift) * former > 1.0) | (gain > _MOVED * former) | (former > _MOVED * gain)
-    return bool((known & (is_far | ~was)).any() or (was & ~known).any())
+    has_joined = (one.company == ALONE) != (other.company == ALONE)
+    return bool((known & (is_far | ~was)).any() or (was & ~known).any() or has_joined.any())
+
+
+def _company(crowd: Crowd) -> Ints:
+    """How many of the tasks do not fit [D]: see ``ALONE``; a task tells from its eighth label on."""
+    is_crowded = crowd.misfits > np.maximum(_CROWDED * crowd.tasks, 1.0)
+    return np.where(is_crowded, CROWDED, np.where(crowd.tasks == 1, ALONE, TOGETHER))
 
 
 def _typical(crowd: Crowd, gain: Doubles) -> Doubles:
@@ -298,7 +310,8 @@ def seen_targets(frame: FrameScale, ys: npt.NDArray[Any], scale: Doubles | None,
         was = np.where(scale[..., OLD_SPREAD, 0] > 0, scale[..., OLD_SPREAD, 0], 1.0)
         y = np.where(numbers < scale[..., SINCE, 0], (ys - scale[..., OLD_SHIFT, 0]) / was, y)
         y = np.where(numbers < scale[..., BEFORE, 0], np.nan, y)
-    return y.clip(-CLIP, CLIP).astype(np.float32)
+    most = CLIP if frame.shared.y_known[0] else _NO_UNIT
+    return y.clip(-most, most).astype(np.float32)
 
 
 def seen_window(columns: _Columns, rows: Ints, frame: FrameScale) -> Windows:

@@ -153,7 +153,7 @@ class Shared:
             self.frame, self._scaling_id = self._framed(fresh), _scaling_id(fresh)
             self._compile()
         else:  # what only looks read
-            crowd = {name: getattr(fresh, name) for name in ("typical", "crowded", "y_typical")}
+            crowd = {name: getattr(fresh, name) for name in ("typical", "company", "y_typical")}
             self.frame = self._framed(old._replace(**crowd))
 
     def go_on_with(self, records: Sequence[SumsRecord]) -> None:

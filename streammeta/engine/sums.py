@@ -104,10 +104,7 @@ class PartitionSums:
             return
         part = self._of(partition)
         sums = wider(part.sums, crowd.tasks.size)
-        more = (0, sums.crowd.tasks.size - crowd.tasks.size)
-        within = Crowd(*(a + np.pad(b, more) for a, b in zip(sums.crowd, crowd, strict=True)))
-        of_target = Crowd(*(a + b for a, b in zip(sums.target_crowd, target, strict=True)))
-        part.sums = sums._replace(crowd=within, target_crowd=of_target)
+        part.sums = sums._replace(crowd=_with(sums.crowd, crowd), target_crowd=_with(sums.target_crowd, target))
 
     def add_within(self, partition: int, squares: Doubles) -> None:
         """A label's squared distances from its class [D], NaN where unknown; it counts from ``publish_shared`` on."""
@@ -298,6 +295,14 @@ def decode_sums(value: bytes, at: str) -> SumsRecord:
     scale, reference = load_scale(scales[0], scales[1], at), load_scale(scales[2], scales[3], at)
     part = _part(found.seen, arrays, at)
     return SumsRecord(found.slots, part, scale, reference, found.scaling_id, found.epoch, found.next_scaling)
+
+
+def _with(one: Crowd, other: Crowd) -> Crowd:
+    """Both together; the other may know fewer features."""
+    if not any(part.any() for part in other):
+        return one
+    more = one.tasks.size - other.tasks.size
+    return Crowd(*(a + (np.pad(b, (0, more)) if more else b) for a, b in zip(one, other, strict=True)))
 
 
 def _part(seen: int, arrays: Mapping[str, Doubles], at: str) -> Part:

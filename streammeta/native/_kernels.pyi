@@ -1,7 +1,7 @@
 """What the compiled module offers. Arrays are in C order; those that are written are changed in place."""
 
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -173,3 +173,25 @@ def forest_learn(
     spread: float,
     /,
 ) -> int: ...
+def look(
+    windows: tuple[npt.NDArray[Any], ...],
+    scales: tuple[npt.NDArray[Any], ...],
+    row: int,
+    shared: tuple[npt.NDArray[Any], ...],
+    own: _Ints,
+    epoch: int,
+    classify: bool,
+    last: _Doubles,
+    crowd: _Doubles,
+    target_crowd: _Doubles,
+    /,
+) -> tuple[bool, float, bool, list[int]]: ...
+def find_strays(
+    xs: _Floats, ys: _Floats, known: npt.NDArray[np.bool_], own: _Ints, with_target: bool, strays: _Ints, /
+) -> None: ...
+def until_look(
+    labelled: _Ints, next: _Ints, strays: _Ints, rows: _Ints, labels: _Doubles, found: _Ints, most: int, /
+) -> int: ...
+def due_for_look(
+    labelled: _Ints, next: _Ints, strays: _Ints, rows: _Ints, labels: _Doubles, found: _Ints, /
+) -> list[int]: ...

@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from streammeta.engine import Engine, EngineSettings, Outcome
-from streammeta.engine.scale import SPREAD
+from streammeta.engine.scale import SINCE, SPREAD
 from streammeta.event import Event, Label, Origin
 
 Unit = tuple[float, float]  # value → factor · value + offset
@@ -197,3 +197,44 @@ def test_late_labels_are_judged_by_what_was_predicted_and_learned_in_the_view_of
     found = [o.error / units[task] for o, task in zip(outcomes, tasks, strict=True)][100:]  # type: ignore[operator]
     assert math.isfinite(max(found))
     assert np.mean(found) < 0.5
+
+
+@pytest.mark.parametrize("what", ["a", "y"])
+@pytest.mark.parametrize("absurd", [1e30, -1e9])
+def test_one_absurd_number_is_not_the_measure_of_those_after_it(what: str, absurd: float) -> None:
+    """It lay in the task's window, so that its spread became 1e28 and the task was predicted within 1e28."""
+    units = ((1.0, 0.0), (1e3, 50.0))  # the second task has views of its own
+    plain = stream(600, x=units, y=units, tasks=2)
+    at = next(i for i, event in enumerate(plain) if event.task == "t1" and i >= 300)
+    bad = replace(plain[at], y=absurd) if what == "y" else replace(plain[at], x={**plain[at].x, "a": absurd})
+
+    undisturbed = run(engine(), plain)
+    disturbed = run(engine(), [*plain[:at], bad, *plain[at + 1 :]])
+
+    assert errors(disturbed[at + 1 :], units) < 1.5 * errors(undisturbed[at + 1 :], units) + 0.03
+
+
+def test_a_scale_that_one_task_made_fits_it() -> None:
+    """A stream alone is measured by all that it has seen: its level may wander (elec2: 0.4 points)."""
+    events = stream(900, tasks=1, classify=True, change=lambda i, _task: (1.0, 0.02 * i))
+    one = engine("classification")
+
+    run(one, events[:800])
+
+    assert not (one._tasks.columns["scale.x"][0, SPREAD] > 0).any()
+    run(one, [replace(event, task="t1", x={k: 1e3 * v for k, v in event.x.items()}) for event in events[800:]])
+    assert (one._tasks.columns["scale.x"][1, SPREAD, :3] > 0).all()
+
+
+def test_what_stands_still_far_away_is_no_unit() -> None:
+    """A date, a version: every fourth event began another unit, so the task was derived anew each time (elec2)."""
+    random, days = np.random.default_rng(3), [0.0] * 30 + [0.01, -0.01] * 40 + [5.0] * 60
+    events = [
+        Event({"day": day, "a": float(a)}, "t", Origin("steps", 0, i), y=int(a > 0))
+        for i, (day, a) in enumerate(zip(days, random.normal(size=len(days)), strict=True))
+    ]
+    one = engine("classification")
+
+    run(one, events)
+
+    assert not one._tasks.columns["scale.x"][0, SINCE].any()

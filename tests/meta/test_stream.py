@@ -117,8 +117,7 @@ def test_what_is_kept_of_a_task_is_its_last_events_and_rebuild_finds_the_same():
     phi, other = (
         {n: np.zeros((1, *shape), dtype) for n, (shape, dtype) in method.phi_layout(2, 1).items()} for _ in range(2)
     )
-    with closing(_engine("r2d2")) as engine:
-        weights = method.compile(theta, engine._shared.scaling._replace(shift=np.zeros(2), gain=np.ones(2)))
+    weights = method.compile(theta, Scaling(np.zeros(2), np.ones(2), 0.0, 1.0))
 
     method.run(weights, phi, np.zeros(6, np.int64), x, y, 1)
     method.rebuild(weights, other, np.zeros(1, np.int64), Windows(x[None], y[None], np.array([6]), np.array([6])), 1)

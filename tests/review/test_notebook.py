@@ -134,6 +134,6 @@ def test_importing_streammeta_stays_cheap() -> None:
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
 
     assert printed.split()[1] == "False"
-    with pytest.raises(AttributeError, match="it offers MetaClassifier"):
+    with pytest.raises(AttributeError, match=r"it offers .*\bMetaClassifier\b"):
         _ = streammeta.metaclassifier
     json.dumps(streammeta.__all__)
