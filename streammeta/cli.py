@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from streammeta.commands.produce import Pace, Sendable
+    from streammeta.config import Settings
+    from streammeta.formats.fields import Fields
     from streammeta.report import Figures
 
 __all__ = ["app", "main"]
@@ -53,8 +55,20 @@ _Speed = Annotated[
     float | None,
     typer.Option(min=0.001, help="1: at the pace of the time stamps, 10: ten times as fast; not given: all at once."),
 ]
-_Label = Annotated[str, typer.Option(help="The column or field with the label; in JSON a dotted path.")]
-_Task = Annotated[str, typer.Option(help="The column or field with the task's tag.")]
+_Label = Annotated[str | None, typer.Option(help="The column or field with the label; in JSON a dotted path. [y]")]
+_Task = Annotated[
+    list[str] | None, typer.Option(help="The column or field with the task's tag; repeated, they are joined. [task]")
+]
+_Id = Annotated[list[str] | None, typer.Option("--id", help="The column or field with the event's id; likewise. [id]")]
+_Time = Annotated[str | None, typer.Option("--time", help="The column or field with the time stamp. [ts]")]
+_Include = Annotated[
+    list[str] | None, typer.Option(help="Only these are features: a name or pattern ('size.*'). May be repeated.")
+]
+_Exclude = Annotated[list[str] | None, typer.Option(help="These are no features. May be repeated.")]
+_Missing = Annotated[
+    list[str] | None,
+    typer.Option(help="A value that stands for a missing one: -999, or in one column, insulin=0. May be repeated."),
+]
 _Json = Annotated[Path | None, typer.Option("--json", help="Write the report there as JSON; - for standard output.")]
 
 
@@ -101,14 +115,21 @@ def run(config: _Config = None) -> None:
 @app.command()
 def replay(
     stream: Annotated[
-        str, typer.Argument(help="Recorded events (.csv, .tsv or .jsonl, also .gz, .bz2, .xz), or a scenario's name.")
+        str,
+        typer.Argument(
+            help="Recorded events: a file (.csv, .tsv, .jsonl, also .gz, .bz2, .xz, .zst; .parquet, .feather, .xlsx), "
+            "a folder, a quoted pattern, - for standard input; or a scenario's name."
+        ),
     ],
     *,
     config: _Config = None,
-    label: _Label = "y",
-    task: _Task = "task",
-    id_: Annotated[str, typer.Option("--id", help="The column or field with the event's id.")] = "id",
-    time_: Annotated[str, typer.Option("--time", help="The column or field with the time stamp.")] = "ts",
+    label: _Label = None,
+    task: _Task = None,
+    id_: _Id = None,
+    time_: _Time = None,
+    include: _Include = None,
+    exclude: _Exclude = None,
+    missing: _Missing = None,
     kind: _Kind = None,
     limit: Annotated[int | None, typer.Option(min=0, help="Stop after this number of records.")] = None,
     seed: _Seed = None,
@@ -146,7 +167,6 @@ def replay(
     from streammeta.app.stopping import stop_on_signals
     from streammeta.commands.live import shown
     from streammeta.config import load
-    from streammeta.formats.names import Names
     from streammeta.review import scoreboard, study
     from streammeta.review.page import write_page
     from streammeta.review.picture import write_png
@@ -166,7 +186,7 @@ def replay(
         speed=speed,
         truth=truth,
         state=state,
-        names=Names(task, label, id_, time_),
+        fields=_fields(settings, label, task, id_, time_, include, exclude, missing),
         options=dict(_pair(one) for one in set_ or []),
     )
     with opened(plan, settings, kind=kind, seed=seed) as ready, stop_on_signals() as stop:
@@ -299,12 +319,15 @@ def simulate_(
 
 @app.command(name="play")
 def play_(
-    file: Annotated[Path, typer.Argument(help="Recorded events: .csv or .jsonl, also with .gz.")],
+    file: Annotated[str, typer.Argument(help="Recorded events: a file, a folder or a pattern, as of replay.")],
     *,
-    label: _Label = "y",
-    task: _Task = "task",
-    id_: Annotated[str, typer.Option("--id", help="The column or field with the event's id.")] = "id",
-    time_: Annotated[str, typer.Option("--time", help="The column or field with the time stamp.")] = "ts",
+    label: _Label = None,
+    task: _Task = None,
+    id_: _Id = None,
+    time_: _Time = None,
+    include: _Include = None,
+    exclude: _Exclude = None,
+    missing: _Missing = None,
     to: _To = "-",
     limit: Annotated[int | None, typer.Option(min=0, help="Stop after this number of records.")] = None,
     rate: _Rate = None,
@@ -314,9 +337,10 @@ def play_(
 ) -> None:
     """Send a recorded file somewhere: at its own pace, faster, or all at once."""
     from streammeta.commands.player import play
-    from streammeta.formats.names import Names
+    from streammeta.config import load
 
-    records = play(file, limit=limit, names=Names(task, label, id_, time_))
+    fields = _fields(load(config), label, task, id_, time_, include, exclude, missing)
+    records = play(file, limit=limit, fields=fields)
     _send("play", records, to, config, partitions=partitions, pace=_pace(rate, speed))
 
 
@@ -380,6 +404,23 @@ def config() -> None:
     from streammeta.config import example
 
     typer.echo(example(), nl=False)
+
+
+def _fields(
+    settings: "Settings",
+    label: str | None,
+    task: list[str] | None,
+    id_: list[str] | None,
+    time_: str | None,
+    include: list[str] | None,
+    exclude: list[str] | None,
+    missing: list[str] | None,
+) -> "Fields":
+    """The mapping of the configuration, with the command's options."""
+    from streammeta.formats.fields import make_fields
+
+    base, given = settings.input.fields, {"include": include, "exclude": exclude, "missing": missing}
+    return make_fields(base, label=label, task=task or None, id=id_ or None, time=time_, **given)
 
 
 def _pair(setting: str) -> tuple[str, str]:

@@ -22,6 +22,7 @@ from streammeta.engine.settings import EngineSettings, MetaSettings
 from streammeta.engine.tasks import MemorySettings
 from streammeta.errors import ConfigError
 from streammeta.event import TaskFrom
+from streammeta.formats.fields import Fields
 from streammeta.meta.settings import Kind, LearnerSettings
 from streammeta.service.log import LogFormat, LogLevel
 from streammeta.transport.kafka.settings import KafkaSettings, OnLostOffset, check_name
@@ -80,6 +81,7 @@ class InputSettings(BaseModel, frozen=True, extra="forbid"):
         description="Where records were deleted before they were read, at the start or because of a long backlog: "
         '"stop", or go on at "earliest" or "latest".',
     )
+    fields: Fields = Field(default_factory=Fields, description="Which fields of a record are what.")
 
 
 class StateSettings(BaseModel, frozen=True, extra="forbid"):
@@ -251,6 +253,13 @@ def _unused(settings: Settings, path: Path | None) -> Iterator[str]:
         yield (
             f"{place}: [input] task_header: is not used with task_from = {chosen.task_from!r}; set "
             "task_from = 'header', or leave it out"
+        )
+    if chosen.task_from != "field" and "task" in chosen.fields.model_fields_set:
+        place = _where(("input", "task_from"), path)
+        there = "key" if chosen.task_from == "key" else f"header:{chosen.task_header}"
+        yield (
+            f"{place}: [input] task_from: is not used with [input.fields] task = {chosen.fields.task!r}; leave out one "
+            f"of the two (task = {there!r} says what task_from does)"
         )
     if "background_share" in meta.model_fields_set and "mode" in meta.model_fields_set and meta.mode != "background":
         place = _where(("meta", "background_share"), path)

@@ -3,15 +3,16 @@
 Values are structs of msgspec: as frozen dataclasses, and made at a tenth of the cost, several of them for each record.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 
 from streammeta.errors import EventError
 
 __all__ = [
+    "KEY_HEADER",
     "ORIGIN_HEADER",
     "Decoder",
     "Event",
@@ -19,6 +20,7 @@ __all__ = [
     "Label",
     "LabelValue",
     "Origin",
+    "RawEvent",
     "Record",
     "TaskFrom",
     "first_origin",
@@ -29,6 +31,7 @@ LabelValue: TypeAlias = int | float | str  # a class (whole number or string), o
 TaskFrom: TypeAlias = Literal["field", "key", "header"]
 
 ORIGIN_HEADER = "streammeta-origin"  # where a record that was sent on came from
+KEY_HEADER = "streammeta-key"  # the key that it had there
 _LARGEST = 3.0e38  # features live as float32; its largest finite value is 3.4e38
 _EXACT = 2**53  # whole numbers above it have no exact float
 _LATEST = 1e11  # seconds since 1970: the year 5138; what is later are milliseconds
@@ -80,14 +83,15 @@ class Label(msgspec.Struct, frozen=True, gc=False):
     source: str | None = None  # as an event's
 
 
-class _Fields(msgspec.Struct):
-    """The JSON object of a record, as DESIGN names its fields; unknown fields are ignored."""
+class RawEvent(msgspec.Struct, omit_defaults=True):
+    """What a record says, before it is checked: the JSON object of the README; unknown fields are ignored."""
 
     x: dict[str, float | bool | str | None] | list[float | None] | None = None
     y: bool | int | float | str | None = None
     task: str | int | None = None
     id: str | int | None = None
     ts: float | str | None = None
+    problem: Any = None  # of a file's row that is no event: what is wrong with it
 
 
 class Decoder:
@@ -103,16 +107,24 @@ class Decoder:
         task_from: where a record's task tag stands: its JSON field ``task``, its key, or a header.
         task_header: the header's name, when ``task_from`` is "header".
         max_record_bytes: longer records are refused unread.
+        read: what a record with a value says, where it is not JSON of the README's shape; raises EventError. Then
+            ``task_from`` does not count.
     """
 
     def __init__(
-        self, *, task_from: TaskFrom = "field", task_header: str = "task", max_record_bytes: int = 262_144
+        self,
+        *,
+        task_from: TaskFrom = "field",
+        task_header: str = "task",
+        max_record_bytes: int = 262_144,
+        read: Callable[[Record], RawEvent] | None = None,
     ) -> None:
         self._task_from = task_from
         self._task_header = task_header
         self._max_record_bytes = max_record_bytes
         self.too_long = 0  # records refused for their length
-        self._json = msgspec.json.Decoder(_Fields)
+        self._json = msgspec.json.Decoder(RawEvent)
+        self._read = read or self._read_json
 
     def decode(self, record: Record) -> Event | Label:
         """Read one record.
@@ -129,14 +141,13 @@ class Decoder:
                 f"{at}: the record has {len(record.value)} bytes, wanted at most {self._max_record_bytes}; "
                 "make it smaller or raise input.max_record_bytes"
             )
-        try:
-            fields = self._json.decode(record.value)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OverflowError, ValueError) as err:
-            raise EventError(f"{at}: not an event: {str(err)[:_SHOWN]}") from err
-        task = _short(self._task(record, fields), "the task tag", at)
+        fields = self._read(record)
+        task = _short("" if fields.task is None else str(fields.task), "the task tag", at)
         y = _label(fields.y, at)
         id_ = None if fields.id is None else _short(str(fields.id), "`id`", at)
         if fields.x is None:
+            if y is None and isinstance(fields.problem, str):
+                raise EventError(f"{at}: {fields.problem[:_LONGEST]}")
             if y is None:
                 raise EventError(
                     f"{at}: neither an event nor a late label; "
@@ -149,9 +160,16 @@ class Decoder:
         ts = _seconds(fields.ts, record, at)
         return Event(x=fields.x, task=task, origin=at, y=y, id=id_, ts=ts, source=first_origin(record))
 
-    def _task(self, record: Record, fields: _Fields) -> str:
-        if self._task_from == "field":
-            return "" if fields.task is None else str(fields.task)
+    def _read_json(self, record: Record) -> RawEvent:
+        try:
+            fields = self._json.decode(record.value or b"")
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OverflowError, ValueError) as err:
+            raise EventError(f"{record.origin}: not an event: {str(err)[:_SHOWN]}") from err
+        if self._task_from != "field":
+            fields.task = self._task(record)
+        return fields
+
+    def _task(self, record: Record) -> str:
         if self._task_from == "key":
             raw = record.key
         else:

@@ -284,7 +284,7 @@ def test_version_and_help_are_there() -> None:
     ("arguments", "code", "description"),
     [
         (["replay", "nowhere.csv"], 1, "nowhere.csv: cannot be read"),
-        (["replay", "data.parquet"], 1, "data.parquet: is no text; read it into a data frame"),
+        (["replay", "data.parquet"], 1, "data.parquet: cannot be read (No such file"),
         (["run", "--config", "nowhere.toml"], 2, "nowhere.toml: no such file"),
         (["simulate", "no-such-world", "--to", "-"], 2, "no scenario 'no-such-world'"),
         (["simulate", "sea", "--set", "noise"], 2, "--set noise: wanted name=value"),

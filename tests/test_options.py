@@ -113,7 +113,7 @@ def test_a_run_that_set_everything_aside_fails_with_its_reasons(
 
     assert status == 1
     assert "b.csv: all 6 records were set aside" in err
-    assert "6 × b.csv/0/0: neither an event nor a late label" in err
+    assert "6 × b.csv/0/0: 3 cells, wanted 2 as in the header" in err
     assert json.loads((tmp_path / "r.json").read_text())["rejected"] == 6
     assert automatic[0] == 2
     assert "none of the first 6 records can be used: 6 × b.csv/0/0" in automatic[1]
@@ -152,7 +152,7 @@ def test_reasons_of_some_records_stand_in_the_report(
         cli.main()
 
     assert not left.value.code
-    assert "set aside: 1 × s.csv/0/20: neither an event" in capsys.readouterr().out
+    assert "set aside: 1 × s.csv/0/20: 3 cells, wanted 2 as in the header" in capsys.readouterr().out
 
 
 def test_json_lines_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import structlog
 
-from streammeta.config import Settings
+from streammeta.config import InputSettings, Settings
 from streammeta.engine import Engine
 from streammeta.event import Decoder
+from streammeta.formats.mapping import Mapper, json_reader
 from streammeta.meta.base import Method
 from streammeta.service.loop import Options, restore
 from streammeta.transport.base import Positions
@@ -54,11 +55,22 @@ def _method(settings: Settings) -> Method | None:
 
 def decoder(settings: Settings) -> Decoder:
     """What reads a service's records."""
+    chosen = settings.input
     return Decoder(
-        task_from=settings.input.task_from,
-        task_header=settings.input.task_header,
-        max_record_bytes=settings.input.max_record_bytes,
+        task_from=chosen.task_from,
+        task_header=chosen.task_header,
+        max_record_bytes=chosen.max_record_bytes,
+        read=None if chosen.fields.is_default else json_reader(_mapper(chosen)),
     )
+
+
+def _mapper(chosen: InputSettings) -> Mapper:
+    """The mapping of records, where the task may be in the key or a header by the older setting."""
+    fields = chosen.fields
+    if chosen.task_from != "field":
+        place = "key" if chosen.task_from == "key" else f"header:{chosen.task_header}"
+        fields = fields.model_copy(update={"task": place})
+    return Mapper(fields)
 
 
 def options(settings: Settings) -> Options:

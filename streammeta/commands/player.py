@@ -7,7 +7,7 @@ from pathlib import Path
 
 from streammeta.errors import EventError
 from streammeta.event import Decoder, Event, Record
-from streammeta.formats.names import Names
+from streammeta.formats.fields import Fields
 from streammeta.transport.file import FileSource
 
 __all__ = ["Recorded", "play"]
@@ -28,19 +28,19 @@ class Recorded:
         return self.value
 
 
-def play(path: Path, *, limit: int | None = None, names: Names | None = None) -> Iterator[Recorded]:
+def play(stream: Path | str, *, limit: int | None = None, fields: Fields | None = None) -> Iterator[Recorded]:
     """The rows of a recorded file, in order; what cannot be read is handed on too, for the reader's dead letters.
 
     Args:
-        path: a file as `FileSource` reads it.
+        stream: a file, folder, pattern or "-", as `FileSource` reads it.
         limit: stop after this number of rows.
-        names: of the columns or fields with the task, label, id and time.
+        fields: which columns or fields are what.
 
     Raises:
         TransportError: the file cannot be read, or is damaged from some row on.
     """
     decoder = Decoder()
-    with closing(FileSource(path, limit=limit, names=names)) as source:
+    with closing(FileSource(stream, limit=limit, fields=fields)) as source:
         while not source.exhausted:
             for record in source.poll(_ROWS, 0):
                 yield _recorded(decoder, record)

@@ -15,21 +15,23 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import msgspec
 
-from streammeta.errors import TransportError
-from streammeta.formats.names import Names
+from streammeta.errors import EventError
+from streammeta.formats.fields import JOINT, OPTIONS, check_columns
+from streammeta.formats.mapping import Mapper, parse_seconds
 
-__all__ = ["Dialect", "read_rows", "sniff"]
+__all__ = ["MISSING", "SEPARATORS", "Dialect", "read_rows", "sniff"]
 
-_MISSING = frozenset(
+MISSING = frozenset(
     ("", "NA", "N/A", "n/a", "#N/A", "#NA", "<NA>", "NaT", "-", "?", "\\N")  # spreadsheets', pandas', databases'
 ) | frozenset(("null", "NULL", "None", "none", "nan", "NaN", "NAN", "-nan"))
+MISSING |= frozenset(("#DIV/0!", "#VALUE!", "#REF!", "#NAME?", "#NUM!", "#NULL!"))  # a spreadsheet's failed formulas
 _HEAD = 65_536  # bytes by which the dialect is decided
 _HEAD_ROWS = 200
-_SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
+SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 _LONGEST_LINE = 16 * 2**20  # characters of a refused row that are handed on
 _HUGE = sys.float_info.max  # what an infinite cell becomes: JSON has no infinity, and the decoder refuses this
 _COMMA = re.compile(r"[-+]?(\d{1,3}(\.\d{3})+|\d+),\d+")
@@ -54,7 +56,7 @@ class Dialect:
         """What was taken for what, in one line; "" for plain CSV."""
         found = []
         if self.separator != ",":
-            found.append(f"columns separated by {_SEPARATORS[self.separator]}s")
+            found.append(f"columns separated by {SEPARATORS[self.separator]}s")
         if self.has_decimal_commas:
             found.append("decimal commas")
         if self.encoding != "utf-8-sig":
@@ -72,7 +74,7 @@ def sniff(head: bytes) -> Dialect:
     if len(head) >= _HEAD and len(lines) > 1:
         lines = lines[:-1]  # it may be cut
     header = re.sub(r'"[^"]*"', "", lines[0]) if lines else ""
-    separator = max(_SEPARATORS, key=header.count)
+    separator = max(SEPARATORS, key=header.count)
     try:
         rows = list(islice(csv.reader(lines, delimiter=separator), _HEAD_ROWS))
     except csv.Error:
@@ -106,17 +108,17 @@ def _has_index(rows: Sequence[Sequence[str]]) -> bool:
     return first == [str(number) for number in range(len(first))]
 
 
-def read_rows(file: io.BufferedReader, names: Names, at: str, say: Callable[[str], None]) -> Iterator[bytes]:
+def read_rows(file: io.BufferedReader, mapper: Mapper, at: str, say: Callable[[str], None]) -> Iterator[bytes]:
     """Each row of a file as an event's JSON; a row that is no event in a form that the decoder refuses.
 
     Args:
         file: the open file, unpacked.
-        names: of the columns with the task, label, id and time.
+        mapper: knows which columns are what.
         at: the file's name, for messages.
         say: is given the dialect's description, once.
 
     Raises:
-        TransportError: the header is empty, has a name twice, or lacks a column that ``names`` asks for.
+        TransportError: the header is empty, has a name twice, or lacks a column that the mapping asks for.
     """
     dialect = sniff(file.peek(_HEAD)[:_HEAD])
     say(dialect.description)
@@ -124,7 +126,7 @@ def read_rows(file: io.BufferedReader, names: Names, at: str, say: Callable[[str
     text = io.TextIOWrapper(file, encoding=dialect.encoding, errors="surrogateescape", newline="")
     rows = _without_csv_errors(csv.reader(text, delimiter=dialect.separator))
     try:
-        row_as_json = _row_encoder(next(rows, []), dialect, names, at)
+        row_as_json = _row_encoder(next(rows, []), dialect, mapper, at)
         for row in rows:
             if row:
                 yield row_as_json(row)
@@ -144,42 +146,77 @@ def _without_csv_errors(rows: Iterator[list[str]]) -> Iterator[list[str]]:
             yield [str(err)]
 
 
-def _row_encoder(header: Sequence[str], dialect: Dialect, names: Names, at: str) -> Callable[[list[str]], bytes]:
+def _row_encoder(header: Sequence[str], dialect: Dialect, mapper: Mapper, at: str) -> Callable[[list[str]], bytes]:
     """A function from the cells of a row to the event's JSON."""
     columns = [name.strip() or f"column_{i}" for i, name in enumerate(header)]
-    _check_header(columns, names, at)
-    ours = {theirs: field for field, theirs in names.fields()}
-    fields = [(i, ours[name]) for i, name in enumerate(columns) if name in ours]
-    places = [i for i, name in enumerate(columns) if name not in ours and not (i == 0 and dialect.has_index)]
-    features = [columns[i] for i in places]
-    number, numbers = (_with_comma, None) if dialect.has_decimal_commas else (_number, _numbers)
+    check_columns(columns, mapper.fields, at)
+    number = _with_comma if dialect.has_decimal_commas else _number
+    fields = _field_reader(columns, mapper, number, at)
+    features = _feature_reader(columns, mapper, has_index=dialect.has_index, has_commas=dialect.has_decimal_commas)
 
     def encode(row: list[str]) -> bytes:
         if len(row) != len(columns):
             return _refused(row, f"{len(row)} cells, wanted {len(columns)} as in the header")
-        event: dict[str, object] = {}
-        for i, field in fields:
-            cell = row[i]
-            if cell.strip() not in _MISSING:
-                event[field] = cell if field in ("task", "id") else number(cell)
-        cells = [row[i] for i in places]
-        event["x"] = dict(zip(features, numbers(cells) if numbers else map(number, cells), strict=True))
         try:
+            event = fields(row)
+            event["x"] = features(row)
+            if mapper.fields.time_features and "ts" in event:
+                event["x"] |= mapper.time_features(event["ts"])
             return _encode(event)
+        except EventError as err:
+            return _refused(row, str(err).removeprefix(f"{at}: "))
         except UnicodeEncodeError:
             return _refused(row, "the row is not UTF-8")
 
     return encode
 
 
-def _check_header(columns: Sequence[str], names: Names, at: str) -> None:
-    twice = {name for name in columns if columns.count(name) > 1}
-    if not columns or twice:
-        found = f"the names {', '.join(sorted(twice))} more than once" if twice else "nothing"
-        raise TransportError(f"{at}: the header row has {found}; wanted one name a column, each once")
-    for option, name, usual in zip(Names._fields, names, Names(), strict=True):
-        if name != usual and name not in columns:
-            raise TransportError(f"{at}: no column {name!r} for --{option}; the header row has {', '.join(columns)}")
+def _field_reader(
+    columns: Sequence[str], mapper: Mapper, number: Callable[[str], _Cell], at: str
+) -> Callable[[list[str]], dict[str, Any]]:
+    """What makes task, id, label and time of a row; what is missing is left out."""
+    options = zip(("task", "id", "label", "time"), ("task", "id", "y", "ts"), strict=True)
+    places = [(ours, [columns.index(c) for c in mapper.columns(o) if c in columns]) for o, ours in options]
+
+    def read(row: list[str]) -> dict[str, Any]:
+        event: dict[str, Any] = {}
+        for ours, where in places:
+            cells = [None if _is_missing(row[i], columns[i], mapper) else row[i] for i in where]
+            if not any(cell is not None for cell in cells):
+                continue
+            if ours in ("task", "id"):
+                event[ours] = JOINT.join(cell or "" for cell in cells)
+            elif ours == "y":
+                event[ours] = number(cells[0] or "")
+            else:
+                event[ours] = parse_seconds(cells[0], mapper.fields.time, at)
+        return event
+
+    return read
+
+
+def _feature_reader(
+    columns: Sequence[str], mapper: Mapper, *, has_index: bool, has_commas: bool
+) -> Callable[[list[str]], dict[str, Any]]:
+    """What makes features of a row."""
+    used = {name for option in OPTIONS for name in mapper.columns(option)}
+    places = [i for i, name in enumerate(columns) if name not in used and not (i == 0 and has_index)]
+    places = [i for i in places if mapper.takes(columns[i])]
+    names = [columns[i] for i in places]
+    if mapper.fields.missing:
+        number = _with_comma if has_commas else _number
+
+        def careful(row: list[str]) -> dict[str, Any]:
+            return {columns[i]: None if mapper.is_marker(columns[i], row[i]) else number(row[i]) for i in places}
+
+        return careful
+    if has_commas:
+        return lambda row: {columns[i]: _with_comma(row[i]) for i in places}
+    return lambda row: dict(zip(names, _numbers([row[i] for i in places]), strict=True))
+
+
+def _is_missing(cell: str, name: str, mapper: Mapper) -> bool:
+    return cell.strip() in MISSING or mapper.is_marker(name, cell)
 
 
 def _numbers(cells: list[str]) -> Sequence[_Cell]:
@@ -197,7 +234,7 @@ def _number(cell: str) -> _Cell:
     try:
         number = float(cell)
     except ValueError:
-        return None if cell.strip() in _MISSING else cell
+        return None if cell.strip() in MISSING else cell
     if "_" in cell:  # Python's own way to write numbers: 1_000
         return cell
     if math.isfinite(number):

@@ -21,7 +21,7 @@ import structlog
 
 from streammeta.config import Settings, load
 from streammeta.errors import ConfigError
-from streammeta.formats.names import Names
+from streammeta.formats.fields import make_fields
 from streammeta.report import Figures
 from streammeta.review.comparison import STREAMMETA
 from streammeta.review.paired import Paired, compare
@@ -44,26 +44,34 @@ def replay(  # noqa: PLR0913 each is a word of the command, too
     limit: int | None = None,
     label_delay: Delay | str = 0,
     settings: Settings | Path | None = None,
-    label: str = "y",
-    task: str = "task",
-    id: str = "id",
-    time: str = "ts",
+    label: str | None = None,
+    task: str | Sequence[str] | None = None,
+    id: str | Sequence[str] | None = None,
+    time: str | None = None,
+    include: Sequence[str] | None = None,
+    exclude: Sequence[str] | None = None,
+    missing: Sequence[str] | None = None,
     **more: Any,  # noqa: ANN401 fields of Plan
 ) -> "Review":
     """Run a recorded or simulated stream through the service's own loop, beside other learners.
 
     Args:
-        stream: a file (.csv or .jsonl, also .gz), a data frame, or a scenario's name.
+        stream: a file (.csv, .jsonl, .parquet, .xlsx …), a folder or pattern of files, a data frame, or a scenario's
+            name.
         against: River's models to run on the same events: "river:forest.ARFClassifier".
         kind: "classification" or "regression"; None: by the settings, or by the first labels.
         seed: fixes every random choice.
         limit: stop after this number of records.
         label_delay: labels come this number of events late, or this time: "1h", timedelta(hours=1).
         settings: of streammeta, or a TOML file with them.
-        label: the column or field with the label; in JSON a dotted path, as for the next three.
-        task: that with the task's tag.
-        id: that with the event's id.
+        label: the column or field with the label, `y` unless the settings say another; in JSON a dotted path, as for
+            the next three.
+        task: that with the task's tag; several are joined.
+        id: that with the event's id; several are joined.
         time: that with the time stamp.
+        include: only these are features: names or patterns.
+        exclude: these are none.
+        missing: values that stand for a missing one: "-999", or in one column only, "insulin=0".
         **more: of `Plan`: `learners`, `wiring`, `speed`, `options` of a scenario.
 
     Raises:
@@ -72,8 +80,10 @@ def replay(  # noqa: PLR0913 each is a word of the command, too
         EventError: none of its records can be used.
     """
     known = settings if isinstance(settings, Settings) else load(settings)
-    names = Names(task, label, id, time)
-    plan = Plan(stream, against=against, limit=limit, label_delay=label_delay, names=names, **more)
+    fields = make_fields(
+        known.input.fields, label=label, task=task, id=id, time=time, include=include, exclude=exclude, missing=missing
+    )
+    plan = Plan(stream, against=against, limit=limit, label_delay=label_delay, fields=fields, **more)
     with _quiet(), opened(plan, known, kind=kind, seed=seed) as ready:
         figures = run(ready)
     check_used(figures)

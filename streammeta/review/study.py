@@ -1,15 +1,13 @@
 """A replay from start to end, for the command and for notebooks: open a stream, run the learners, report."""
 
-import math
-import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from glob import has_magic
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
-import msgspec
 from river.utils import dataframe
 
 from streammeta.app.inspection import snapshot_path
@@ -18,10 +16,10 @@ from streammeta.app.parts import decoder, new_engine, restored_engine
 from streammeta.app.replay import Begun, replay
 from streammeta.config import Settings, load
 from streammeta.engine import Kind
-from streammeta.errors import ConfigError, EventError
+from streammeta.errors import ConfigError, EventError, TransportError
 from streammeta.event import Origin, Record
-from streammeta.formats.names import Names
-from streammeta.formats.value import feature, flatten, label, tag
+from streammeta.formats.fields import Fields, check_columns
+from streammeta.formats.mapping import Mapper, encode_row
 from streammeta.report import Figures, Tally
 from streammeta.review import paired
 from streammeta.review.baseline import Baseline, EngineBaseline, RiverBaseline, Wiring, river_model
@@ -30,7 +28,7 @@ from streammeta.service.turn import Observe
 from streammeta.simulators import SCENARIOS, Sample, read_truth, simulate, with_late_labels
 from streammeta.transport.base import Sink, Source
 from streammeta.transport.delayed_labels import Delay, DelayedLabelSource, parse_delay
-from streammeta.transport.file import FileSource
+from streammeta.transport.file import STANDARD_INPUT, FileSource
 from streammeta.transport.memory import MemorySource
 
 __all__ = ["Opened", "Plan", "check_used", "opened", "run"]
@@ -39,7 +37,6 @@ Stream: TypeAlias = str | Path | Any  # a file, a scenario's name, or a data fra
 _SCENARIO_EVENTS = 20_000  # where nobody says how many
 _MOST_REASONS = 5  # shown
 _PEEKED = 1_000  # records by which the kind is chosen
-_JSON = msgspec.json.Encoder()
 
 
 @dataclass(frozen=True)
@@ -55,7 +52,7 @@ class Plan:
     speed: float | None = None  # None: as fast as it goes
     options: Mapping[str, Any] = field(default_factory=dict)  # of a scenario
     state: Path | None = None  # the directory in which the state is kept, to go on from
-    names: Names = field(default_factory=Names)  # of the columns or fields with the task, label, id and time
+    fields: Fields | None = None  # which columns or fields are what; None: as the settings say
     truth: Path | None = None  # where concepts of a recorded stream truly changed; a scenario knows it itself
 
 
@@ -100,10 +97,12 @@ def opened(plan: Plan, settings: Settings, *, kind: Any = None, seed: int | None
         ConfigError: a name or a setting is not known.
         TransportError: the file cannot be read.
     """
-    _check(plan, settings)
+    fields = settings.input.fields if plan.fields is None else plan.fields
+    _check(plan, settings, fields)
     _check_state(plan)
     delay = parse_delay(plan.label_delay) if isinstance(plan.label_delay, str) else plan.label_delay
-    found = _find(plan, settings.app.seed if seed is None else seed)
+    found = _find(plan, fields, settings.app.seed if seed is None else seed)
+    settings = _as_read(settings)
     try:
         wanted = found.kind if kind in (None, "auto") and found.kind is not None else kind
         read = decoder(settings)
@@ -130,7 +129,7 @@ def check_used(figures: Figures) -> None:
         raise EventError(f"{figures['stream']['name']}: all {figures['rejected']:,} records were set aside:\n{why}")
 
 
-def _check(plan: Plan, settings: Settings) -> None:
+def _check(plan: Plan, settings: Settings, fields: Fields) -> None:
     """Refuse what this stream cannot honour, rather than drop it."""
     is_scenario = isinstance(plan.stream, str) and not Path(plan.stream).exists() and plan.stream in SCENARIOS
     if settings.input.task_from != "field":
@@ -143,10 +142,18 @@ def _check(plan: Plan, settings: Settings) -> None:
     if plan.truth is not None and (is_scenario or not isinstance(plan.stream, str | Path)):
         found = "a scenario knows its own concept changes" if is_scenario else "a frame has no file beside it"
         raise ConfigError(f"--truth {plan.truth}: {found}; leave it out")
-    if is_scenario and plan.names != Names():
-        raise ConfigError("--label, --task, --id, --time: a scenario's events have names of their own; leave these out")
+    if is_scenario and not fields.is_default:
+        raise ConfigError(
+            "[input.fields], --label, --task, --id, --time and their like: a scenario's events have their own names; "
+            "leave these out"
+        )
     if plan.options and not isinstance(plan.stream, str | Path):
         raise ConfigError(f"options {', '.join(plan.options)}: are settings of a scenario, and this is a frame")
+
+
+def _as_read(settings: Settings) -> Settings:
+    """The settings for what a source has mapped already."""
+    return settings.model_copy(update={"input": settings.input.model_copy(update={"fields": Fields()})})
 
 
 def _check_state(plan: Plan) -> None:
@@ -207,20 +214,21 @@ def run(
     return whole | {"paired": [pair.figures() for pair in paired.within(whole)]}
 
 
-def _find(plan: Plan, seed: int) -> _Found:
+def _find(plan: Plan, fields: Fields, seed: int) -> _Found:
     stream = plan.stream
     if not isinstance(stream, str | Path):
-        return _frame(stream, plan.limit, plan.names)
+        return _frame(stream, plan.limit, fields)
     if not Path(stream).exists() and str(stream) in SCENARIOS:
         return _scenario(str(stream), plan, seed)
     if plan.options:
         raise ConfigError(f"--set: {stream} is no scenario, and has no settings; wanted one of {', '.join(SCENARIOS)}")
-    if not Path(stream).exists() and not Path(stream).suffix:
+    if not _is_recorded(stream):
         raise ConfigError(f"replay {stream}: no such file, and no such scenario; wanted one of {', '.join(SCENARIOS)}")
     drifted = None if plan.truth is None else {drift.event for drift in read_truth(plan.truth)}
-    source = FileSource(Path(stream), limit=plan.limit, names=plan.names)
+    source = FileSource(stream, limit=plan.limit, fields=fields)
+    ((name, _),) = source.assigned()
     return _Found(
-        Path(stream).name,
+        name,
         source,
         lambda: source.peek(_PEEKED),
         lambda: source.fraction_read,
@@ -251,7 +259,12 @@ def _scenario(name: str, plan: Plan, seed: int) -> _Found:
     return _Found(name, source, list, lambda: read / max(events, 1), drifted, SCENARIOS[name].kind)
 
 
-def _frame(frame: Any, limit: int | None, names: Names) -> _Found:  # noqa: ANN401 any frame that narwhals knows
+def _is_recorded(stream: Path | str) -> bool:
+    """Whether this looks like a file, a folder, a pattern or standard input; else it is a misspelt scenario."""
+    return Path(stream).exists() or bool(Path(stream).suffix) or str(stream) == STANDARD_INPUT or has_magic(str(stream))
+
+
+def _frame(frame: Any, limit: int | None, fields: Fields) -> _Found:  # noqa: ANN401 any frame that narwhals knows
     """A data frame: columns `task`, `y`, optionally `id` and `ts`; all others are features."""
     try:
         table = dataframe.into_frame(frame)
@@ -259,14 +272,23 @@ def _frame(frame: Any, limit: int | None, names: Names) -> _Found:  # noqa: ANN4
         raise ConfigError(
             f"replay: got a {type(frame).__name__}, wanted a file, a scenario's name or a data frame"
         ) from err
-    needed = [names.label] + [name for name, usual in zip(names, Names(), strict=True) if name != usual]
-    for name in needed:
-        if name not in table.columns:
-            raise ConfigError(
-                f"replay: the frame has columns {table.columns} and none called {name!r}; wanted one called `y` with "
-                "the labels, or label= with its name"
-            )
-    rows = [_row(row, number, names) for number, row in enumerate(table.rows(named=True)[:limit])]
+    if fields.label not in table.columns:
+        raise ConfigError(
+            f"replay: the frame has columns {table.columns} and none called {fields.label!r}; wanted one called `y` "
+            "with the labels, or label= with its name"
+        )
+    fields.check_rows()
+    try:
+        check_columns(list(map(str, table.columns)), fields, "replay: the frame")
+    except TransportError as err:
+        raise ConfigError(str(err)) from err
+    mapper, rows = Mapper(fields, nests=False), list[bytes]()
+    for number, row in enumerate(table.rows(named=True)[:limit]):
+        at = f"replay: row {number} of the frame"
+        try:
+            rows.append(encode_row(mapper, {str(name): value for name, value in row.items()}, at))
+        except EventError as err:
+            raise ConfigError(str(err)) from err
     source = MemorySource(rows, topic="frame")
 
     def fraction() -> float:
@@ -276,37 +298,6 @@ def _frame(frame: Any, limit: int | None, names: Names) -> _Found:  # noqa: ANN4
     return _Found(
         "frame", source, lambda: [Record(row, Origin("frame", 0, i)) for i, row in enumerate(rows[:_PEEKED])], fraction
     )
-
-
-def _row(row: Mapping[str, Any], number: int, names: Names) -> bytes:
-    """A row as a record: what is missing is left out, times are seconds since 1970.
-
-    Raises:
-        ConfigError: a column holds what is no value for a learner; the message names it.
-    """
-    at = f"replay: row {number} of the frame"
-    features: dict[str, Any] = {}
-    event: dict[str, Any] = {"x": features}
-    try:
-        for name, value in row.items():
-            if name == names.task:
-                event["task"] = tag(value)
-            elif name == names.id:
-                event["id"] = tag(value) or None
-            elif name == names.label:
-                event["y"] = _finite(label(value, at))
-            elif name == names.time:
-                event["ts"] = value if isinstance(value, str) else feature(value, name, at)
-            else:
-                features.update((key, _finite(one)) for key, one in flatten(value, str(name), at))
-    except EventError as err:
-        raise ConfigError(str(err)) from err
-    return _JSON.encode(event)
-
-
-def _finite(value: Any) -> Any:  # noqa: ANN401 a cell
-    """JSON has no infinity; the decoder refuses the largest float, which stands for it."""
-    return math.copysign(sys.float_info.max, value) if isinstance(value, float) and math.isinf(value) else value
 
 
 def _river(plan: Plan, settings: Settings) -> Iterator[Baseline]:

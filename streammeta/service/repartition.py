@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 import structlog
 
 from streammeta.errors import EventError, StreammetaError, ThreadError, TransactionError
-from streammeta.event import ORIGIN_HEADER, Decoder, Record
+from streammeta.event import KEY_HEADER, ORIGIN_HEADER, Decoder, Record
 from streammeta.service.http import Health
 from streammeta.service.metrics import Metrics
 from streammeta.service.threads import REPARTITION
@@ -155,4 +155,5 @@ class Repartition:
         except EventError:  # the reader there sets it aside
             key = record.key or b""
         origin = (ORIGIN_HEADER, str(record.origin).encode())
-        return Message(CHANNEL, record.value, key, (*record.headers, origin))
+        given = () if record.key is None else ((KEY_HEADER, record.key),)  # `[input.fields]` may ask for it
+        return Message(CHANNEL, record.value, key, (*record.headers, origin, *given))

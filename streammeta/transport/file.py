@@ -1,58 +1,40 @@
 """Recorded events in files, and results into files.
 
-Read: JSON lines (``.jsonl``, ``.ndjson``, ``.json``: one object a line, as a topic would carry it) and text of rows and
+Read: JSON lines (``.jsonl``, ``.ndjson``, ``.json``: one object a line, as a topic would carry it), text of rows and
 columns with a header (``.csv``, ``.tsv``: `formats.delimited` finds out how it is written), each also with ``.gz``,
-``.bz2`` or ``.xz``. Written: JSON lines, one file a channel.
+``.bz2``, ``.xz`` or ``.zst``, and tables (``.parquet``, ``.feather``, ``.arrow``, ``.xlsx``). Written: JSON lines, one
+file a channel.
 
-The columns ``task``, ``y``, ``id`` and ``ts`` are the event's fields (or those that ``names`` says), every other column
-is a feature. A cell is a number when it reads as one, and else a category; empty, ``NA``, ``-``, ``?``, ``null`` and
-their like are missing. An infinite number is handed on as the largest float, which the decoder refuses. A row that is
-no event (too few cells, bad text) is handed on in a form that the decoder refuses too, with what is wrong under
-``problem``: it costs a row, not the run.
+The columns ``task``, ``y``, ``id`` and ``ts`` are the event's fields (or those that ``fields`` says), every other
+column is a feature. A cell is a number when it reads as one, and else a category; empty, ``NA``, ``-``, ``?``,
+``null`` and their like are missing. An infinite number is handed on as the largest float, which the decoder refuses. A
+row that is no event (too few cells, bad text) is handed on in a form that the decoder refuses too, with what is wrong
+under ``problem``: it costs a row, not the run.
 """
 
 import base64
-import bz2
-import codecs
-import gzip
-import io
-import lzma
 import os
-import zlib
+import sys
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, cast
 
 import msgspec
 
-from streammeta.errors import TransportError
+from streammeta.errors import ConfigError, TransportError
 from streammeta.event import Origin, Record
-from streammeta.formats.delimited import read_rows
-from streammeta.formats.names import Names, reshape
+from streammeta.formats.fields import Fields
+from streammeta.formats.mapping import Mapper
+from streammeta.formats.recording import DAMAGE, find_files, read_recording
 from streammeta.transport.base import Message, Partition, Positions
 
-__all__ = ["FileSink", "FileSource"]
+__all__ = ["STANDARD_INPUT", "FileSink", "FileSource"]
 
+STANDARD_INPUT = "-"
 _CHANNELS = ("predictions", "signals", "dead-letters")
-_LONGEST_LINE = 16 * 2**20  # bytes; the rest of a longer line is passed over
 _BUFFER = 2**18
-_DAMAGE = (OSError, EOFError, zlib.error, lzma.LZMAError, UnicodeError)  # how a cut or damaged file shows
-_PACKED: Mapping[str, Callable[[BinaryIO], object]] = {
-    ".gz": lambda file: gzip.GzipFile(fileobj=file),
-    ".bz2": bz2.BZ2File,
-    ".xz": lzma.LZMAFile,
-}
-_DELIMITED = (".csv", ".tsv")
-_LINES = (".jsonl", ".ndjson", ".json")
-_FRAMES = {
-    ".parquet": "pandas.read_parquet",
-    ".feather": "pandas.read_feather",
-    ".arrow": "pandas.read_feather",
-    ".xlsx": "pandas.read_excel",
-    ".xls": "pandas.read_excel",
-}
 
 _encode = msgspec.json.Encoder().encode
 
@@ -61,25 +43,30 @@ class FileSource:
     """A recorded stream, read once from front to back in constant memory.
 
     Args:
-        path: the file; its name is the topic of the origins, its only partition is 0, offsets are rows from 0.
+        path: a file, a folder (its files in the order of their names), a pattern with ``*``, or "-" for standard
+            input. Its name is the topic of the origins, its only partition is 0, offsets are rows over all files.
         limit: read no row from this number on.
-        names: of the columns or fields with the task, label, id and time; None: `task`, `y`, `id` and `ts`.
+        fields: which columns or fields are what; None: `task`, `y`, `id`, `ts`, and all others are features.
 
     Raises:
-        TransportError: the file is not there, cannot be read, or is of a kind not known.
+        TransportError: the file is not there or cannot be read.
+        ConfigError: ``fields`` asks for a key or a header, which rows do not have.
     """
 
-    def __init__(self, path: Path | str, *, limit: int | None = None, names: Names | None = None) -> None:
-        self._path = Path(path)
-        self.description = ""  # how the file is written, where that is not plain CSV or JSON; known once it is read
+    def __init__(self, path: Path | str, *, limit: int | None = None, fields: Fields | None = None) -> None:
+        self._stream, self._is_piped = str(path), str(path) == STANDARD_INPUT
+        self._files = [] if self._is_piped else find_files(path)
+        self.description = ""  # how it is written, where that is not plain CSV or JSON; known once it is read
         self._limit = limit
-        self._partition: Partition = (self._path.name, 0)
-        self._read_rows = _reader(self._path, names or Names(), self._say)
+        self._partition: Partition = ("stdin" if self._is_piped else Path(path).name, 0)
+        self._mapper = Mapper(fields or Fields())
+        self._mapper.fields.check_rows()
         self._ahead: deque[bytes] = deque()  # read from the file, not yet polled
         self._next = 0
         self._ended = False
-        self._failure: TransportError | None = None
+        self._failure: TransportError | ConfigError | None = None
         self._file: BinaryIO
+        self._bytes_before = 0  # in files that were read to their end
         self._rows: Iterator[bytes]
         self._open(row=0)
 
@@ -117,11 +104,13 @@ class FileSource:
 
     @property
     def fraction_read(self) -> float | None:
-        """How much of the file's bytes were read, from 0 to 1; None where a size makes no sense."""
-        if self._ended or self._file.closed:
+        """How much of the bytes was read, from 0 to 1; None where a size makes no sense."""
+        if self._ended:
             return 1.0
-        size = os.fstat(self._file.fileno()).st_size
-        return min(1.0, self._file.tell() / size) if size else None
+        if self._is_piped or self._file.closed:
+            return None
+        size = sum(file.stat().st_size for file in self._files if file.exists())
+        return min(1.0, (self._bytes_before + self._file.tell()) / size) if size else None
 
     def assigned(self) -> Mapping[Partition, int]:
         """The file's only partition and its next row."""
@@ -131,6 +120,8 @@ class FileSource:
         """Go on from this row, forwards or back; other partitions are passed over."""
         row = positions.get(self._partition)
         if row is not None and row != self._next:
+            if self._is_piped:
+                raise TransportError(f"standard input: row {row} cannot be gone to; wanted a file")
             self._file.close()
             self._open(row)
 
@@ -145,21 +136,38 @@ class FileSource:
         """Close the file."""
         self._ended = True
         self._ahead.clear()
-        self._file.close()
-
-    def _say(self, description: str) -> None:
-        self.description = description
+        if not self._is_piped:
+            self._file.close()
 
     def _open(self, row: int) -> None:
-        try:
-            self._file = self._path.open("rb", buffering=_BUFFER)
-        except OSError as err:
-            raise TransportError(f"{self._path}: cannot be read ({err.strerror}); wanted an existing file") from err
+        self._file = self._opened(0)
         self._ahead.clear()
         self._next, self._ended, self._failure = row, False, None
-        self._rows = islice(
-            self._read_rows(self._file), row, self._limit if self._limit is None else max(row, self._limit)
-        )
+        stop = self._limit if self._limit is None else max(row, self._limit)
+        self._rows = islice(self._read_rows(), row, stop)
+
+    def _opened(self, number: int) -> BinaryIO:
+        if self._is_piped:
+            return cast(BinaryIO, sys.stdin.buffer)
+        path = self._files[number]
+        try:
+            return path.open("rb", buffering=_BUFFER)
+        except OSError as err:
+            raise TransportError(f"{path}: cannot be read ({err.strerror}); wanted an existing file") from err
+
+    def _read_rows(self) -> Iterator[bytes]:
+        """The rows of all files, one file after the other."""
+        said: dict[str, None] = {}
+        self._bytes_before = 0
+        for number, path in enumerate(self._files or [Path(self._partition[0])]):
+            if number:
+                self._bytes_before += os.fstat(self._file.fileno()).st_size
+                self._file.close()
+                self._file = self._opened(number)
+            descriptions: list[str] = [] if len(self._files) < 2 else [f"{len(self._files)} files"]
+            for row in read_recording(self._file, path, self._mapper, lambda found: said.update({found: None})):
+                self.description = self.description or ", ".join(filter(None, (*descriptions, *said)))
+                yield row
 
     def _fill(self, count: int) -> None:
         """Have ``count`` rows ahead, if the file has them. A failure waits until the rows before it are polled."""
@@ -168,57 +176,15 @@ class FileSource:
             return
         try:
             self._ahead.extend(islice(self._rows, wanted))
-        except _DAMAGE as err:
+        except DAMAGE as err:
             row = self._next + len(self._ahead)
             self._failure = TransportError(
-                f"{self._path}: cannot be read at row {row} ({err}); it is damaged or cut off"
+                f"{self._stream}: cannot be read at row {row} ({err}); it is damaged or cut off"
             )
-        except TransportError as err:
+        except (TransportError, ConfigError) as err:
             self._failure = err
         else:
             self._ended = len(self._ahead) < count
-
-
-def _reader(path: Path, names: Names, say: Callable[[str], None]) -> Callable[[BinaryIO], Iterator[bytes]]:
-    """How to read this kind of file: from the open file to the rows, as the JSON that the decoder wants."""
-    suffixes = [suffix.lower() for suffix in path.suffixes]
-    unpack = _PACKED.get(suffixes[-1]) if suffixes else None
-    kind = suffixes[-2] if unpack and suffixes[1:] else "" if unpack else suffixes[-1] if suffixes else ""
-    if kind in _FRAMES:
-        remedy = f"streammeta.replay({_FRAMES[kind]}({path.name!r}))"
-        raise TransportError(f"{path}: is no text; read it into a data frame: {remedy}")
-    if kind == ".zst":
-        raise TransportError(f"{path}: cannot be unpacked here; wanted .gz, .bz2 or .xz (`zstd -d` unpacks it)")
-    if kind not in _DELIMITED and kind not in _LINES:
-        wanted = ", ".join((*_DELIMITED, *_LINES))
-        raise TransportError(f"{path}: of a kind not known; wanted {wanted}, each also with .gz, .bz2 or .xz")
-
-    def rows(file: BinaryIO) -> Iterator[bytes]:
-        unpacked = file if unpack is None else io.BufferedReader(cast(io.RawIOBase, unpack(file)), _BUFFER)
-        lines = cast(io.BufferedReader, unpacked)
-        if kind in _DELIMITED:
-            return read_rows(lines, names, str(path), say)
-        return _json_rows(path, lines) if names == Names() else _renamed(path, lines, names)
-
-    return rows
-
-
-def _renamed(path: Path, lines: io.BufferedReader, names: Names) -> Iterator[bytes]:
-    for number, line in enumerate(_json_rows(path, lines)):
-        yield reshape(line, names, f"{path.name}/0/{number}")
-
-
-def _json_rows(path: Path, lines: io.BufferedReader) -> Iterator[bytes]:
-    if lines.peek(3)[:3] == codecs.BOM_UTF8:
-        lines.read(3)
-    if lines.peek(1)[:1] == b"[":
-        raise TransportError(f"{path}: holds one JSON array; wanted one object a line (`jq -c '.[]'` makes them)")
-    while line := lines.readline(_LONGEST_LINE):
-        text = line.strip()
-        while not line.endswith(b"\n") and len(line) == _LONGEST_LINE:
-            line = lines.readline(_LONGEST_LINE)
-        if text:
-            yield text
 
 
 class FileSink:

@@ -4,16 +4,23 @@ import bz2
 import gzip
 import json
 import lzma
+import sys
 from collections.abc import Callable
 from contextlib import closing
+from datetime import date
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import openpyxl
+import pandas as pd
 import pytest
+import zstandard
 
-from streammeta.errors import EventError, TransportError
+from streammeta.errors import ConfigError, EventError, TransportError
 from streammeta.event import Decoder, Event
-from streammeta.formats.names import Names, reshape
+from streammeta.formats.fields import Fields
+from streammeta.formats.mapping import Mapper, reshape
 from streammeta.transport.file import FileSource
 
 PLAIN = "task,a,y\nt,1.5,0\nt,2,1\n"
@@ -21,9 +28,9 @@ ROWS = [({"a": 1.5}, "t", 0), ({"a": 2.0}, "t", 1)]
 COMMAS = "task;a;y\nt;1,5;0\nt;1.002,25;1\n"
 
 
-def read(path: Path, names: Names | None = None) -> tuple[list[Any], str]:
+def read(path: Path, names: Fields | None = None) -> tuple[list[Any], str]:
     """Each row as (features, task, label), or its reason; and how the file was said to be written."""
-    source, decoder, found = FileSource(path, names=names), Decoder(), list[Any]()
+    source, decoder, found = FileSource(path, fields=names), Decoder(), list[Any]()
     while not source.exhausted:
         for record in source.poll(100, 0):
             try:
@@ -95,8 +102,7 @@ def read(path: Path, names: Names | None = None) -> tuple[list[Any], str]:
             "short.csv",
             "a,y\n1\n2,1\n",
             [
-                "short.csv/0/0: neither an event nor a late label; wanted `x` (an event without features has an empty "
-                "one), `y`, or `id` and `y`",
+                "short.csv/0/0: 1 cells, wanted 2 as in the header",
                 ({"a": 2.0}, "", 1),
             ],
             "",
@@ -114,7 +120,14 @@ def test_a_file_is_read_as_its_owner_would(
 
 
 @pytest.mark.parametrize(
-    ("suffix", "pack"), [("", bytes), (".gz", gzip.compress), (".bz2", bz2.compress), (".xz", lzma.compress)]
+    ("suffix", "pack"),
+    [
+        ("", bytes),
+        (".gz", gzip.compress),
+        (".bz2", bz2.compress),
+        (".xz", lzma.compress),
+        (".zst", zstandard.compress),
+    ],
 )
 @pytest.mark.parametrize(
     ("encoding", "said"),
@@ -134,28 +147,30 @@ def test_encodings_and_packings_are_found_out(
 
 
 @pytest.mark.parametrize(
-    ("name", "message"),
+    ("name", "content", "message"),
     [
+        ("a.parquet", b"x", "cannot be read as Parquet at row 0 .*; it is damaged, cut off, or of another kind"),
+        ("a.feather", b"x", "cannot be read as Arrow at row 0"),
+        ("a.xlsx", b"x", "cannot be read as Excel at row 0"),
+        ("a.dat", b"x", "of a kind not known, and it does not begin as JSON or as rows of columns"),
         (
-            "a.parquet",
-            r"is no text; read it into a data frame: streammeta.replay\(pandas.read_parquet\('a.parquet'\)\)",
+            "noext",
+            b"\0\1\2,\n\3,\n",
+            "wanted .csv, .tsv, .jsonl, .ndjson, .json, each also with .gz, .bz2, .xz, .zst, or",
         ),
-        ("a.feather", r"pandas.read_feather\('a.feather'\)"),
-        ("a.xlsx", r"pandas.read_excel\('a.xlsx'\)"),
-        ("a.csv.zst", r"wanted .gz, .bz2 or .xz"),
-        ("a.dat", r"of a kind not known; wanted .csv, .tsv, .jsonl, .ndjson, .json, each also with .gz, .bz2 or .xz"),
-        ("noext", "of a kind not known"),
+        ("a.jsonl", b'[{"x": 1}]', "holds one JSON array; wanted one object a line"),
+        ("a.csv", b"a,a,y\n1,2,3\n", "the header row has the names a more than once"),
     ],
 )
-def test_a_file_that_is_not_read_says_what_to_do(name: str, message: str, tmp_path: Path) -> None:
-    """Who has a Parquet file has a way in, and is told it."""
-    (tmp_path / name).write_bytes(b"x")
+def test_a_file_that_is_not_read_says_what_to_do(name: str, content: bytes, message: str, tmp_path: Path) -> None:
+    """A misread file would be a stream of noise."""
+    (tmp_path / name).write_bytes(content)
 
-    with pytest.raises(TransportError, match=message):
-        FileSource(tmp_path / name)
+    with closing(FileSource(tmp_path / name)) as source, pytest.raises(TransportError, match=message):
+        source.poll(1, 0)
 
 
-@pytest.mark.parametrize("suffix", [".gz", ".bz2", ".xz"])
+@pytest.mark.parametrize("suffix", [".gz", ".bz2", ".xz", ".zst"])
 def test_a_damaged_packed_file_is_said(suffix: str, tmp_path: Path) -> None:
     """Every packing has errors of its own."""
     (tmp_path / f"a.csv{suffix}").write_bytes(b"no such thing")
@@ -171,7 +186,7 @@ def test_columns_of_other_names_are_named(tmp_path: Path) -> None:
     """`sold` and `store_id` are what columns are called."""
     (tmp_path / "a.csv").write_text("store_id;price;sold;at\n7;1,5;0;2024-01-01\n")
 
-    source = FileSource(tmp_path / "a.csv", names=Names(task="store_id", label="sold", time="at"))
+    source = FileSource(tmp_path / "a.csv", fields=Fields(task="store_id", label="sold", time="at"))
     event = Decoder().decode(source.poll(1, 0)[0])
     source.close()
 
@@ -184,7 +199,7 @@ def test_a_name_that_is_no_column_is_refused_with_those_there_are(tmp_path: Path
     (tmp_path / "a.csv").write_text("a,sold\n1,0\n")
 
     with (
-        closing(FileSource(tmp_path / "a.csv", names=Names(label="slod"))) as source,
+        closing(FileSource(tmp_path / "a.csv", fields=Fields(label="slod"))) as source,
         pytest.raises(TransportError, match="no column 'slod' for --label; the header row has a, sold"),
     ):
         source.poll(1, 0)
@@ -195,14 +210,106 @@ def test_a_name_that_is_no_column_is_refused_with_those_there_are(tmp_path: Path
     [
         (
             {"store": {"id": 7}, "sold": True, "price": 1.5, "size": {"w": 1, "h": [2, 3]}},
-            Names(task="store.id", label="sold"),
+            Fields(task="store.id", label="sold"),
             {"task": "7", "y": 1, "x": {"price": 1.5, "size.w": 1, "size.h.0": 2, "size.h.1": 3}},
         ),
-        ({"x": {"a": 1, "b": {"c": 2}}, "sold": "no"}, Names(label="sold"), {"y": "no", "x": {"a": 1, "b.c": 2}}),
-        ({"a.b": 1, "c": 2}, Names(label="a.b"), {"y": 1, "x": {"c": 2}}),
-        ({"a": {"b": 1}, "at": 5}, Names(label="a.b", time="at"), {"y": 1, "ts": 5, "x": {}}),
+        ({"x": {"a": 1, "b": {"c": 2}}, "sold": "no"}, Fields(label="sold"), {"y": "no", "x": {"a": 1, "b.c": 2}}),
+        ({"a.b": 1, "c": 2}, Fields(label="a.b"), {"y": 1, "x": {"c": 2}}),
+        ({"a": {"b": 1}, "at": 5}, Fields(label="a.b", time="at"), {"y": 1, "ts": 5, "x": {}}),
     ],
 )
-def test_json_of_other_names_is_read_by_paths(given: dict[str, Any], names: Names, wanted: dict[str, Any]) -> None:
+def test_json_of_other_names_is_read_by_paths(given: dict[str, Any], names: Fields, wanted: dict[str, Any]) -> None:
     """Producers nest: a path finds the label, and what is left are features by dotted names."""
-    assert json.loads(reshape(json.dumps(given).encode(), names, "here")) == wanted
+    assert json.loads(reshape(json.dumps(given).encode(), Mapper(names), "here")) == wanted
+
+
+def test_a_folder_and_a_pattern_are_one_stream_in_the_order_of_names(tmp_path: Path) -> None:
+    """A stream is recorded a file a day; what is no recording lies beside it."""
+    for day, value in (("2024-01-02", 2), ("2024-01-01", 1)):
+        (tmp_path / f"{day}.csv").write_text(f"a,y\n{value},0\n{value},1\n")
+    (tmp_path / "README.md").write_text("x")
+    (tmp_path / "2024-01-03.jsonl.gz").write_bytes(gzip.compress(b'{"x": {"a": 3}, "y": 0}\n'))
+
+    rows, description = read(tmp_path)
+    some, _ = read(tmp_path / "2024-01-0[12].csv")
+
+    assert [x["a"] for x, _, _ in rows] == [1, 1, 2, 2, 3]
+    assert description == "3 files"
+    assert [x["a"] for x, _, _ in some] == [1, 1, 2, 2]
+    with closing(FileSource(tmp_path)) as source:
+        source.seek({(tmp_path.name, 0): 3})
+        assert [record.origin.offset for record in source.poll(9, 0)] == [3, 4]
+    with pytest.raises(TransportError, match="no file fits this pattern"):
+        FileSource(tmp_path / "*.parquet")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "description"),
+    [
+        ("a.txt", PLAIN.encode(), "taken for csv by what it begins with"),
+        ("a.data", gzip.compress(PLAIN.encode()), "taken for gz, csv by what it begins with"),
+        (
+            "data",
+            PLAIN.replace(",", ";").encode(),
+            "taken for csv by what it begins with, columns separated by semicolons",
+        ),
+        (
+            "events",
+            b'{"x": {"a": 1.5}, "task": "t", "y": 0}\n{"x": {"a": 2}, "task": "t", "y": 1}\n',
+            "taken for jsonl by what it begins with",
+        ),
+    ],
+)
+def test_a_name_that_does_not_say_is_found_out_and_said(
+    name: str, content: bytes, description: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """UCI's files end in .data; a pipe has no name at all."""
+    (tmp_path / name).write_bytes(content)
+
+    assert read(tmp_path / name) == (ROWS, description)
+
+    with (tmp_path / name).open() as file:
+        monkeypatch.setattr(sys, "stdin", file)
+        assert read(Path("-")) == (ROWS, description)
+
+
+def test_excel_and_parquet_come_as_people_save_them(tmp_path: Path) -> None:
+    """Dates, failed formulas, empty rows below; pandas' index; categories, decimals and nanoseconds."""
+    book = openpyxl.Workbook()
+    sheet = book.active
+    assert sheet is not None
+    for row in (["task", "when", "a", "y", None], ["t", date(2024, 1, 2), "#DIV/0!", 0], [None] * 4, ["t", None, 2, 1]):
+        sheet.append(row)
+    book.save(tmp_path / "a.xlsx")
+    frame = pd.DataFrame(
+        {
+            "kind": pd.Categorical(["p", "q"]),
+            "cost": [Decimal("1.50"), None],
+            "at": pd.to_datetime(["2024-01-02", None]),
+            "nested": [{"b": 1}, {"b": 2}],
+            "y": [0, 1],
+        },
+        index=pd.Index([5, 9]),
+    )
+    frame.to_parquet(tmp_path / "a.parquet")
+
+    assert read(tmp_path / "a.xlsx")[0] == [
+        ({"when": 1704153600.0, "a": None}, "t", 0),
+        ({"when": None, "a": 2}, "t", 1),
+    ]
+    assert read(tmp_path / "a.parquet")[0] == [
+        ({"kind": "p", "cost": 1.5, "at": 1704153600.0, "nested.b": 1}, "", 0),
+        ({"kind": "q", "cost": None, "at": None, "nested.b": 2}, "", 1),
+    ]
+
+
+def test_a_package_that_is_not_there_is_named_with_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An ImportError names a module; a user installs a package."""
+    pd.DataFrame({"y": [1]}).to_parquet(tmp_path / "a.parquet")
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+
+    with (
+        closing(FileSource(tmp_path / "a.parquet")) as source,
+        pytest.raises(ConfigError, match=r"Parquet needs the package pyarrow, .* pip install 'streammeta\[files\]'"),
+    ):
+        source.poll(1, 0)

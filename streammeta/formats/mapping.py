@@ -1,0 +1,320 @@
+"""What records say by a mapping: `Fields` put to work, on a topic's objects, rows of files and of frames."""
+
+import math
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, TypeAlias
+
+import msgspec
+import structlog
+
+from streammeta.errors import EventError
+from streammeta.event import KEY_HEADER, Feature, Origin, RawEvent, Record
+from streammeta.formats.fields import FIELD, HEADER, JOINT, KEY, OPTIONS, Fields, fits
+from streammeta.formats.value import feature, flatten, label, tag
+
+__all__ = ["Mapper", "encode", "encode_row", "json_reader", "original_key", "parse_seconds", "reshape"]
+
+_read = msgspec.json.Decoder(dict[str, Any]).decode
+_encode = msgspec.json.Encoder().encode
+_log = structlog.get_logger(__name__)
+_PLAIN = frozenset((bool, int, float, str, type(None)))
+_MOST_NAMES = 10_000  # whose pattern is remembered
+_LOOKED_AT = 1_000  # records after which a field that was never there is said
+_DAY = re.compile(r"(19|20)\d{6}")  # 20240131, which as a number would be a day in 1970
+_LATEST = 1e11  # seconds since 1970: the year 5138; what is later are milliseconds, and so on
+_SHOWN = 100  # characters of a refused value that a message repeats
+
+
+class Mapper:
+    """Reads what a record says by a mapping.
+
+    Args:
+        fields: the mapping.
+        nests: an object or list under `x` holds all features, as in the README; else it is one like any other.
+    """
+
+    def __init__(self, fields: Fields, *, nests: bool = True) -> None:
+        self.fields, self._nests = fields, nests
+        self._task, self._id = (_joined(fields.names(option)) for option in ("task", "id"))
+        self._label, self._time = _getter(fields.label), _getter(fields.time)
+        self._used = frozenset(name for option in OPTIONS for name in self.columns(option))
+        self._markers, self._field_markers = _markers(fields.missing)
+        self._takes_all = not fields.include and not fields.exclude
+        self._taken: dict[str, bool] = {}
+        self._never = {o: fields.names(o) for o in OPTIONS if getattr(fields, o) != getattr(Fields(), o)}
+        self._records = 0
+
+    def read(self, given: Mapping[str, Any], at: Origin | str, record: Record | None = None) -> RawEvent:
+        """What an object says. Without any feature, but with label and id, it is a late label.
+
+        Args:
+            given: names to values, nested or not.
+            at: where it stands, for messages.
+            record: has its key and headers, where it is of a topic.
+
+        Raises:
+            EventError: the label or a feature is of a type that means nothing here.
+        """
+        task, id_ = self._task(given, record, at), self._id(given, record, at)
+        y, time = self._label(given, record), self._time(given, record)
+        if self._never or self._records < _LOOKED_AT:
+            self._watch(given, task=task, label=y, id=id_, time=time)
+        x: dict[str, Feature] | None = dict(self._features(given, at))
+        seconds = None if self.is_marker(self.fields.time, time) else parse_seconds(time, self.fields.time, at)
+        target = None if self.is_marker(self.fields.label, y) else _target(y, self.fields.label, at)
+        if not x and target is not None and id_ is not None and self._nests and "x" not in given:
+            x = None
+        elif x is not None and seconds is not None and self.fields.time_features:
+            x |= self.time_features(seconds)
+        return RawEvent(x=x, y=target, task=task, id=id_, ts=seconds)
+
+    def columns(self, option: str) -> tuple[str, ...]:
+        """The fields or columns that make up the task, label, id or time; a key or a header is none."""
+        names = (name for name in self.fields.names(option) if name != KEY and not name.startswith(HEADER))
+        return tuple(name.removeprefix(FIELD) for name in names)
+
+    def takes(self, name: str) -> bool:
+        """Whether this is a feature: a pattern fits its name, or that of an object that it is in."""
+        if self._takes_all:
+            return True
+        known = self._taken.get(name)
+        if known is None:
+            parts = name.split(".")
+            names = [".".join(parts[: i + 1]) for i in range(len(parts))]
+            known = (not self.fields.include or fits(names, self.fields.include)) and not fits(
+                names, self.fields.exclude
+            )
+            if len(self._taken) < _MOST_NAMES:
+                self._taken[name] = known
+        return known
+
+    def is_marker(self, name: str, value: object) -> bool:
+        """Whether this value stands for a missing one, in this field."""
+        if not self._markers and not self._field_markers:
+            return False
+        text = _as_text(value)
+        return text in self._markers or (name, text) in self._field_markers
+
+    def time_features(self, seconds: float) -> Iterator[tuple[str, Feature]]:
+        """The features that are made of a time in seconds since 1970."""
+        moment = datetime.fromtimestamp(seconds, UTC)
+        values = {"hour": moment.hour, "weekday": moment.weekday(), "month": moment.month}
+        return ((f"{self.fields.time}.{name}", values[name]) for name in self.fields.time_features)
+
+    def _features(self, given: Mapping[str, Any], at: Origin | str) -> Iterator[tuple[str, Feature]]:
+        inside = given.get("x") if self._nests else None
+        named: Any = given.items()
+        if isinstance(inside, Mapping):
+            named = inside.items()
+        elif isinstance(inside, list):
+            named = ((str(i), value) for i, value in enumerate(inside))
+        used, marked = self._used, bool(self._markers or self._field_markers)
+        for key, value in named:
+            name = str(key)
+            if type(value) in _PLAIN and value == value:  # noqa: PLR0124 NaN is not itself
+                found: Any = ((name, value),)
+            else:
+                found = flatten(value, name, at)
+            for full, one in found:
+                if full not in used and (self._takes_all or self.takes(full)):
+                    yield full, None if marked and self.is_marker(full, one) else one
+
+    def _watch(self, given: Mapping[str, Any], **found: object) -> None:
+        """Say once that a field was never there: a misspelt label would be a stream without labels."""
+        self._records += 1
+        for option in [option for option in self._never if found[option] not in (None, "")]:
+            del self._never[option]
+        if self._records == _LOOKED_AT and self._never:
+            wanted = {option: JOINT.join(names) for option, names in self._never.items()}
+            _log.warning("fields that no record has yet", **wanted, records=_LOOKED_AT, found=sorted(given)[:20])
+            self._never = {}
+
+
+def reshape(line: bytes, mapper: Mapper, at: str) -> bytes:
+    """A JSON object with other names, as an event's JSON; what is no object is handed on for the decoder to refuse.
+
+    Args:
+        line: the object. What it has beside the named fields is the features: under `x`, or all the rest, flattened.
+        mapper: knows where it has what.
+        at: where it stands, for messages.
+    """
+    try:
+        given = _read(line)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return line
+    return encode(mapper, given, at)
+
+
+def json_reader(mapper: Mapper) -> Callable[[Record], RawEvent]:
+    """What a topic's JSON objects say by a mapping."""
+
+    def read(record: Record) -> RawEvent:
+        try:
+            given = _read(record.value or b"")
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as err:
+            raise EventError(f"{record.origin}: not an event: {str(err)[:_SHOWN]}") from err
+        return mapper.read(given, record.origin, record)
+
+    return read
+
+
+def encode(mapper: Mapper, given: Mapping[str, Any], at: str) -> bytes:
+    """An object as an event's JSON; one that means nothing as an object that the decoder refuses, with the reason."""
+    try:
+        return encode_row(mapper, given, at)
+    except EventError as err:
+        return _encode({"problem": str(err).removeprefix(f"{at}: ")})
+
+
+def encode_row(mapper: Mapper, given: Mapping[str, Any], at: str) -> bytes:
+    """An object as an event's JSON.
+
+    Raises:
+        EventError: it means nothing; the message says what and where.
+    """
+    raw = mapper.read(given, at)
+    raw.y = _finite(raw.y)
+    if isinstance(raw.x, dict):
+        raw.x = {name: _finite(value) for name, value in raw.x.items()}
+    try:
+        return _encode(raw)
+    except (UnicodeEncodeError, OverflowError) as err:
+        raise EventError(f"{at}: {str(err)[:_SHOWN]}") from err
+
+
+def _finite(value: Any) -> Any:  # noqa: ANN401 a cell
+    """JSON has no infinity; the decoder refuses the largest float, which stands for it."""
+    return math.copysign(sys.float_info.max, value) if isinstance(value, float) and math.isinf(value) else value
+
+
+def parse_seconds(value: object, name: str, at: Origin | str) -> float | None:
+    """A time as seconds since 1970, UTC where it names no zone.
+
+    >>> parse_seconds("2024-01-31", "at", "doc"), parse_seconds(1706659200000, "at", "doc")
+    (1706659200.0, 1706659200.0)
+
+    Args:
+        value: seconds, milli-, micro- or nanoseconds (told apart by their size, for times after 1973), ISO 8601 text,
+            or a time of Python, NumPy or pandas.
+        name: the field's, for the message.
+        at: where it stands, for the message.
+
+    Raises:
+        EventError: it is none of these.
+    """
+    read = feature(value, name, at)
+    if isinstance(read, str):
+        text = read.strip()
+        try:
+            number = None if _DAY.fullmatch(text) else float(text)
+        except ValueError:
+            number = None
+        if number is None:
+            return _iso_seconds(text, name, at)
+        read = number
+    if read is None:
+        return None
+    seconds, size = float(read), abs(float(read))
+    for scale in (1.0, 1e3, 1e6, 1e9):
+        if size <= _LATEST * scale:
+            return seconds / scale
+    raise EventError(f"{at}: the time {name!r} is {str(value)[:_SHOWN]}, wanted seconds since 1970 or ISO 8601 text")
+
+
+def _iso_seconds(text: str, name: str, at: Origin | str) -> float | None:
+    try:
+        moment = datetime.fromisoformat(text)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError) as err:
+        raise EventError(
+            f"{at}: the time {name!r} is {text[:_SHOWN]!r}, wanted seconds since 1970 or ISO 8601 text"
+        ) from err
+
+
+def _target(value: object, name: str, at: Origin | str) -> Any:  # noqa: ANN401 a label's value
+    try:
+        return label(value, at)
+    except EventError as err:
+        raise EventError(
+            f"{at}: the label {name!r} is {_kind(value)}, wanted a number, a flag or text; name another field as label"
+        ) from err
+
+
+def _kind(value: object) -> str:
+    if isinstance(value, Mapping):
+        return "an object"
+    return "a list" if isinstance(value, list | tuple) else f"a {type(value).__name__}"
+
+
+_Get: TypeAlias = Callable[[Mapping[str, Any], Record | None], Any]
+
+
+def _getter(name: str) -> _Get:
+    """What finds a field in an object, or in its record's key or headers."""
+    if name == KEY:
+        return lambda _, record: None if record is None else _text(record, original_key(record), "key")
+    if name.startswith(HEADER):
+        wanted = name.removeprefix(HEADER)
+        return lambda _, record: None if record is None else _text(record, _header(record, wanted), name)
+    path = name.removeprefix(FIELD)
+    return lambda given, _: given[path] if path in given else _dotted(given, path)
+
+
+def _joined(names: Sequence[str]) -> Callable[[Mapping[str, Any], Record | None, Origin | str], str | None]:
+    """What finds a tag or an id, which are text; None where no part of it is there."""
+    getters = [_getter(name) for name in names]
+
+    def find(given: Mapping[str, Any], record: Record | None, at: Origin | str) -> str | None:
+        parts = [tag(_single(get(given, record), name, at)) for get, name in zip(getters, names, strict=True)]
+        return JOINT.join(parts) if any(parts) else None
+
+    return find
+
+
+def _single(value: Any, name: str, at: Origin | str) -> Any:  # noqa: ANN401 what records hold
+    if isinstance(value, Mapping | list):
+        raise EventError(f"{at}: {name!r} is {_kind(value)}, wanted text or a number; name a field inside it")
+    return value
+
+
+def _dotted(given: Mapping[str, Any], path: str) -> Any:  # noqa: ANN401 what records hold
+    first, dot, rest = path.partition(".")
+    inner = given.get(first) if dot else None
+    if not isinstance(inner, Mapping):
+        return None
+    return inner[rest] if rest in inner else _dotted(inner, rest)
+
+
+def original_key(record: Record) -> bytes | None:
+    """The key that the producer gave; a record that was sent on has it in a header."""
+    return _header(record, KEY_HEADER) or record.key
+
+
+def _header(record: Record, wanted: str) -> bytes | None:
+    return next((value for name, value in record.headers if name == wanted), None)
+
+
+def _text(record: Record, raw: bytes | None, what: str) -> str | None:
+    try:
+        return None if raw is None else raw.decode()
+    except UnicodeDecodeError as err:
+        raise EventError(f"{record.origin}: the {what} is {raw!r:.100}, wanted UTF-8 text") from err
+
+
+def _markers(missing: Sequence[str]) -> tuple[frozenset[str], frozenset[tuple[str, str]]]:
+    """Markers of all fields, and those of single ones."""
+    pairs = [marker.partition("=") for marker in missing]
+    everywhere = frozenset(_as_text(name) for name, equals, _ in pairs if not equals)
+    return everywhere, frozenset((name, _as_text(value)) for name, equals, value in pairs if equals)
+
+
+def _as_text(value: object) -> str:
+    """A value so that -999, -999.0 and "-999" are the same."""
+    text = str(value).strip()
+    try:
+        return repr(float(text))
+    except ValueError:
+        return text

@@ -1,0 +1,189 @@
+"""Recorded streams: which files they are, and how each is unpacked and read into rows.
+
+The name says how; where it does not (standard input, `.txt`, no suffix), the first bytes do, and `say` is told.
+"""
+
+import bz2
+import codecs
+import gzip
+import io
+import lzma
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from glob import glob, has_magic
+from itertools import islice
+from pathlib import Path, PurePath
+from typing import BinaryIO, NamedTuple, cast
+
+from streammeta.errors import TransportError
+from streammeta.formats.delimited import SEPARATORS, read_rows, sniff
+from streammeta.formats.mapping import Mapper, reshape
+from streammeta.formats.tables import TABLES, read_table, require
+
+__all__ = ["DAMAGE", "Form", "find_files", "find_form", "read_recording"]
+
+DAMAGE = (OSError, EOFError, zlib.error, lzma.LZMAError, UnicodeError)  # how a cut or damaged file shows
+_LONGEST_LINE = 16 * 2**20  # bytes; the rest of a longer line is passed over
+_BUFFER = 2**18
+_HEAD = 65_536
+_DELIMITED = (".csv", ".tsv")
+_LINES = (".jsonl", ".ndjson", ".json")
+_PACKED: Mapping[str, bytes] = {
+    ".gz": b"\x1f\x8b",
+    ".bz2": b"BZh",
+    ".xz": b"\xfd7zXZ\x00",
+    ".zst": b"\x28\xb5\x2f\xfd",
+}
+_MAGIC: Mapping[bytes, str] = {b"PAR1": ".parquet", b"ARROW1": ".arrow", b"PK\x03\x04": ".xlsx"}
+_WANTED = (
+    f"{', '.join((*_DELIMITED, *_LINES))}, each also with {', '.join(_PACKED)}, or {', '.join(dict.fromkeys(TABLES))}"
+)
+
+
+class Form(NamedTuple):
+    """How a file is read."""
+
+    packing: str  # ".gz" and so on; "" for none
+    kind: str  # a suffix of those that are known
+
+    @property
+    def is_known(self) -> bool:
+        """Whether this is read at all."""
+        return self.kind in _DELIMITED or self.kind in _LINES or self.kind in TABLES
+
+
+def find_files(stream: Path | str) -> list[Path]:
+    """The files of a stream: one, all of a folder whose name says how they are read, or those that fit a pattern.
+
+    Raises:
+        TransportError: there are none.
+    """
+    path = Path(stream)
+    if path.is_dir():
+        files = sorted(one for one in path.iterdir() if one.is_file() and find_form(one).is_known)
+        if not files:
+            raise TransportError(f"{path}: a folder without a file that is read; wanted {_WANTED}")
+        return files
+    if has_magic(str(stream)) and not path.exists():
+        files = sorted(Path(one) for one in glob(str(stream), recursive=True) if Path(one).is_file())
+        if not files:
+            raise TransportError(f"{stream}: no file fits this pattern")
+        return files
+    return [path]
+
+
+def find_form(path: PurePath) -> Form:
+    """How a file's name says that it is read."""
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    packing = suffixes[-1] if suffixes and suffixes[-1] in _PACKED else ""
+    inner = suffixes[:-1] if packing else suffixes
+    return Form(packing, inner[-1] if inner else "")
+
+
+def read_recording(file: BinaryIO, path: PurePath, mapper: Mapper, say: Callable[[str], None]) -> Iterator[bytes]:
+    """The rows of a file, each as the JSON that the decoder wants; one that is no event with what is wrong with it.
+
+    Args:
+        file: the open file; what is read from a pipe cannot be sought in.
+        path: its name, which says how it is read, or does not.
+        mapper: knows which columns or fields are what.
+        say: is given what had to be found out, once.
+
+    Raises:
+        ConfigError: a package that reads it is not installed.
+        TransportError: it is of a kind not known, damaged in a way that shows at once, or lacks a column.
+    """
+    form, at, found = find_form(path), str(path), ""
+    lines = cast(io.BufferedReader, file if hasattr(file, "peek") else io.BufferedReader(cast(io.RawIOBase, file)))
+    if not form.is_known and not form.packing:
+        head = lines.peek(8)
+        form = Form(next((one for one, magic in _PACKED.items() if head.startswith(magic)), ""), form.kind)
+    lines = _unpacked(lines, form.packing, at)
+    kind = form.kind
+    if not form.is_known:
+        kind = _kind_by_content(lines.peek(_HEAD)[:_HEAD], at)
+        packed = f"{form.packing[1:]}, " if form.packing and not find_form(path).packing else ""
+        found = f"taken for {packed}{kind[1:]} by what it begins with"
+    if kind in TABLES:
+        say(found)
+        yield from read_table(_seekable(lines), TABLES[kind], mapper, path.name, at)
+    elif kind in _DELIMITED:
+        yield from read_rows(lines, mapper, at, lambda dialect: say(", ".join(filter(None, (found, dialect)))))
+    else:
+        say(found)
+        yield from _json_rows(at, lines) if mapper.fields.is_default else _mapped(at, lines, mapper, path.name)
+
+
+def _unpacked(file: io.BufferedReader, packing: str, at: str) -> io.BufferedReader:
+    if not packing:
+        return file
+    openers: Mapping[str, Callable[[BinaryIO], object]] = {
+        ".gz": lambda packed: gzip.GzipFile(fileobj=packed),
+        ".bz2": bz2.BZ2File,
+        ".xz": lzma.LZMAFile,
+        ".zst": lambda packed: _unpack_zst(packed, at),
+    }
+    return io.BufferedReader(cast(io.RawIOBase, openers[packing](file)), _BUFFER)
+
+
+def _unpack_zst(file: BinaryIO, at: str) -> "_Unpacking":
+    zstandard = require("zstandard", "files", f"{at}: .zst")
+    reader = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True, closefd=False)
+    return _Unpacking(reader, zstandard.ZstdError)
+
+
+class _Unpacking(io.RawIOBase):
+    """Zstandard's reader with the errors that the others have."""
+
+    def __init__(self, reader: io.RawIOBase, error: type[Exception]) -> None:
+        self._reader, self._error = reader, error
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: object) -> int:
+        try:
+            return self._reader.readinto(buffer) or 0  # type: ignore[arg-type]  # a buffer, as the base class has it
+        except self._error as err:
+            raise OSError(str(err)) from err
+
+
+def _seekable(file: io.BufferedReader) -> BinaryIO:
+    """The file itself, or a pipe's or packed file's bytes: these kinds have their directory at the end."""
+    return file if isinstance(file.raw, io.FileIO) and file.seekable() else io.BytesIO(file.read())
+
+
+def _kind_by_content(head: bytes, at: str) -> str:
+    kind = next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), None)
+    if kind is not None:
+        return kind
+    if head.removeprefix(codecs.BOM_UTF8).lstrip()[:1] in (b"{", b"["):
+        return ".jsonl"
+    dialect = sniff(head)
+    lines = head.decode(dialect.encoding, errors="replace").splitlines()
+    counts = {line.count(dialect.separator) for line in islice(lines, 2)}
+    if len(lines) > 1 and len(counts) == 1 and counts != {0} and "\0" not in lines[0]:
+        return ".csv"
+    seen = ", ".join(map(repr, SEPARATORS))
+    raise TransportError(
+        f"{at}: of a kind not known, and it does not begin as JSON or as rows of columns (separated by one of {seen}); "
+        f"wanted {_WANTED}"
+    )
+
+
+def _mapped(at: str, lines: io.BufferedReader, mapper: Mapper, name: str) -> Iterator[bytes]:
+    for number, line in enumerate(_json_rows(at, lines)):
+        yield reshape(line, mapper, f"{name}/0/{number}")
+
+
+def _json_rows(at: str, lines: io.BufferedReader) -> Iterator[bytes]:
+    if lines.peek(3)[:3] == codecs.BOM_UTF8:
+        lines.read(3)
+    if lines.peek(1)[:1] == b"[":
+        raise TransportError(f"{at}: holds one JSON array; wanted one object a line (`jq -c '.[]'` makes them)")
+    while line := lines.readline(_LONGEST_LINE):
+        text = line.strip()
+        while not line.endswith(b"\n") and len(line) == _LONGEST_LINE:
+            line = lines.readline(_LONGEST_LINE)
+        if text:
+            yield text

@@ -1,0 +1,139 @@
+"""Tables that are no text, row by row: Parquet and Arrow (Feather) by pyarrow, Excel by openpyxl; both are extras."""
+
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from typing import Any, BinaryIO
+
+from streammeta.errors import ConfigError, TransportError
+from streammeta.formats.delimited import MISSING
+from streammeta.formats.fields import check_columns
+from streammeta.formats.mapping import Mapper, encode
+
+__all__ = ["TABLES", "read_table", "require"]
+
+TABLES: Mapping[str, str] = {
+    ".parquet": "Parquet",
+    ".feather": "Arrow",
+    ".arrow": "Arrow",
+    ".arrows": "Arrow",
+    ".xlsx": "Excel",
+    ".xlsm": "Excel",
+}
+_BATCH_ROWS = 4096
+_PANDAS_INDEX = "__index_level_"
+
+
+def require(package: str, extra: str, what: str) -> Any:  # noqa: ANN401 a module
+    """An optional package.
+
+    Args:
+        package: its name, to import.
+        extra: of streammeta, that brings it.
+        what: it is needed for, which begins the message.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
+    try:
+        return import_module(package)
+    except ImportError as err:
+        name = package.partition(".")[0]
+        raise ConfigError(
+            f"{what} needs the package {name}, which is not installed; pip install 'streammeta[{extra}]'"
+        ) from err
+
+
+def read_table(file: BinaryIO, form: str, mapper: Mapper, name: str, at: str) -> Iterator[bytes]:
+    """Each row of a table as an event's JSON.
+
+    Args:
+        file: the open file, unpacked and seekable.
+        form: "Parquet", "Arrow" or "Excel".
+        mapper: knows which columns are what.
+        name: the file's, for the origins in messages.
+        at: the file's path, for messages.
+
+    Raises:
+        ConfigError: the package that reads it is not installed.
+        TransportError: it is damaged, or lacks a column that the mapping asks for.
+    """
+    rows = {"Parquet": _parquet, "Arrow": _arrow, "Excel": _excel}[form](file, mapper, at)
+    number = -1
+    while True:
+        try:
+            row = next(rows, None)
+        except (TransportError, ConfigError):
+            raise
+        except Exception as err:  # each library has a dozen of its own for damage
+            raise TransportError(
+                f"{at}: cannot be read as {form} at row {number + 1} ({str(err)[:200]}); it is damaged, cut off, or "
+                "of another kind"
+            ) from err
+        if row is None:
+            return
+        number += 1
+        yield encode(mapper, row, f"{name}/0/{number}")
+
+
+def _parquet(file: BinaryIO, mapper: Mapper, at: str) -> Iterator[dict[str, Any]]:
+    parquet = require("pyarrow.parquet", "files", f"{at}: Parquet")
+    source = parquet.ParquetFile(file)
+    kept = _columns(source.schema_arrow, mapper, at)
+    for batch in source.iter_batches(_BATCH_ROWS, columns=kept):
+        yield from _rows(batch)
+
+
+def _arrow(file: BinaryIO, mapper: Mapper, at: str) -> Iterator[dict[str, Any]]:
+    ipc = require("pyarrow.ipc", "files", f"{at}: Arrow")
+    start = file.read(6)
+    file.seek(0)
+    if start == b"ARROW1":
+        reader = ipc.open_file(file)
+        batches = (reader.get_batch(i) for i in range(reader.num_record_batches))
+    else:
+        reader = ipc.open_stream(file)
+        batches = iter(reader)
+    kept = _columns(reader.schema, mapper, at)
+    for batch in batches:
+        yield from _rows(batch.select(kept))
+
+
+def _columns(schema: Any, mapper: Mapper, at: str) -> list[str]:  # noqa: ANN401 pyarrow has no types
+    """The columns but the index that pandas writes along."""
+    kept = [name for name in schema.names if not name.startswith(_PANDAS_INDEX)]
+    check_columns(kept, mapper.fields, at)
+    return kept
+
+
+def _rows(batch: Any) -> Iterator[dict[str, Any]]:  # noqa: ANN401 pyarrow has no types
+    """Python values; times of nanoseconds lose what is below a microsecond, which Python does not have."""
+    arrow = require("pyarrow", "files", "Arrow")
+    columns = []
+    for column in batch.columns:
+        kind = column.type
+        if arrow.types.is_timestamp(kind) and kind.unit == "ns":
+            column = column.cast(arrow.timestamp("us", kind.tz), safe=False)  # noqa: PLW2901
+        elif arrow.types.is_duration(kind) and kind.unit == "ns":
+            column = column.cast(arrow.duration("us"), safe=False)  # noqa: PLW2901
+        columns.append(column)
+    yield from arrow.RecordBatch.from_arrays(columns, names=batch.schema.names).to_pylist()
+
+
+def _excel(file: BinaryIO, mapper: Mapper, at: str) -> Iterator[dict[str, Any]]:
+    """The first sheet; its first row has the names."""
+    openpyxl = require("openpyxl", "files", f"{at}: Excel")
+    book = openpyxl.load_workbook(file, read_only=True, data_only=True)
+    try:
+        sheet = book.worksheets[0]
+        rows = sheet.iter_rows(values_only=True)
+        header = list(next(rows, ()))
+        while header and header[-1] is None:
+            header.pop()
+        names = [f"column_{i}" if one is None else str(one).strip() for i, one in enumerate(header)]
+        check_columns(names, mapper.fields, at)
+        for row in rows:
+            cells = [None if isinstance(one, str) and one.strip() in MISSING else one for one in row[: len(names)]]
+            if any(one is not None for one in cells):
+                yield dict(zip(names, cells, strict=False))
+    finally:
+        book.close()
