@@ -10,6 +10,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
@@ -58,6 +59,44 @@ def test_the_kind_is_chosen_by_the_first_labels(labels: list[LabelValue], kind: 
 
     assert chosen.kind == kind
     assert chosen.reason.startswith(reason)
+
+
+_RANDOM = np.random.default_rng(1)
+_X = _RANDOM.normal(size=(1000, 3))
+_LEVEL = np.clip(np.round(8 + 3 * _X[:, 0] + _RANDOM.normal(size=1000)), 0, 15)
+
+
+@pytest.mark.parametrize(
+    ("labels", "kind", "reason"),
+    [
+        (_RANDOM.poisson(5, 1000), "regression", "rise and fall in frequency as counts do"),
+        (_LEVEL, "regression", "follow the features in their order; --kind overrules this"),
+        (_RANDOM.permutation(16)[_LEVEL.astype(int)], "classification", "16 different whole numbers"),
+        (_RANDOM.integers(0, 16, 1000), "classification", "16 different whole numbers"),
+        (5 * np.round(20 + 2 * _X[:, 0]), "regression", "are spread from"),
+        (np.clip(np.round(3 + _X[:, 0]), 1, 5), "classification", "5 different whole numbers"),
+        (np.ones(1000), "classification", "all of the first 1,000 labels are 1; is --label right?"),
+    ],
+)
+def test_whole_numbers_are_classes_only_where_their_order_means_nothing(labels: Any, kind: str, reason: str) -> None:
+    """Counts and whole dollars taken for classes were predicted at 14 to 22 %, and nothing said why."""
+    rows = [{"x": {"a": a, "b": b, "c": c}, "y": int(y)} for (a, b, c), y in zip(_X, labels, strict=True)]
+
+    chosen = choose_kind([Record(json.dumps(row).encode(), AT) for row in rows])
+
+    assert chosen.kind == kind
+    assert reason in chosen.reason
+
+
+def test_hundreds_of_texts_are_refused_and_a_marker_among_numbers_is_named() -> None:
+    """A column of dates or names as label: hundreds of classes with an event each."""
+    with pytest.raises(ConfigError, match="300 different texts in the first 300 labels, such as 'order-0', are hardly"):
+        choose_kind(records(*(f"order-{i}" for i in range(300))))
+
+    chosen = choose_kind(records(*(i + 0.5 for i in range(99)), "unknown"))
+
+    assert chosen.kind == "regression"
+    assert chosen.reason.endswith("'unknown' is text: is it --missing?")
 
 
 def test_records_that_cannot_be_read_do_not_stop_the_choice() -> None:
