@@ -151,7 +151,7 @@ def _are_counts(values: _Floats, counts: npt.NDArray[np.intp]) -> bool:
     slack = 3.0 * np.sqrt(whole[1:] + whole[:-1])
     is_smooth = bool((steps[:peak] >= -slack[:peak]).all() and (steps[peak:] <= slack[peak:]).all())
     turns = int((steps[:peak] < 0).sum() + (steps[peak:] > 0).sum())
-    return is_smooth and 0 < peak and turns <= len(values) / 4 and min(counts) <= 0.05 * whole[peak]
+    return is_smooth and peak > 0 and turns <= len(values) / 4 and min(counts) <= 0.05 * whole[peak]
 
 
 def _follows(values: _Floats, codes: npt.NDArray[np.intp], x: _Floats) -> bool:
