@@ -18,6 +18,7 @@ import typer
 
 from streammeta.commands import dead_letters
 from streammeta.commands import meta as meta_commands
+from streammeta.commands import savepoint as savepoint_commands
 from streammeta.errors import ConfigError, StreammetaError, TransportError
 from streammeta.service import log
 
@@ -393,6 +394,8 @@ def doctor(
         raise typer.Exit(1)
 
 
+app.command(name="savepoint")(savepoint_commands.save)
+app.command(name="restore")(savepoint_commands.restore)
 app.add_typer(dead_letters.commands, name="dead-letters")
 app.command(name="meta-train")(meta_commands.train)
 app.command(name="meta-eval")(meta_commands.evaluate)

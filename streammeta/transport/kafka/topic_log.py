@@ -88,14 +88,12 @@ class TopicLog:
             TransportError: the topic cannot be read, or a transaction before its end stays open.
         """
         deadline = time.monotonic() + self._patience
-        while True:
+        while left := self._left():
             try:
                 fetched = self._consumer.poll(timeout_ms=_POLL_MILLISECONDS, max_records=_MOST_RECORDS)
-                left = [at for at, end in self._ends.items() if self._position(at) < end]
             except KafkaError as err:
                 raise self._failure(err) from err
             for at, found in fetched.items():
-                deadline = time.monotonic() + self._patience
                 for one in found:
                     yield Record(
                         one.value,
@@ -104,8 +102,7 @@ class TopicLog:
                         tuple((name, content or b"") for name, content in one.headers or ()),
                         None if one.timestamp is None or one.timestamp < 0 else one.timestamp / 1000,
                     )
-            if not left:
-                return
+                deadline = time.monotonic() + self._patience
             if time.monotonic() > deadline:
                 raise TransportError(
                     f"{self._where}: partition {left[0].partition} of {left[0].topic} is read up to offset "
@@ -117,6 +114,13 @@ class TopicLog:
         """Let go of everything; may be called twice."""
         self._consumer.close(autocommit=False)
         self._admin.close()
+
+    def _left(self) -> list[TopicPartition]:
+        """Partitions that are not read to their end."""
+        try:
+            return [at for at, end in self._ends.items() if self._position(at) < end]
+        except KafkaError as err:
+            raise self._failure(err) from err
 
     def _position(self, at: TopicPartition) -> int:
         position = self._consumer.position(at, timeout_ms=0)  # not known before the first poll
