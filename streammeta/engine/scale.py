@@ -198,7 +198,7 @@ def wider_scale(shared: SharedScale, features: int) -> SharedScale:
 
 
 def has_moved(one: SharedScale, other: SharedScale) -> bool:
-    """Whether some number's scale is another by half a spread's width or a spread of its mean, or of one task no more."""
+    """Whether a number's scale is another by half a spread's width or a spread of its mean, or of one task no more."""
     gain, former = np.append(one.gain, one.y_gain), np.append(other.gain, other.y_gain)
     shift = np.append(one.shift - other.shift, one.y_shift - other.y_shift)
     known, was = np.append(one.known, one.y_known), np.append(other.known, other.y_known)
