@@ -57,7 +57,7 @@ def _value(kind: str, source: random.Random) -> bytes:
         ],
         "huge numbers": [b'{"x": [1, 1e%d], "y": 1}' % source.randint(39, 5000), b'{"x": [1, %s]}' % (b"9" * 400)],
         "wrong width": [json.dumps({"x": [1.0] * source.choice([1, 3, 50]), "y": 1}).encode()],
-        "empty": [b"", b"{}", b'{"x": []}', b'{"x": {}}', b" ", b"\n"],
+        "empty": [b"", b"{}", b" ", b"\n"],
         "one megabyte": [b'{"x": [' + b"1," * 499_990 + b'1], "y": 1}', b"\x00" * 1_000_000],
         "bad UTF-8": [b'{"x": [1, 2], "task": "\xff%d"}' % source.randint(0, 9), b"\xfe\xff" + good],
         "deep nesting": [b'{"x": ' + b"[" * 20_000 + b"]" * 20_000 + b"}", b'{"z": ' + b'{"a":' * 20_000],

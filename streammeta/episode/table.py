@@ -26,7 +26,7 @@ class Table(NamedTuple):
 
     name: str
     kind: Kind
-    x: torch.Tensor  # [n, D] float32
+    x: torch.Tensor  # [n, D] float64, as far from zero as they came
     y: torch.Tensor  # [n] class index (int64), or [n, 1] target (float32)
     task: torch.Tensor  # [n] int64, from 0
     classes: tuple[int | float | str, ...]  # what a class index means; empty for a regression
@@ -76,7 +76,7 @@ def table(rows: Table, held_out: Sequence[int]) -> Family:
     known = rows.x[~testing]
     mean = known.nanmean(0)
     spread = (known - mean).square().nanmean(0).sqrt()
-    x = ((rows.x - mean) / torch.where(spread > 0, spread, 1)).nan_to_num(0.0).clamp(-10, 10)
+    x = ((rows.x - mean) / torch.where(spread > 0, spread, 1)).nan_to_num(0.0).clamp(-10, 10).float()
     y = rows.y
     if rows.kind == "regression":
         y = (y - y[~testing].mean()) / y[~testing].std().clamp(min=1e-12)

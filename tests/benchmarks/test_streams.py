@@ -281,7 +281,7 @@ def test_generated_streams_change_their_laws_where_the_table_says(tmp_path):
 
 def test_errors_after_a_switch_are_counted_from_it_and_of_its_own_task():
     """The figure that says whether a learner adapts; one event off and it would say something else."""
-    rows = Rows(["a"], np.zeros((60, 1)), ["s", "t"] * 30, np.zeros(60), frozenset({4, 31}))
+    rows = Rows(["a"], np.zeros((60, 1)), ["s", "t"] * 30, np.zeros(60), switches=frozenset({4, 31}))
     said = [1.0 if i in {4, 24, 26, 44, 51} else 0.0 for i in range(60)]  # rows 24 to 42 are s's 11th to 20th
 
     scores = figures("classification", rows, said)

@@ -135,7 +135,7 @@ def test_what_cannot_be_read_or_learned_goes_to_the_dead_letters_whole() -> None
         b"no json",
         b"\xff\xfe",
         b"",
-        b'{"x": {}}',
+        b'{"x": null}',
         b'{"id": "unknown", "y": 1}',
         b'{"x": [1], "y": 0.5}',
         b"x" * 20_000,
