@@ -17,7 +17,7 @@ KINDS = (
     "one megabyte",
     "bad UTF-8",
     "deep nesting",
-    "no features",
+    "neither features nor a label",
     "label for nobody",
 )
 
@@ -61,7 +61,7 @@ def _value(kind: str, source: random.Random) -> bytes:
         "one megabyte": [b'{"x": [' + b"1," * 499_990 + b'1], "y": 1}', b"\x00" * 1_000_000],
         "bad UTF-8": [b'{"x": [1, 2], "task": "\xff%d"}' % source.randint(0, 9), b"\xfe\xff" + good],
         "deep nesting": [b'{"x": ' + b"[" * 20_000 + b"]" * 20_000 + b"}", b'{"z": ' + b'{"a":' * 20_000],
-        "no features": [b'{"y": 1}', b'{"task": "a"}', b'{"id": "a"}', b'{"x": null, "y": 1}'],
+        "neither features nor a label": [b'{"task": "a"}', b'{"id": "a"}', b'{"x": null}'],
         "label for nobody": [json.dumps({"id": word, "y": 1}).encode()],
     }
     return source.choice(choices[kind])
