@@ -1,0 +1,146 @@
+"""`streammeta init`: from a file that nobody described to a configuration that reads it."""
+
+import json
+import random
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+import streammeta
+from streammeta.commands.init import draft
+from streammeta.config import load
+from streammeta.errors import ConfigError
+from streammeta.transport.kafka.settings import KafkaSettings
+
+RANDOM = random.Random(1)
+SALES = [
+    {
+        "order_id": f"o-{i}",
+        "store_id": i % 7,
+        "placed_at": f"2024-01-{1 + i // 24:02}T{i % 24:02}:00:00",
+        "price": round(RANDOM.uniform(1, 9), 2),
+        "width": -999 if i % 10 == 0 else RANDOM.randint(1, 50),
+        "note": f"free text number {RANDOM.random()}",
+        "shelf": RANDOM.choice(["top", "bottom"]),
+        "sold": RANDOM.choice([True, False]),
+    }
+    for i in range(400)
+]
+CLICKS = [
+    {
+        "uuid": f"{RANDOM.getrandbits(64):x}",
+        "user": {"id": f"u{i % 20}", "country": RANDOM.choice("abc")},
+        "timestamp": 1_700_000_000_000 + i * 1000,
+        "page": {"depth": RANDOM.randint(0, 9)},
+        "clicked": RANDOM.randint(0, 1),
+    }
+    for i in range(300)
+]
+HOUSES = [
+    {"rooms": RANDOM.randint(1, 9), "area": RANDOM.uniform(30, 200), "price": RANDOM.randint(50, 900)}
+    for _ in range(300)
+]
+SENSORS = [
+    {
+        "sensor": f"s{i % 5}",
+        "time": 1_700_000_000 + i,
+        "level": RANDOM.gauss(0, 1),
+        "failure": RANDOM.choice(["no", "yes"]),
+    }
+    for i in range(300)
+]
+README = [
+    {"task": f"t{i % 3}", "x": {"a": i % 5, "b": "red"}, "y": i % 2, "id": str(i), "ts": 100 + i} for i in range(100)
+]
+
+
+def as_csv(rows: Sequence[Any], path: Path) -> None:
+    pd.DataFrame(rows).to_csv(path, index=False)
+
+
+def as_lines(rows: Sequence[Any], path: Path) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+@pytest.mark.parametrize(
+    ("rows", "write", "wanted", "kind"),
+    [
+        (SALES, as_csv, {"label": "sold", "task": "store_id", "id": "order_id", "time": "placed_at"}, "classification"),
+        (
+            SALES,
+            as_lines,
+            {"label": "sold", "task": "store_id", "id": "order_id", "time": "placed_at"},
+            "classification",
+        ),
+        (
+            CLICKS,
+            as_lines,
+            {"label": "clicked", "task": "user.id", "id": "uuid", "time": "timestamp"},
+            "classification",
+        ),
+        (SENSORS, as_csv, {"label": "failure", "task": "sensor", "id": "id", "time": "time"}, "classification"),
+        (HOUSES, as_csv, {"label": "price", "task": "task", "id": "id", "time": "ts"}, "regression"),
+        (README, as_lines, {"label": "y", "task": "task", "id": "id", "time": "ts"}, "classification"),
+    ],
+)
+def test_what_a_file_has_is_found_and_written_so_that_a_replay_reads_it(
+    rows: Sequence[Any], write: Callable[[Sequence[Any], Path], None], wanted: dict[str, str], kind: str, tmp_path: Path
+) -> None:
+    """From one's own data to the first report with two commands."""
+    file = tmp_path / f"data.{'csv' if write is as_csv else 'jsonl'}"
+    write(rows, file)
+
+    made = draft(str(file), KafkaSettings(), fixed={})
+    (tmp_path / "s.toml").write_text(made.toml)
+    settings = load(tmp_path / "s.toml")
+
+    assert {option: getattr(settings.input.fields, option) for option in wanted} == wanted
+    assert settings.app.kind == kind
+    assert made.command == f"replay {file}"
+    figures = streammeta.replay(file, settings=settings).figures
+    assert figures["rejected"] == 0
+    assert figures["labels_seen"]["count"] == len(rows)
+
+
+def test_noise_and_numbers_that_stand_for_nothing_are_left_out_and_said(tmp_path: Path) -> None:
+    """Free text as a category is a value a row; -999 moves every mean."""
+    as_csv(SALES, tmp_path / "sales.csv")
+
+    made = draft(str(tmp_path / "sales.csv"), KafkaSettings(), fixed={})
+
+    assert '"note",  # text with 400 values: free text or an id' in made.toml
+    assert 'missing = ["width=-999"]  # 40 times, far from all others' in made.toml
+    assert any("missing width=-999" in line for line in made.unsure)
+    assert any(line.startswith("shelf") and "text, 2 values: " in line for line in made.lines)
+
+
+def test_what_is_not_sure_is_asked_and_what_is_given_is_taken(tmp_path: Path) -> None:
+    """The last column is often the label, and often not."""
+    as_csv(HOUSES, tmp_path / "houses.csv")
+    asked: list[tuple[str, str]] = []
+
+    made = draft(
+        str(tmp_path / "houses.csv"), KafkaSettings(), fixed={}, ask=lambda o, c: asked.append((o, c.name)) or "area"
+    )
+    given = draft(str(tmp_path / "houses.csv"), KafkaSettings(), fixed={"label": "rooms"})
+
+    assert asked == [("label", "price")]
+    assert 'label = "area"  # as asked for' in made.toml
+    assert 'label = "rooms"  # as asked for' in given.toml
+    assert not any(line.startswith("label") for line in given.unsure)
+
+
+def test_a_file_of_nothing_is_refused(tmp_path: Path) -> None:
+    """A configuration of nothing would look like one."""
+    (tmp_path / "a.jsonl").write_text("not json\n")
+    (tmp_path / "b.csv").write_text("a,y\n")
+
+    with pytest.raises(ConfigError, match="none of 1 records that is a JSON object"):
+        draft(str(tmp_path / "a.jsonl"), KafkaSettings(), fixed={})
+    with pytest.raises(ConfigError, match="no records; wanted some to look at"):
+        draft(str(tmp_path / "b.csv"), KafkaSettings(), fixed={})
+    with pytest.raises(ConfigError, match="wanted kafka://host:port/topic"):
+        draft("kafka://localhost", KafkaSettings(), fixed={})
