@@ -12,6 +12,7 @@ import msgspec
 from streammeta.errors import EventError
 
 __all__ = [
+    "FORGET_HEADER",
     "KEY_HEADER",
     "ORIGIN_HEADER",
     "Decoder",
@@ -24,6 +25,7 @@ __all__ = [
     "Record",
     "TaskFrom",
     "first_origin",
+    "task_to_forget",
 ]
 
 Feature: TypeAlias = float | bool | str | None  # number, flag, category, missing
@@ -32,6 +34,7 @@ TaskFrom: TypeAlias = Literal["field", "key", "header"]
 
 ORIGIN_HEADER = "streammeta-origin"  # where a record that was sent on came from
 KEY_HEADER = "streammeta-key"  # the key that it had there
+FORGET_HEADER = "streammeta-forget"  # of a record that is no event: the tag of the task that is to be forgotten
 _LARGEST = 3.0e38  # features live as float32; its largest finite value is 3.4e38
 _EXACT = 2**53  # whole numbers above it have no exact float
 _LATEST = 1e11  # seconds since 1970: the year 5138; what is later are milliseconds
@@ -190,6 +193,23 @@ def first_origin(record: Record) -> str | None:
         return None
     found = next((content for name, content in record.headers if name == ORIGIN_HEADER), None)
     return None if found is None else found.decode(errors="replace")
+
+
+def task_to_forget(record: Record) -> str | None:
+    """The tag of the task that this record asks to forget, whatever the format of events is; None: it asks nothing.
+
+    Raises:
+        EventError: the tag is not UTF-8, or too long.
+    """
+    raw = next((value for name, value in record.headers if name == FORGET_HEADER), None) if record.headers else None
+    if raw is None:
+        return None
+    try:
+        return _short(raw.decode(), "the tag in the header streammeta-forget", record.origin)
+    except UnicodeDecodeError as err:
+        raise EventError(
+            f"{record.origin}: the tag in the header {FORGET_HEADER} is {raw[:_SHOWN]!r}, wanted UTF-8 text"
+        ) from err
 
 
 def _label(y: LabelValue | None, at: Origin) -> LabelValue | None:

@@ -167,6 +167,8 @@ def facts(stats: EngineStats, *, seconds: float, events: int, too_long: int = 0)
         "events_without_their_label": stats.pending_labels or None,
         "waiting_events_dropped": stats.expired or None,
         "waiting_events_replaced": stats.replaced or None,
+        "tasks_forgotten": sum(stats.tasks_forgotten.values()) or None,
+        "waiting_events_forgotten": stats.waiting_forgotten or None,
         "limits_reached": ", ".join(f"{name} {count:,} times" for name, count in limits.items() if count) or None,
         "seconds": seconds,
         "events_per_second": events / seconds if seconds > 0 else None,

@@ -432,6 +432,19 @@ _MODELLERS = Dashboard(
                     "Growth without end: raise `[meta] pull`.",
                 ),
                 Panel(
+                    "Tasks forgotten",
+                    "short",
+                    (
+                        (
+                            "sum by (reason) (increase(streammeta_tasks_forgotten_total{SEL}[1h]))",
+                            "{{reason}}",
+                        ),
+                    ),
+                    "Tasks that left in the last hour: not seen for `[memory] forget_after` (age), more than "
+                    "`max_known_tasks` (limit), or on request (asked). Those of a limit should be tags that do not "
+                    "come again.",
+                ),
+                Panel(
                     "Task states reset",
                     "short",
                     (("sum by (instance) (increase(streammeta_task_state_resets_total{SEL}[1h]))", "{{instance}}"),),

@@ -56,6 +56,7 @@ class _Waiting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     events: list[_Pending]
     expired: _Count
     replaced: _Count
+    forgotten: _Count = 0
 
 
 class _Recent(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -100,6 +101,8 @@ class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sums: list[tuple[_Count, _Count]]  # partition, events seen
     tasks: list[tuple[_Count, str, bytes]]
     spilled: _Count
+    presence: list[tuple[_Count, str, _Count, float, float]] = []  # partition, tag, and when it was last seen
+    leaving: list[tuple[_Count, str]] = []  # tasks that are forgotten and still have their rows
 
 
 def read_header(header: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
@@ -124,6 +127,10 @@ def _faults(found: Header) -> list[tuple[str, bool]]:
         ("a feature slot twice", len({slot[:2] for slot in found.features.slots}) != slots),
         ("a class twice", len(set(map(str, found.classes))) != len(found.classes)),
         ("a task twice", len({task[:2] for task in found.tasks}) != tasks),
+        (
+            "a task that was seen and is not there",
+            not {one[:2] for one in (*found.presence, *found.leaving)} <= {task[:2] for task in found.tasks},
+        ),
         ("more tasks spilled than there are", found.spilled > tasks),
         ("a recent task that is not in memory", not all(place in rows for place in (*recent.ring, *recent.alive))),
         (

@@ -91,34 +91,55 @@ class _Plan(NamedTuple):
 
 
 class RowCodec:
-    """Rows of such columns as bytes, and back. Columns may have become wider since."""
+    """Rows of such columns as bytes, and back. Columns may have become wider since.
 
-    def __init__(self, kinds: Mapping[str, Column]) -> None:
-        self.kinds = dict(kinds)
-        self._layout = msgspec.Raw(msgspec.msgpack.encode([(name, kind.shape) for name, kind in kinds.items()]))
+    Args:
+        kinds: the columns.
+        optional: those that a row may do without; none that is cut.
+    """
+
+    def __init__(self, kinds: Mapping[str, Column], optional: Sequence[str] = ()) -> None:
+        self.kinds, self.optional = dict(kinds), tuple(optional)
+        self._whole = [name for name, kind in self.kinds.items() if not kind.filled]
+        self._light = [name for name in self._whole if name not in self.optional]
+        cut = [name for name, kind in self.kinds.items() if kind.filled]
+        self._layout, self._light_layout = (_layout(kinds, {*names, *cut}) for names in (self._whole, self._light))
         self._plans: dict[bytes, _Plan] = {}
 
     def pack(
-        self, columns: Mapping[str, npt.NDArray[Any]], rows: Sequence[int], extra: Callable[[int], bytes]
+        self,
+        columns: Mapping[str, npt.NDArray[Any]],
+        rows: Sequence[int],
+        extra: Callable[[int], bytes],
+        light: npt.NDArray[np.bool_] | None = None,
     ) -> Iterator[bytes]:
-        """Rows as bytes, many at once: copying one column of one row at a time costs more than writing them out."""
-        names = [name for name, kind in self.kinds.items() if not kind.filled]
+        """Rows as bytes, many at once: copying one column of one row at a time costs more than writing them out.
+
+        Args:
+            columns: of the task table.
+            rows: [n]
+            extra: what else belongs to a row.
+            light: which of the rows [n] do without the optional columns; None: none of them.
+        """
         for begin in range(0, len(rows), _CHUNK):
             at = np.array(rows[begin : begin + _CHUNK], np.int64)
-            joined = pack_rows(columns, names, at)
+            is_light = np.zeros(at.size, np.bool_) if light is None else light[begin : begin + _CHUNK]
+            whole = iter(() if is_light.all() else pack_rows(columns, self._whole, at[~is_light]))
+            short = iter(pack_rows(columns, self._light, at[is_light]) if is_light.any() else ())
             cut = [
                 (columns[name], np.minimum(columns[kind.filled][at], kind.shape[0]).tolist())
                 for name, kind in self.kinds.items()
                 if kind.filled
             ]
-            for i, row in enumerate(at.tolist()):
+            for i, (row, without) in enumerate(zip(at.tolist(), is_light.tolist(), strict=True)):
                 sizes = [counts[i] for _, counts in cut]
                 parts = [column[row, :size].tobytes() for (column, _), size in zip(cut, sizes, strict=True)]
-                data = b"".join((joined[i].tobytes(), *parts))
-                yield msgspec.msgpack.encode(_StoredRow(self._layout, sizes, data, extra(row)))
+                data = b"".join((next(short if without else whole).tobytes(), *parts))
+                layout = self._light_layout if without else self._layout
+                yield msgspec.msgpack.encode(_StoredRow(layout, sizes, data, extra(row)))
 
     def unpack(self, data: bytes) -> Arrays:
-        """The columns of one row, in the shapes they had; cut where no more was filled.
+        """The columns of one row, in the shapes they had, those that it has; cut where no more was filled.
 
         Raises:
             SnapshotError: they are not of these columns, or damaged.
@@ -156,11 +177,13 @@ class RowCodec:
 
     def _made(self, shapes: Mapping[str, tuple[int, ...]]) -> _Plan:
         kinds = self.kinds
-        if shapes.keys() != kinds.keys():
+        if not kinds.keys() - set(self.optional) <= shapes.keys() <= kinds.keys():
             wanted = ", ".join(sorted(kinds))
             raise SnapshotError(f"the state of a task has columns {sorted(shapes)}, wanted {wanted}: other settings?")
         whole, cut, numbered, formats, begin = list[_Part](), list[_Part](), list[str](), ["<"], 0
         for name, kind in kinds.items():
+            if name not in shapes:
+                continue
             shape, full, dtype = shapes[name], kind.shape, np.dtype(kind.dtype)
             if len(shape) != len(full) or not all(0 <= a <= b for a, b in zip(shape, full, strict=True)):
                 raise SnapshotError(f"the state of a task has {name} of shape {shape}, wanted {full}: other settings?")
@@ -177,6 +200,11 @@ class RowCodec:
                 formats.append(f"{size}x")
             begin += size
         return _Plan(struct.Struct("".join(formats)), numbered, whole, cut, begin)
+
+
+def _layout(kinds: Mapping[str, Column], names: set[str]) -> msgspec.Raw:
+    """The layout of rows that have these columns, in the order of ``kinds``."""
+    return msgspec.Raw(msgspec.msgpack.encode([(name, kind.shape) for name, kind in kinds.items() if name in names]))
 
 
 def _decode(data: bytes) -> _StoredRow:

@@ -29,13 +29,14 @@ from streammeta.engine.judge import read
 from streammeta.engine.labels import LabelSpace, PendingEvents, Waiting
 from streammeta.engine.looks import Look, due_for_look, find_strays, is_outdated, look, until_look
 from streammeta.engine.outcome import EngineStats, MetaResult, Outcome, Signal, TaskSummary
+from streammeta.engine.presence import LastSeen, Presence
 from streammeta.engine.runs import Counts, Item, Runs, Seen
 from streammeta.engine.scale import SHIFT, SPREAD, Doubles, Fixed, seen_window, units
 from streammeta.engine.settings import EngineSettings, MetaSettings
 from streammeta.engine.shared import Names, Shared
 from streammeta.engine.snapshot import Snapshot
 from streammeta.engine.spill import TaskKey
-from streammeta.engine.staleness import is_stale, refresh
+from streammeta.engine.staleness import can_be_omitted, is_stale, leave_out, left_out, refresh
 from streammeta.engine.sums import PartitionSums, SumsRecord, decode_sums, encode_sums
 from streammeta.engine.taskrow import SUMMARY_COLUMNS, summarize, task_columns
 from streammeta.engine.tasks import TaskTable
@@ -60,6 +61,7 @@ __all__ = [
 
 _LOOK_TASKS = 256  # how many tasks speak for all
 _LOOK_AT_TASKS, _LOOK_AT_EVENTS = 8, 32  # of each, to see how units answer
+_QUICK_EVENTS = 32  # labelled events from which φ is derived sooner than it is read back
 _HOUSEKEEPING_EVENTS = 1024  # how often the spill is looked after where meta-updates do not set the rhythm
 _LONGEST_STEP = 3.0  # times the rate, of a meta-update
 _TRIALS = 8  # drawings of episodes on which a doubtful θ is compared with ours
@@ -90,6 +92,7 @@ class Engine:
         self._features = FeatureSpace(memory.max_features)
         self._labels = LabelSpace(settings.kind, memory.max_classes)
         self._waiting = PendingEvents(memory.max_waiting)
+        self._presence = Presence(memory.max_known_tasks, memory.forgotten_after)
         self._sums = PartitionSums()
         self._mixture = self._make_mixture()
         self._recall = make_recall(self._method, settings)
@@ -101,12 +104,20 @@ class Engine:
             dump_extra=self._detectors.dump,
             load_extra=self._load_detector,
             on_release=self._release,
+            derived=self._derived,
+            leave_out_derived=self._leave_out_derived if self._derived else None,
         )
         self._shared = Shared(self._method, self._sums, classify=self._labels.classify)
         self._curriculum = Curriculum(settings, self._method)
         self._trains = True  # this engine changes θ
         self._exchange = Exchange(
-            settings.kind, memory.window, self._tasks, self._features, self._labels, lambda: self._shared.own
+            settings.kind,
+            memory.window,
+            self._tasks,
+            self._features,
+            self._labels,
+            lambda: self._shared.own,
+            self._presence,
         )
         self.has_backlog = False  # more events wait than can be taken; a run with this set cannot be repeated exactly
         self._begin(Counts(next_look=self._look_every))
@@ -238,7 +249,7 @@ class Engine:
         for at in range(begin, len(events)):
             event = events[at]
             brings_class = self._labels.is_new(event.y)
-            if len(items) >= capacity or (brings_class and items):
+            if items and (len(items) >= capacity or brings_class or self._begins_again(event)):
                 return items, at
             try:
                 items.append(self._admit(at, event))
@@ -248,6 +259,11 @@ class Engine:
             if brings_class and items:
                 return items, at + 1
         return items, len(events)
+
+    def _begins_again(self, event: Event | Label) -> bool:
+        """Whether this is of a task that is forgotten and still has its row, which earlier events may be using."""
+        leaving = self._tasks.leaving
+        return bool(leaving) and isinstance(event, Event) and (event.origin.partition, event.task) in leaving
 
     def _until_change(self) -> int:
         """Events and labels until something shared may change."""
@@ -354,10 +370,13 @@ class Engine:
         if isinstance(event, Label):
             waits = self._waiting.leave(event)
             row, _ = self._tasks.touch(waits.key)
+            self._see(waits.key, None)
             return Item(at, event, row, waits.key[1], waits.filled, waits, is_new_task=False)
         filled = self._features.read(event.x, event.origin)
         key: TaskKey = (event.origin.partition, event.task)
+        self._tasks.release(key)
         row, is_new = self._tasks.touch(key)
+        self._see(key, event.ts)
         if not self._counts.events and not event.task and key[0] >= 0:
             self._curriculum.begin_alone()
         self._counts.events += 1
@@ -366,6 +385,31 @@ class Engine:
             waiting = Waiting(key, filled.slots, np.array(filled.values))
             self._waiting.enter(event.id, waiting)
         return Item(at, event, row, event.task, filled, waiting, is_new)
+
+    def _see(self, key: TaskKey, ts: float | None) -> None:
+        """A task has an event or a label; others of its partition may be forgotten by that."""
+        for gone in self._presence.see(key, ts):
+            self._leave(gone)
+
+    def _leave(self, key: TaskKey) -> None:
+        """Forget a task, but for its row: that is given back where things shared by all tasks may change."""
+        self._tasks.leave(key)
+        self._waiting.forget_task(key)
+        self._exchange.forget_task(key)
+
+    def forget(self, partition: int, task: str) -> bool:
+        """Forget all of a task of ours, between two steps; if its tag comes again, it begins as any new task does.
+
+        What all tasks share keeps what it learned from this one: θ, the normalization, and what experts count.
+
+        Returns:
+            Whether there was such a task.
+        """
+        if not self._presence.drop((partition, task)):
+            return False
+        self._leave((partition, task))
+        self._tasks.release((partition, task))
+        return True
 
     def _as_first_seen(self, event: Event | Label, y: LabelValue) -> Event | Label:
         """The same with its class in the form in which that came first, so that predictions and labels compare."""
@@ -438,6 +482,7 @@ class Engine:
             if job is not None:
                 self.finish_meta_update(job())
         counts.next_look = counts.seen + self._look_every
+        self._tasks.sweep()
         self._tasks.shrink()
 
     @property
@@ -503,6 +548,10 @@ class Engine:
             values_shared=self._features.shared,
             classes_refused=self._labels.refused,
             tasks_spilled=self._tasks.spilled,
+            forgotten_by_age=self._presence.forgotten["age"],
+            forgotten_by_limit=self._presence.forgotten["limit"],
+            forgotten_as_asked=self._presence.forgotten["asked"],
+            waiting_forgotten=self._waiting.forgotten,
             theta_norm=norm(self._shared.state.theta),
             saturated=saturated_share(self._shared.state.theta, self._some_events()),
         )
@@ -528,7 +577,8 @@ class Engine:
         """Every task, those in the spill included."""
         columns = self._tasks.columns
         here = [(key, {name: columns[name][row] for name in SUMMARY_COLUMNS}) for key, row in self._tasks.rows()]
-        return [summarize(key, values) for key, values in [*self._tasks.stored(), *here] if key[0] >= 0]
+        known = [*self._tasks.stored(), *here]
+        return [summarize(key, values) for key, values in known if key[0] >= 0 and key not in self._tasks.leaving]
 
     def snapshot(self) -> Snapshot:
         """The whole state as plain values; take it between two steps."""
@@ -547,6 +597,8 @@ class Engine:
             "sums": seen,
             "tasks": tasks,
             "spilled": len(tasks) - len(place),
+            "presence": [(*key, *seen) for key, seen in self._presence.items()],
+            "leaving": [key for key in self._tasks.leaving if key[0] >= 0],
         }
         partitions = self._mixture.dump_partitions() if self._mixture else {}
         return Snapshot(header, arrays | sums | partitions | self._common())
@@ -575,11 +627,26 @@ class Engine:
             for name, column in engine._columns(len(engine._features), len(engine._shared.own)).items():
                 engine._tasks.widen(name, column.shape)
             engine._recent.load(header["recent"], engine._tasks.restore(header["tasks"], header["spilled"]))
+            engine._load_presence(header)
             engine._curriculum.random.bit_generator.state = random_from(header["random"], "the snapshot is")
         except SnapshotError:
             engine.close()
             raise
         return engine
+
+    def _load_presence(self, header: Mapping[str, Any]) -> None:
+        """When the tasks of a snapshot were last seen; one of before that was kept says it by their order alone."""
+        seen = {(partition, tag): LastSeen(*last) for partition, tag, *last in header.get("presence", ())}
+        leaving = [(partition, tag) for partition, tag in header.get("leaving", ())]
+        for key in leaving:
+            self._leave(key)
+        gone, partitions = set(leaving), dict[int, list[tuple[str, LastSeen | None]]]()
+        for partition, tag, _ in header["tasks"]:
+            if (partition, tag) not in gone:
+                partitions.setdefault(partition, []).append((tag, seen.get((partition, tag))))
+        for partition, tasks in partitions.items():
+            for key in self._presence.load(partition, tasks):
+                self._leave(key)
 
     def handover(self) -> Handover:
         """What moves between processes: the tasks of each partition, and what all tasks share."""
@@ -592,12 +659,14 @@ class Engine:
             waiting=self._waiting,
             detectors=self._detectors,
             recent=self._recent,
-            derived=() if self._recall else self._method.derived,
+            derived=self._derived,
             stamp=lambda: self._shared.stamp,
             spill_directory=self.settings.memory.spill_directory,
             own=lambda: self._shared.own,
             give_own=self._give_own_views,
             widen=self._fit,
+            presence=self._presence,
+            leave=self._leave,
             mixture=self._mixture,
         )
         return Handover(parts)
@@ -777,6 +846,22 @@ class Engine:
         self._curriculum.load(arrays)
         if self._mixture:
             self._mixture.load(arrays)
+
+    @property
+    def _derived(self) -> tuple[str, ...]:
+        """The columns that windows make again, to the bit."""
+        return () if self._recall else self._method.derived
+
+    def _leave_out_derived(self, rows: Ints) -> npt.NDArray[np.bool_]:
+        """Which of these rows go to the spill without φ: those of few events, from which it is quickly derived again.
+
+        A stream whose tags never come back has hardly any others, and φ is most of their bytes.
+        """
+        columns = self._tasks.columns
+        light = can_be_omitted(columns, rows, self._shared.stamp) & (columns["window_count"][rows] <= _QUICK_EVENTS)
+        marked = rows[light & ~left_out(columns["version"][rows])]
+        columns["version"][marked] = leave_out(columns["version"][marked])
+        return light
 
     def _load_detector(self, row: int, state: bytes) -> None:
         if state:

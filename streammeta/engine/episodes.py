@@ -148,6 +148,11 @@ class EpisodeLog:
         """The tasks that learned labels since their segments were asked for."""
         return sorted(self._changed)
 
+    def forget_task(self, key: TaskKey) -> None:
+        """A task is forgotten: what was not written of it is not written any more."""
+        self._open.pop(key, None)
+        self._changed.discard(key)
+
     def forget(self, partition: int) -> None:
         """A partition is another process's now."""
         for key in [key for key in self._open if key[0] == partition]:

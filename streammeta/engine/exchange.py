@@ -21,6 +21,7 @@ from streammeta.engine.episodes import (
 from streammeta.engine.features import FeatureSpace
 from streammeta.engine.labels import LabelSpace
 from streammeta.engine.outcome import Outcome, Signal
+from streammeta.engine.presence import Presence
 from streammeta.engine.runs import Item
 from streammeta.engine.scale import exact_window
 from streammeta.engine.spill import TaskKey
@@ -42,6 +43,7 @@ class Exchange:
         features: likewise.
         labels: likewise.
         own: the slots that have a second float32.
+        presence: when tasks were last seen.
     """
 
     def __init__(
@@ -52,9 +54,10 @@ class Exchange:
         features: FeatureSpace,
         labels: LabelSpace,
         own: Callable[[], list[int]],
+        presence: Presence,
     ) -> None:
         self._kind: Kind = kind
-        self._own = own
+        self._own, self._presence = own, presence
         self._window, self._tasks, self._features, self._labels = window, tasks, features, labels
         self._log = EpisodeLog(window)
         self._known: dict[TaskKey, int] = {}  # of tasks elsewhere, the labelled events that we have learned
@@ -117,9 +120,15 @@ class Exchange:
             if i >= first
         ]
 
+    def forget_task(self, key: TaskKey) -> None:
+        """A task is forgotten, of ours or elsewhere."""
+        self._log.forget_task(key)
+        self._known.pop(key, None)
+
     def forget(self, partition: int) -> None:
         """Drop what came of a partition, and what is to be written of it."""
         self._log.forget(partition)
         number = elsewhere(partition)
         self._tasks.forget(number)
+        self._presence.forget(number)
         self._known = {task: known for task, known in self._known.items() if task[0] != number}

@@ -170,6 +170,7 @@ class PendingEvents:
         self._changed: set[tuple[TaskKey, int]] = set()
         self.expired = 0  # left without a label, because too many waited
         self.replaced = 0  # left without a label, because another event of the same task and id came
+        self.forgotten = 0  # left without a label, because their task was forgotten
 
     def __len__(self) -> int:
         return len(self._events)
@@ -199,7 +200,8 @@ class PendingEvents:
         if not tasks:
             raise EventError(
                 f"{said}, but no event of that id waits in its partition: "
-                "it was never seen, had its label already, or waited too long ([memory] max_waiting)"
+                "it was never seen, had its label already, waited too long ([memory] max_waiting), or its task was "
+                "forgotten ([memory] forget_after, max_known_tasks)"
             )
         if label.task and label.task not in tasks:
             raise EventError(
@@ -225,6 +227,12 @@ class PendingEvents:
         self._remove(*waiting.key, id_)
         self._keep(id_, waiting)
 
+    def forget_task(self, key: TaskKey) -> None:
+        """Drop every event of a task, and count them: no label can be joined to them any more."""
+        for id_ in [id_ for page in self._pages.get(key, {}).values() for id_ in page]:
+            self._remove(*key, id_)
+            self.forgotten += key[0] >= 0
+
     def forget(self, partition: int) -> None:
         """Drop every event of a partition: another process has it now."""
         for key in [key for key in self._events if key[0] == partition]:
@@ -240,7 +248,8 @@ class PendingEvents:
             ]
             for (*_, id_), w in self._events.items()
         ]
-        return {"events": events, "expired": self.expired, "replaced": self.replaced}
+        counts = {"expired": self.expired, "replaced": self.replaced, "forgotten": self.forgotten}
+        return {"events": events, **counts}
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Replace the pending events by those that ``dump`` wrote."""
@@ -252,6 +261,7 @@ class PendingEvents:
             mixed = None if parts is None else np.frombuffer(parts[1], np.float64).reshape(parts[0], -1).copy()
             self._keep(id_, Waiting((partition, tag), *filled, predicted, variance, version, page, mixed))
         self.expired, self.replaced = state["expired"], state["replaced"]
+        self.forgotten = state.get("forgotten", 0)
 
     def _keep(self, id_: str, waiting: Waiting) -> None:
         partition, tag = waiting.key

@@ -6,13 +6,14 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
+from streammeta.engine.presence import Reason
 from streammeta.event import Event, Label, LabelValue
 from streammeta.meta.outer import MetaStep
 
 __all__ = ["EngineStats", "Limit", "MetaResult", "Outcome", "Signal", "TaskSummary"]
 
 Limit: TypeAlias = Literal[
-    "max_features", "feature_values", "max_classes", "max_waiting", "max_tasks", "max_record_bytes"
+    "max_features", "feature_values", "max_classes", "max_waiting", "max_tasks", "max_known_tasks", "max_record_bytes"
 ]
 
 
@@ -76,8 +77,17 @@ class EngineStats:
     values_shared: int  # values of categories that share a slot with others, so that later features have slots
     classes_refused: int  # labels of a class beyond [memory] max_classes
     tasks_spilled: int  # tasks sent to disk, because more than [memory] max_tasks were in memory
+    forgotten_by_age: int  # tasks forgotten since this process began, because of [memory] forget_after
+    forgotten_by_limit: int  # because of [memory] max_known_tasks
+    forgotten_as_asked: int
+    waiting_forgotten: int  # events that left without a label, because their task was forgotten
     theta_norm: float  # Euclidean
     saturated: float  # share of the hidden units' outputs, at recent events, where hardly any gradient passes
+
+    @property
+    def tasks_forgotten(self) -> dict[Reason, int]:
+        """Why tasks were forgotten, and how many."""
+        return {"age": self.forgotten_by_age, "limit": self.forgotten_by_limit, "asked": self.forgotten_as_asked}
 
     @property
     def limits(self) -> dict[Limit, int]:
@@ -88,6 +98,7 @@ class EngineStats:
             "max_classes": self.classes_refused,
             "max_waiting": self.expired,
             "max_tasks": self.tasks_spilled,
+            "max_known_tasks": self.forgotten_by_limit,
         }
 
 

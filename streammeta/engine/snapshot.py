@@ -20,7 +20,8 @@ from streammeta.transport.base import Partition, Positions
 
 __all__ = ["Snapshot", "read_snapshot", "saved_array", "write_snapshot"]
 
-_FORMAT = 3
+_FORMAT = 4
+_READABLE = (3, 4)  # 3 does not say when a task was last seen
 _HEADER = "__header__"
 
 
@@ -86,7 +87,7 @@ def read_snapshot(path: Path) -> tuple[Snapshot, dict[Partition, int]] | None:
         file = msgspec.msgpack.decode(arrays.pop(_HEADER).tobytes(), type=_File)
     except (OSError, SafetensorError, msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError) as err:
         raise SnapshotError(f"{path}: not a readable snapshot ({err}); {advice}") from err
-    if file.format != _FORMAT:
+    if file.format not in _READABLE:
         raise SnapshotError(f"{path}: snapshot format {file.format}, wanted {_FORMAT}; {advice}")
     return Snapshot(file.engine, arrays), {(topic, number): offset for topic, number, offset in file.positions}
 

@@ -57,6 +57,13 @@ class Spill:
         self._drop([number])
         return data
 
+    def drop(self, key: TaskKey) -> None:
+        """Keep nothing of a task."""
+        self._drop([self._keys.pop(key)])
+
+    def __contains__(self, key: TaskKey) -> bool:
+        return key in self._keys
+
     def forget(self, partition: int) -> None:
         """Keep nothing of a partition."""
         self._drop([self._keys.pop(key) for key in [key for key in self._keys if key[0] == partition]])

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, field_validator
 
 from streammeta.engine.columns import Column, RowCodec
+from streammeta.engine.presence import ForgetAfter, parse_forget_after
 from streammeta.engine.spill import Spill, TaskKey
 
 __all__ = ["MemorySettings", "TaskTable"]
@@ -23,11 +24,33 @@ class MemorySettings(BaseModel, frozen=True, extra="forbid"):
     """How much is kept."""
 
     max_tasks: int = Field(10_000, ge=1, description="Tasks in memory; the least recently seen go to the spill.")
+    max_known_tasks: int = Field(
+        100_000,
+        ge=1,
+        description="Tasks known of each partition, in memory, in the spill and in the state topic; of more, those "
+        "seen least recently are forgotten.",
+    )
+    forget_after: int | str = Field(
+        "never",
+        description="A task is forgotten after so many events of its partition without one of it (1000000), or after "
+        'so long by their time stamps ("12h", "30d"); "never": not before there are more than max_known_tasks.',
+    )
     window: int = Field(256, ge=8, le=65_536, description="Labelled events remembered of each task.")
     max_features: int = Field(256, ge=1, le=65_536, description="Feature slots; names that come later are ignored.")
     max_classes: int = Field(256, ge=2, le=65_536, description="Classes; events with a further one are refused.")
     max_waiting: int = Field(100_000, ge=0, description="Events kept until their late label comes; oldest go first.")
     spill_directory: Path | None = Field(None, description="Where the spill lives; by default a temporary directory.")
+
+    @field_validator("forget_after")
+    @classmethod
+    def _is_a_span(cls, value: int | str) -> int | str:
+        parse_forget_after(value)
+        return value
+
+    @property
+    def forgotten_after(self) -> ForgetAfter:
+        """``forget_after`` as numbers."""
+        return parse_forget_after(self.forget_after)
 
 
 class TaskTable:
@@ -39,6 +62,8 @@ class TaskTable:
         dump_extra: what else belongs to a row (its drift detector), as bytes.
         load_extra: give a row back what ``dump_extra`` returned; empty bytes for a new task.
         on_release: called with the number of each row that stops holding its task.
+        derived: columns that some rows can do without, because they are derived again when the task is next seen.
+        leave_out_derived: say which of these rows [n] go to the spill without them, and mark those.
     """
 
     def __init__(
@@ -49,8 +74,11 @@ class TaskTable:
         dump_extra: Callable[[int], bytes],
         load_extra: Callable[[int, bytes], None],
         on_release: Callable[[int], None],
+        derived: Sequence[str] = (),
+        leave_out_derived: Callable[[npt.NDArray[np.int64]], npt.NDArray[np.bool_]] | None = None,
     ) -> None:
-        self._codec = RowCodec(columns)
+        self._codec = RowCodec(columns, optional=derived)
+        self._leave_out_derived = leave_out_derived
         self._max_tasks = settings.max_tasks
         self._dump_extra, self._load_extra, self._on_release = dump_extra, load_extra, on_release
         self._rows: OrderedDict[TaskKey, int] = OrderedDict()
@@ -58,12 +86,14 @@ class TaskTable:
         self._used: set[int] = set()  # rows that held a task; the others are all zeros
         self._spill = Spill(settings.spill_directory)
         self._touched: set[TaskKey] = set()
+        self.leaving: dict[TaskKey, None] = {}  # forgotten, in this order; ``sweep`` gives their rows back
+        self._forgotten: list[TaskKey] = []  # since this was last asked
         self.spilled = 0  # tasks sent to the spill since this process began
         self.columns = {name: np.zeros((0, *kind.shape), kind.dtype) for name, kind in columns.items()}
 
     def __len__(self) -> int:
-        """All tasks, in memory and spilled."""
-        return len(self._rows) + len(self._spill)
+        """All tasks, in memory and spilled, but for those that are forgotten."""
+        return len(self._rows) + len(self._spill) - len(self.leaving)
 
     @property
     def in_memory(self) -> int:
@@ -100,7 +130,9 @@ class TaskTable:
         known = []
         for i, key in enumerate(keys):
             row, stored = self._rows.get(key), None
-            if row is None:
+            if key in self.leaving:
+                row = None
+            elif row is None:
                 stored = self._spill.get(key)
             known.append(row is not None or stored is not None)
             if stored is not None:
@@ -120,9 +152,9 @@ class TaskTable:
         if not over:
             return
         self.spilled += len(over)
-        self._spill.put(
-            [key for key, _ in over], self._codec.pack(self.columns, [row for _, row in over], self._dump_extra)
-        )
+        rows = [row for _, row in over]
+        light = self._leave_out_derived(np.array(rows, np.int64)) if self._leave_out_derived else None
+        self._spill.put([key for key, _ in over], self._codec.pack(self.columns, rows, self._dump_extra, light))
         for key, row in over:
             del self._rows[key]
             self._let_go(row)
@@ -131,6 +163,34 @@ class TaskTable:
         """The tasks touched since this was last asked."""
         touched, self._touched = self._touched, set()
         return touched
+
+    def leave(self, key: TaskKey) -> None:
+        """Forget a task. Its row is given back by ``sweep``, or by ``release`` before an event of it comes again."""
+        if key in self._rows or key in self._spill:
+            self._touched.discard(key)
+            self.leaving[key] = None
+            if key[0] >= 0:
+                self._forgotten.append(key)
+
+    def release(self, key: TaskKey) -> None:
+        """Give back the row of a task that is forgotten; nothing where it is not."""
+        if key not in self.leaving:
+            return
+        del self.leaving[key]
+        if key in self._rows:
+            self._let_go(self._rows.pop(key))
+        else:
+            self._spill.drop(key)
+
+    def sweep(self) -> None:
+        """Give back the rows of all tasks that are forgotten, in this order."""
+        for key in list(self.leaving):
+            self.release(key)
+
+    def take_forgotten(self) -> list[TaskKey]:
+        """The tasks forgotten since this was last asked; of some there may be new events already."""
+        forgotten, self._forgotten = self._forgotten, []
+        return forgotten
 
     def recall(self, key: TaskKey) -> int:
         """The row of a task that is known, brought back from the spill if need be; this does not count as touched."""
@@ -166,11 +226,13 @@ class TaskTable:
             self._let_go(self._rows.pop(key))
         self._spill.forget(partition)
         self._touched = {key for key in self._touched if key[0] != partition}
+        self.leaving = {key: None for key in self.leaving if key[0] != partition}
+        self._forgotten = [key for key in self._forgotten if key[0] != partition]
 
     def widen(self, name: str, shape: tuple[int, ...]) -> None:
         """Make the rows of a column larger; what was there keeps its place."""
         old, kind = self.columns[name], self._codec.kinds[name]._replace(shape=shape)
-        self._codec = RowCodec(self._codec.kinds | {name: kind})
+        self._codec = RowCodec(self._codec.kinds | {name: kind}, optional=self._codec.optional)
         self.columns[name] = np.zeros((len(old), *shape), kind.dtype)
         if kind.blank != 0:
             self.columns[name][list(self._rows.values())] = kind.blank

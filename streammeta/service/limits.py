@@ -18,6 +18,8 @@ _SAID: dict[Limit, str] = {
     "max_waiting": "the oldest events that wait for their label are dropped; raise [memory] max_waiting",
     "max_tasks": "the tasks seen least recently are on disk, which is slower; raise [memory] max_tasks if there is "
     "memory",
+    "max_known_tasks": "the tasks of a partition seen least recently are forgotten: if their tags come again, they "
+    "begin as new ones; raise [memory] max_known_tasks if there is disk",
     "max_record_bytes": "longer records are refused unread; raise [input] max_record_bytes, or send shorter ones",
 }
 

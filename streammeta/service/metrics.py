@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 
 from streammeta.engine import EngineStats, Outcome, Signal
 from streammeta.engine.outcome import Limit
+from streammeta.engine.presence import Reason
 from streammeta.event import Event
 from streammeta.service.threads import MAIN, REPARTITION
 
@@ -60,6 +61,7 @@ class Metrics:
         self._meta_updates: int | None = None  # the engine's count when last seen
         self._lost: dict[str, int] = {}  # likewise, of events that waited for a label
         self._resets = 0  # likewise; a new engine begins at 0
+        self._forgotten: dict[Reason, int] = {}  # likewise
         for unknown in (self.prequential_error, self.meta_loss):
             unknown.set(float("nan"))
 
@@ -197,6 +199,15 @@ class Metrics:
         self.partitions = Gauge("streammeta_assigned_partitions", "Input partitions read here.", registry=registry)
         self.tasks = Gauge("streammeta_tasks", "Tasks known.", registry=registry)
         self.tasks_in_memory = Gauge("streammeta_tasks_in_memory", "Tasks whose state is in memory.", registry=registry)
+        self.tasks_forgotten = Counter(
+            "streammeta_tasks_forgotten_total",
+            "Tasks forgotten: not seen for [memory] forget_after (age), more than max_known_tasks (limit), or by a "
+            "record that asks for it (asked).",
+            ["reason"],
+            registry=registry,
+        )
+        for cause in get_args(Reason):
+            self.tasks_forgotten.labels(cause)
         self.state_resets = Counter(
             "streammeta_task_state_resets_total",
             "Tasks whose state was reset, because a prediction was not a finite number.",
@@ -210,17 +221,17 @@ class Metrics:
         self.waiting_lost = Counter(
             "streammeta_waiting_events_lost_total",
             "Events whose label can be joined no more: too many waited (dropped), or another one of the same task and "
-            "id came (replaced).",
+            "id came (replaced), or their task was forgotten (forgotten).",
             ["reason"],
             registry=registry,
         )
-        for reason in ("dropped", "replaced"):
+        for reason in ("dropped", "replaced", "forgotten"):
             self.waiting_lost.labels(reason)
         self.limits = Counter(
             "streammeta_limit_reached_total",
             "Times that a limit was reached: a feature without a slot (max_features), a category's value that shares "
             "one (feature_values), a label refused (max_classes), an event that waited too long (max_waiting), a task "
-            "sent to disk (max_tasks), a record too long (max_record_bytes).",
+            "sent to disk (max_tasks), a task forgotten (max_known_tasks), a record too long (max_record_bytes).",
             ["limit"],
             registry=registry,
         )
@@ -329,7 +340,12 @@ class Metrics:
         self.classes.set(stats.classes)
         self.features.set(stats.features)
         self.pending_labels.set(stats.pending_labels)
-        for reason, count in (("dropped", stats.expired), ("replaced", stats.replaced)):
+        for cause, times in stats.tasks_forgotten.items():
+            before = self._forgotten.get(cause, 0)
+            self.tasks_forgotten.labels(cause).inc(times - before if times >= before else times)  # or a new engine
+            self._forgotten[cause] = times
+        lost = (("dropped", stats.expired), ("replaced", stats.replaced), ("forgotten", stats.waiting_forgotten))
+        for reason, count in lost:
             before = self._lost.get(reason, count)  # counting begins at the first call
             self.waiting_lost.labels(reason).inc(count - before if count >= before else count)  # or with a new engine
             self._lost[reason] = count

@@ -1,11 +1,13 @@
 """One turn of the loop, whatever the transport: records in, predictions, signals and dead letters out."""
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
+
+import structlog
 
 from streammeta.engine import Engine, Outcome
 from streammeta.errors import EventError
-from streammeta.event import Decoder, Event, Label, Record
+from streammeta.event import Decoder, Event, Label, Record, task_to_forget
 from streammeta.formats.refusal import Refusals
 from streammeta.service.background import MetaUpdates
 from streammeta.service.metrics import Metrics
@@ -14,6 +16,7 @@ from streammeta.transport.base import Message
 
 __all__ = ["Observe", "Turn"]
 
+_log = structlog.get_logger(__name__)
 _BATCHES_WITH_BACKLOG = 8  # taken as one by a loop with a backlog
 
 
@@ -61,19 +64,30 @@ class Turn:
     def take(self, records: Sequence[Record], *, answer: bool = True) -> list[Message]:
         """Predict and learn; returns what is to be published, nothing if no ``answer`` is wanted."""
         self._metrics.poll_records.observe(len(records))
-        read, dead = self._decode(records)
-        outcomes = self._step([event for _, event in read])
+        read, dead, forget = self._decode(records)
+        outcomes = self._in_order([event for _, event in read], forget)
         accepted = [outcome for outcome in outcomes if outcome.rejected is None]
         for outcome in outcomes:
             if outcome.rejected is not None:
                 self.refusals.add(outcome.rejected)
-        self._count(accepted, len(records))
+        self._count(accepted, len(records) - len(accepted) - len(forget))
         if not answer:
             return []
         out = dead
         for (record, _), outcome in zip(read, outcomes, strict=True):
             out += messages(outcome) if outcome.rejected is None else [dead_letter(record, outcome.rejected)]
         return out
+
+    def _in_order(self, events: Sequence[Event | Label], forget: Sequence["_Forget"]) -> list[Outcome]:
+        """The outcomes of events between which tasks are to be forgotten."""
+        outcomes: list[Outcome] = []
+        for one in forget:
+            outcomes += self._step(events[len(outcomes) : one.after])
+            known = self.engine.forget(one.partition, one.task)
+            _log.info("asked to forget a task", at=one.where, known=known)
+        if len(outcomes) < len(events) or not events:
+            outcomes += self._step(events[len(outcomes) :])
+        return outcomes
 
     def _step(self, events: Sequence[Event | Label]) -> list[Outcome]:
         """The engine's outcomes, batch by batch; a meta-update made beside the loop comes in between two of them."""
@@ -92,22 +106,37 @@ class Turn:
             self.theta_changed |= self.meta.between()
         return outcomes
 
-    def _decode(self, records: Sequence[Record]) -> tuple[list[tuple[Record, Event | Label]], list[Message]]:
-        """The records that can be used, each with what it says, and dead letters for the others."""
+    def _decode(
+        self, records: Sequence[Record]
+    ) -> tuple[list[tuple[Record, Event | Label]], list[Message], list["_Forget"]]:
+        """The events and labels, each with its record; dead letters for what cannot be read; and whom to forget."""
         read: list[tuple[Record, Event | Label]] = []
         dead: list[Message] = []
+        forget: list[_Forget] = []
         for record in records:
             try:
+                task = task_to_forget(record)
+                if task is not None:
+                    forget.append(_Forget(len(read), record.origin.partition, task, str(record.origin)))
+                    continue
                 read.append((record, self._decoder.decode(record)))
             except EventError as err:
                 self.refusals.add(str(err))
                 dead.append(dead_letter(record, str(err)))
-        return read, dead
+        self.records += len(records)
+        return read, dead, forget
 
-    def _count(self, accepted: Sequence[Outcome], records: int) -> None:
-        rejected = records - len(accepted)
-        self.records += records
+    def _count(self, accepted: Sequence[Outcome], rejected: int) -> None:
         self.rejected += rejected
         self._metrics.step(accepted, rejected)
         for observe in self._observers:
             observe(accepted, rejected)
+
+
+class _Forget(NamedTuple):
+    """A record that asks to forget a task."""
+
+    after: int  # events and labels of the same poll that come before it
+    partition: int
+    task: str
+    where: str

@@ -55,9 +55,11 @@ class MemoryLog:
         self._epochs: dict[str, int] = {}
         self._joined = 0
 
-    def append(self, value: bytes, partition: int, key: bytes | None = None) -> None:
+    def append(
+        self, value: bytes | None, partition: int, key: bytes | None = None, headers: tuple[tuple[str, bytes], ...] = ()
+    ) -> None:
         """Add a record to the input, outside of any transaction."""
-        self.write(self.topic, partition, Message("", value, key), None)
+        self.write(self.topic, partition, Message("", value, key, headers), None)
 
     def read(self, topic: str, partition: int, begin: int = 0) -> list[tuple[int, _Entry]]:
         """The records visible from an offset on, with their offsets."""

@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -54,7 +55,18 @@ def test_a_file_of_an_earlier_version_is_read_as_it_was_or_refused_with_both_ver
         assert re.search(rf"\b{written_now}\b", refusal), refusal
     else:
         wanted = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-        assert json.loads(json.dumps(plain(found))) == wanted
+        assert without_what_is_new(json.loads(json.dumps(plain(found))), wanted) == wanted
+
+
+def without_what_is_new(found: Any, wanted: Any) -> Any:
+    """What was read, without fields that are None because the earlier version did not have them."""
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        return {
+            name: without_what_is_new(part, wanted.get(name))
+            for name, part in found.items()
+            if name in wanted or part is not None
+        }
+    return found
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

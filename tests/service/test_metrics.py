@@ -60,7 +60,7 @@ def test_no_label_can_grow_without_bound(metrics: Metrics) -> None:
         "fate": {"predicted", "learned", "late_label", "rejected", "written", "skipped"},
         "result": {"accepted", "refused", "failed", "committed"},
         "kind": {"assigned", "revoked", "lost"},
-        "reason": {"dropped", "replaced", "worse", "damaged"},
+        "reason": {"dropped", "replaced", "forgotten", "worse", "damaged", "age", "limit", "asked"},
         "limit": set(get_args(Limit)),
     }
 
@@ -130,7 +130,16 @@ def test_events_that_lost_their_label_are_counted_also_by_the_engine_after_it(me
     lost = {
         s.labels["reason"]: s.value for f in ours(metrics) for s in f.samples if s.name.endswith("events_lost_total")
     }
-    assert lost == {"dropped": 2 + 2, "replaced": 1}
+    assert lost == {"dropped": 2 + 2, "replaced": 1, "forgotten": 0}
+
+
+def test_forgotten_tasks_are_counted_by_reason_also_by_the_engine_after_it(metrics: Metrics) -> None:
+    """Tasks that leave because a limit is too low are another matter than tasks whose customers left."""
+    for age, limit in ((5, 0), (7, 1), (2, 1)):
+        metrics.engine(stats(forgotten_by_age=age, forgotten_by_limit=limit))
+
+    counts = {reason: value(metrics, "streammeta_tasks_forgotten_total", reason=reason) for reason in ("age", "limit")}
+    assert counts == {"age": 7 + 2, "limit": 1}
 
 
 def test_states_that_were_reset_are_counted_over_engines(metrics: Metrics) -> None:

@@ -51,6 +51,7 @@ class Handover:
         """Drop a partition's tasks: another process has them now."""
         self._parts.tasks.forget(partition)
         self._parts.waiting.forget(partition)
+        self._parts.presence.forget(partition)
         self._written.forget(partition)
         if self._parts.mixture:
             self._parts.mixture.forget_partition(partition)

@@ -23,7 +23,7 @@ from streammeta.engine.handover.record import (
 )
 from streammeta.engine.labels import Waiting
 from streammeta.engine.spill import TaskKey
-from streammeta.engine.staleness import can_be_omitted
+from streammeta.engine.staleness import can_be_omitted, leave_out, left_out
 from streammeta.meta.base import Floats
 
 __all__ = ["Change", "Giving"]
@@ -49,7 +49,10 @@ class Giving:
     def changes(self) -> Iterator[Change]:
         """See ``Handover.changes``."""
         parts = self._parts
+        forgotten = parts.tasks.take_forgotten()
         touched, waits = sorted(parts.tasks.take_touched()), parts.waiting.take_changed()
+        for key in forgotten:  # before what came of its tag since
+            yield from self._tombstones(key)
         if not (touched or waits):
             return
         id_, encoded = self._current_schema()
@@ -66,6 +69,15 @@ class Giving:
             yield Change(key[0], Key("wait", number, key[1]).encode(), value)
         for partition in sorted({key[0] for key in touched}):
             yield from self._pieces(partition, id_)
+
+    def _tombstones(self, key: TaskKey) -> Iterator[Change]:
+        """What makes compaction forget a task; nothing where the changelog never had it. Its waits are in ``waits``."""
+        written = self._written.counts.pop(key, None)
+        if written is None:
+            return
+        yield Change(key[0], Key("task", 0, key[1]).encode(), None)
+        for number in range(min(self._parts.pages, max(written) // PAGE)):
+            yield Change(key[0], Key("page", number, key[1]).encode(), None)
 
     def _pieces(self, partition: int, id_: bytes) -> Iterator[Change]:
         """Those pieces of what experts know of a partition that are not what the changelog has."""
@@ -105,10 +117,11 @@ class Giving:
         tasks, detectors = self._parts.tasks, self._parts.detectors
         rows = np.array([tasks.recall(key) for key in keys], np.int64)
         columns = tasks.columns
-        packed = pack_rows(columns, self._parts.row_columns, rows)
+        phi_of = self._phi(rows)
+        packed = self._packed(rows)
         counts = zip(columns["window_count"][rows].tolist(), columns["labelled"][rows].tolist(), strict=True)
         for key, row, data, phi, scale, (pushed, labelled) in zip(
-            keys, rows.tolist(), packed, self._phi(rows), self._scale(rows), counts, strict=True
+            keys, rows.tolist(), packed, phi_of, self._scale(rows), counts, strict=True
         ):
             for number in self._full_pages(key, pushed, labelled):
                 x, y = self._events(row, number * PAGE, (number + 1) * PAGE)
@@ -116,8 +129,18 @@ class Giving:
                 yield Change(key[0], Key("page", number % self._parts.pages, key[1]).encode(), encode(page))
             self._written.counts[key] = pushed, labelled
             x, y = self._events(row, pushed - pushed % PAGE, pushed)
-            head = Head(FORMAT, id_, data.data, phi, scale, _bytes(x), _bytes(y), detectors.dump(row))
+            seen = self._parts.presence.last_seen(key)
+            head = Head(FORMAT, id_, data.data, phi, scale, _bytes(x), _bytes(y), detectors.dump(row), seen)
             yield Change(key[0], Key("task", 0, key[1]).encode(), encode(head))
+
+    def _packed(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
+        """The columns of these rows that are written of every task; also of those that were in the spill without φ."""
+        columns = self._parts.tasks.columns
+        marked = rows[left_out(columns["version"][rows])]
+        columns["version"][marked] = leave_out(columns["version"][marked])
+        packed = pack_rows(columns, self._parts.row_columns, rows)
+        columns["version"][marked] = leave_out(columns["version"][marked])
+        return packed
 
     def _phi(self, rows: npt.NDArray[np.int64]) -> list[memoryview]:
         """φ of these rows as bytes; nothing of those whose windows make the same again."""

@@ -15,6 +15,7 @@ from streammeta.engine.experts import Mixture
 from streammeta.engine.features import FeatureSpace
 from streammeta.engine.handover.record import PAGE
 from streammeta.engine.labels import LabelSpace, PendingEvents
+from streammeta.engine.presence import Presence
 from streammeta.engine.spill import TaskKey
 from streammeta.engine.tasks import TaskTable
 
@@ -44,6 +45,8 @@ class TaskParts:
     own: Callable[[], list[int]]  # the slots that have views of a task's own, and a second float32
     give_own: Callable[[list[int]], object]  # let these slots have them, too
     widen: Callable[[], None]  # widen every row for features and classes that came from elsewhere
+    presence: Presence  # when tasks were last seen
+    leave: Callable[[TaskKey], None]  # forget a task
     mixture: Mixture | None = None  # its experts may know something of a partition
 
     @property

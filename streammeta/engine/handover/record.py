@@ -13,7 +13,7 @@ and not each window again. Whatever is read here is checked before it reaches co
 
 import hashlib
 from collections.abc import Sequence
-from typing import Annotated, Any, Final, Literal, NamedTuple, TypeAlias, TypeVar
+from typing import Annotated, Any, Final, Literal, NamedTuple, TypeAlias, TypeVar, get_args
 
 import msgspec
 import numpy as np
@@ -39,11 +39,12 @@ __all__ = [
     "unpack_rows",
 ]
 
-FORMAT: Final = 3
+FORMAT: Final = 4
 PAGE = 16  # labelled events in a page of the window
 PART = 8192  # bytes in a piece of an array
 _ID = 8  # bytes of a schema's hash
 _MOST = 65_536  # dimensions, slots, classes: as many as settings allow
+_Format: TypeAlias = Literal[3, 4]  # those that are read; 3 does not say when a task was last seen
 _Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 _Size: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=_MOST)]
 _Id: TypeAlias = Annotated[bytes, msgspec.Meta(min_length=_ID, max_length=_ID)]
@@ -62,7 +63,7 @@ _Kind = TypeVar("_Kind", bound=_Record)
 class Schema(_Record, frozen=True):
     """What the other records of a partition mean."""
 
-    format: Literal[3]
+    format: _Format
     settings: dict[str, bool | int | float | str]  # those that a task's state depends on
     layout: _Layout  # of a row
     phi: _Layout  # of what a row may leave out, as its window makes it again
@@ -76,7 +77,7 @@ class Schema(_Record, frozen=True):
 class Head(_Record, frozen=True):
     """A task, except for the full pages of its window."""
 
-    format: Literal[3]
+    format: _Format
     schema: _Id
     row: memoryview  # views of the record itself: most of it is copied once only, into the columns
     phi: memoryview  # empty: it is derived from the window when it is needed
@@ -84,12 +85,14 @@ class Head(_Record, frozen=True):
     open_x: memoryview  # float32 [n, D + K], n < PAGE: the labelled events since the last full page
     open_y: memoryview  # [n] float32 for classes, float64 for targets
     detector: bytes
+    # when it was last seen in its partition: which event, the partition's time then, its last time stamp
+    seen: tuple[_Count, float, float] | None = None  # None: in format 3
 
 
 class Page(_Record, frozen=True):
     """Labelled events number · PAGE to (number + 1) · PAGE − 1 of a task."""
 
-    format: Literal[3]
+    format: _Format
     schema: _Id
     number: _Count
     x: memoryview  # float32 [PAGE, D + K]
@@ -111,7 +114,7 @@ class Wait(_Record, frozen=True):
 class WaitPage(_Record, frozen=True):
     """Some of a task's events that wait."""
 
-    format: Literal[3]
+    format: _Format
     schema: _Id
     events: list[Wait]
 
@@ -119,7 +122,7 @@ class WaitPage(_Record, frozen=True):
 class Part(_Record, frozen=True):
     """A piece of what an expert knows of the partition."""
 
-    format: Literal[3]
+    format: _Format
     schema: _Id
     dtype: Literal["<f4", "<f8", "<i4", "<i8"]
     shape: Annotated[list[_Size], msgspec.Meta(max_length=4)]  # of the whole array
@@ -184,7 +187,7 @@ def _other_format(value: bytes) -> str:
         first = msgspec.msgpack.decode(msgspec.msgpack.decode(value, type=list[msgspec.Raw])[0])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, IndexError):
         return ""
-    is_other = isinstance(first, int) and first != FORMAT
+    is_other = isinstance(first, int) and first not in get_args(_Format)
     return f"it is of format {first}, which another version of streammeta wrote" if is_other else ""
 
 

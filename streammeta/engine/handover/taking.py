@@ -25,6 +25,7 @@ from streammeta.engine.handover.record import (
 )
 from streammeta.engine.handover.schema_mapping import Meaning, Meanings
 from streammeta.engine.labels import Waiting
+from streammeta.engine.presence import LastSeen
 from streammeta.engine.scale import check_scale, renumber_scale
 from streammeta.engine.staleness import leave_out, left_out
 from streammeta.errors import SnapshotError
@@ -49,13 +50,14 @@ class Taking:
         self._written.schemas[partition] = set(meanings.known)
         pages = _Pages(records, meanings, at)
         self._parts.tasks.reserve(found.tasks)
-        done = 0
+        done, seen = 0, list[tuple[str, LastSeen | None]]()
         for chunk in chunks(key for key in records if parse_key(key, at).kind == "task"):
             heads: dict[bytes, list[tuple[str, Head]]] = {}
             for raw in chunk:
                 tag = parse_key(raw, at).tag
                 head = decode(Head, records[raw], f"{at}, task {tag[:100]!r}")
                 heads.setdefault(head.schema, []).append((tag, head))
+                seen.append((tag, None if head.seen is None else LastSeen(*head.seen)))
             for id_, alike in heads.items():
                 self._take_heads(partition, meanings.of(id_), alike, pages)
             self._parts.tasks.shrink()
@@ -64,6 +66,8 @@ class Taking:
         for key in sorted(found.waits):
             self._take_waits(partition, key, decode(WaitPage, records[key.encode()], at), meanings, at)
         self._take_parts(partition, found.parts, meanings, at)
+        for task in self._parts.presence.load(partition, seen):
+            self._parts.leave(task)
         yield done
 
     def _take_parts(self, partition: int, parts: Mapping[tuple[str, int], bytes], meanings: Meanings, at: str) -> None:
