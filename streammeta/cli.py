@@ -417,6 +417,44 @@ def inspect(
 
 
 @app.command()
+def forget(
+    task: Annotated[str, typer.Argument(help="The task's tag.")],
+    *,
+    state: Annotated[
+        Path | None, typer.Option(help="Of a replay that does not run now: the folder of `replay --state`.")
+    ] = None,
+    wait: Annotated[
+        float, typer.Option(min=0, max=3600, help="Seconds to wait until the service has done it; 0: only ask.")
+    ] = 30.0,
+    config: _Config = None,
+) -> None:
+    """Have a task forgotten: by the service, whether it runs now or later, or in a replay's state.
+
+    What all tasks share keeps what it learned of it. Exit status 1 while the service has not come so far.
+    """
+    from streammeta.app.forgetting import ask_to_forget, forget_in_snapshot
+    from streammeta.config import load
+
+    if state is not None:
+        if config is not None:
+            raise ConfigError(f"--config {config}: a replay's state has its own settings; leave out one of the two")
+        found = forget_in_snapshot(state, task)
+        if not found:
+            typer.echo(f"{state}: there is no task {task!r}; nothing was changed", err=True)
+            raise typer.Exit(1)
+        typer.echo(f"{state}: task {task!r} is forgotten" + (f" in {found} partitions" if found > 1 else ""))
+        return
+    asked = ask_to_forget(load(config), task, wait_seconds=wait)
+    typer.echo(f"asked to forget task {task!r}, in {asked.partitions} partition(s) of {asked.topic}")
+    if not asked.waiting:
+        typer.echo("the service has come past it in all of them: what it knew of that task is forgotten")
+        return
+    for number, count in sorted(asked.waiting.items()):
+        typer.echo(f"partition {number}: {count:,} offsets to go; done when the service comes so far", err=True)
+    raise typer.Exit(1)
+
+
+@app.command()
 def doctor(
     config: _Config = None,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON, for other programs.")] = False,

@@ -18,7 +18,7 @@ from streammeta.service.result import STATE
 from streammeta.transport.choice import adapters
 from streammeta.transport.kafka.topics import ensure_topics
 
-__all__ = ["ORDERS", "inspect", "inspect_service", "snapshot_path"]
+__all__ = ["ORDERS", "inspect", "inspect_service", "settings_of", "snapshot_path"]
 
 ORDERS: dict[str, Callable[[TaskSummary], float]] = {
     "error": lambda task: -1.0 if isnan(task.error) else task.error,
@@ -44,7 +44,7 @@ def inspect(path: Path) -> list[TaskSummary]:
     if found is None:
         raise SnapshotError(f"{file}: no snapshot there; wanted a snapshot's file, or the directory it lies in")
     snapshot, _ = found
-    with closing(Engine.restore(_settings_of(snapshot), snapshot)) as engine:
+    with closing(Engine.restore(settings_of(snapshot), snapshot)) as engine:
         return engine.tasks()
 
 
@@ -73,7 +73,7 @@ def inspect_service(settings: Settings) -> list[TaskSummary]:
     return found
 
 
-def _settings_of(snapshot: Snapshot) -> EngineSettings:
+def settings_of(snapshot: Snapshot) -> EngineSettings:
     """Settings under which a snapshot can be read: those it depends on are saved in it."""
     tree: dict[str, Any] = {}
     for name, value in snapshot.header.get("settings", {}).items():

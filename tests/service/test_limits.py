@@ -18,7 +18,7 @@ from streammeta.service.limits import LimitWatch
 from streammeta.service.metrics import Metrics
 from streammeta.transport.file import FileSource
 
-SMALL = MemorySettings(max_tasks=2, max_features=8, max_classes=2, max_waiting=1)
+SMALL = MemorySettings(max_tasks=2, max_known_tasks=3, max_features=8, max_classes=2, max_waiting=1)
 
 
 def count(metrics: Metrics, limit: str) -> float | None:
@@ -47,6 +47,7 @@ def test_each_limit_of_the_engine_is_counted() -> None:
     assert limits["max_features"] >= 13
     assert limits["feature_values"] > 1_000
     assert limits["max_tasks"] >= 2
+    assert limits["max_known_tasks"] > 1_000
 
 
 def test_a_limit_is_warned_of_once_and_counted_every_time() -> None:

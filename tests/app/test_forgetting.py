@@ -1,0 +1,62 @@
+"""`streammeta forget --state`: a task leaves the state that a replay keeps."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from streammeta import cli
+from streammeta.app.forgetting import forget_in_snapshot
+from streammeta.app.inspection import inspect
+from streammeta.errors import ConfigError, SnapshotError
+
+LINES = [{"task": f"t{i % 3}", "x": {"a": float(i % 7)}, "y": int(i % 7 > 3), "id": str(i)} for i in range(90)]
+
+
+def replayed(folder: Path, lines: list[dict[str, object]]) -> str:
+    """A replay that keeps its state; it goes on where there is one."""
+    stream = folder / "events.jsonl"
+    stream.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    done = CliRunner().invoke(
+        cli.app, ["replay", str(stream), "--kind", "classification", "--state", str(folder / "state"), "--json", "-"]
+    )
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+def test_a_task_leaves_the_state_and_the_replay_goes_on(tmp_path: Path) -> None:
+    """The others keep all they have; the one that left begins again, where its tag comes again."""
+    replayed(tmp_path, LINES[:60])
+
+    done = CliRunner().invoke(cli.app, ["forget", "t1", "--state", str(tmp_path / "state")])
+
+    assert (done.exit_code, "task 't1' is forgotten" in done.stdout) == (0, True)
+    assert {task.task: task.events for task in inspect(tmp_path / "state")} == {"t0": 20, "t2": 20}
+    replayed(tmp_path, LINES)
+    assert {task.task: task.events for task in inspect(tmp_path / "state")} == {"t0": 30, "t1": 10, "t2": 30}
+
+
+def test_a_task_that_is_not_there_is_said(tmp_path: Path) -> None:
+    """A typing error in the tag must not look like a task that is gone."""
+    replayed(tmp_path, LINES[:6])
+    before = (tmp_path / "state" / "streammeta.engine.snapshot").read_bytes()
+
+    done = CliRunner().invoke(cli.app, ["forget", "T1", "--state", str(tmp_path / "state")])
+
+    assert done.exit_code == 1
+    assert "no task 'T1'" in done.output
+    assert (tmp_path / "state" / "streammeta.engine.snapshot").read_bytes() == before
+
+
+def test_a_folder_without_a_state_is_refused(tmp_path: Path) -> None:
+    """Nothing is made there."""
+    with pytest.raises(SnapshotError, match="no state there; wanted the folder of `streammeta replay --state`"):
+        forget_in_snapshot(tmp_path, "t")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_tag_that_no_task_can_have_is_refused(tmp_path: Path) -> None:
+    """The service would set the request aside."""
+    with pytest.raises(ConfigError, match="has 1001 characters"):
+        forget_in_snapshot(tmp_path, "t" * 1_001)
