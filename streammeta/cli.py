@@ -115,6 +115,22 @@ def run(config: _Config = None) -> None:
 
 
 @app.command()
+def train(config: _Config = None) -> None:
+    """Learn what tasks share from the labelled events of all members, and publish it, until SIGTERM or SIGINT.
+
+    For [meta] trainer = "separate", which members are to have, too. One at a time: who starts last goes on.
+    """
+    from streammeta.app.stopping import stop_on_signals
+    from streammeta.app.train import train
+    from streammeta.config import load
+
+    settings = load(config)
+    log.configure(settings.log.level, settings.log.format, app=settings.app.name, member="trainer")
+    with stop_on_signals() as stop:
+        train(settings, stop)
+
+
+@app.command()
 def replay(
     stream: Annotated[
         str,

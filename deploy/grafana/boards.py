@@ -191,6 +191,21 @@ _OPERATORS = Dashboard(
                     "Labelled events for the member that trains; an engine is made again after a failure only.",
                 ),
                 Panel(
+                    "Age of the shared weights",
+                    "s",
+                    (("streammeta_theta_age_seconds{SEL}", "{{instance}}"),),
+                    "Since θ in force was made: it grows while no trainer runs, θ is pinned, or nothing is labelled.",
+                ),
+                Panel(
+                    "Candidates of a trainer",
+                    "short",
+                    (
+                        (_rate("streammeta_theta_judged_total", by="verdict"), "{{verdict}} /s"),
+                        ("streammeta_theta_held_out_loss{SEL}", "loss on newest events: {{instance}}"),
+                    ),
+                    "What `streammeta train` judged; one is held back that is worse than what is published.",
+                ),
+                Panel(
                     "Restoring",
                     "s",
                     (

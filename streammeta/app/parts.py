@@ -85,4 +85,6 @@ def options(settings: Settings) -> Options:
         batch_events=settings.meta.every_events if background else None,
         background_patience=_PATIENCE if background else None,
         background_share=settings.meta.background_share,
+        trainer=settings.meta.trainer,
+        keep_versions=settings.meta.keep_versions,
     )

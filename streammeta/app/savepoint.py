@@ -20,6 +20,7 @@ from streammeta.engine import Engine
 from streammeta.engine.handover import Changelog
 from streammeta.engine.weights import decode_weights
 from streammeta.errors import ConfigError, SnapshotError, TransportError
+from streammeta.service.published import Published
 from streammeta.service.result import CHANNELS, EPISODES, STATE, WEIGHTS
 from streammeta.transport.base import Partition
 from streammeta.transport.kafka.group import Group, InputNow, input_now, log_ids
@@ -33,7 +34,6 @@ __all__ = ["Start", "restore", "savepoint"]
 _QUIET_SECONDS: Final = 60.0  # the longest wait for a moment between two commits, after everything was read once
 _TRANSACTION_SECONDS: Final = 900.0  # what Kafka takes at most, unless its broker was told otherwise
 _THETA: Final = b"theta"
-_SUMS: Final = b"sums:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,16 +73,16 @@ class _Content:
         Raises:
             SnapshotError: something of it is damaged, of another version, or of other settings.
         """
-        theta = None
+        theta, published = None, Published(where)
         for key, value in self.weights.items():
             if key == _THETA:
                 weights = decode_weights(value, f"{where}, theta")
                 self.engine.adopt(weights, train=False)
                 theta = weights.version
-            elif key.startswith(_SUMS) and key.removeprefix(_SUMS).isdigit():
-                self.engine.add_sums(int(key.removeprefix(_SUMS)), value, f"{where}, {key.decode()}")
-            else:
-                raise SnapshotError(f"{where}: the key {key!r:.100} among the weights is none that streammeta wrote")
+            published.note(key, value)
+        published.kept()
+        for number, value in published.sums.items():
+            self.engine.add_sums(number, value, f"{where}, sums:{number}")
         tasks = 0
         for number, records in self.state.items():
             done = 0

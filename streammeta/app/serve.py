@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry
 from streammeta.app.parts import decoder, new_engine, options
 from streammeta.config import Settings
 from streammeta.engine.scratch import sweep
+from streammeta.errors import ConfigError
 from streammeta.service.exactly_once import ExactlyOnce
 from streammeta.service.http import Health, HttpServer
 from streammeta.service.loop import Summary
@@ -22,6 +23,7 @@ from streammeta.service.repartition import CHANNEL as REPARTITION
 from streammeta.service.repartition import Repartition
 from streammeta.service.result import CHANNELS, EPISODES, STATE, TABLES, WEIGHTS
 from streammeta.service.threads import watched
+from streammeta.service.trainer import TRAINER
 from streammeta.transport.choice import adapters, client
 from streammeta.transport.kafka.topics import ensure_topics
 
@@ -40,6 +42,8 @@ def serve(settings: Settings, stop: threading.Event) -> Summary:
         TransportError: the broker, a topic or the port cannot be used.
         SnapshotError: the saved state cannot be read.
     """
+    if settings.kafka.group_instance_id == TRAINER:
+        raise ConfigError(f'[kafka] group_instance_id: "{TRAINER}" is the name of the trainer; choose another one')
     settings, chosen = _in_background(settings), adapters(settings.kafka)
     metrics, health = Metrics(CollectorRegistry()), Health(time.monotonic)
     name, kafka = settings.app.name, settings.kafka

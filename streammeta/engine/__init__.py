@@ -4,12 +4,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from streammeta.engine.engine import Engine
+    from streammeta.engine.engine import Candidate, Engine
     from streammeta.engine.outcome import EngineStats, MetaResult, Outcome, Signal, TaskSummary
     from streammeta.engine.settings import EngineSettings, MetaSettings
+    from streammeta.engine.trial import Verdict
     from streammeta.meta.settings import Kind
 
 __all__ = [
+    "Candidate",
     "Engine",
     "EngineSettings",
     "EngineStats",
@@ -19,9 +21,11 @@ __all__ = [
     "Outcome",
     "Signal",
     "TaskSummary",
+    "Verdict",
 ]
 
 _MODULES = {
+    "Candidate": "streammeta.engine.engine",
     "Engine": "streammeta.engine.engine",
     "EngineSettings": "streammeta.engine.settings",
     "EngineStats": "streammeta.engine.outcome",
@@ -31,6 +35,7 @@ _MODULES = {
     "Outcome": "streammeta.engine.outcome",
     "Signal": "streammeta.engine.outcome",
     "TaskSummary": "streammeta.engine.outcome",
+    "Verdict": "streammeta.engine.trial",
 }
 
 

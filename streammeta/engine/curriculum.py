@@ -4,7 +4,7 @@ Two things change what is uniform and regular otherwise: underperforming tasks (
 are predicted much worse than usual (``rhythm``). The one owner of the random draws.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,8 +19,7 @@ from streammeta.engine.scale import FrameScale, errors_in_spreads
 from streammeta.engine.settings import EngineSettings
 from streammeta.engine.shared import device
 from streammeta.meta.base import Episodes, Ints, MetaState, Method, Theta
-from streammeta.meta.outer import outer_step
-from streammeta.meta.plasticity import renew_least, towards_start
+from streammeta.meta.job import MetaJob, meta_update
 
 __all__ = ["Curriculum"]
 
@@ -78,26 +77,21 @@ class Curriculum:
             rows = self._with_underperforming(self._escalation, rows, columns, recent, frame)
         return draw_episodes(columns, rows, frame, meta, kind, members, random)
 
-    def meta_job(self, state: MetaState, start: Theta | None, episodes: Episodes) -> Callable[[], MetaResult]:
-        """A meta-update as work that may run in another thread: it reads nothing but this.
+    def meta_job(self, state: MetaState, start: Theta | None, episodes: Episodes) -> MetaJob:
+        """A meta-update as a value.
 
         Args:
             state: θ and its optimizer.
             start: θ as it began, for saturated units to be pulled to; None: nothing is pulled.
             episodes: what to learn from.
         """
-        gradient, pace, meta, where = self._method.gradient, self._method.pace, self._settings.meta, self._device
+        meta = self._settings.meta
+        return MetaJob(state, episodes, meta.rate, start, meta.pull, meta.renew_every)
 
-        def work() -> MetaResult:
-            step = outer_step(gradient, state, episodes, rate=meta.rate, device=where, pace=pace)
-            if start is None or not step.accepted:
-                return MetaResult(step)
-            kept = towards_start(step.state, start, episodes.x, min(meta.rate * meta.pull, 1.0))
-            if meta.renew_every and kept.updates % meta.renew_every == 0:
-                kept = renew_least(kept, start, episodes.x)
-            return MetaResult(step._replace(state=kept))
-
-        return work
+    def run(self, job: MetaJob) -> MetaResult:
+        """Make a meta-update, in any thread: it reads nothing but the job."""
+        method = self._method
+        return MetaResult(meta_update(job, method.gradient, device=self._device, pace=method.pace))
 
     def observe_meta_update(self, result: MetaResult) -> None:
         """What came of a meta-update."""

@@ -8,7 +8,9 @@ restored engine goes on as if nothing had happened.
 
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from typing import Any
+from dataclasses import replace
+from functools import partial
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -40,14 +42,16 @@ from streammeta.engine.staleness import can_be_omitted, is_stale, leave_out, lef
 from streammeta.engine.sums import PartitionSums, SumsRecord, decode_sums, encode_sums
 from streammeta.engine.taskrow import SUMMARY_COLUMNS, summarize, task_columns
 from streammeta.engine.tasks import TaskTable
+from streammeta.engine.trial import Verdict, compare, newest_episodes
 from streammeta.engine.weights import Weights
 from streammeta.errors import EventError, SnapshotError
 from streammeta.event import Event, Label, LabelValue
-from streammeta.meta.base import Episodes, Floats, Ints, Kind, Method, Phi, Scaling
+from streammeta.meta.base import Episodes, Floats, Ints, Kind, MetaState, Method, Phi, Scaling
 from streammeta.meta.names import Slot
 from streammeta.meta.plasticity import has_encoder, norm, saturated_share
 
 __all__ = [
+    "Candidate",
     "Engine",
     "EngineSettings",
     "EngineStats",
@@ -66,7 +70,16 @@ _HOUSEKEEPING_EVENTS = 1024  # how often the spill is looked after where meta-up
 _LONGEST_STEP = 3.0  # times the rate, of a meta-update
 _TRIALS = 8  # drawings of episodes on which a doubtful θ is compared with ours
 _CLEARLY, _LEAST_GAP = 3.0, 0.15  # standard errors, and nats: an hour back costs less, a flipped sign twice as much
+_JUDGES, _LEAST_JUDGED = 16, 64  # tasks on whose labels a candidate is judged, at most; labels, at least
 _META_COUNTS = ("seen", "next_look", "meta_begun")  # by which θ's next change is due
+
+
+class Candidate(NamedTuple):
+    """θ that is to be judged on what comes later."""
+
+    weights: Weights
+    state: MetaState
+    known: dict[TaskKey, int]  # labelled events of each task elsewhere, of which some may have been learned from
 
 
 class Engine:
@@ -509,7 +522,7 @@ class Engine:
             return None
         state, meta = self._shared.state, self.settings.meta
         start = self._shared.start() if (meta.pull or meta.renew_every) and has_encoder(state.theta) else None
-        return self._curriculum.meta_job(state, start, episodes)
+        return partial(self._curriculum.run, self._curriculum.meta_job(state, start, episodes))
 
     def _draw(self) -> Episodes | None:
         return self._curriculum.draw(self._tasks.columns, self._recent, self._shared.frame)
@@ -686,7 +699,54 @@ class Engine:
             arrays | self._common(),
         )
 
-    def adopt(self, weights: Weights | None, *, train: bool, fixed: bool = False) -> bool:
+    def candidate(self) -> "Candidate":
+        """θ as it is now, to be judged by ``judge`` on labelled events that come later, from other processes."""
+        now = self.shared_weights()
+        arrays = {name: array.copy() for name, array in now.arrays.items()}
+        slots, classes = list(now.slots), list(now.classes)
+        weights = replace(now, slots=slots, classes=classes, arrays=arrays)
+        return Candidate(weights, self._shared.state, self._exchange.known)
+
+    def judge(self, candidate: "Candidate", before: MetaState | None) -> Verdict | None:
+        """How θ set aside does beside the version before, on labels that came since; nothing changes.
+
+        Args:
+            candidate: what ``candidate`` gave.
+            before: the version before; None: θ as it began.
+
+        Returns:
+            None where too few labels have come yet.
+        """
+        fresh = {key: count - candidate.known.get(key, 0) for key, count in self._exchange.known.items()}
+        chosen = [(key, count) for key, count in fresh.items() if count > 0][-_JUDGES:]
+        if sum(count for _, count in chosen) < _LEAST_JUDGED:
+            return None
+        rows = np.array([self._tasks.recall(key) for key, _ in chosen], np.int64)
+        episodes = newest_episodes(
+            self._tasks.columns,
+            rows,
+            [count for _, count in chosen],
+            self._shared.frame,
+            length=self.settings.meta.length,
+            kind=self.settings.kind,
+        )
+        self._tasks.shrink()
+        if episodes.scored.sum() < _LEAST_JUDGED / 2:
+            return None
+        ours = self._shared.grown(candidate.state)
+        theirs = self._shared.start() if before is None else self._shared.grown(before)
+        return compare(self._method.gradient, ours, theirs, episodes, self._method.members)
+
+    @property
+    def meta_state(self) -> MetaState:
+        """θ and what the optimizer remembers, as they are now: a value."""
+        return self._shared.state
+
+    def count_versions_from(self, version: int) -> None:
+        """What this engine publishes next comes after this version of θ, and after what it has already."""
+        self._shared.version = max(self._shared.version, version)
+
+    def adopt(self, weights: Weights | None, *, train: bool, fixed: bool = False, is_trusted: bool = False) -> bool:
         """Go on with the θ that another process published, and from now on change and publish it (train) or not.
 
         Features and classes are known by their names: it does not matter in which order they came, here or there.
@@ -695,6 +755,7 @@ class Engine:
             weights: what was published last; None: nothing yet.
             train: whether this engine is the one that changes θ from now on.
             fixed: whether the normalization is theirs, too, and stays.
+            is_trusted: whether it is taken however it does on our own tasks, as where somebody went back to it.
 
         Returns:
             False where θ was refused: it is clearly worse on the windows of our own tasks. The present one stays.
@@ -703,9 +764,9 @@ class Engine:
             SnapshotError: the weights are of other settings, or damaged; θ stays as it was.
         """
         self._trains = train
-        return weights is None or self._take_weights(weights, train=train, fixed=fixed)
+        return weights is None or self._take_weights(weights, train=train, fixed=fixed, is_trusted=is_trusted)
 
-    def _take_weights(self, weights: Weights, *, train: bool, fixed: bool) -> bool:
+    def _take_weights(self, weights: Weights, *, train: bool, fixed: bool, is_trusted: bool) -> bool:
         """Check all of it first, so that what is damaged changes nothing."""
         check_fingerprint(weights.settings, fingerprint(self.settings))
         slots = [Slot(*slot) for slot in weights.slots]
@@ -724,7 +785,7 @@ class Engine:
         self._fit()
         shared = self._shared.copy()
         shared.take(weights.shared, weights.arrays, Names(slots, classes, features, outputs), fixed=fixed)
-        if not fixed and self._is_worse(shared):
+        if not (fixed or is_trusted) and self._is_worse(shared):
             self._shared.version = max(self._shared.version, shared.version)  # what we publish next comes after it
             return False
         self._shared, self._sums.is_fixed = shared, fixed
@@ -811,6 +872,22 @@ class Engine:
     def changed_episodes(self) -> Iterator[tuple[int, bytes, bytes]]:
         """Segments of labelled events that are complete since this was last asked: partition, key and record."""
         return self._exchange.changed()
+
+    def remember_episode(self, partition: int, key: bytes, value: bytes, at: str) -> None:
+        """Take in labelled events of which θ has been learned already, as a new trainer does: it does not change.
+
+        Raises:
+            SnapshotError: as ``observe_episode``.
+        """
+        trains, counts, rhythm = self._trains, vars(self._counts).copy(), self._curriculum.dump()
+        self._trains = False
+        try:
+            self.observe_episode(partition, key, value, at)
+        finally:
+            self._trains = trains
+            for name, count in counts.items():
+                setattr(self._counts, name, count)
+            self._curriculum.load(rhythm)
 
     def observe_episode(self, partition: int, key: bytes, value: bytes, at: str) -> list[Outcome]:
         """Learn labelled events of another process's partition, so that θ learns from them too.

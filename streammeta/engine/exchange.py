@@ -68,6 +68,11 @@ class Exchange:
         """Tasks of other processes' partitions."""
         return len(self._known)
 
+    @property
+    def known(self) -> dict[TaskKey, int]:
+        """How many labelled events of each of those we know, in the order in which they spoke last; a copy."""
+        return dict(self._known)
+
     def note(self, items: Sequence[Item], outcomes: Sequence[Outcome | None]) -> None:
         """Note the circumstances of labels that were just learned, the last first: so their numbers are known."""
         if not self.is_writing:
@@ -110,7 +115,7 @@ class Exchange:
         if segment.kind != self._kind:
             raise SnapshotError(f"{at}: a segment of a {segment.kind}, wanted {self._kind}: other settings?")
         task, end = (elsewhere(partition), tag), segment.begin + len(segment.y)
-        known = self._known.get(task, 0)
+        known = self._known.pop(task, 0)  # and back to the end: in the order in which tasks spoke last
         first = known - segment.begin if segment.begin <= known < end else 0  # else it began again, or some are missing
         self._known[task] = end
         events = zip(segment.xs(), segment.y, np.frombuffer(segment.ts).tolist(), strict=True)

@@ -33,6 +33,18 @@ class MetaSettings(SegmentSettings, frozen=True, extra="forbid"):
     mode: Literal["sync", "background", "off"] = Field(
         "sync", description="In the step (repeatable), in a thread beside it (never stops polling), or not at all."
     )
+    trainer: Literal["member", "separate"] = Field(
+        "member",
+        description='Of a service: who changes θ. One of the members, or a process of its own ("separate"), which '
+        "`streammeta train` is: members then only serve.",
+    )
+    keep_versions: int = Field(
+        12,
+        ge=0,
+        le=30,
+        description="Of a service: versions of θ that are kept for `streammeta theta`, one a minute at most, the n-th "
+        "about 2^n minutes old. 0: none.",
+    )
     every_events: int = Field(16, ge=1, description="Events and labels between two meta-updates while θ changes.")
     stretch: int = Field(
         4,

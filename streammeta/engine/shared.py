@@ -173,6 +173,10 @@ class Shared:
         self._theta_id = _id(*state.theta.values())
         self._compile()
 
+    def grown(self, state: MetaState) -> Theta:
+        """θ of now or of before, for the features, own views and outputs of now."""
+        return self._grown(state).theta
+
     def dump(self) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
         """Plain values and arrays from which ``load`` makes the same."""
         header: dict[str, Any] = {

@@ -17,12 +17,31 @@ from safetensors.numpy import load, save
 from streammeta.errors import SnapshotError
 from streammeta.event import LabelValue
 
-__all__ = ["Weights", "decode_weights", "encode_weights"]
+__all__ = ["About", "Provenance", "Weights", "decode_weights", "encode_weights"]
 
 _HEADER = "__header__"
 _Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 _Size: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=65_536)]
 _Slot: TypeAlias = tuple[str, str | None, _Size]
+Provenance: TypeAlias = Literal["learned", "rollback", "import"]
+
+
+class About(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """Where a version of θ comes from. The engine, which has no clock, leaves it blank."""
+
+    made: float = 0.0  # seconds since 1970; 0: not known
+    by: str = ""  # the process that made it
+    segments: _Count = 0  # of other processes' labelled events that θ has been learned from, over all versions
+    loss: float | None = None  # on newest events, that it was not learned from; None: not judged
+    loss_before: float | None = None  # of the version before, on the same events
+    judged: _Count = 0  # those events
+    # of each partition of NAME-episodes, where it has been learned to: θ includes what is before, and nothing after
+    positions: Annotated[list[tuple[_Count, _Count]], msgspec.Meta(max_length=65_536)] = []
+    provenance: Provenance = "learned"
+    of: _Count | None = None  # the version that it is a copy of
+
+
+_BLANK = About()
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +56,7 @@ class Weights:
     random: dict[str, Any]
     shared: dict[str, Any]
     arrays: dict[str, npt.NDArray[Any]]
+    about: About = _BLANK
 
     @property
     def version(self) -> int:
@@ -55,7 +75,7 @@ class _Shared(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class _Header(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
-    format: Literal[3]
+    format: Literal[3, 4]
     settings: dict[str, bool | int | float | str]
     slots: Annotated[list[_Slot], msgspec.Meta(max_length=65_536)]
     width: _Size | None
@@ -63,6 +83,7 @@ class _Header(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_field
     counts: dict[str, _Count]
     random: dict[str, Any]
     shared: _Shared
+    about: About = About()  # not in format 3
 
 
 _DECODER = msgspec.msgpack.Decoder(_Header)
@@ -71,7 +92,7 @@ _DECODER = msgspec.msgpack.Decoder(_Header)
 def encode_weights(weights: Weights) -> bytes:
     """The record."""
     w = weights
-    header = (3, w.settings, w.slots, w.width, w.classes, w.counts, w.random, w.shared)
+    header = (4, w.settings, w.slots, w.width, w.classes, w.counts, w.random, w.shared, w.about)
     packed = np.frombuffer(msgspec.msgpack.encode(header), np.uint8)
     data: bytes = save({_HEADER: packed, **{name: np.asarray(array, order="C") for name, array in w.arrays.items()}})
     return data
@@ -88,10 +109,18 @@ def decode_weights(value: bytes, at: str) -> Weights:
         header = _DECODER.decode(arrays.pop(_HEADER).tobytes())
     except (SafetensorError, msgspec.DecodeError, KeyError, TypeError, ValueError, RecursionError) as err:
         raise SnapshotError(
-            f"{at}: {len(value)} bytes that are no weights of format 3 ({err}); wanted what this version of "
+            f"{at}: {len(value)} bytes that are no weights of format 4 ({err}); wanted what this version of "
             "streammeta wrote: choose another [app] name, or delete the topic to begin again"
         ) from err
     shared = msgspec.structs.asdict(header.shared)
     return Weights(
-        header.settings, header.slots, header.width, header.classes, header.counts, header.random, shared, arrays
+        header.settings,
+        header.slots,
+        header.width,
+        header.classes,
+        header.counts,
+        header.random,
+        shared,
+        arrays,
+        header.about,
     )

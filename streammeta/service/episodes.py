@@ -4,13 +4,13 @@ from collections import deque
 from collections.abc import Callable, Collection
 
 from streammeta.engine import Engine
+from streammeta.engine.weights import Weights
 from streammeta.service.metrics import Metrics
 from streammeta.service.result import EPISODES
 from streammeta.transport.base import ChangelogReader, Row
 
 __all__ = ["EpisodeReader"]
 
-_MOST_WAITING = 4_096  # segments; older ones are skipped: who trains must not fall back for ever
 _MOST_SECONDS = 0.25  # of learning between two polls
 
 
@@ -24,6 +24,7 @@ class EpisodeReader:
         share: of the time that learning may take while records wait.
         metrics: counts segments.
         clock: monotonic seconds.
+        most_waiting: segments that wait to be learned; older ones are skipped, so that who trains does not fall back.
     """
 
     def __init__(
@@ -35,30 +36,59 @@ class EpisodeReader:
         share: float,
         metrics: Metrics,
         clock: Callable[[], float],
+        most_waiting: int = 4_096,
     ) -> None:
+        self._most_waiting = most_waiting
         self._reader, self._name, self._partitions, self._share = reader, name, partitions, share
         self._metrics, self._clock = metrics, clock
-        self._reading: set[int] = set()
+        self._reading: dict[int, int] = {}  # partitions, and to which offset θ was learned from them when we began
         self._waiting: deque[Row] = deque()
         self._budget, self._looked = 0.0, clock()
+        self._learned: dict[int, int] = {}  # of each partition, the offset after the last segment that θ includes
+        self._is_known = False  # there was a θ when we began
+        self._had: set[int] = set()  # partitions that were ours: θ was learned from their events as they came
+        self.segments = 0  # that θ was learned from
+
+    def begin(self, weights: Weights | None) -> None:
+        """This θ is gone on with, which includes episodes up to some offsets: what is before them is not learned again.
+
+        Partitions that are read already are read on.
+        """
+        if weights is not None:
+            reading = {number: offset for number, offset in self._learned.items() if number in self._reading}
+            self._learned = dict(weights.about.positions) | reading
+            self._is_known, self.segments = True, weights.about.segments
+
+    def positions(self) -> list[tuple[int, int]]:
+        """Of each partition, the offset to which θ has been learned from it."""
+        return sorted(self._learned.items())
 
     def follow(self, engine: Engine, ours: Collection[int], *, trains: bool) -> None:
         """Read the partitions of others, where this member trains, and no others."""
         wanted = set(range(self._partitions)) - set(ours) if trains else set[int]()
-        for number in sorted(self._reading - wanted):
+        self._had |= set(ours)
+        for number in sorted(self._reading.keys() - wanted):
             self._reader.end(EPISODES, number)
-            self._reading.discard(number)
+            del self._reading[number]
+            self._learned.pop(number, None)
             self._waiting = deque(row for row in self._waiting if row.partition != number)
             engine.forget_episodes(number)
-        for number in sorted(wanted - self._reading):
+        for number in sorted(wanted - self._reading.keys()):
             self._reader.begin(EPISODES, number)
-            self._reading.add(number)
+            was_ours = self._is_known or number in self._had  # or of who trained before us: learned as it came
+            end = self._reader.missing(EPISODES, number)
+            if self._learned.get(number, 0) > end:  # another log under the same name, of which nothing was learned
+                self._learned[number] = 0
+            self._reading[number] = self._learned.setdefault(number, end if was_ours else 0)
 
     def end(self) -> None:
         """Forget what was read: there is another engine, which knows nothing of it."""
         for number in self._reading:
             self._reader.end(EPISODES, number)
         self._reading.clear()
+        self._learned.clear()
+        self._had.clear()
+        self._is_known = False
         self._waiting.clear()
 
     def add(self, row: Row) -> None:
@@ -66,9 +96,14 @@ class EpisodeReader:
         if row.value is None or row.partition not in self._reading:
             return
         self._waiting.append(row)
-        if len(self._waiting) > _MOST_WAITING:
+        if len(self._waiting) > self._most_waiting:
             self._waiting.popleft()
             self._metrics.episodes.labels("skipped").inc()
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether segments were read that are not learned yet."""
+        return bool(self._waiting)
 
     def learn(self, engine: Engine, *, has_backlog: bool) -> bool:
         """Learn what waits, within the budget; whether anything was learned.
@@ -83,8 +118,14 @@ class EpisodeReader:
         while self._waiting and now < until:
             row = self._waiting.popleft()
             at = f"{self._name}-{EPISODES}/{row.partition}"
-            engine.observe_episode(row.partition, row.key, row.value or b"", at)
-            self._metrics.episodes.labels("learned").inc()
+            if row.offset < self._reading[row.partition]:
+                engine.remember_episode(row.partition, row.key, row.value or b"", at)
+                self._metrics.episodes.labels("remembered").inc()
+            else:
+                engine.observe_episode(row.partition, row.key, row.value or b"", at)
+                self._learned[row.partition] = row.offset + 1
+                self.segments += 1
+                self._metrics.episodes.labels("learned").inc()
             learned, now = True, self._clock()
         if learned:
             self._budget = max(until - now, 0.0)

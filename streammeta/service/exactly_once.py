@@ -14,13 +14,15 @@ its partitions, in its transactions, and that everybody adds up.
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
+import msgspec
 import structlog
 
 from streammeta.engine import Engine
 from streammeta.engine.handover import Handover
 from streammeta.engine.sums import SumsRecord
-from streammeta.engine.weights import Weights, decode_weights, encode_weights
+from streammeta.engine.weights import About, encode_weights
 from streammeta.errors import SnapshotError, StreammetaError, TransactionError
 from streammeta.event import Decoder, Record
 from streammeta.service.background import MetaUpdates
@@ -30,6 +32,7 @@ from streammeta.service.http import Health
 from streammeta.service.limits import LimitWatch
 from streammeta.service.loop import Options, Summary
 from streammeta.service.metrics import Metrics
+from streammeta.service.published import MEMBER, SUMS, THETA, History, Published
 from streammeta.service.restoration import Restoration
 from streammeta.service.result import EPISODES, STATE, WEIGHTS, theta_refused
 from streammeta.service.turn import Turn
@@ -43,7 +46,6 @@ _LOOK_EVERY_SECONDS = 1.0
 _RESTORE_SECONDS = 0.2  # of work on restoring, then a poll
 _RESTORE_POLL_SECONDS = 0.02
 _EVICT_EVERY_SECONDS = 5.0  # while a restore is reading: a broker that is coming back may refuse the first time
-_THETA, _SUMS = b"theta", b"sums:"
 _LEADING = 0  # the member that owns this partition learns θ
 _LONGEST_PAUSE = 10.0  # between two attempts to start again
 
@@ -80,11 +82,9 @@ class ExactlyOnce:
         self._source: GroupSource  # while running
         self._positions: dict[Partition, int] = {}  # ours, and what the engine's state includes: next offsets
         self._arriving: dict[Partition, Restoration | None] = {}  # ours, not restored yet; None: not begun
-        self._weights: Weights | None = None  # as published last
-        self._sums: dict[int, bytes] = {}  # likewise, by partition
+        self._published = Published(f"{options.name}-{WEIGHTS}/0")
+        self._history, self._about = History(options.keep_versions), (-1, About())  # of our θ: version, what it is
         self._known_sums: dict[int, SumsRecord] = {}  # as the engine knows them
-        self._new_sums: set[int] = set()  # partitions whose sums it does not know yet
-        self._weights_stale = False  # the engine has not adopted the weights
         self._leads = False  # we change θ
         self._episodes = EpisodeReader(
             tables,
@@ -226,9 +226,9 @@ class ExactlyOnce:
         ]
         self._ledger.send(episodes)
         self._metrics.episodes.labels("written").inc(len(episodes))
-        shared = [(_SUMS + str(number).encode(), value) for number, value in self._turn.engine.changed_sums()]
+        shared = [(SUMS + str(number).encode(), value) for number, value in self._turn.engine.changed_sums()]
         if self._leads:
-            shared.append((_THETA, encode_weights(self._turn.engine.shared_weights())))
+            shared += self._theta_records()
         self._ledger.send([Message(WEIGHTS, value, key, partition=0) for key, value in shared])
         self._ledger.commit(self._positions, self._source.member())
         self._changed = False
@@ -238,6 +238,18 @@ class ExactlyOnce:
         self._metrics.transactions.labels("committed").inc()
         self._metrics.commit_seconds.observe(seconds)
         self._metrics.last_commit.set_to_current_time()
+
+    def _theta_records(self) -> list[tuple[bytes, bytes]]:
+        """θ of ours, and where it is time, the same again among the versions that are kept."""
+        weights = self._turn.engine.shared_weights()
+        version, about = self._about
+        if weights.version != version:
+            about = About(made=time.time(), by=MEMBER)
+        about = msgspec.structs.replace(about, segments=self._episodes.segments, positions=self._episodes.positions())
+        self._about = weights.version, about
+        value = encode_weights(replace(weights, about=about))
+        kept = self._history.key(about.made)
+        return [(THETA, value), *([] if kept is None else [(kept, value)])]
 
     def _finish(self) -> None:
         if self._turn.meta is not None and self._turn.meta.end():
@@ -253,8 +265,8 @@ class ExactlyOnce:
     def _follow(self) -> None:
         """Read what was published, and adopt it between two polls; a leader goes on with its own."""
         for row in self._tables.poll(_RESTORE_POLL_SECONDS if self._arriving else 0.0):
-            if row.channel == WEIGHTS and row.value is not None:
-                self._note_published(row.key, row.value)
+            if row.channel == WEIGHTS:
+                self._published.note(row.key, row.value)
             elif row.channel == EPISODES:
                 self._episodes.add(row)
             elif row.channel == STATE:
@@ -263,50 +275,46 @@ class ExactlyOnce:
                         arriving.read(row)
         if self._tables.missing(WEIGHTS, 0):
             return
-        if self._weights_stale and not self._leads:
+        if self._published.is_new and (self._published.is_pinned or not self._leads):
             self._adopt(lead=False)
+        if self._may_lead((number for _, number in self._positions)) and not self._leads:  # a pin was released
+            self._adopt(lead=True)
         self._add_up()
 
-    def _note_published(self, key: bytes, value: bytes) -> None:
-        """Note what was published; the last record of each key holds."""
-        where = f"{self._name}-{WEIGHTS}/0"
-        if key == _THETA:
-            weights = decode_weights(value, where)
-            self._weights_stale |= self._weights is None or weights.version != self._weights.version
-            self._weights = weights
-            return
-        number = key.removeprefix(_SUMS)
-        if number == key or not number.isdigit():
-            raise SnapshotError(
-                f"{where}: the key is {key!r:.100}, which streammeta did not write; wanted a topic of its own: choose "
-                "another [app] name, or delete the topic if nobody needs it"
-            )
-        self._sums[int(number)] = value
-        self._new_sums.add(int(number))
+    def _may_lead(self, numbers: Iterable[int]) -> bool:
+        """Whether the member with these partitions changes θ."""
+        published, options = self._published, self._options
+        stays = published.is_pinned or (options.frozen and published.theta is not None)
+        return options.trainer == "member" and not stays and _LEADING in numbers
 
     def _add_up(self) -> None:
         """Give the engine the sums of other members' partitions."""
-        ours = {number for _, number in self._positions}
-        for number in sorted(self._new_sums - ours):
+        ours, published = {number for _, number in self._positions}, self._published
+        for number in sorted(published.new_sums - ours):
             at = f"{self._name}-{WEIGHTS}/0, the sums of partition {number}"
-            self._known_sums[number] = self._turn.engine.add_sums(number, self._sums[number], at)
-        self._new_sums &= ours
+            self._known_sums[number] = self._turn.engine.add_sums(number, published.sums[number], at)
+        published.new_sums &= ours
 
     def _adopt(self, *, lead: bool) -> None:
         """Go on with the published θ, and change it from now on (lead) or not."""
-        self._weights_stale, self._leads = False, lead
-        engine, fixed = self._turn.engine, self._options.frozen and self._weights is not None
+        weights = self._published.theta
+        self._published.is_new, self._leads = False, lead
+        engine, fixed = self._turn.engine, self._options.frozen and weights is not None
+        self._episodes.begin(weights)
         try:
-            if not engine.adopt(self._weights, train=lead, fixed=fixed):
+            is_trusted = weights is not None and weights.about.provenance == "rollback"
+            if not engine.adopt(weights, train=lead, fixed=fixed, is_trusted=is_trusted):
                 self._refuse("worse", "it is clearly worse on the windows of our tasks")
         except SnapshotError as err:
             if not engine.stats().labelled:  # nothing to go on with
                 raise
             self._refuse("damaged", str(err))
+        if lead:
+            engine.count_versions_from(self._published.newest)
 
     def _refuse(self, reason: str, why: str) -> None:
         """A published θ was not adopted: the present one stays, and everybody is told."""
-        version = None if self._weights is None else self._weights.version
+        version = None if self._published.theta is None else self._published.theta.version
         self._metrics.theta_refused.labels(reason).inc()
         _log.error("a published theta was refused; serving goes on with the one before", version=version, reason=why)
         if self._positions:
@@ -342,10 +350,10 @@ class ExactlyOnce:
             clock=self._clock,
             full=options.poll_records,
         )
-        if options.partitions > 1:
+        if options.partitions > 1 or options.trainer == "separate":
             engine.write_episodes()
         self._episodes.end()
-        self._known_sums, self._new_sums = {}, set(self._sums)
+        self._known_sums, self._published.new_sums = {}, set(self._published.sums)
         self._adopt(lead=False)
 
     def _drop_engine(self) -> None:
@@ -393,10 +401,7 @@ class ExactlyOnce:
 
     def _arrive(self) -> None:
         """All that was assigned is restored: read on in it."""
-        leader = any(number == _LEADING for _, number in self._arriving) and (
-            not self._options.frozen or self._weights is None
-        )
-        if leader:
+        if self._may_lead(number for _, number in self._arriving):
             self._adopt(lead=True)
         self._add_up()
         numbers = {number for _, number in self._arriving}
@@ -451,6 +456,7 @@ class ExactlyOnce:
                 self._ledger.reset()
                 self._source.rewind()
                 self._tables.end(WEIGHTS, 0)  # what was read when it failed may be lost: from the start
+                self._published.begin_again()
                 self._tables.begin(WEIGHTS, 0)
                 break
             except TransactionError as again:
@@ -495,6 +501,9 @@ class ExactlyOnce:
         self._busy.show()
         self._metrics.source(len(self._positions), lag)
         self._metrics.engine(stats)
+        theta = self._published.theta
+        if theta is not None and theta.about.made:
+            self._metrics.theta_age.set(max(time.time() - theta.about.made, 0.0))
         self._limits.look(stats, self._decoder.too_long)
         missing = sum(one.missing for one in self._arriving.values() if one is not None)
         self._metrics.restore_missing.set(missing)

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import structlog
 
@@ -53,6 +54,8 @@ class Options:
     background_patience: float | None = None  # see MetaUpdates; None: the engine makes them in its own step
     partitions: int = 1  # of the input; where there are more, members publish episodes for the one that trains
     background_share: float = 1.0  # likewise, of a service; a replay has no backlog
+    trainer: Literal["member", "separate"] = "member"  # who changes θ: one of the members, or `streammeta train`
+    keep_versions: int = 0  # of θ
 
 
 @dataclass(frozen=True, slots=True)

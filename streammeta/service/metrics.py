@@ -62,7 +62,7 @@ class Metrics:
         self._lost: dict[str, int] = {}  # likewise, of events that waited for a label
         self._resets = 0  # likewise; a new engine begins at 0
         self._forgotten: dict[Reason, int] = {}  # likewise
-        for unknown in (self.prequential_error, self.meta_loss):
+        for unknown in (self.prequential_error, self.meta_loss, self.theta_age, self.theta_held_out_loss):
             unknown.set(float("nan"))
 
     def _events(self, registry: CollectorRegistry) -> None:
@@ -135,11 +135,12 @@ class Metrics:
             self.transactions.labels(result)
         self.episodes = Counter(
             "streammeta_episode_segments_total",
-            "Segments of labelled events for who trains: written here, learned from other members, or skipped.",
+            "Segments of labelled events for who trains: written here, learned from other members, remembered without "
+            "learning θ from them again, or skipped.",
             ["fate"],
             registry=registry,
         )
-        for fate in ("written", "learned", "skipped"):
+        for fate in ("written", "learned", "remembered", "skipped"):
             self.episodes.labels(fate)
         self.theta_refused = Counter(
             "streammeta_theta_refused_total",
@@ -149,6 +150,14 @@ class Metrics:
         )
         for reason in ("worse", "damaged"):
             self.theta_refused.labels(reason)
+        self.theta_judged = Counter(
+            "streammeta_theta_judged_total",
+            "Candidates of θ that a trainer judged on newest events: published, or held back because they were worse.",
+            ["verdict"],
+            registry=registry,
+        )
+        for verdict in ("published", "held_back"):
+            self.theta_judged.labels(verdict)
         self.engines_made = Counter(
             "streammeta_engines_made_total",
             "Engines: one at the start, and one after each failed transaction.",
@@ -239,6 +248,16 @@ class Metrics:
         for limit in get_args(Limit):
             self.limits.labels(limit)
         self.theta_version = Gauge("streammeta_theta_version", "Version of the shared weights.", registry=registry)
+        self.theta_age = Gauge(
+            "streammeta_theta_age_seconds",
+            "Time since the published θ in force was made; it grows where nobody trains, or nothing is labelled.",
+            registry=registry,
+        )
+        self.theta_held_out_loss = Gauge(
+            "streammeta_theta_held_out_loss",
+            "Loss of the last candidate on newest events, which it was not learned from.",
+            registry=registry,
+        )
         self.theta_norm = Gauge("streammeta_theta_norm", "Euclidean norm of the shared weights.", registry=registry)
         self.saturated = Gauge(
             "streammeta_saturated_units_ratio",
@@ -331,7 +350,8 @@ class Metrics:
     def engine(self, stats: EngineStats) -> None:
         """Show the engine's own counts; the first call says where counting begins."""
         if self._meta_updates is not None:
-            self.meta_updates.labels("accepted").inc(stats.meta_updates - self._meta_updates)
+            more = stats.meta_updates - self._meta_updates  # fewer, where somebody went back to an earlier θ
+            self.meta_updates.labels("accepted").inc(max(more, 0))
         self._meta_updates = stats.meta_updates
         self.state_resets.inc(stats.resets - self._resets if stats.resets >= self._resets else stats.resets)
         self._resets = stats.resets

@@ -86,6 +86,7 @@ class Row(NamedTuple):
     partition: int
     key: bytes
     value: bytes | None  # None: this key is forgotten
+    offset: int = -1  # its place in the partition; −1: not known
 
 
 @runtime_checkable
@@ -124,7 +125,8 @@ class TransactionalSink(Protocol):
 
         Args:
             positions: where the next reader begins.
-            member: who says so; refused when the group has meanwhile given the partitions to somebody else.
+            member: who says so; refused when the group has meanwhile given the partitions to somebody else. None, with
+                no positions: no offsets go with it, as of a producer that is in no group.
         """
 
     def reset(self) -> None:

@@ -283,7 +283,8 @@ class MemoryTransactionalSink:
         """All of it, with the offsets."""
         self._log.at("before commit")
         transaction = self._log.begin(self._name, self._epoch)
-        if not isinstance(member, tuple) or self._log.owned(*member) is None:
+        is_member = isinstance(member, tuple) and self._log.owned(*member) is not None
+        if not is_member and (positions or member is not None):
             raise TransactionError(f"{self._log.topic}: {self._name!r} is a member no more")
         transaction.state = "committed"
         self._log.committed |= positions
@@ -321,7 +322,7 @@ class MemoryChangelogReader:
         rows = []
         for channel, number in self._next:
             found = self._log.read(channel, number, self._next[channel, number])
-            rows += [Row(channel, number, entry.key or b"", entry.value) for _, entry in found]
+            rows += [Row(channel, number, entry.key or b"", entry.value, offset) for offset, entry in found]
             self._next[channel, number] = self._log.stable_end(channel, number)
         if rows:
             self._log.at("during restore")

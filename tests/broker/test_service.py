@@ -31,6 +31,8 @@ PATIENCE = 60.0
 class Running:
     """A `streammeta run` of one test: its settings come by environment, its port is free."""
 
+    command = "run"
+
     def __init__(self, broker: RunningBroker, topic: str, directory: Path, **settings: str) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -51,7 +53,7 @@ class Running:
 
     def _start(self) -> subprocess.Popen[bytes]:
         with self.log.open("ab") as log:
-            return subprocess.Popen([STREAMMETA, "run"], env=self._environment, stdout=log, stderr=log)
+            return subprocess.Popen([STREAMMETA, self.command], env=self._environment, stdout=log, stderr=log)
 
     def restart(self) -> None:
         self.process = self._start()

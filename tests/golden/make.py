@@ -16,11 +16,14 @@ import msgspec
 import numpy as np
 import torch
 
-from streammeta.engine import EngineSettings, MetaSettings, snapshot
+from streammeta.engine import Engine, EngineSettings, MetaSettings, snapshot
+from streammeta.engine.episodes import decode_segment
 from streammeta.engine.handover import record
+from streammeta.engine.sums import Part, decode_sums
 from streammeta.engine.tasks import MemorySettings
 from streammeta.engine.weights import decode_weights
 from streammeta.episode.sinusoid import sinusoids
+from streammeta.event import Event, Origin
 from streammeta.meta.catalogue import Problem, build
 from streammeta.meta.settings import LearnerSettings
 from streammeta.offline import store
@@ -75,9 +78,35 @@ def _state_version(data: bytes) -> int:
     return msgspec.msgpack.decode(msgspec.msgpack.decode(data)[0][1])[0]
 
 
+def _newest(log: MemoryLog, channel: str, key: bytes) -> bytes:
+    return next(e.value or b"" for _, e in reversed(log.read(channel, 0)) if e.key == key)
+
+
 def _weights(_folder: Path) -> bytes:
     log, _ = served()
-    return log.values("weights")[-1]
+    return _newest(log, "weights", b"theta")
+
+
+def _sums(_folder: Path) -> bytes:
+    log, _ = served()
+    return _newest(log, "weights", b"sums:0")
+
+
+def _segment(_folder: Path) -> bytes:
+    engine = Engine(EngineSettings(kind="classification", meta=MetaSettings(mode="off")))
+    engine.write_episodes()
+    random = np.random.default_rng(6)
+    for i in range(20):
+        size = round(float(random.normal()), 3)
+        x = {"size": size, "colour": ("red", "blue")[i % 2]}
+        engine.step([Event(x, "t", Origin("events", 0, i), y=int(size > 0), ts=1.7e9 + 60 * i)])
+    ((_, key, value), *_) = engine.changed_episodes()
+    return msgspec.msgpack.encode((key, value))
+
+
+def _read_segment(path: Path) -> Any:
+    key, value = msgspec.msgpack.decode(path.read_bytes())
+    return decode_segment(key, value, str(path))
 
 
 def _snapshot(folder: Path) -> bytes:
@@ -110,6 +139,10 @@ FORMATS = {
     "weights": Format(
         lambda data: _header(data)[0], _weights, lambda path: decode_weights(path.read_bytes(), str(path))
     ),
+    "sums": Format(
+        lambda data: msgspec.msgpack.decode(data)[0], _sums, lambda path: decode_sums(path.read_bytes(), str(path))
+    ),
+    "segment": Format(lambda data: msgspec.msgpack.decode(msgspec.msgpack.decode(data)[1])[0], _segment, _read_segment),
     "snapshot": Format(lambda data: _header(data)["format"], _snapshot, snapshot.read_snapshot),
     "theta": Format(_theta_version, _theta, store.load),
 }
@@ -127,6 +160,8 @@ def plain(value: Any) -> Any:  # noqa: PLR0911 a line a kind of value
         return plain(msgspec.structs.asdict(value))
     if is_dataclass(value) and not isinstance(value, type):
         return plain({name: getattr(value, name) for name in value.__dataclass_fields__})
+    if isinstance(value, Part):
+        return plain(vars(value))
     if hasattr(value, "_asdict"):
         return plain(value._asdict())
     if isinstance(value, Mapping):

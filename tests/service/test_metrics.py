@@ -57,7 +57,8 @@ def test_no_label_can_grow_without_bound(metrics: Metrics) -> None:
     for task in range(100):
         metrics.step([Outcome(Event([1.0], f"task-{task}", AT, y=1), error=1.0)], 0)
     closed = {
-        "fate": {"predicted", "learned", "late_label", "rejected", "written", "skipped"},
+        "fate": {"predicted", "learned", "late_label", "rejected", "written", "remembered", "skipped"},
+        "verdict": {"published", "held_back"},
         "result": {"accepted", "refused", "failed", "committed"},
         "kind": {"assigned", "revoked", "lost"},
         "reason": {"dropped", "replaced", "forgotten", "worse", "damaged", "age", "limit", "asked"},

@@ -112,7 +112,8 @@ class ConfluentChangelogReader:
             if error is None:
                 if at in following:
                     following[at] = message.offset() + 1
-                    rows.append(Row(self._channels[at[0]], at[1], message.key() or b"", message.value()))
+                    key = message.key() or b""
+                    rows.append(Row(self._channels[at[0]], at[1], key, message.value(), message.offset()))
             elif error.code() == KafkaError._PARTITION_EOF:
                 if at in following:
                     following[at] = max(following[at], message.offset())

@@ -104,6 +104,11 @@ class ConfluentTransactionalSink:
             TransactionError: it did not commit, or nobody knows.
             TransportError: the broker refuses for good.
         """
+        if member is None and not positions:
+            begun = self._begun()
+            self._complete("commit", lambda: begun.commit_transaction(self._seconds))
+            self._sent = False
+            return
         if not is_member(member):
             raise TransactionError(f"{self._where}: not a member of group {self._group!r} any more")
         logs: Mapping[Partition, str] = getattr(member, "logs", {})

@@ -70,7 +70,7 @@ class KafkaChangelogReader:
         except KafkaError as err:
             raise self._failure(err) from err
         return [
-            Row(self._channels[at.topic], at.partition, record.key or b"", record.value)
+            Row(self._channels[at.topic], at.partition, record.key or b"", record.value, record.offset)
             for at, records in fetched.items()
             for record in records
         ]

@@ -136,6 +136,10 @@ class KafkaTransactionalSink:
             TransactionError: it did not commit, or nobody knows.
             TransportError: the broker refuses for good.
         """
+        if member is None and not positions:
+            self._complete("commit", self._begun()._transaction_manager.begin_commit)
+            self._sent = False
+            return
         if not isinstance(member, ConsumerGroupMetadata) or member.generation_id < 0 or not member.member_id:
             raise TransactionError(f"{self._where}: not a member of group {self._group!r} any more")
         logs: Mapping[Partition, str] = getattr(member, "logs", {})

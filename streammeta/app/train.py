@@ -1,0 +1,87 @@
+"""`streammeta train`: learn θ from the episodes of all members, as a process of its own."""
+
+import threading
+import time
+from contextlib import ExitStack, closing
+
+import structlog
+from prometheus_client import CollectorRegistry
+
+from streammeta.app.parts import new_engine
+from streammeta.config import Settings
+from streammeta.engine.scratch import sweep
+from streammeta.errors import ConfigError
+from streammeta.service.http import Health, HttpServer
+from streammeta.service.metrics import Metrics
+from streammeta.service.result import EPISODES, WEIGHTS
+from streammeta.service.threads import watched
+from streammeta.service.trainer import TRAINER, Trainer, TrainerOptions, TrainerSummary
+from streammeta.transport.choice import adapters, client
+from streammeta.transport.kafka.topics import ensure_topics
+
+__all__ = ["train"]
+
+_log = structlog.get_logger(__name__)
+_TRANSACTION_SECONDS = 10.0  # its transactions take milliseconds; one left open by a crash holds up readers as long
+
+
+def train(settings: Settings, stop: threading.Event) -> TrainerSummary:
+    """Learn θ and publish it until ``stop`` is set: `streammeta train`.
+
+    Raises:
+        ConfigError: the settings say that a member trains, or that nobody does.
+        TransportError: the broker, a topic or the port cannot be used, or another trainer has taken over.
+        SnapshotError: what is published cannot be read.
+    """
+    settings = _to_train(settings)
+    metrics, health = Metrics(CollectorRegistry()), Health(time.monotonic)
+    name, kafka, chosen = settings.app.name, settings.kafka, adapters(settings.kafka)
+    topics = {channel: f"{name}-{channel}" for channel in (WEIGHTS, EPISODES)}
+    with watched(stop), ExitStack() as stack:
+        if settings.http.enabled:
+            server = stack.enter_context(HttpServer(settings.http.host, settings.http.port, metrics.registry, health))
+            _log.info("serving metrics", url=server.url)
+        health.preparing("topics, connections and the engine")
+        sweep(settings.memory.spill_directory)
+        partitions = ensure_topics(kafka, settings.input.topic, (), {topics[WEIGHTS]: 1}, rings=[topics[EPISODES]])
+        sink = chosen.ledger(
+            kafka,
+            topics,
+            partitions=partitions,
+            tables=tuple(topics),
+            name=name,
+            member=TRAINER,
+            group=kafka.group_id or name,
+            timeout_seconds=_TRANSACTION_SECONDS,
+        )
+        stack.enter_context(closing(sink))
+        trainer = Trainer(
+            lambda: new_engine(settings),
+            sink,
+            stack.enter_context(closing(chosen.tables(kafka, topics))),
+            options=TrainerOptions(
+                name=name,
+                partitions=partitions,
+                publish_every_seconds=settings.state.every_seconds,
+                stuck_seconds=kafka.stuck_seconds,
+                keep_versions=settings.meta.keep_versions,
+            ),
+            metrics=metrics,
+            health=health,
+        )
+        _log.info("started", client=client(kafka), topic=topics[EPISODES], partitions=partitions)
+        summary = trainer.run(stop)
+    _log.info("stopped", segments=summary.segments, published=summary.published, seconds=round(summary.seconds, 1))
+    return summary
+
+
+def _to_train(settings: Settings) -> Settings:
+    """Settings of a trainer: it meta-updates in its own steps, at counts of episodes' events."""
+    if settings.meta.trainer != "separate":
+        raise ConfigError(
+            f'[meta] trainer: got "{settings.meta.trainer}", wanted "separate" for `streammeta train` and for all '
+            "members of the application, or two would change θ"
+        )
+    if settings.meta.mode == "off":
+        raise ConfigError('[meta] mode: "off" means that nobody learns θ; leave it out to train')
+    return settings.model_copy(update={"meta": settings.meta.model_copy(update={"mode": "sync"})})

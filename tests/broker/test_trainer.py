@@ -1,0 +1,161 @@
+"""`streammeta train` as a process, on a real Kafka: it is killed while members predict, and nothing is lost or doubled."""
+
+import json
+import random
+import subprocess
+import threading
+import time
+from contextlib import closing
+from itertools import pairwise
+from pathlib import Path
+
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+
+from streammeta.engine.weights import Weights, decode_weights
+from tests.broker.running import RunningBroker
+from tests.broker.test_service import PATIENCE, STREAMMETA, CreateTopic, ReadAll, Running
+
+EVENTS, PARTITIONS, RATE = 9_000, 2, 600.0
+SEPARATE = {"STREAMMETA_META__TRAINER": "separate", "STREAMMETA_STATE__EVERY_SECONDS": "0.3"}
+
+
+class Training(Running):
+    """A `streammeta train`."""
+
+    command = "train"
+
+
+def values() -> list[bytes]:
+    draw = random.Random(3)
+    found = []
+    for i in range(EVENTS):
+        task, a, b = i % 20, draw.gauss(0, 1), draw.gauss(0, 1)
+        y = int(a * (1 if task % 3 else -1) + b * (task % 5 - 2) > 0)
+        found.append(json.dumps({"id": str(i), "task": f"t{task}", "x": {"a": a, "b": b}, "y": y}).encode())
+    return found
+
+
+def produce_slowly(broker: RunningBroker, topic: str) -> None:
+    with closing(KafkaProducer(bootstrap_servers=broker.bootstrap, linger_ms=5)) as producer:
+        begun = time.monotonic()
+        for i, value in enumerate(values()):
+            producer.send(topic, value, partition=i % 20 % PARTITIONS)
+            time.sleep(max(0.0, begun + i / RATE - time.monotonic()))
+        producer.flush(PATIENCE)
+
+
+def published(broker: RunningBroker, topic: str) -> list[Weights]:
+    """Every θ in the log of NAME-weights, in order."""
+    consumer = KafkaConsumer(
+        bootstrap_servers=broker.bootstrap, isolation_level="read_committed", auto_offset_reset="earliest"
+    )
+    with closing(consumer):
+        at = TopicPartition(f"{topic}-weights", 0)
+        consumer.assign([at])
+        end, found = consumer.end_offsets([at])[at], []
+        deadline = time.monotonic() + PATIENCE
+        while consumer.position(at) < end and time.monotonic() < deadline:
+            for batch in consumer.poll(timeout_ms=300).values():
+                found += [decode_weights(r.value, "here") for r in batch if r.key == b"theta"]
+    return found
+
+
+def test_a_trainer_killed_while_members_predict_costs_nothing_but_time(
+    broker: RunningBroker, topic: str, create_topic: CreateTopic, read_all: ReadAll, tmp_path: Path
+) -> None:
+    """Exactly once as before, no version twice, no segment learned twice; and members go on meanwhile."""
+    create_topic(topic, PARTITIONS)
+    for name in ("a", "b", "train"):
+        (tmp_path / name).mkdir()
+    running = [Running(broker, topic, tmp_path / name, **SEPARATE) for name in ("a", "b")]
+    producing = threading.Thread(target=produce_slowly, args=(broker, topic), daemon=True)
+    try:
+        for one in running:
+            one.wait_for("streammeta_assigned_partitions", 1)
+        trainer = Training(broker, topic, tmp_path / "train", **SEPARATE)
+        running.append(trainer)
+        producing.start()
+        for _ in range(2):
+            trainer.wait_for('streammeta_theta_judged_total{verdict="published"}', 3)
+            trainer.kill()
+            before = [one.metric("streammeta_events_total") for one in running[:2]]
+            time.sleep(1.0)
+            after = [one.metric("streammeta_events_total") for one in running[:2]]
+            assert all(a > b for a, b in zip(after, before, strict=True)), "members waited for the trainer"
+            trainer.restart()
+        producing.join(PATIENCE)
+        found = read_all(f"{topic}-predictions", EVENTS)
+        trainer.wait_for('streammeta_theta_judged_total{verdict="published"}', 1)
+        assert [one.stop() for one in running] == [0, 0, 0], trainer.log.read_text()[-3000:]
+    finally:
+        for one in running:
+            if one.process.poll() is None:
+                one.kill()
+
+    sources = [json.loads(record.value)["source"] for record in found]
+    assert len(set(sources)) == EVENTS
+    thetas = published(broker, topic)
+    assert len(thetas) > 6
+    assert all(a.version < b.version for a, b in pairwise(thetas))
+    assert len({one.about.by for one in thetas}) == 3
+    about = thetas[-1].about
+    assert all(_advances(a, b) for a, b in pairwise(thetas))
+    assert about.segments == sum(_segments(broker, topic, number, offset) for number, offset in about.positions)
+
+
+def _advances(before: Weights, after: Weights) -> bool:
+    reached = dict(after.about.positions)
+    return all(reached[number] >= offset for number, offset in before.about.positions)
+
+
+def _segments(broker: RunningBroker, topic: str, number: int, until: int) -> int:
+    """Committed segments of a partition before an offset."""
+    at = TopicPartition(f"{topic}-episodes", number)
+    consumer = KafkaConsumer(
+        bootstrap_servers=broker.bootstrap, isolation_level="read_committed", auto_offset_reset="earliest"
+    )
+    with closing(consumer):
+        consumer.assign([at])
+        count, deadline = 0, time.monotonic() + PATIENCE
+        while consumer.position(at) < until and time.monotonic() < deadline:
+            for batch in consumer.poll(timeout_ms=300).values():
+                count += sum(record.offset < until for record in batch)
+    return count
+
+
+def test_a_second_trainer_ends_the_first_with_its_reason(
+    broker: RunningBroker, topic: str, create_topic: CreateTopic, tmp_path: Path
+) -> None:
+    """A rolling update starts the new one first; two must not go on side by side."""
+    create_topic(topic, 1)
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+    first = Training(broker, topic, tmp_path / "first", **SEPARATE)
+    try:
+        first.wait_for('streammeta_transactions_total{result="committed"}', 1)
+        second = Training(broker, topic, tmp_path / "second", **SEPARATE)
+        try:
+            second.wait_for('streammeta_transactions_total{result="committed"}', 1)
+            assert first.process.wait(PATIENCE) == 1
+            assert "another trainer has taken over" in first.log.read_text()
+            assert second.stop() == 0
+        finally:
+            if second.process.poll() is None:
+                second.kill()
+    finally:
+        if first.process.poll() is None:
+            first.kill()
+
+
+def test_training_where_a_member_trains_is_refused_with_what_to_set(broker: RunningBroker, topic: str) -> None:
+    """The first try, without having read of the setting."""
+    done = subprocess.run(
+        [STREAMMETA, "train"],
+        env={"STREAMMETA_KAFKA__BOOTSTRAP_SERVERS": broker.bootstrap, "STREAMMETA_APP__NAME": topic},
+        capture_output=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+
+    assert done.returncode == 2
+    assert b'[meta] trainer: got "member", wanted "separate"' in done.stderr
