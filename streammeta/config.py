@@ -8,11 +8,11 @@ import difflib
 import json
 import os
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias, get_args
+from typing import Any, Self, TypeAlias, get_args
 
-from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator
+from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
@@ -25,7 +25,7 @@ from streammeta.event import TaskFrom
 from streammeta.formats.fields import Fields
 from streammeta.meta.settings import Kind, LearnerSettings
 from streammeta.service.log import LogFormat, LogLevel
-from streammeta.transport.kafka.settings import KafkaSettings, OnLostOffset, check_name
+from streammeta.transport.kafka.settings import KafkaSettings, OnLostOffset, check_name, read_secret
 
 __all__ = [
     "AppSettings",
@@ -98,7 +98,7 @@ class StateSettings(BaseModel, frozen=True, extra="forbid"):
     )
 
 
-class HttpSettings(BaseModel, frozen=True, extra="forbid"):
+class HttpSettings(BaseModel, frozen=True, extra="forbid", hide_input_in_errors=True):
     """The server for /metrics, /livez and /readyz."""
 
     enabled: bool = Field(default=True, description="Whether to serve at all.")
@@ -108,6 +108,48 @@ class HttpSettings(BaseModel, frozen=True, extra="forbid"):
         description="Address to listen on: 0.0.0.0 for probes and scrapers from other machines, 127.0.0.1 for none.",
     )
     port: int = Field(9464, ge=0, le=65535, description="Port to listen on; 0 takes any free one and logs it.")
+    token: SecretStr | None = Field(
+        None, description="Who reads /metrics must send it as `Authorization: Bearer TOKEN`; probes need none."
+    )
+    token_file: Path | None = Field(
+        None, description="A file that holds the token and nothing else, instead of token; it is read for each request."
+    )
+    tls_certfile: Path | None = Field(
+        None, description="With it, all pages are by TLS only: the certificate, PEM; read again when the file changes."
+    )
+    tls_keyfile: Path | None = Field(None, description="The certificate's private key, PEM, without a password.")
+
+    @model_validator(mode="after")
+    def _security_is_whole(self) -> Self:
+        if (self.tls_certfile is None) != (self.tls_keyfile is None):
+            raise ValueError("TLS wants tls_certfile and tls_keyfile, and only one of them is set")
+        if self.token is not None and self.token_file is not None:
+            raise ValueError("got both token and token_file, wanted one of them")
+        if self.token is not None and not self.token.get_secret_value().strip():
+            raise ValueError("token: is empty, which would let nobody in; leave it out to let everybody in")
+        if self.token_file is not None:
+            read_secret("token_file", self.token_file)
+        return self
+
+    @property
+    def wanted_token(self) -> Callable[[], str] | None:
+        """What returns the token; a file is read again each time, so that a token that was changed holds from then on.
+
+        Calling it raises ConfigError when the file cannot be read any more.
+        """
+        given, file = self.token, self.token_file
+        if given is not None:
+            return given.get_secret_value
+        if file is None:
+            return None
+
+        def read() -> str:
+            try:
+                return read_secret("token_file", file)
+            except ValueError as err:
+                raise ConfigError(f"[http] {err}") from err
+
+        return read
 
 
 class LogSettings(BaseModel, frozen=True, extra="forbid"):

@@ -136,6 +136,21 @@ def test_members_are_static_and_startup_waits_longer_than_liveness(rendered) -> 
     assert startup["periodSeconds"] * startup["failureThreshold"] > live["periodSeconds"] * live["failureThreshold"]
 
 
+def test_with_a_certificate_probes_and_prometheus_use_it_and_only_prometheus_brings_the_token(rendered) -> None:
+    """A probe that speaks plain text would restart every pod for ever."""
+    things = rendered(CHART / "ci/5-monitored-and-scaled.yaml")
+    (container,) = objects(things, "StatefulSet")[0]["spec"]["template"]["spec"]["containers"]
+    ((endpoint,),) = [one["spec"]["podMetricsEndpoints"] for one in objects(things, "PodMonitor")]
+
+    assert {container[f"{name}Probe"]["httpGet"]["scheme"] for name in ("startup", "liveness", "readiness")} == {
+        "HTTPS"
+    }
+    assert endpoint["scheme"] == "https"
+    assert endpoint["tlsConfig"]["serverName"] == "streammeta"
+    credentials = {"name": "streammeta-metrics", "key": "token"}
+    assert endpoint["authorization"] == {"type": "Bearer", "credentials": credentials}
+
+
 def test_the_rules_in_the_cluster_are_those_that_promtool_tests(rendered) -> None:
     values = CHART / "ci/5-monitored-and-scaled.yaml"
     (rule,) = objects(rendered(values), "PrometheusRule")
@@ -184,7 +199,9 @@ def test_strimzi_objects_have_the_fields_that_its_documentation_asks_for(rendere
     assert {one["resource"]["type"] for one in rights} == {"topic", "group", "transactionalId"}
     for one in rights:
         resource = one["resource"]
-        assert resource["patternType"] == "literal" or resource["name"].endswith("-"), "another application begins so"
+        assert resource["patternType"] == "literal" or resource["name"].endswith(("-", "/")), (
+            "another application begins so"
+        )
         assert "All" not in one["operations"]
 
 

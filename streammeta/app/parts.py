@@ -4,15 +4,16 @@ from pathlib import Path
 
 import structlog
 
-from streammeta.config import InputSettings, Settings
+from streammeta.config import HttpSettings, InputSettings, Settings
 from streammeta.engine import Engine
 from streammeta.event import Decoder
 from streammeta.formats.mapping import Mapper, json_reader
 from streammeta.meta.base import Method
+from streammeta.service.http_security import Certificate, HttpSecurity
 from streammeta.service.loop import Options, restore
 from streammeta.transport.base import Positions
 
-__all__ = ["decoder", "new_engine", "options", "restored_engine"]
+__all__ = ["decoder", "http_security", "new_engine", "options", "restored_engine"]
 
 _log = structlog.get_logger(__name__)
 _PATIENCE = 1.0  # while records wait, at most half of the time goes into waiting for meta-updates
@@ -88,3 +89,14 @@ def options(settings: Settings) -> Options:
         trainer=settings.meta.trainer,
         keep_versions=settings.meta.keep_versions,
     )
+
+
+def http_security(settings: HttpSettings) -> HttpSecurity:
+    """What the server for metrics and health asks for.
+
+    Raises:
+        ConfigError: certificate and key cannot be used.
+    """
+    pair = settings.tls_certfile, settings.tls_keyfile
+    certificate = None if pair[0] is None or pair[1] is None else Certificate(pair[0], pair[1])
+    return HttpSecurity(certificate, settings.wanted_token)

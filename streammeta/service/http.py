@@ -3,6 +3,7 @@
 import errno
 import json
 import socket
+import ssl
 import sys
 import threading
 from collections.abc import Callable
@@ -16,7 +17,8 @@ import structlog
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
-from streammeta.errors import ConfigError, TransportError
+from streammeta.errors import ConfigError, StreammetaError, TransportError
+from streammeta.service.http_security import HttpSecurity, is_allowed
 from streammeta.service.threads import MAIN
 
 __all__ = ["Health", "HttpServer", "Verdict"]
@@ -31,6 +33,8 @@ _Answer = tuple[int, str, bytes]  # status, content type, body
 _PREPARE_SECONDS: Final = 300.0  # a broker that is just coming back, on a slow machine
 _MOST_REQUESTS: Final = 16  # at a time, each in a thread
 _LEAVE_SECONDS: Final = 1.0  # for a request that is ended to let go of its thread
+_UNAUTHORIZED: Final = 401
+_OPEN: Final = HttpSecurity()
 _BUSY: Final = b"HTTP/1.0 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
@@ -138,17 +142,21 @@ class HttpServer:
         port: the port; 0 takes any free one, see ``url``.
         registry: what `/metrics` shows.
         health: what `/livez` and `/readyz` answer.
+        security: TLS for all pages, and a token for `/metrics`; probes need none, and say nothing that is secret.
 
     Raises:
         TransportError: somebody else listens there, or listening is not allowed.
         ConfigError: there is no such address on this machine.
     """
 
-    def __init__(self, host: str, port: int, registry: CollectorRegistry, health: Health) -> None:
+    def __init__(
+        self, host: str, port: int, registry: CollectorRegistry, health: Health, security: HttpSecurity = _OPEN
+    ) -> None:
         try:
-            self._server = _Server(host, port, registry, health)
+            self._server = _Server(host, port, registry, health, security)
         except OSError as err:
             raise _refusal(host, port, err) from err
+        self._scheme = "http" if security.certificate is None else "https"
         self._host = host
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), name="http", daemon=True)
         self._thread.start()
@@ -162,7 +170,7 @@ class HttpServer:
     def url(self) -> str:
         """Where a browser on this machine finds it."""
         name = {"0.0.0.0": "localhost", "": "localhost", "::": "localhost"}.get(self._host, self._host)  # noqa: S104 a comparison, nothing is bound here
-        return f"http://[{name}]:{self.port}" if ":" in name else f"http://{name}:{self.port}"
+        return f"{self._scheme}://{f'[{name}]' if ':' in name else name}:{self.port}"
 
     def close(self) -> None:
         """Stop listening; may be called twice."""
@@ -207,10 +215,13 @@ class _Server(ThreadingMixIn, TCPServer):
     block_on_close = False
     request_queue_size = 128  # more that come at once would wait for a second try of their system
 
-    def __init__(self, host: str, port: int, registry: CollectorRegistry, health: Health) -> None:
+    def __init__(
+        self, host: str, port: int, registry: CollectorRegistry, health: Health, security: HttpSecurity
+    ) -> None:
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self.registry = registry
         self.health = health
+        self.security = security
         self._free = threading.BoundedSemaphore(_MOST_REQUESTS)
         self._open: dict[int, Any] = {}  # sockets of the requests under way, the oldest first
         super().__init__((host, port), _Handler)
@@ -238,6 +249,20 @@ class _Server(ThreadingMixIn, TCPServer):
         finally:
             self._leave(request)
 
+    def finish_request(self, request: Any, client_address: Any) -> None:  # noqa: ANN401
+        """Answer; with TLS, the handshake is here too, in the request's own thread."""
+        certificate = self.security.certificate
+        if certificate is None:
+            super().finish_request(request, client_address)
+            return
+        name = id(request)
+        with certificate.wrap(request) as encrypted:
+            if name in self._open:
+                self._open[name] = encrypted  # by which a request that takes too long can be ended
+            super().finish_request(encrypted, client_address)
+            with suppress(OSError):
+                encrypted.shutdown(socket.SHUT_WR)
+
     def _leave(self, request: object) -> None:
         self._open.pop(id(request), None)
         self._free.release()
@@ -250,7 +275,7 @@ class _Server(ThreadingMixIn, TCPServer):
 
     def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002 the base class calls it
         """Log faults of ours; a scraper that hangs up early is no news."""
-        if not isinstance(sys.exception(), ConnectionError | TimeoutError):
+        if not isinstance(sys.exception(), ConnectionError | TimeoutError | ssl.SSLError):  # nor who speaks no TLS
             _log.error("an HTTP request failed", client=str(client_address), exc_info=True)
 
 
@@ -265,6 +290,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(body)))
         self.send_header("Cache-Control", "no-store")
+        if status == _UNAUTHORIZED:
+            self.send_header("WWW-Authenticate", 'Bearer realm="streammeta"')
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)
@@ -274,6 +301,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, path: str) -> _Answer:
         match path:
             case "/metrics":
+                refusal = self._refusal()
+                if refusal is not None:
+                    return refusal
                 encode, content_type = choose_encoder(self.headers.get("Accept", ""))
                 return 200, content_type, encode(self.server.registry)
             case "/livez":
@@ -283,6 +313,20 @@ class _Handler(BaseHTTPRequestHandler):
             case "/":
                 return 200, "text/html; charset=utf-8", _INDEX.encode()
         return _json(404, {"error": f"no page {path}", "pages": ["/", "/metrics", "/livez", "/readyz"]})
+
+    def _refusal(self) -> _Answer | None:
+        """What to answer to somebody who may not read metrics; None: this one may."""
+        token = self.server.security.token
+        if token is None:
+            return None
+        try:
+            wanted = token()
+        except StreammetaError as err:
+            _log.error("the token for /metrics cannot be read; nobody is let in", reason=str(err))
+            return _json(503, {"error": "the token cannot be read; see the log of the service"})
+        if is_allowed(self.headers.get("Authorization"), wanted):
+            return None
+        return _json(_UNAUTHORIZED, {"error": "wanted the header `Authorization: Bearer TOKEN`; see [http] token_file"})
 
     def log_message(self, format: str, *args: object) -> None:
         """Probes every few seconds would drown the log."""

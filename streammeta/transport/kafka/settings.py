@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, m
 
 from streammeta.errors import TransportError
 
-__all__ = ["KafkaSettings", "OnLostOffset", "check_name"]
+__all__ = ["KafkaSettings", "OnLostOffset", "check_name", "read_secret"]
 
 _SUFFIX: Final = "-repartition"  # of an application's second group, and of the topic in between
 _CHARACTERS: Final = "a-z, A-Z, 0-9, '.', '_' and '-'"
@@ -117,7 +117,7 @@ class KafkaSettings(BaseModel):
             if file is not None:
                 if getattr(self, name) is not None:
                     raise ValueError(f"got both {name} and {name}_file, wanted one of them")
-                _read_secret(f"{name}_file", file)
+                read_secret(f"{name}_file", file)
         return self
 
     @model_validator(mode="after")
@@ -157,7 +157,7 @@ class KafkaSettings(BaseModel):
         if file is None:
             return None
         try:
-            return _read_secret(f"{name}_file", file)
+            return read_secret(f"{name}_file", file)
         except ValueError as err:
             raise TransportError(f"kafka: {err}") from err
 
@@ -192,21 +192,24 @@ def _check_suffix(setting: str, value: str) -> None:
         )
 
 
-def _read_secret(name: str, file: Path) -> str:
+def read_secret(name: str, file: Path) -> str:
     """What the file holds, without the end of line that editors and shells add.
 
     Errors do not repeat the file's name: somebody may have put the password there.
+
+    Raises:
+        ValueError: it cannot be read, or holds another number of lines than one; pydantic passes that on.
     """
     try:
         secret = file.read_text("utf-8").rstrip("\r\n")
     except UnicodeDecodeError as err:
-        raise ValueError(f"{name}: the file is not text in UTF-8, wanted a line with the password") from err
+        raise ValueError(f"{name}: the file is not text in UTF-8, wanted a line with the secret") from err
     except OSError as err:
         raise ValueError(
-            f"{name}: the file cannot be read ({err.strerror}), wanted the path of a password's file"
+            f"{name}: the file cannot be read ({err.strerror}), wanted the path of a secret's file"
         ) from err
     if not secret or "\n" in secret:
-        raise ValueError(f"{name}: the file has {len(secret.splitlines())} lines, wanted one, with the password")
+        raise ValueError(f"{name}: the file has {len(secret.splitlines())} lines, wanted one, with the secret")
     return secret
 
 
