@@ -9,13 +9,16 @@ from streammeta.engine import Engine
 from streammeta.event import Decoder
 from streammeta.formats.mapping import Mapper, json_reader
 from streammeta.meta.base import Method
+from streammeta.service.http import Health, HttpServer
 from streammeta.service.http_security import Certificate, HttpSecurity
 from streammeta.service.loop import Options, restore
+from streammeta.service.metrics import Metrics
 from streammeta.transport.base import Positions
 
-__all__ = ["decoder", "http_security", "new_engine", "options", "restored_engine"]
+__all__ = ["decoder", "http_security", "http_server", "new_engine", "options", "restored_engine"]
 
 _log = structlog.get_logger(__name__)
+_LOCAL = ("127.0.0.1", "::1", "localhost")
 _PATIENCE = 1.0  # while records wait, at most half of the time goes into waiting for meta-updates
 
 
@@ -100,3 +103,20 @@ def http_security(settings: HttpSettings) -> HttpSecurity:
     pair = settings.tls_certfile, settings.tls_keyfile
     certificate = None if pair[0] is None or pair[1] is None else Certificate(pair[0], pair[1])
     return HttpSecurity(certificate, settings.wanted_token)
+
+
+def http_server(settings: HttpSettings, metrics: Metrics, health: Health) -> HttpServer:
+    """The server for metrics and health, as the settings want it; it listens already.
+
+    Raises:
+        ConfigError: certificate and key cannot be used, or the host is no address of this machine.
+        TransportError: the port cannot be used.
+    """
+    server = HttpServer(settings.host, settings.port, metrics.registry, health, http_security(settings))
+    _log.info("serving metrics", url=server.url)
+    if settings.wanted_token is not None and settings.tls_certfile is None and settings.host not in _LOCAL:
+        _log.warning(
+            "the token for /metrics travels in plain text: whoever reads the network can use it",
+            remedy="set [http] tls_certfile and tls_keyfile",
+        )
+    return server

@@ -18,9 +18,8 @@ from streammeta.app.savepoint_file import Manifest, begin, finish, read_manifest
 from streammeta.config import Settings
 from streammeta.engine import Engine
 from streammeta.engine.handover import Changelog
-from streammeta.engine.weights import decode_weights
 from streammeta.errors import ConfigError, SnapshotError, TransportError
-from streammeta.service.published import Published
+from streammeta.service.published import CLAIM, Published
 from streammeta.service.result import CHANNELS, EPISODES, STATE, WEIGHTS
 from streammeta.transport.base import Partition
 from streammeta.transport.kafka.group import Group, InputNow, input_now, log_ids
@@ -33,7 +32,6 @@ __all__ = ["Start", "restore", "savepoint"]
 
 _QUIET_SECONDS: Final = 60.0  # the longest wait for a moment between two commits, after everything was read once
 _TRANSACTION_SECONDS: Final = 900.0  # what Kafka takes at most, unless its broker was told otherwise
-_THETA: Final = b"theta"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +59,8 @@ class _Content:
         self.weights: dict[bytes, bytes] = {}
 
     def note_weights(self, key: bytes, value: bytes | None) -> None:
-        """The last value of a key of the weights' topic."""
-        if value is None:
+        """The last value of a key of the weights' topic; who trained there does not train here."""
+        if value is None or key == CLAIM:
             self.weights.pop(key, None)
         else:
             self.weights[key] = value
@@ -73,23 +71,21 @@ class _Content:
         Raises:
             SnapshotError: something of it is damaged, of another version, or of other settings.
         """
-        theta, published = None, Published(where)
+        published = Published(f"{where}, {WEIGHTS}")
         for key, value in self.weights.items():
-            if key == _THETA:
-                weights = decode_weights(value, f"{where}, theta")
-                self.engine.adopt(weights, train=False)
-                theta = weights.version
             published.note(key, value)
-        published.kept()
+        published.kept()  # decoded here, to see that none is damaged
+        if published.theta is not None:
+            self.engine.adopt(published.theta, train=False)
         for number, value in published.sums.items():
-            self.engine.add_sums(number, value, f"{where}, sums:{number}")
+            self.engine.add_sums(number, value, f"{where}, the sums of partition {number}")
         tasks = 0
         for number, records in self.state.items():
             done = 0
             for taken in self._handover.take(number, records, f"{where}, state {number}"):
                 done = taken
             tasks += done
-        return tasks, theta
+        return tasks, None if published.theta is None else published.theta.version
 
     def close(self) -> None:
         for records in self.state.values():

@@ -11,12 +11,12 @@ from dataclasses import replace
 import structlog
 from prometheus_client import CollectorRegistry
 
-from streammeta.app.parts import decoder, http_security, new_engine, options
-from streammeta.config import HttpSettings, Settings
+from streammeta.app.parts import decoder, http_server, new_engine, options
+from streammeta.config import Settings
 from streammeta.engine.scratch import sweep
 from streammeta.errors import ConfigError
 from streammeta.service.exactly_once import ExactlyOnce
-from streammeta.service.http import Health, HttpServer
+from streammeta.service.http import Health
 from streammeta.service.loop import Summary
 from streammeta.service.metrics import Metrics
 from streammeta.service.repartition import CHANNEL as REPARTITION
@@ -31,7 +31,6 @@ __all__ = ["serve"]
 
 _log = structlog.get_logger(__name__)
 _TRANSACTION_SECONDS = 30.0  # beside two intervals; a transaction that is open for longer is aborted by the broker
-_LOCAL = ("127.0.0.1", "::1", "localhost")
 _REPARTITION_END_SECONDS = 20.0
 
 
@@ -52,7 +51,7 @@ def serve(settings: Settings, stop: threading.Event) -> Summary:
     member = kafka.group_instance_id or uuid.uuid4().hex
     with watched(stop), ExitStack() as stack:
         if settings.http.enabled:
-            _serve_pages(settings.http, metrics, health, stack)
+            stack.enter_context(http_server(settings.http, metrics, health))
         health.preparing("topics, connections and the first engine")
         sweep(settings.memory.spill_directory)
         gc.collect()
@@ -152,18 +151,6 @@ def _repartitioned(
                 _log.error("the repartition thread did not end in time; what it sent is not committed")
         if running.failure is not None:
             raise running.failure
-
-
-def _serve_pages(settings: HttpSettings, metrics: Metrics, health: Health, stack: ExitStack) -> None:
-    """Serve metrics and health until the end of ``stack``."""
-    server = HttpServer(settings.host, settings.port, metrics.registry, health, http_security(settings))
-    stack.enter_context(server)
-    _log.info("serving metrics", url=server.url)
-    if settings.wanted_token is not None and settings.tls_certfile is None and settings.host not in _LOCAL:
-        _log.warning(
-            "the token for /metrics travels in plain text: whoever reads the network can use it",
-            remedy="set [http] tls_certfile and tls_keyfile",
-        )
 
 
 def _in_background(settings: Settings) -> Settings:

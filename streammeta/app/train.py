@@ -7,11 +7,11 @@ from contextlib import ExitStack, closing
 import structlog
 from prometheus_client import CollectorRegistry
 
-from streammeta.app.parts import new_engine
+from streammeta.app.parts import http_server, new_engine
 from streammeta.config import Settings
 from streammeta.engine.scratch import sweep
 from streammeta.errors import ConfigError
-from streammeta.service.http import Health, HttpServer
+from streammeta.service.http import Health
 from streammeta.service.metrics import Metrics
 from streammeta.service.result import EPISODES, WEIGHTS
 from streammeta.service.threads import watched
@@ -39,8 +39,7 @@ def train(settings: Settings, stop: threading.Event) -> TrainerSummary:
     topics = {channel: f"{name}-{channel}" for channel in (WEIGHTS, EPISODES)}
     with watched(stop), ExitStack() as stack:
         if settings.http.enabled:
-            server = stack.enter_context(HttpServer(settings.http.host, settings.http.port, metrics.registry, health))
-            _log.info("serving metrics", url=server.url)
+            stack.enter_context(http_server(settings.http, metrics, health))
         health.preparing("topics, connections and the engine")
         sweep(settings.memory.spill_directory)
         partitions = ensure_topics(kafka, settings.input.topic, (), {topics[WEIGHTS]: 1}, rings=[topics[EPISODES]])
