@@ -386,7 +386,7 @@ def init(
     given = {"label": label, "task": task, "id": id_, "time": time_}
     ask = _ask if sys.stdin.isatty() and stream != "-" else None
     fixed = {option: name for option, name in given.items() if name is not None}
-    made = draft(stream, load(config).kafka, fixed=fixed, ask=ask)
+    made = draft(stream, load(config), fixed=fixed, ask=ask)
     for line in made.lines:
         typer.echo(line, err=True)
     for line in made.unsure:

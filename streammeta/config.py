@@ -23,6 +23,8 @@ from streammeta.engine.tasks import MemorySettings
 from streammeta.errors import ConfigError
 from streammeta.event import TaskFrom
 from streammeta.formats.fields import Fields
+from streammeta.formats.objects import Format
+from streammeta.formats.registry import RegistrySettings
 from streammeta.meta.settings import Kind, LearnerSettings
 from streammeta.service.log import LogFormat, LogLevel
 from streammeta.transport.kafka.settings import KafkaSettings, OnLostOffset, check_name, read_secret
@@ -81,7 +83,13 @@ class InputSettings(BaseModel, frozen=True, extra="forbid"):
         description="Where records were deleted before they were read, at the start or because of a long backlog: "
         '"stop", or go on at "earliest" or "latest".',
     )
+    format: Format = Field(
+        "json",
+        description='How records are written: "json", "msgpack", or with a schema registry "avro" (wants the extra '
+        'streammeta[avro]) or "json-schema".',
+    )
     fields: Fields = Field(default_factory=Fields, description="Which fields of a record are what.")
+    registry: RegistrySettings = Field(default_factory=RegistrySettings, description="Where the schemas are.")
 
 
 class StateSettings(BaseModel, frozen=True, extra="forbid"):
@@ -303,6 +311,15 @@ def _unused(settings: Settings, path: Path | None) -> Iterator[str]:
             f"{place}: [input] task_from: is not used with [input.fields] task = {chosen.fields.task!r}; leave out one "
             f"of the two (task = {there!r} says what task_from does)"
         )
+    if chosen.registry.model_fields_set and chosen.format != "avro":
+        place = _where(("input", "registry"), path)
+        yield (
+            f"{place}: [input.registry]: is not used with [input] format = {chosen.format!r}; set format = 'avro', or "
+            "leave it out"
+        )
+    if chosen.format == "avro" and chosen.registry.url is None:
+        place = _where(("input", "registry", "url"), path)
+        yield f"{place}: [input.registry] url: is not set, and format = 'avro' needs it; wanted http://host:port"
     if "background_share" in meta.model_fields_set and "mode" in meta.model_fields_set and meta.mode != "background":
         place = _where(("meta", "background_share"), path)
         yield (

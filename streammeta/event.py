@@ -238,10 +238,15 @@ def _check_features(x: Mapping[str, Feature] | Sequence[float | None], at: Origi
             _short(name, "the name of a feature", at)
         if isinstance(value, str):
             _short(value, f"feature {str(name)[:_SHOWN]!r}", at)
-        if isinstance(value, float) and not abs(value) < _LARGEST:  # also NaN
+        if isinstance(value, int | float) and not abs(value) < _LARGEST:  # also NaN
             raise EventError(
-                f"{at}: feature {str(name)[:_SHOWN]!r} is {value}, wanted a finite number below {_LARGEST:.0e}, or null"
+                f"{at}: feature {str(name)[:_SHOWN]!r} is {_shown(value)}, wanted a finite number below "
+                f"{_LARGEST:.0e}, or null"
             )
+
+
+def _shown(value: float) -> str:
+    return str(value) if isinstance(value, float) else f"a whole number of {value.bit_length()} bits"
 
 
 def _is_plain(x: Mapping[str, Feature] | Sequence[float | None]) -> bool:

@@ -1,13 +1,15 @@
 """What a run is put together from: an engine, a decoder, the loop's options."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import structlog
 
 from streammeta.config import HttpSettings, InputSettings, Settings
 from streammeta.engine import Engine
-from streammeta.event import Decoder
-from streammeta.formats.mapping import Mapper, json_reader
+from streammeta.event import Decoder, RawEvent, Record
+from streammeta.formats.mapping import Mapper
+from streammeta.formats.objects import mapped, object_reader
 from streammeta.meta.base import Method
 from streammeta.service.http import Health, HttpServer
 from streammeta.service.http_security import Certificate, HttpSecurity
@@ -64,17 +66,17 @@ def decoder(settings: Settings) -> Decoder:
         task_from=chosen.task_from,
         task_header=chosen.task_header,
         max_record_bytes=chosen.max_record_bytes,
-        read=None if chosen.fields.is_default else json_reader(_mapper(chosen)),
+        read=None if chosen.format == "json" and chosen.fields.is_default else _reader(chosen),
     )
 
 
-def _mapper(chosen: InputSettings) -> Mapper:
-    """The mapping of records, where the task may be in the key or a header by the older setting."""
+def _reader(chosen: InputSettings) -> Callable[[Record], RawEvent]:
+    """What reads records of another shape or format; the task may be in the key or a header by the older setting."""
     fields = chosen.fields
     if chosen.task_from != "field":
         place = "key" if chosen.task_from == "key" else f"header:{chosen.task_header}"
         fields = fields.model_copy(update={"task": place})
-    return Mapper(fields)
+    return mapped(object_reader(chosen.format, chosen.registry), Mapper(fields))
 
 
 def options(settings: Settings) -> Options:

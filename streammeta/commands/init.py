@@ -14,11 +14,15 @@ import msgspec
 from pydantic import ValidationError
 
 from streammeta.app.kind import choose_kind
-from streammeta.errors import ConfigError
+from streammeta.config import Settings
+from streammeta.errors import ConfigError, EventError
 from streammeta.event import Decoder, Origin, Record
 from streammeta.formats.fields import OPTIONS, Fields
-from streammeta.formats.mapping import Mapper, json_reader
+from streammeta.formats.mapping import Mapper
+from streammeta.formats.objects import ReadObject, mapped, object_reader
+from streammeta.formats.registry import RegistrySettings
 from streammeta.formats.survey import Choice, Column, Survey, sample_lines, survey
+from streammeta.formats.value import feature
 from streammeta.transport.choice import adapters
 from streammeta.transport.file import FileSource
 from streammeta.transport.kafka.settings import KafkaSettings
@@ -51,11 +55,13 @@ class _Sample(NamedTuple):
     servers: str | None = None
     keys: Sequence[str | None] = ()
     partitions: Sequence[int] = ()
+    format: str = "json"
+    registry: str | None = None
 
 
 def draft(
     stream: str,
-    kafka: KafkaSettings,
+    settings: Settings,
     *,
     fixed: Mapping[str, str],
     ask: Callable[[str, Choice], str] | None = None,
@@ -64,7 +70,7 @@ def draft(
 
     Args:
         stream: a file, folder, pattern, "-", or kafka://host:port/topic.
-        kafka: how to reach Kafka; the address in ``stream`` wins.
+        settings: how to reach Kafka, where the address in ``stream`` wins, and how a topic's records are written.
         fixed: what the caller knows: label, task, id or time to a name, "" for none.
         ask: decides where the label or the task is not sure; None: the likeliest.
 
@@ -72,7 +78,7 @@ def draft(
         ConfigError: the address is none, or no record can be read.
         TransportError: the stream cannot be read.
     """
-    sample = _topic(stream, kafka) if stream.startswith("kafka:") else _file(stream)
+    sample = _topic(stream, settings) if stream.startswith("kafka:") else _file(stream)
     seen = survey(sample.objects, fixed=fixed)
     if seen.records == seen.unreadable:
         found = "no records" if not seen.records else f"none of {seen.records:,} records that is a JSON object"
@@ -106,6 +112,8 @@ class _Drafting:
         if self._sample.topic is not None:
             lines += ["", "[kafka]", f"bootstrap_servers = {_toml(self._sample.servers)}"]
             lines += ["", "[input]", f"topic = {_toml(self._sample.topic)}"]
+            if self._sample.format != "json":
+                lines += [f"format = {_toml(self._sample.format)}"]
             if spread:
                 lines += [f"repartition = true  # {spread}"]
         lines += ["", "[input.fields]", *self._choices(key_is_task=key_is_task)]
@@ -117,6 +125,8 @@ class _Drafting:
         if constant and self._seen.records > 1:
             lines += [f"# the same in all records that were looked at: {', '.join(constant)}"]
         lines += [f"# not sure: {one}" for one in self._unsure]
+        if self._sample.registry is not None:
+            lines += ["", "[input.registry]", f"url = {_toml(self._sample.registry)}"]
         command = "run" if self._sample.topic is not None else f"replay {self._stream}"
         shown = sample_lines(list(self._seen.columns.values()))
         if self._sample.description:
@@ -170,7 +180,7 @@ class _Drafting:
         return found
 
     def _kind(self, fields: Fields) -> tuple[str | None, str]:
-        decoder = Decoder(read=json_reader(Mapper(fields)))
+        decoder = Decoder(read=mapped(object_reader("json", RegistrySettings()), Mapper(fields)))
         at = Origin("sample", 0, 0)
         records = [Record(json.dumps(one).encode(), at) for one in self._sample.objects if one is not None]
         try:
@@ -227,7 +237,7 @@ def _object(value: bytes) -> dict[str, Any] | None:
     )
 
 
-def _topic(stream: str, kafka: KafkaSettings) -> _Sample:
+def _topic(stream: str, given: Settings) -> _Sample:
     """A topic's first records, of all partitions in turn; no group is joined and nothing committed."""
     address = urlsplit(stream)
     topic = address.path.strip("/")
@@ -236,7 +246,7 @@ def _topic(stream: str, kafka: KafkaSettings) -> _Sample:
             f"init {stream}: wanted kafka://host:port/topic (user names and secrets belong into --config)"
         )
     try:
-        settings = KafkaSettings.model_validate({**dict(kafka), "bootstrap_servers": address.netloc})
+        settings = KafkaSettings.model_validate({**dict(given.kafka), "bootstrap_servers": address.netloc})
     except ValidationError as err:
         raise ConfigError(f"init {stream}: {err.errors()[0]['msg'].removeprefix('Value error, ')}") from err
     partitions = ensure_topics(settings, topic, ())
@@ -250,16 +260,42 @@ def _topic(stream: str, kafka: KafkaSettings) -> _Sample:
                 rows[row.partition].append((row.key, row.value))
             if not any(reader.missing(_CHANNEL, partition) for partition in range(partitions)):
                 break
+    chosen = given.input
+    read = _json_object if chosen.format == "json" else _by(object_reader(chosen.format, chosen.registry))
     share = max(1, _RECORDS // max(1, len(rows)))
     taken = [(key, value, number) for number, found in sorted(rows.items()) for key, value in islice(found, share)]
     return _Sample(
-        [_object(value or b"") for _, value, _ in taken],
+        [read(Record(value, Origin(topic, number, 0), key)) for key, value, number in taken],
         f"{topic}: {partitions} partition(s), {len(taken):,} records",
         topic,
         address.netloc,
         [key.decode(errors="replace") or None for key, _, _ in taken],
         [number for _, _, number in taken],
+        chosen.format,
+        chosen.registry.url,
     )
+
+
+def _json_object(record: Record) -> dict[str, Any] | None:
+    return _object(record.value or b"")
+
+
+def _by(read: ReadObject) -> Callable[[Record], dict[str, Any] | None]:
+    """What reads an object of another format, with plain values."""
+
+    def plain(value: object, record: Record) -> Any:  # noqa: ANN401 what records hold
+        if isinstance(value, Mapping):
+            return {str(name): plain(one, record) for name, one in value.items()}
+        return [plain(one, record) for one in value] if isinstance(value, list) else feature(value, "", record.origin)
+
+    def one_object(record: Record) -> dict[str, Any] | None:
+        try:
+            found: dict[str, Any] = plain(read(record), record)
+        except EventError:
+            return None
+        return found
+
+    return one_object
 
 
 def _name(stream: str) -> str:

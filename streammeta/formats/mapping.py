@@ -15,16 +15,17 @@ from streammeta.event import KEY_HEADER, Feature, Origin, RawEvent, Record
 from streammeta.formats.fields import FIELD, HEADER, JOINT, KEY, OPTIONS, Fields, fits
 from streammeta.formats.value import feature, flatten, label, tag
 
-__all__ = ["Mapper", "encode", "encode_row", "json_reader", "original_key", "parse_seconds", "reshape"]
+__all__ = ["Mapper", "encode", "encode_row", "original_key", "parse_seconds", "reshape"]
 
 _read = msgspec.json.Decoder(dict[str, Any]).decode
 _encode = msgspec.json.Encoder().encode
 _log = structlog.get_logger(__name__)
-_PLAIN = frozenset((bool, int, float, str, type(None)))
+_PLAIN = frozenset((bool, str, type(None)))
 _MOST_NAMES = 10_000  # whose pattern is remembered
 _LOOKED_AT = 1_000  # records after which a field that was never there is said
 _DAY = re.compile(r"(19|20)\d{6}")  # 20240131, which as a number would be a day in 1970
 _LATEST = 1e11  # seconds since 1970: the year 5138; what is later are milliseconds, and so on
+_EXACT = 2**53
 _SHOWN = 100  # characters of a refused value that a message repeats
 
 
@@ -41,7 +42,9 @@ class Mapper:
         self._task, self._id = (_joined(fields.names(option)) for option in ("task", "id"))
         self._label, self._time = _getter(fields.label), _getter(fields.time)
         self._used = frozenset(name for option in OPTIONS for name in self.columns(option))
+        self._used_inside = frozenset(name.removeprefix("x.") for name in self._used if name.startswith("x."))
         self._markers, self._field_markers = _markers(fields.missing)
+        self._marked = bool(fields.missing)
         self._takes_all = not fields.include and not fields.exclude
         self._taken: dict[str, bool] = {}
         self._never = {o: fields.names(o) for o in OPTIONS if getattr(fields, o) != getattr(Fields(), o)}
@@ -62,9 +65,12 @@ class Mapper:
         y, time = self._label(given, record), self._time(given, record)
         if self._never or self._records < _LOOKED_AT:
             self._watch(given, task=task, label=y, id=id_, time=time)
-        x: dict[str, Feature] | None = dict(self._features(given, at))
-        seconds = None if self.is_marker(self.fields.time, time) else parse_seconds(time, self.fields.time, at)
-        target = None if self.is_marker(self.fields.label, y) else _target(y, self.fields.label, at)
+        x: dict[str, Feature] | None = self._features(given, at)
+        if self._marked:
+            time = None if self.is_marker(self.fields.time, time) else time
+            y = None if self.is_marker(self.fields.label, y) else y
+        seconds = None if time is None else parse_seconds(time, self.fields.time, at)
+        target = None if y is None else _target(y, self.fields.label, at)
         if not x and target is not None and id_ is not None and self._nests and "x" not in given:
             x = None
         elif x is not None and seconds is not None and self.fields.time_features:
@@ -93,7 +99,7 @@ class Mapper:
 
     def is_marker(self, name: str, value: object) -> bool:
         """Whether this value stands for a missing one, in this field."""
-        if not self._markers and not self._field_markers:
+        if not self._marked:
             return False
         text = _as_text(value)
         return text in self._markers or (name, text) in self._field_markers
@@ -104,23 +110,34 @@ class Mapper:
         values = {"hour": moment.hour, "weekday": moment.weekday(), "month": moment.month}
         return ((f"{self.fields.time}.{name}", values[name]) for name in self.fields.time_features)
 
-    def _features(self, given: Mapping[str, Any], at: Origin | str) -> Iterator[tuple[str, Feature]]:
-        inside = given.get("x") if self._nests else None
-        named: Any = given.items()
+    def _features(self, given: Mapping[str, Any], at: Origin | str) -> dict[str, Feature]:
+        """All features by their names; the usual values are taken as they are, which is what makes this quick."""
+        inside, named, used = given.get("x") if self._nests else None, given, self._used
         if isinstance(inside, Mapping):
-            named = inside.items()
+            named, used = {str(name): value for name, value in inside.items()}, self._used_inside
         elif isinstance(inside, list):
-            named = ((str(i), value) for i, value in enumerate(inside))
-        used, marked = self._used, bool(self._markers or self._field_markers)
-        for key, value in named:
-            name = str(key)
-            if type(value) in _PLAIN and value == value:  # noqa: PLR0124 NaN is not itself
-                found: Any = ((name, value),)
+            named, used = {str(i): value for i, value in enumerate(inside)}, self._used_inside
+        x: dict[str, Feature] = {}
+        for name, value in named.items():
+            kind = type(value)
+            if kind is float:
+                x[name] = value if value == value else None  # noqa: PLR0124 NaN is not itself
+            elif kind in _PLAIN:
+                x[name] = value
+            elif kind is int:
+                x[name] = _as_float(value)
             else:
-                found = flatten(value, name, at)
-            for full, one in found:
-                if full not in used and (self._takes_all or self.takes(full)):
-                    yield full, None if marked and self.is_marker(full, one) else one
+                x.update(_inside(value, name, at))
+        for name in used:
+            x.pop(name, None)
+        return x if self._takes_all and not self._marked else self._chosen(x)
+
+    def _chosen(self, x: dict[str, Feature]) -> dict[str, Feature]:
+        """Those that patterns take, without values that stand for a missing one."""
+        taken = {name: value for name, value in x.items() if self.takes(name)}
+        if not self._marked:
+            return taken
+        return {name: None if self.is_marker(name, value) else value for name, value in taken.items()}
 
     def _watch(self, given: Mapping[str, Any], **found: object) -> None:
         """Say once that a field was never there: a misspelt label would be a stream without labels."""
@@ -146,19 +163,6 @@ def reshape(line: bytes, mapper: Mapper, at: str) -> bytes:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return line
     return encode(mapper, given, at)
-
-
-def json_reader(mapper: Mapper) -> Callable[[Record], RawEvent]:
-    """What a topic's JSON objects say by a mapping."""
-
-    def read(record: Record) -> RawEvent:
-        try:
-            given = _read(record.value or b"")
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as err:
-            raise EventError(f"{record.origin}: not an event: {str(err)[:_SHOWN]}") from err
-        return mapper.read(given, record.origin, record)
-
-    return read
 
 
 def encode(mapper: Mapper, given: Mapping[str, Any], at: str) -> bytes:
@@ -205,7 +209,7 @@ def parse_seconds(value: object, name: str, at: Origin | str) -> float | None:
     Raises:
         EventError: it is none of these.
     """
-    read = feature(value, name, at)
+    read = value if type(value) is float or type(value) is int else feature(value, name, at)
     if isinstance(read, str):
         text = read.strip()
         try:
@@ -215,7 +219,7 @@ def parse_seconds(value: object, name: str, at: Origin | str) -> float | None:
         if number is None:
             return _iso_seconds(text, name, at)
         read = number
-    if read is None:
+    if read is None or read != read:  # noqa: PLR0124 NaN is not itself
         return None
     seconds, size = float(read), abs(float(read))
     for scale in (1.0, 1e3, 1e6, 1e9):
@@ -234,7 +238,28 @@ def _iso_seconds(text: str, name: str, at: Origin | str) -> float | None:
         ) from err
 
 
+def _inside(value: Any, name: str, at: Origin | str) -> Iterator[tuple[str, Feature]]:  # noqa: ANN401 what records hold
+    """What a nested or an unusual value holds, by dotted names."""
+    if type(value) is not dict:
+        yield from ((full, _as_float(one)) for full, one in flatten(value, name, at))
+        return
+    for key, one in value.items():
+        kind, full = type(one), f"{name}.{key}"
+        if kind in _PLAIN or (kind is float and one == one):  # noqa: PLR0124 NaN is not itself
+            yield full, one
+        else:
+            yield from ((inner, _as_float(found)) for inner, found in flatten(one, full, at))
+
+
+def _as_float(value: Feature) -> Feature:
+    """Whole numbers as floats, as the decoder of the README's shape reads them; those too large for one as they are."""
+    is_whole = isinstance(value, int) and not isinstance(value, bool)
+    return float(value) if is_whole and -_EXACT <= value <= _EXACT else value  # type: ignore[operator, arg-type]
+
+
 def _target(value: object, name: str, at: Origin | str) -> Any:  # noqa: ANN401 a label's value
+    if type(value) is int or type(value) is str:
+        return value
     try:
         return label(value, at)
     except EventError as err:
@@ -260,12 +285,30 @@ def _getter(name: str) -> _Get:
         wanted = name.removeprefix(HEADER)
         return lambda _, record: None if record is None else _text(record, _header(record, wanted), name)
     path = name.removeprefix(FIELD)
-    return lambda given, _: given[path] if path in given else _dotted(given, path)
+    if "." not in path:
+        return lambda given, _: given.get(path)
+    first, _, rest = path.partition(".")
+
+    def find(given: Mapping[str, Any], _: Record | None) -> Any:  # noqa: ANN401 what records hold
+        inner = given.get(first)
+        if type(inner) is dict and rest in inner and path not in given:
+            return inner[rest]
+        return given[path] if path in given else _dotted(given, path)
+
+    return find
 
 
 def _joined(names: Sequence[str]) -> Callable[[Mapping[str, Any], Record | None, Origin | str], str | None]:
     """What finds a tag or an id, which are text; None where no part of it is there."""
     getters = [_getter(name) for name in names]
+    if len(getters) == 1:
+        (get,), (name,) = getters, names
+
+        def find_one(given: Mapping[str, Any], record: Record | None, at: Origin | str) -> str | None:
+            value = get(given, record)
+            return (value if type(value) is str else tag(_single(value, name, at))) or None
+
+        return find_one
 
     def find(given: Mapping[str, Any], record: Record | None, at: Origin | str) -> str | None:
         parts = [tag(_single(get(given, record), name, at)) for get, name in zip(getters, names, strict=True)]

@@ -153,7 +153,9 @@ def _check(plan: Plan, settings: Settings, fields: Fields) -> None:
 
 def _as_read(settings: Settings) -> Settings:
     """The settings for what a source has mapped already."""
-    return settings.model_copy(update={"input": settings.input.model_copy(update={"fields": Fields()})})
+    return settings.model_copy(
+        update={"input": settings.input.model_copy(update={"fields": Fields(), "format": "json"})}
+    )
 
 
 def _check_state(plan: Plan) -> None:

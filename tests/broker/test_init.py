@@ -5,7 +5,7 @@ from contextlib import closing
 from pathlib import Path
 
 from streammeta.commands.init import draft
-from streammeta.config import load
+from streammeta.config import Settings, load
 from streammeta.transport.base import Message
 from streammeta.transport.kafka.settings import KafkaSettings
 from streammeta.transport.kafka.sink import KafkaSink
@@ -22,7 +22,7 @@ def test_a_topic_is_looked_at_without_a_group(broker: RunningBroker, topic: str,
         sink.send([Message("events", json.dumps(row).encode(), row["order_id"].encode()) for row in rows])
         sink.flush(30.0)
 
-    made = draft(f"kafka://{broker.bootstrap}/{topic}", KafkaSettings(), fixed={})
+    made = draft(f"kafka://{broker.bootstrap}/{topic}", Settings(), fixed={})
     (tmp_path / "s.toml").write_text(made.toml)
     found = load(tmp_path / "s.toml")
 

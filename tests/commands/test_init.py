@@ -11,9 +11,8 @@ import pytest
 
 import streammeta
 from streammeta.commands.init import draft
-from streammeta.config import load
+from streammeta.config import Settings, load
 from streammeta.errors import ConfigError
-from streammeta.transport.kafka.settings import KafkaSettings
 
 RANDOM = random.Random(1)
 SALES = [
@@ -93,7 +92,7 @@ def test_what_a_file_has_is_found_and_written_so_that_a_replay_reads_it(
     file = tmp_path / f"data.{'csv' if write is as_csv else 'jsonl'}"
     write(rows, file)
 
-    made = draft(str(file), KafkaSettings(), fixed={})
+    made = draft(str(file), Settings(), fixed={})
     (tmp_path / "s.toml").write_text(made.toml)
     settings = load(tmp_path / "s.toml")
 
@@ -109,7 +108,7 @@ def test_noise_and_numbers_that_stand_for_nothing_are_left_out_and_said(tmp_path
     """Free text as a category is a value a row; -999 moves every mean."""
     as_csv(SALES, tmp_path / "sales.csv")
 
-    made = draft(str(tmp_path / "sales.csv"), KafkaSettings(), fixed={})
+    made = draft(str(tmp_path / "sales.csv"), Settings(), fixed={})
 
     assert '"note",  # text with 400 values: free text or an id' in made.toml
     assert 'missing = ["width=-999"]  # 40 times, far from all others' in made.toml
@@ -123,9 +122,9 @@ def test_what_is_not_sure_is_asked_and_what_is_given_is_taken(tmp_path: Path) ->
     asked: list[tuple[str, str]] = []
 
     made = draft(
-        str(tmp_path / "houses.csv"), KafkaSettings(), fixed={}, ask=lambda o, c: asked.append((o, c.name)) or "area"
+        str(tmp_path / "houses.csv"), Settings(), fixed={}, ask=lambda o, c: asked.append((o, c.name)) or "area"
     )
-    given = draft(str(tmp_path / "houses.csv"), KafkaSettings(), fixed={"label": "rooms"})
+    given = draft(str(tmp_path / "houses.csv"), Settings(), fixed={"label": "rooms"})
 
     assert asked == [("label", "price")]
     assert 'label = "area"  # as asked for' in made.toml
@@ -139,8 +138,8 @@ def test_a_file_of_nothing_is_refused(tmp_path: Path) -> None:
     (tmp_path / "b.csv").write_text("a,y\n")
 
     with pytest.raises(ConfigError, match="none of 1 records that is a JSON object"):
-        draft(str(tmp_path / "a.jsonl"), KafkaSettings(), fixed={})
+        draft(str(tmp_path / "a.jsonl"), Settings(), fixed={})
     with pytest.raises(ConfigError, match="no records; wanted some to look at"):
-        draft(str(tmp_path / "b.csv"), KafkaSettings(), fixed={})
+        draft(str(tmp_path / "b.csv"), Settings(), fixed={})
     with pytest.raises(ConfigError, match="wanted kafka://host:port/topic"):
-        draft("kafka://localhost", KafkaSettings(), fixed={})
+        draft("kafka://localhost", Settings(), fixed={})

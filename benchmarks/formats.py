@@ -1,0 +1,120 @@
+"""What reading costs: events/s of decoding and learning, for each format of a topic and a mapping of twenty fields.
+
+    python -m benchmarks.formats [--events 20000]
+
+The same events as JSON of the README's shape, as flat JSON with other names, as MessagePack and as Avro. Processor
+time, the best of five, without Kafka: a service's own share makes the differences smaller.
+"""
+
+import argparse
+import io
+import json
+import random
+import struct
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import fastavro
+import msgspec
+
+from streammeta.engine import Engine, EngineSettings
+from streammeta.event import Decoder, Origin, Record
+from streammeta.formats.fields import Fields
+from streammeta.formats.mapping import Mapper
+from streammeta.formats.objects import Format, avro_reader, mapped, object_reader
+from streammeta.formats.registry import Registry, RegistrySettings, Schema
+
+_REPEATS, _POLL = 5, 500
+_NAMES = [f"f{i}" for i in range(16)]
+_FIELDS = {"label": "sold", "task": "store.id", "id": "order_id", "time": "at"}
+_STORE = {"type": "record", "name": "Store", "fields": [{"name": "id", "type": "string"}]}
+_SCHEMA = {
+    "type": "record",
+    "name": "Order",
+    "fields": [
+        {"name": "order_id", "type": "string"},
+        {"name": "store", "type": _STORE},
+        {"name": "at", "type": "long"},
+        {"name": "sold", "type": "int"},
+        *({"name": name, "type": "double"} for name in _NAMES),
+    ],
+}
+
+
+class _Known(Registry):
+    """A registry that knows one schema, and is not asked."""
+
+    def schema(self, number: int, at: object) -> Schema:
+        return Schema("AVRO", json.dumps(_SCHEMA))
+
+
+def main() -> None:
+    """Print a line for each format."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--events", type=int, default=20_000)
+    rows = list(_rows(parser.parse_args().events))
+    cases: dict[str, tuple[Callable[[dict[str, Any]], bytes], Decoder]] = {
+        "json, the README's shape": (_readme, Decoder()),
+        "json, twenty fields mapped": (msgspec.json.encode, _decoder("json")),
+        "msgpack, mapped": (msgspec.msgpack.encode, _decoder("msgpack")),
+        "avro, mapped": (_avro, _decoder("avro")),
+    }
+    records = {
+        name: [Record(encode(row), Origin("t", 0, i)) for i, row in enumerate(rows)]
+        for name, (encode, _) in cases.items()
+    }
+    best = dict.fromkeys(cases, 0.0)
+    for _ in range(_REPEATS):
+        for name, (_, read) in cases.items():
+            best[name] = max(best[name], _speed(records[name], read))
+    usual = next(iter(best.values()))
+    for name, speed in best.items():
+        print(f"{name:28} {speed:9,.0f} events/s  {speed / usual:.2f}")
+
+
+def _speed(records: Sequence[Record], read: Decoder) -> float:
+    engine = Engine(EngineSettings(meta={"mode": "off"}))
+    begun = time.process_time()
+    for i in range(0, len(records), _POLL):
+        engine.step([read.decode(record) for record in records[i : i + _POLL]])
+    seconds = time.process_time() - begun
+    engine.close()
+    return len(records) / seconds
+
+
+def _rows(count: int) -> Iterator[dict[str, Any]]:
+    source = random.Random(0)
+    for i in range(count):
+        row = {"order_id": str(i), "store": {"id": f"s{i % 50}"}, "at": 1_700_000_000_000 + i}
+        yield row | {"sold": int(source.random() < 0.5)} | {name: source.gauss(0, 1) for name in _NAMES}
+
+
+def _readme(row: dict[str, Any]) -> bytes:
+    features = {name: row[name] for name in _NAMES}
+    fields = {
+        "id": row["order_id"],
+        "task": row["store"]["id"],
+        "ts": row["at"] / 1000,
+        "y": row["sold"],
+        "x": features,
+    }
+    return msgspec.json.encode(fields)
+
+
+def _avro(row: dict[str, Any]) -> bytes:
+    stream = io.BytesIO()
+    fastavro.schemaless_writer(stream, _SCHEMA, row)
+    return b"\0" + struct.pack(">I", 1) + stream.getvalue()
+
+
+def _decoder(form: Format) -> Decoder:
+    if form == "avro":
+        read = avro_reader(_Known(RegistrySettings(url="http://never-asked")))
+    else:
+        read = object_reader(form, RegistrySettings())
+    return Decoder(read=mapped(read, Mapper(Fields(**_FIELDS))))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+"""A schema registry over real HTTP, with as much of Confluent's interface as readers ask for, and ways to fail."""
+
+import json
+import ssl
+import threading
+from base64 import b64encode
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+__all__ = ["RegistryServer", "registry_server"]
+
+
+class RegistryServer:
+    """What it knows, what it was asked, and how it fails."""
+
+    def __init__(self, user: str | None = None, password: str = "") -> None:
+        self.by_id: dict[int, dict[str, Any]] = {}
+        self.by_version: dict[tuple[str, int], dict[str, Any]] = {}
+        self.asked: list[str] = []
+        self.fail = 0  # of the next requests so many fail with status 503
+        self.wanted = None if user is None else "Basic " + b64encode(f"{user}:{password}".encode()).decode()
+        self.url = ""
+
+    def add(self, schema: Any, *, subject: str = "events-value", kind: str = "AVRO", references: Any = ()) -> int:
+        number = len(self.by_id) + 1
+        version = 1 + sum(name == subject for name, _ in self.by_version)
+        answer = {"schema": json.dumps(schema)} | ({} if kind == "AVRO" else {"schemaType": kind})
+        if references:
+            answer["references"] = [{"name": s, "subject": s, "version": v} for s, v in references]
+        self.by_id[number] = answer
+        self.by_version[subject, version] = answer | {"id": number, "version": version, "subject": subject}
+        return number
+
+    def answer(self, path: str, authorization: str | None) -> tuple[int, Any]:
+        self.asked.append(path)
+        if self.fail:
+            self.fail -= 1
+            return 503, {"error_code": 50301, "message": "away"}
+        if self.wanted is not None and authorization != self.wanted:
+            return 401, {"error_code": 401, "message": "Unauthorized"}
+        match path.strip("/").split("/"):
+            case ["schemas", "ids", number] if int(number) in self.by_id:
+                return 200, self.by_id[int(number)]
+            case ["subjects", subject, "versions", version] if (unquote(subject), int(version)) in self.by_version:
+                return 200, self.by_version[unquote(subject), int(version)]
+        return 404, {"error_code": 40403, "message": "Schema not found"}
+
+
+@contextmanager
+def registry_server(
+    known: RegistryServer, *, certificate: tuple[Path, Path] | None = None, port: int = 0
+) -> Iterator[RegistryServer]:
+    """Serve it until the end of the context, at ``known.url``."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            status, answer = known.answer(self.path, self.headers.get("Authorization"))
+            body = json.dumps(answer).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/vnd.schemaregistry.v1+json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Nothing: a test's output is its own."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+    server.daemon_threads = True
+    if certificate is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*certificate)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    known.url = (
+        f"{'https' if certificate else 'http'}://{'localhost' if certificate else '127.0.0.1'}:{server.server_port}"
+    )
+    try:
+        yield known
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join(5)
