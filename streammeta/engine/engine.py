@@ -22,6 +22,7 @@ from streammeta.engine.columns import Column
 from streammeta.engine.concepts import concept_columns
 from streammeta.engine.curriculum import Curriculum
 from streammeta.engine.drift import Detectors
+from streammeta.engine.episodes import elsewhere
 from streammeta.engine.exchange import Exchange
 from streammeta.engine.experts import Case, Mixture, choose
 from streammeta.engine.factory import fingerprint, gaussians_above, make_method, make_recall
@@ -421,6 +422,7 @@ class Engine:
         if not self._presence.drop((partition, task)):
             return False
         self._leave((partition, task))
+        self._exchange.unwrite((partition, task))
         self._tasks.release((partition, task))
         return True
 
@@ -869,8 +871,11 @@ class Engine:
         """From now on keep what is to be published for a trainer elsewhere."""
         self._exchange.is_writing = True
 
-    def changed_episodes(self) -> Iterator[tuple[int, bytes, bytes]]:
-        """Segments of labelled events that are complete since this was last asked: partition, key and record."""
+    def changed_episodes(self) -> Iterator[tuple[int, bytes, bytes | None]]:
+        """Segments of labelled events that are complete since this was last asked: partition, key and record.
+
+        No record: the task was forgotten because somebody asked for it, and so is the segment.
+        """
         return self._exchange.changed()
 
     def remember_episode(self, partition: int, key: bytes, value: bytes, at: str) -> None:
@@ -906,6 +911,10 @@ class Engine:
         for name in ("events", "labelled", "drifts", "refused"):
             setattr(self._counts, name, counts[name])
         return outcomes
+
+    def forget_episode(self, partition: int, key: bytes) -> None:
+        """A segment of another process's partition was forgotten: its task is, of which there may be others."""
+        self.forget(elsewhere(partition), key.decode(errors="replace").rpartition("#")[0])
 
     def forget_episodes(self, partition: int) -> None:
         """Drop what came as episodes of a partition: it is ours now, or somebody else trains."""

@@ -26,6 +26,7 @@ __all__ = [
     "Circumstance",
     "EpisodeLog",
     "Segment",
+    "all_keys",
     "decode_segment",
     "elsewhere",
     "encode_segment",
@@ -158,6 +159,11 @@ class EpisodeLog:
         for key in [key for key in self._open if key[0] == partition]:
             del self._open[key]
         self._changed = {key for key in self._changed if key[0] != partition}
+
+
+def all_keys(tag: str) -> list[bytes]:
+    """The keys of all segments that there may be of a task."""
+    return [segment_key(tag, number * SEGMENT) for number in range(_SLOTS)]
 
 
 def elsewhere(partition: int) -> int:

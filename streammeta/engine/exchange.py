@@ -13,6 +13,7 @@ from streammeta.engine.episodes import (
     LARGEST,
     Circumstance,
     EpisodeLog,
+    all_keys,
     decode_segment,
     elsewhere,
     encode_segment,
@@ -60,6 +61,7 @@ class Exchange:
         self._own, self._presence = own, presence
         self._window, self._tasks, self._features, self._labels = window, tasks, features, labels
         self._log = EpisodeLog(window)
+        self._forgotten: list[TaskKey] = []  # tasks of ours whose segments are to be forgotten, too
         self._known: dict[TaskKey, int] = {}  # of tasks elsewhere, the labelled events that we have learned
         self.is_writing = False
 
@@ -90,8 +92,11 @@ class Exchange:
                 about = Circumstance(ts, source.origin.offset, outcome.theta_version, outcome.loss, drifted)
                 self._log.note((source.origin.partition, item.task), number, about)
 
-    def changed(self) -> Iterator[tuple[int, bytes, bytes]]:
-        """Segments that are complete since this was last asked: partition, key and record."""
+    def changed(self) -> Iterator[tuple[int, bytes, bytes | None]]:
+        """Segments that are complete since this was last asked: partition, key, record; None: of a forgotten task."""
+        forgotten, self._forgotten = self._forgotten, []
+        for partition, tag in forgotten:  # before what came of its tag since
+            yield from ((partition, key, None) for key in all_keys(tag))
         tasks, names = self._tasks, [(slot.name, slot.value) for slot in self._features.slots]
         for task in self._log.changed:
             row = tasks.recall(task)
@@ -129,6 +134,11 @@ class Exchange:
         """A task is forgotten, of ours or elsewhere."""
         self._log.forget_task(key)
         self._known.pop(key, None)
+
+    def unwrite(self, key: TaskKey) -> None:
+        """What was written of a task is to be forgotten, too; else it is for as long as the topic keeps it."""
+        if self.is_writing and key[0] >= 0:
+            self._forgotten.append(key)
 
     def forget(self, partition: int) -> None:
         """Drop what came of a partition, and what is to be written of it."""

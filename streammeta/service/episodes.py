@@ -93,7 +93,7 @@ class EpisodeReader:
 
     def add(self, row: Row) -> None:
         """Note a segment that was read."""
-        if row.value is None or row.partition not in self._reading:
+        if row.partition not in self._reading:
             return
         self._waiting.append(row)
         if len(self._waiting) > self._most_waiting:
@@ -118,11 +118,13 @@ class EpisodeReader:
         while self._waiting and now < until:
             row = self._waiting.popleft()
             at = f"{self._name}-{EPISODES}/{row.partition}"
-            if row.offset < self._reading[row.partition]:
-                engine.remember_episode(row.partition, row.key, row.value or b"", at)
+            if row.value is None:
+                engine.forget_episode(row.partition, row.key)
+            elif row.offset < self._reading[row.partition]:
+                engine.remember_episode(row.partition, row.key, row.value, at)
                 self._metrics.episodes.labels("remembered").inc()
             else:
-                engine.observe_episode(row.partition, row.key, row.value or b"", at)
+                engine.observe_episode(row.partition, row.key, row.value, at)
                 self._learned[row.partition] = row.offset + 1
                 self.segments += 1
                 self._metrics.episodes.labels("learned").inc()

@@ -63,6 +63,11 @@ class Published:
         return self._pinned or self._theta
 
     @property
+    def learned(self) -> Weights | None:
+        """θ as who trains published it last, or who released a pin."""
+        return self._theta
+
+    @property
     def is_pinned(self) -> bool:
         """Whether nobody is to train."""
         return self._pinned is not None

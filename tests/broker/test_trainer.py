@@ -1,6 +1,7 @@
 """`streammeta train` as a process, on a real Kafka: it is killed while members predict, and nothing is lost or doubled."""
 
 import json
+import os
 import random
 import subprocess
 import threading
@@ -35,10 +36,12 @@ def values() -> list[bytes]:
     return found
 
 
-def produce_slowly(broker: RunningBroker, topic: str) -> None:
+def produce_slowly(broker: RunningBroker, topic: str, stop: threading.Event) -> None:
     with closing(KafkaProducer(bootstrap_servers=broker.bootstrap, linger_ms=5)) as producer:
         begun = time.monotonic()
         for i, value in enumerate(values()):
+            if stop.is_set():
+                break
             producer.send(topic, value, partition=i % 20 % PARTITIONS)
             time.sleep(max(0.0, begun + i / RATE - time.monotonic()))
         producer.flush(PATIENCE)
@@ -68,7 +71,8 @@ def test_a_trainer_killed_while_members_predict_costs_nothing_but_time(
     for name in ("a", "b", "train"):
         (tmp_path / name).mkdir()
     running = [Running(broker, topic, tmp_path / name, **SEPARATE) for name in ("a", "b")]
-    producing = threading.Thread(target=produce_slowly, args=(broker, topic), daemon=True)
+    stop = threading.Event()
+    producing = threading.Thread(target=produce_slowly, args=(broker, topic, stop), daemon=True)
     try:
         for one in running:
             one.wait_for("streammeta_assigned_partitions", 1)
@@ -88,6 +92,8 @@ def test_a_trainer_killed_while_members_predict_costs_nothing_but_time(
         trainer.wait_for('streammeta_theta_judged_total{verdict="published"}', 1)
         assert [one.stop() for one in running] == [0, 0, 0], trainer.log.read_text()[-3000:]
     finally:
+        stop.set()
+        producing.join(PATIENCE)
         for one in running:
             if one.process.poll() is None:
                 one.kill()
@@ -159,3 +165,55 @@ def test_training_where_a_member_trains_is_refused_with_what_to_set(broker: Runn
 
     assert done.returncode == 2
     assert b'[meta] trainer: got "member", wanted "separate"' in done.stderr
+
+
+def test_theta_is_rolled_back_and_released_by_the_commands(
+    broker: RunningBroker, topic: str, create_topic: CreateTopic, tmp_path: Path
+) -> None:
+    """On a bad day: look, go back, see that it holds, let go on; all servers within two seconds."""
+    create_topic(topic, PARTITIONS)
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    running = [Running(broker, topic, tmp_path / name, STREAMMETA_STATE__EVERY_SECONDS="0.3") for name in ("a", "b")]
+    environment = os.environ | {
+        "STREAMMETA_KAFKA__BOOTSTRAP_SERVERS": broker.bootstrap,
+        "STREAMMETA_APP__NAME": topic,
+    }
+
+    def call(*arguments: str) -> str:
+        done = subprocess.run(
+            [STREAMMETA, "theta", *arguments], env=environment, capture_output=True, timeout=PATIENCE, check=False
+        )
+        assert done.returncode == 0, done.stderr.decode()
+        return done.stdout.decode()
+
+    stop = threading.Event()
+    producing = threading.Thread(target=produce_slowly, args=(broker, topic, stop), daemon=True)
+    try:
+        for one in running:
+            one.wait_for("streammeta_assigned_partitions", 1)
+        producing.start()
+        for one in running:
+            one.wait_for("streammeta_theta_version", 20)
+        kept = json.loads(call("list", "--json"))[-1]["version"]
+
+        assert "is pinned" in call("rollback", str(kept))
+        (pinned,) = [one for one in json.loads(call("list", "--json")) if one["pinned"]]
+        deadline = time.monotonic() + 2.0
+        while {one.metric("streammeta_theta_version") for one in running} != {pinned["version"]}:
+            assert time.monotonic() < deadline + 1.0  # the metric itself is a second old
+            time.sleep(0.05)
+        time.sleep(2.0)
+        assert {one.metric("streammeta_theta_version") for one in running} == {pinned["version"]}
+        assert (pinned["provenance"], pinned["of"], pinned["pinned"]) == ("rollback", kept, True)
+
+        call("release")
+        for one in running:
+            one.wait_for("streammeta_theta_version", pinned["version"] + 3)
+        assert [one.stop() for one in running] == [0, 0]
+    finally:
+        stop.set()
+        producing.join(PATIENCE)
+        for one in running:
+            if one.process.poll() is None:
+                one.kill()
