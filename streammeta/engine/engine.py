@@ -26,7 +26,7 @@ from streammeta.engine.episodes import elsewhere
 from streammeta.engine.exchange import Exchange
 from streammeta.engine.experts import Case, Mixture, choose
 from streammeta.engine.factory import fingerprint, gaussians_above, make_method, make_recall
-from streammeta.engine.features import FeatureSpace
+from streammeta.engine.features import FeatureSpace, Filled
 from streammeta.engine.handover import Handover, TaskParts
 from streammeta.engine.judge import read
 from streammeta.engine.labels import LabelSpace, PendingEvents, Waiting
@@ -46,7 +46,7 @@ from streammeta.engine.tasks import TaskTable
 from streammeta.engine.trial import Verdict, compare, newest_episodes
 from streammeta.engine.weights import Weights
 from streammeta.errors import EventError, SnapshotError
-from streammeta.event import Event, Label, LabelValue
+from streammeta.event import Event, Label
 from streammeta.meta.base import Episodes, Floats, Ints, Kind, MetaState, Method, Phi, Scaling
 from streammeta.meta.names import Slot
 from streammeta.meta.plasticity import has_encoder, norm, saturated_share
@@ -260,13 +260,14 @@ class Engine:
         """
         capacity = self._until_change()
         items: list[Item] = []
+        ahead = iter(self._features.read_ahead(events, begin, min(begin + capacity, len(events))))
         for at in range(begin, len(events)):
             event = events[at]
             brings_class = self._labels.is_new(event.y)
             if items and (len(items) >= capacity or brings_class or self._begins_again(event)):
                 return items, at
             try:
-                items.append(self._admit(at, event))
+                items.append(self._admit(at, event, next(ahead, None)))
             except EventError as err:
                 self._counts.refused += 1
                 outcomes[at] = Outcome(event, rejected=str(err))
@@ -376,17 +377,19 @@ class Engine:
         else:
             self._method.rebuild(fixed.weights, columns, rows, seen_window(columns, rows, fixed.frame), outputs)
 
-    def _admit(self, at: int, event: Event | Label) -> Item:
-        """Find the event's task and slots; raises EventError when it cannot be used."""
+    def _admit(self, at: int, event: Event | Label, filled: Filled | None) -> Item:
+        """Find the event's task and, where they were not read ahead, its slots; EventError when it cannot be used."""
         if event.y is not None:
-            self._labels.check(event.y, event.origin)
-            event = self._as_first_seen(event, event.y)
+            y = self._labels.admit(event.y, event.origin)
+            if type(y) is not type(event.y):  # so that predictions and labels compare
+                event = msgspec.structs.replace(event, y=y)
         if isinstance(event, Label):
             waits = self._waiting.leave(event)
             row, _ = self._tasks.touch(waits.key)
             self._see(waits.key, None)
             return Item(at, event, row, waits.key[1], waits.filled, waits, is_new_task=False)
-        filled = self._features.read(event.x, event.origin)
+        if filled is None:
+            filled = self._features.read(event.x, event.origin)
         key: TaskKey = (event.origin.partition, event.task)
         self._tasks.release(key)
         row, is_new = self._tasks.touch(key)
@@ -425,11 +428,6 @@ class Engine:
         self._exchange.unwrite((partition, task))
         self._tasks.release((partition, task))
         return True
-
-    def _as_first_seen(self, event: Event | Label, y: LabelValue) -> Event | Label:
-        """The same with its class in the form in which that came first, so that predictions and labels compare."""
-        known = self._labels.as_first_seen(y)
-        return event if type(known) is type(y) else msgspec.structs.replace(event, y=known)
 
     def _observe(self, items: Sequence[Item], xs: Doubles) -> None:
         """Feed what tasks share with a part's events, in the order of arrival."""

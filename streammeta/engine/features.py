@@ -20,8 +20,9 @@ import numpy as np
 import numpy.typing as npt
 
 from streammeta.errors import EventError
-from streammeta.event import Feature, Origin
+from streammeta.event import Event, Feature, Origin
 from streammeta.meta.names import Slot
+from streammeta.native import _kernels as kernels
 
 __all__ = ["SHARED", "FeatureSpace", "Filled"]
 
@@ -85,6 +86,18 @@ class FeatureSpace:
         if names == self._names and _NUMBERS.issuperset(map(type, values)):
             return Filled(self._plan, values)  # type: ignore[arg-type]  # numbers, as was just seen
         return self._read_unseen(names, values)
+
+    def read_ahead(self, events: Sequence[object], begin: int, end: int) -> list[Filled]:
+        """Some of events[begin:end], from the first on: those with just the numbers that the event before them had.
+
+        What ends them (other features, a label, a bad number, none) is for ``read``.
+        """
+        if not self._plan:
+            return []
+        values = np.empty((end - begin, len(self._plan)))
+        is_list = self._width == len(self._names) and self._names == tuple(map(str, range(self._width)))
+        n = kernels.read_patterned(events, begin, end, Event, self._names, is_list, _LARGEST, values)
+        return [Filled(self._plan, row) for row in values[:n].tolist()]
 
     def _read_unseen(self, names: tuple[str, ...], values: Sequence[Feature]) -> Filled:
         """As ``read``, name by name; an event of numbers alone is remembered as the pattern of the next ones."""

@@ -1,17 +1,23 @@
-"""From what a learner predicts to what a user reads, and how far it was from the label. Pure functions."""
+"""From what a learner predicts to what a user reads, and how far it was from the label."""
 
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
 
 from streammeta.engine.labels import LabelSpace
 from streammeta.event import LabelValue
+from streammeta.meta.base import Ints
+from streammeta.native import _kernels as kernels
+from streammeta.native.elementary import log
 
-__all__ = ["gaussian_loss", "read", "score"]
+__all__ = ["Judged", "count_events", "judge", "read"]
 
-_LEAST_PROBABILITY = 1e-6  # no label's probability counts as less
-_LEAST_VARIANCE = 1e-30
-
+Doubles: TypeAlias = npt.NDArray[np.float64]
 _Read = tuple[LabelValue | None, dict[LabelValue, float] | None]
+_ERROR_LABELS = 50.0  # what a task's running error looks back on
+_COUNTED = ("events", "labelled", "labels_since_drift", "labels_kept_at_drift", "drifts", "error", "seen_at")
 
 
 def read(mean: Sequence[float], labels: LabelSpace) -> _Read:
@@ -26,19 +32,58 @@ def read(mean: Sequence[float], labels: LabelSpace) -> _Read:
     return labels.classes[mean.index(max(mean))], dict(zip(labels.classes, mean, strict=False))
 
 
-def score(
-    y: LabelValue, prediction: LabelValue | None, mean: Sequence[float], variance: float, labels: LabelSpace
-) -> tuple[float, float]:
-    """Negative log-likelihood of a label under the prediction, and its error: 0 or 1, or absolute."""
-    if isinstance(y, str) or labels.classify:
-        index = len(mean) if labels.is_new(y) else int(labels.number(y))
-        probability = mean[index] if index < len(mean) else 0.0
-        return -math.log(max(probability, _LEAST_PROBABILITY)), float(prediction is None or prediction != y)
-    gap = y - mean[0]
-    return gaussian_loss(gap, variance), abs(gap)
+class Judged(NamedTuple):
+    """Predictions [N] judged by their labels; NaN where there is none."""
+
+    best: Ints | None  # index of the likeliest class, the first of several; −1: no class is known. None: targets
+    loss: Doubles  # −log p(label), p at least 10⁻⁶; of a target −log N(label; mean, variance), in nats
+    error: Doubles  # 0 or 1, or the absolute error
+    watched: Doubles  # in [0, 1], what a drift detector sees (`streammeta.engine.drift.detectors`)
+    # What compares losses and errors, over time or over tasks, does so in spreads of the task's target:
+    own_loss: Doubles
+    own_error: Doubles
 
 
-def gaussian_loss(gap: float, variance: float) -> float:
-    """−log N(gap; 0, variance), in nats."""
-    spread = max(variance, _LEAST_VARIANCE)
-    return 0.5 * (gap * gap / spread + math.log(2 * math.pi * spread))
+def judge(
+    means: Doubles, known: Ints, variances: Doubles, units: Doubles, labels: Doubles, *, classify: bool, binary: bool
+) -> Judged:
+    """How far predictions are from their labels.
+
+    Args:
+        means: class probabilities [N, C], or means of targets [N, 1].
+        known: how many classes each prediction knew [N]; the others had no probability.
+        variances: of targets [N].
+        units: spread of each one's task's target [N]; 1 for classes.
+        labels: class indices or targets [N]; NaN is none.
+        classify: labels are classes.
+        binary: the detector sees only whether a prediction was right.
+    """
+    loss, error, watched = np.empty((3, len(labels)))
+    if classify:
+        best = np.empty(len(labels), np.int64)
+        kernels.judge_classes(means, known, labels, binary, best, loss, error, watched)
+        return Judged(best, loss, error, watched, loss, error)
+    mean = np.ascontiguousarray(means[:, 0])
+    kernels.judge_values(mean, variances, units, labels, binary, loss, error, watched)
+    return Judged(None, loss, error, watched, loss - log(units), error / units)
+
+
+def count_events(
+    columns: Mapping[str, npt.NDArray[Any]], rows: Ints, is_event: npt.NDArray[np.bool_], times: Doubles, error: Doubles
+) -> tuple[Ints, Ints]:
+    """Count events [N], in order, in the columns of their tasks.
+
+    Args:
+        columns: of the task table.
+        rows: [N]
+        is_event: [N] False for a label that came late.
+        times: [N] in epoch seconds; NaN is none.
+        error: [N] of the labels; NaN where there is none.
+
+    Returns:
+        The labels of each one's task before it [N], and those since that task's last drift [N]; −1: it never had one.
+    """
+    age, since = np.empty((2, len(rows)), np.int64)
+    counted = tuple(columns[name] for name in _COUNTED)
+    kernels.count_events(counted, rows, is_event, times, error, _ERROR_LABELS, age, since)
+    return age, since

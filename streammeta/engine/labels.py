@@ -76,6 +76,14 @@ class LabelSpace:
         found = self._index.get(y) if self.classify else None
         return y if found is None else self.classes[found]
 
+    def admit(self, y: LabelValue, at: Origin) -> LabelValue:
+        """As ``as_first_seen``; raises EventError when this label cannot be learned."""
+        found = self._index.get(y)
+        if found is not None and self.classify and type(y) is not float:
+            return self.classes[found]
+        self.check(y, at)
+        return self.as_first_seen(y)
+
     def learn(self, y: LabelValue) -> int:
         """The index of a class, which may be new."""
         found = self._index.get(y)
@@ -148,7 +156,7 @@ class Waiting:
         """Feature slots and values, as ``FeatureSpace`` gives them."""
         return Filled(self.slots, self.values.tolist())
 
-    def predict(self, mean: Sequence[float], variance: float, theta_version: int) -> None:
+    def predict(self, mean: Sequence[float] | Doubles, variance: float, theta_version: int) -> None:
         """Keep what was predicted, to be judged by the label."""
         self.mean, self.variance, self.theta_version = np.array(mean, np.float64), variance, theta_version
 

@@ -80,8 +80,9 @@ class _Task(NamedTuple):
         frame, columns, row = self.shared.frame, self.columns, self.row
         high = columns["past.x"][row, place, :n, : frame.shared.shift.size]
         low = columns["past.low"][row, place, :n, : frame.own.size]
-        x = seen_features(frame, high, low, columns["scale.x"][row])
-        return x, seen_targets(frame, columns["past.y"][row, place, :n], columns["scale.y"][row])
+        rows = np.full(n, row)
+        x = seen_features(frame, columns, rows, high, low)
+        return x, seen_targets(frame, columns, rows, columns["past.y"][row, place, :n])
 
     def known(self) -> Ints:
         """The places of its concepts."""

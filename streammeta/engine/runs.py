@@ -8,7 +8,7 @@ with the signal, and what of it still lies ahead in the run is predicted again.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,7 @@ from streammeta.engine.buffer import push
 from streammeta.engine.drift import Detectors, DriftResponse, DriftSettings
 from streammeta.engine.experts import Blend, Case, Mixture
 from streammeta.engine.features import Filled
-from streammeta.engine.judge import read, score
+from streammeta.engine.judge import Judged, count_events, judge
 from streammeta.engine.labels import LabelSpace, Waiting
 from streammeta.engine.outcome import Outcome, Signal
 from streammeta.engine.recall import Recall
@@ -39,7 +39,7 @@ from streammeta.meta.base import Floats, Ints, Method
 
 __all__ = ["Counts", "Item", "Runs", "Seen"]
 
-_ERROR_EVENTS = 50  # what a task's running error looks back on
+Doubles: TypeAlias = npt.NDArray[np.float64]
 
 
 @dataclass(slots=True)
@@ -93,8 +93,8 @@ class Seen(NamedTuple):
     ) -> "Seen":
         """These events under this scale."""
         high, low = split(exact, frame.own)
-        x = seen_features(frame, high, low, columns["scale.x"][rows] if frame.own.size else None)
-        y = seen_targets(frame, labels, None if frame.classify else columns["scale.y"][rows])
+        x = seen_features(frame, columns, rows, high, low)
+        y = seen_targets(frame, columns, rows, labels)
         return cls(rows, exact, high, low, x, labels, y)
 
     def cut(self, begin: int, end: int) -> "Seen":
@@ -134,32 +134,113 @@ class Runs:
 
         A label of a class not seen before comes alone, and is judged here but not learned: see ``learn``.
         """
-        run, mixture, version = self._run(shared, items, seen), self._awake(), shared.version
+        run = self._run(shared, items, seen)
+        if len(items) == 1 and self._labels.is_new(items[0].source.y):
+            run.labels[0] = self._labels.outputs  # one beyond those that are known
         for row, places in run.places.items():
             if len(places) > 1:
                 run.saved[row] = (self._state(row), 0)
         self._predict(run, np.arange(len(items)))
-        for i, item in enumerate(items):
-            if not run.finite[i]:
-                outcomes[item.at] = self._refuse(item)
-                run.y[i] = math.nan
-                self._begin_again(run, i, "reset", 0)
-                continue
-            mean, variance = run.means[i], run.variances[i]
-            if mixture:
-                blend = run.blends[i] = self._blend(mixture, run, i)
-                mean, variance = blend.mean, blend.variance
-            outcome = outcomes[item.at] = self._judge(item, mean, variance, version, run.spread[i])
-            if math.isnan(run.y[i]):
-                continue
-            run.unkept.append(i)
-            if mixture:
-                self._teach_experts(mixture, run, i)
-            if self._recall:
-                outcomes[item.at] = self._look_back(self._recall, run, i, outcome)
-            elif outcome.signal is Signal.DRIFT:
-                self._begin_again(run, i, self._response, self._keep_events)
+        begin = 0
+        while begin < len(items):
+            begin = self._go_on(run, begin, outcomes) if run.finite[begin] else self._refuse(run, begin, outcomes)
         self._remember(run)
+
+    def _go_on(self, run: "_Run", begin: int, outcomes: list[Outcome | None]) -> int:
+        """Judge events from ``begin`` on as far as nothing comes between them, and say where that ends.
+
+        What comes between are a drift, a prediction that is no number, and the label of an event that is judged here;
+        with experts or recall, every event.
+        """
+        mixture, classify, columns = self._awake(), self._labels.classify, self._tasks.columns
+        end = begin + 1 if mixture or self._recall else run.until(begin)
+        if mixture:
+            blend = run.blends[begin] = self._blend(mixture, run, begin)
+            run.tell(begin, blend.mean, blend.variance)
+        run.predict_late(begin, end)
+        part = slice(begin, end)
+        found = judge(
+            *(run.means[part], run.known[part], run.variances[part], run.spread[part], run.labels[part]),
+            classify=classify,
+            binary=self._detectors.binary,
+        )
+        drifted = self._watch(run, begin, found)
+        if drifted is not None:
+            end = drifted + 1
+        part = slice(begin, end)
+        age, since = count_events(
+            columns, run.rows[part], run.is_event[part], run.times[part], found.error[: end - begin]
+        )
+        for i in run.pending:
+            if begin <= i < end:
+                run.items[i].waits.predict(*run.said(i))  # type: ignore[union-attr]  # it is pending
+        if drifted is not None:
+            self._count_drift(run.items[drifted].row)
+        self._write(run, begin, end, found, age, since, drifted, outcomes)
+        run.unkept += [i for i in range(begin, end) if run.items[i].source.y is not None and not math.isnan(run.y[i])]
+        last = run.items[end - 1]
+        if last.source.y is None or math.isnan(run.y[end - 1]):
+            return end
+        if mixture:
+            self._teach_experts(mixture, run, begin)
+        if self._recall:
+            outcomes[last.at] = self._look_back(self._recall, run, begin, outcomes[last.at])  # type: ignore[arg-type]
+        elif drifted is not None:
+            self._begin_again(run, drifted, self._response, self._keep_events)
+        return end
+
+    def _watch(self, run: "_Run", begin: int, found: Judged) -> int | None:
+        """Let the detectors see these labels, and say with which of them a drift came first."""
+        items, update = run.items, self._detectors.watch
+        for i, value in enumerate(found.watched.tolist(), begin):
+            if value == value and update(items[i].row, value):  # noqa: PLR0124  NaN: there is no label
+                return i
+        return None
+
+    def _write(
+        self,
+        run: "_Run",
+        begin: int,
+        end: int,
+        found: Judged,
+        age: Ints,
+        since: Ints,
+        drifted: int | None,
+        outcomes: list[Outcome | None],
+    ) -> None:
+        """The outcomes of events judged, and what is told of them to others."""
+        classes, columns = self._labels.classes, self._tasks.columns
+        means, variances, known = run.means[begin:end].tolist(), run.variances[begin:end].tolist(), run.known
+        best = None if found.best is None else found.best.tolist()
+        loss, error = found.loss.tolist(), found.error.tolist()
+        own_loss, own_error = found.own_loss.tolist(), found.own_error.tolist()
+        ages, sinces = age.tolist(), since.tolist()
+        for k, i in enumerate(range(begin, end)):
+            item, mean, is_labelled = run.items[i], means[k], run.is_labelled[i]
+            if best is None:
+                prediction, probabilities, variance = mean[0], None, variances[k]
+            else:
+                probabilities = dict(zip(classes, mean[: known[i]], strict=False))
+                prediction, variance = classes[best[k]] if best[k] >= 0 else None, None
+            signal = Signal.DRIFT if i == drifted else Signal.NEW_TASK if item.is_new_task else Signal.STEADY
+            if is_labelled:
+                item.judged = ages[k], own_loss[k], own_error[k]
+                if self._recall:
+                    unit = run.spread[i]
+                    own = None if variance is None else variance / (unit * unit)
+                    self._recall.observe_loss(columns, item.row, own_loss[k], own)
+            outcomes[item.at] = Outcome(
+                item.source,
+                prediction,
+                probabilities,
+                variance,
+                signal,
+                run.versions[i],
+                loss[k] if is_labelled else None,
+                error[k] if is_labelled else None,
+                ages[k],
+                sinces[k] if sinces[k] >= 0 else None,
+            )
 
     def learn(self, shared: Fixed, item: Item, seen: Seen) -> None:
         """Learn one item that ``go`` has judged while its class was not known yet; now ``seen`` has the label."""
@@ -180,7 +261,7 @@ class Runs:
         waits = run.items[i].waits
         if waits is not None and waits.mean is not None and waits.parts is not None:
             return Blend(waits.mean.tolist(), waits.variance, waits.parts)
-        blend = mixture.blend(self._tasks.columns, run.case(i), run.means[i], run.variances[i])
+        blend = mixture.blend(self._tasks.columns, run.case(i), run.means[i].tolist(), float(run.variances[i]))
         if waits is not None:
             waits.parts = blend.parts
         return blend
@@ -201,20 +282,18 @@ class Runs:
         shift, spread = np.zeros(len(items)), np.ones(len(items))
         if not self._labels.classify:
             shift, spread = units(shared.frame, self._tasks.columns["scale.y"][seen.rows])
-        return _Run(shared, items, seen, shift, spread)
+        return _Run(shared, items, seen, shift, spread, self._labels.outputs)
 
     def _predict(self, run: "_Run", which: Ints) -> None:
         """Predict these events of a run and learn their labels, in this order."""
         columns, rows = self._tasks.columns, run.rows[which]
         found = self._method.run(run.weights, columns, rows, run.seen.x[which], run.y[which], self._labels.outputs)
-        mean, variance = found.mean, found.variance
+        mean, variance = found.mean.astype(np.float64), found.variance.astype(np.float64)
         if not self._labels.classify:
             spread = run.spread[which]
             mean, variance = run.shift[which, None] + spread[:, None] * mean, spread * spread * variance
-        finite = np.isfinite(mean).all(axis=1) & np.isfinite(variance)
-        means, variances = mean.tolist(), variance.tolist()
-        for i, mean, variance, is_finite in zip(which.tolist(), means, variances, finite.tolist(), strict=True):
-            run.means[i], run.variances[i], run.finite[i] = mean, variance, is_finite
+        run.means[which], run.variances[which] = mean, variance
+        run.finite[which] = np.isfinite(mean).all(axis=1) & np.isfinite(variance)
 
     def _look_back(self, recall: Recall, run: "_Run", i: int, outcome: Outcome) -> Outcome:
         """What the earlier concepts of event i's task say to its label, and what follows of it."""
@@ -294,50 +373,16 @@ class Runs:
             self._counts.labelled += len(run.unkept)
             run.unkept = []
 
-    def _refuse(self, item: Item) -> Outcome:
+    def _refuse(self, run: "_Run", i: int, outcomes: list[Outcome | None]) -> int:
         """A prediction that is not a number: its task starts again, so that one bad state does not last."""
         self._counts.refused += 1
         self._counts.resets += 1
-        at = item.source.origin
-        return Outcome(item.source, rejected=f"{at}: the prediction is not a finite number; its task starts anew")
-
-    def _judge(self, item: Item, mean: list[float], variance: float, version: int, unit: float) -> Outcome:
-        """The outcome of an item, its task's counters, and whether its concept has drifted.
-
-        Whatever compares losses and errors, over time or over tasks, does so in spreads of the task's target: ``unit``.
-        """
-        event, columns, row = item.source, self._tasks.columns, item.row
-        if isinstance(event, Event):
-            columns["events"][row] += 1
-            if event.ts is not None:
-                columns["seen_at"][row] = event.ts
-            if item.waits is not None:
-                item.waits.predict(mean, variance, version)
-        elif item.waits is not None and item.waits.mean is not None:
-            mean, variance, version = item.waits.mean.tolist(), item.waits.variance, item.waits.theta_version
-        age = int(columns["labelled"][row])
-        since = (
-            int(columns["labels_since_drift"][row] - columns["labels_kept_at_drift"][row])
-            if columns["drifts"][row]
-            else None
-        )
-        signal = Signal.NEW_TASK if item.is_new_task else Signal.STEADY
-        prediction, probabilities = read(mean, self._labels)
-        spread = None if self._labels.classify else variance
-        loss = error = None
-        if event.y is not None:
-            loss, error = score(event.y, prediction, mean, variance, self._labels)
-            columns["labelled"][row] = age + 1
-            columns["labels_since_drift"][row] += 1
-            columns["error"][row] += (error - columns["error"][row]) / min(age + 1, _ERROR_EVENTS)
-            _, own_loss, own_error = item.judged = age, loss - math.log(unit), error / unit
-            own_spread = None if spread is None else spread / (unit * unit)
-            if self._recall:
-                self._recall.observe_loss(columns, row, own_loss, own_spread)
-            if self._detectors.update(row, own_loss, own_error, own_spread):
-                signal = Signal.DRIFT
-                self._count_drift(row)
-        return Outcome(event, prediction, probabilities, spread, signal, version, loss, error, age, since)
+        item, at = run.items[i], run.items[i].source.origin
+        said = f"{at}: the prediction is not a finite number; its task starts anew"
+        outcomes[item.at] = Outcome(item.source, rejected=said)
+        run.y[i] = math.nan
+        self._begin_again(run, i, "reset", 0)
+        return i + 1
 
     def _count_drift(self, row: int) -> None:
         columns = self._tasks.columns
@@ -349,20 +394,53 @@ class Runs:
 class _Run:
     """What is known of a run's events while it goes on."""
 
-    def __init__(self, shared: Fixed, items: Sequence[Item], seen: Seen, shift: Any, spread: Any) -> None:  # noqa: ANN401
+    def __init__(
+        self, shared: Fixed, items: Sequence[Item], seen: Seen, shift: Doubles, spread: Doubles, outputs: int
+    ) -> None:
         size = len(items)
         self.shared, self.weights, self.items, self.seen = shared, shared.weights, items, seen
-        self.rows, self.y = seen.rows, seen.y.copy()
-        self.shift, self.spread = shift, spread  # of each event's task's target
+        self.rows, self.y, self.labels = seen.rows, seen.y.copy(), seen.labels.copy()
+        self.shift, self.spread = shift, spread  # [N] of each event's task's target
         self.places: dict[int, list[int]] = {}  # of each task's events in the run
         for i, item in enumerate(items):
             self.places.setdefault(item.row, []).append(i)
         self.saved: dict[int, tuple[dict[str, npt.NDArray[Any]], int]] = {}  # φ as it was before this event of the run
-        self.means: list[list[float]] = [[]] * size
-        self.variances: list[float] = [0.0] * size
-        self.finite: list[bool] = [True] * size
+        self.means, self.variances = np.zeros((size, outputs)), np.zeros(size)  # as the outcomes say them
+        self.known = np.full(size, outputs, np.int64)  # how many outputs each prediction has
+        self.versions = [shared.version] * size  # of θ, at the prediction
+        self.finite = np.ones(size, np.bool_)
+        self.is_labelled = [item.source.y is not None for item in items]
+        self.is_event = np.array([isinstance(item.source, Event) for item in items])
+        self.times = np.array([getattr(item.source, "ts", None) for item in items], np.float64)  # None becomes NaN
+        waiting = [i for i, item in enumerate(items) if item.waits is not None]
+        self.pending = [i for i in waiting if self.is_event[i]]  # events whose label is to come
+        self.late = [i for i in waiting if not self.is_event[i]]  # labels of events before
         self.unkept: list[int] = []  # learned, but not yet in their task's window
         self.blends: dict[int, Blend] = {}  # where there are experts
+
+    def until(self, begin: int) -> int:
+        """How far events from ``begin`` on are predicted by numbers, and were so before their label came."""
+        bad = np.flatnonzero(~self.finite[begin:])
+        end = begin + int(bad[0]) if bad.size else len(self.items)
+        late = (i for i in self.late if begin < i < end)
+        return next((i for i in late if self.items[i].waits.mean is None), end)  # type: ignore[union-attr]
+
+    def predict_late(self, begin: int, end: int) -> None:
+        """Late labels are judged by what was predicted when their event came."""
+        for i in self.late:
+            waits = self.items[i].waits
+            if begin <= i < end and waits is not None and waits.mean is not None:
+                self.tell(i, waits.mean, waits.variance)
+                self.versions[i] = waits.theta_version
+
+    def tell(self, i: int, mean: Sequence[float] | Doubles, variance: float) -> None:
+        """Event i has this prediction, which may know fewer classes than there are."""
+        self.known[i], self.variances[i] = len(mean), variance
+        self.means[i, : len(mean)] = mean
+
+    def said(self, i: int) -> tuple[Doubles, float, int]:
+        """The prediction of event i, and the version of θ."""
+        return self.means[i, : self.known[i]], float(self.variances[i]), self.versions[i]
 
     def case(self, i: int) -> Case:
         """Event i as experts see it."""

@@ -24,12 +24,12 @@ import numpy.typing as npt
 from streammeta.engine.moments import Crowd, Sums, mean_and_spread, no_sums
 from streammeta.errors import SnapshotError
 from streammeta.meta.base import Floats, Ints, Windows
+from streammeta.native import _kernels as kernels
 from streammeta.native.elementary import log
 
 __all__ = [
     "BEFORE",
     "CLIP",
-    "COARSE",
     "EXACT",
     "OLD_SHIFT",
     "OLD_SPREAD",
@@ -81,9 +81,7 @@ CLIP: Final = 20.0  # spreads beyond which a number counts as this far away: fea
 ALONE, TOGETHER, CROWDED = -1, 0, 1
 _CROWDED = 0.25  # share of tasks that do not fit, above which there are too many
 _NO_UNIT = 1e12  # where targets have no unit yet: squares of it, and sums of those, are float32 numbers yet
-_WIDE = 3.0  # shared spreads, above which a task with an own view is not seen by the shared one
 _MOVED = 1.5  # of a spread: every task is looked at again
-COARSE: Final = 2.0**16  # spreads from zero at which float32 alone says too little
 
 
 class SharedScale(NamedTuple):
@@ -224,66 +222,23 @@ def split(xs: Doubles, own: Ints) -> tuple[Floats, Floats]:
     return high, (xs[:, own] - high[:, own]).astype(np.float32)
 
 
-def seen_features(
-    frame: FrameScale, high: Floats, low: Floats, scale: Doubles | None, numbers: Ints | None = None
-) -> Floats:
-    """Kept features as the learner sees them.
+def seen_features(frame: FrameScale, columns: _Columns, rows: Ints, high: Floats, low: Floats) -> Floats:
+    """New features as the learner sees them.
 
     Args:
         frame: the scale in force.
-        high: [..., D]
-        low: [..., K]; NaN: not kept, as for events before the feature had a ``low``.
-        scale: "scale.x" of each event's task [..., 7, ≥ D]; may be None where K is 0.
-        numbers: [...] of labelled events, as ``pushed`` counts them; None: these are new events.
+        columns: of the task table.
+        rows: of each event's task [N].
+        high: [N, D]
+        low: [N, K]; NaN: not kept, as for events before the feature had a ``low``.
 
     Returns:
-        [..., inputs] within ±20; NaN is missing.
+        [N, inputs] within ±20; NaN is missing.
     """
-    shared, own = frame.shared, frame.own
-    D = high.shape[-1]
-    shift, gain = shared.shift[:D], shared.gain[:D]
-    x = high.astype(np.float64)
-    if own.size:
-        assert scale is not None
-        scale = scale[..., :D]
-        x[..., own] += np.nan_to_num(low.astype(np.float64))
-        if numbers is not None and scale[..., SINCE, :].any():
-            x = _in_present_unit(x, scale, numbers, shift, gain)
-    z = (x - shift) * gain
-    coarse = np.abs(shift) * gain > COARSE
-    if coarse.any():
-        rounded = np.ones(high.shape, np.bool_)
-        rounded[..., own] = np.isnan(low)
-        z[coarse & rounded] = np.nan
-    if own.size:
-        assert scale is not None
-        z = _with_own(frame, x, z, low, scale[..., own])
-    return z.clip(-CLIP, CLIP).astype(np.float32)
-
-
-def _with_own(frame: FrameScale, x: Doubles, z: Doubles, low: Floats, scale: Doubles) -> Doubles:
-    shift, spread = scale[..., SHIFT, :], scale[..., SPREAD, :]
-    has = spread > 0
-    values = x[..., frame.own]
-    mine = np.where(has, (values - shift) / np.where(has, spread, 1.0), np.nan)
-    mine[np.isnan(low) & (np.abs(values) > COARSE * spread)] = np.nan
-    if frame.beside:
-        is_wide = spread * frame.shared.gain[frame.own] > _WIDE  # then the shared view is hardly more than a sign
-        z[..., frame.own] = np.where(is_wide, np.nan, z[..., frame.own])
-        return np.concatenate([z, mine], axis=-1)
-    z[..., frame.own] = np.where(has, mine, z[..., frame.own])
-    return z
-
-
-def _in_present_unit(x: Doubles, scale: Doubles, numbers: Ints, shift: Doubles, gain: Doubles) -> Doubles:
-    """Events of a unit before the present one, as if they had been in it."""
-    own = scale[..., SPREAD, :] > 0
-    now_shift, now_spread = np.where(own, scale[..., SHIFT, :], shift), np.where(own, scale[..., SPREAD, :], 1 / gain)
-    age = numbers[..., None]
-    was = np.where(scale[..., OLD_SPREAD, :] > 0, scale[..., OLD_SPREAD, :], 1.0)
-    moved = now_shift + (x - scale[..., OLD_SHIFT, :]) / was * now_spread
-    x = np.where(age < scale[..., SINCE, :], moved, x)
-    return np.where(age < scale[..., BEFORE, :], np.nan, x)
+    shared, seen = frame.shared, np.empty((len(rows), frame.inputs), np.float32)
+    kept = np.ascontiguousarray(high), np.ascontiguousarray(low)
+    kernels.see_events(*kept, columns["scale.x"], rows, shared.shift, shared.gain, frame.own, frame.beside, seen)
+    return seen
 
 
 def units(frame: FrameScale, scale: Doubles) -> tuple[Doubles, Doubles]:
@@ -299,33 +254,34 @@ def errors_in_spreads(columns: _Columns, rows: Ints, frame: FrameScale) -> Doubl
     return errors if frame.classify else errors / units(frame, columns["scale.y"][rows])[1]
 
 
-def seen_targets(frame: FrameScale, ys: npt.NDArray[Any], scale: Doubles | None, numbers: Ints | None = None) -> Floats:
-    """Labels [...] as the learner learns them: class indices as they are, targets in spreads; NaN is none."""
+def seen_targets(frame: FrameScale, columns: _Columns, rows: Ints, ys: npt.NDArray[Any]) -> Floats:
+    """New labels [N] of these rows as the learner learns them: classes as they are, targets in spreads; NaN is none."""
     if frame.classify:
         return ys.astype(np.float32)
-    assert scale is not None
-    shift, spread = units(frame, scale)
-    y = (ys.astype(np.float64) - shift) / spread
-    if numbers is not None and scale[..., SINCE, 0].any():
-        was = np.where(scale[..., OLD_SPREAD, 0] > 0, scale[..., OLD_SPREAD, 0], 1.0)
-        y = np.where(numbers < scale[..., SINCE, 0], (ys - scale[..., OLD_SHIFT, 0]) / was, y)
-        y = np.where(numbers < scale[..., BEFORE, 0], np.nan, y)
-    most = CLIP if frame.shared.y_known[0] else _NO_UNIT
-    return y.clip(-most, most).astype(np.float32)
+    seen = np.empty(len(rows), np.float32)
+    kernels.see_targets(np.ascontiguousarray(ys, np.float64), columns["scale.y"], rows, *_of_target(frame), seen)
+    return seen
 
 
 def seen_window(columns: _Columns, rows: Ints, frame: FrameScale) -> Windows:
     """The windows of these rows [R] as the learner sees them: place i of the result is row ``rows[i]``."""
-    high, pushed = columns["window_x"][rows][..., : frame.shared.shift.size], columns["window_count"][rows]
-    size = high.shape[1]
-    place = np.arange(size)
-    numbers = pushed[:, None] - 1 - (pushed[:, None] - 1 - place) % size  # of the event that lies at each place
-    x_scale = columns["scale.x"][rows][:, None] if frame.own.size else None
-    y_scale = None if frame.classify else columns["scale.y"][rows][:, None]
-    low = columns["window_low"][rows][..., : frame.own.size]
-    xs = seen_features(frame, high, low, x_scale, numbers)
-    ys = seen_targets(frame, columns["window_y"][rows], y_scale, numbers)
-    return Windows(xs, ys, pushed, columns["labels_since_drift"][rows])
+    shared, kept, pushed = frame.shared, (columns["window_x"], columns["window_low"]), columns["window_count"]
+    size = kept[0].shape[1]
+    xs, ys = np.empty((len(rows), size, frame.inputs), np.float32), np.empty((len(rows), size), np.float32)
+    scale = columns["scale.x"]
+    kernels.see_windows(*kept, pushed, scale, rows, shared.shift, shared.gain, frame.own, frame.beside, xs)
+    if frame.classify:
+        ys = columns["window_y"][rows].astype(np.float32)
+    else:
+        kernels.see_target_windows(columns["window_y"], pushed, columns["scale.y"], rows, *_of_target(frame), ys)
+    return Windows(xs, ys, pushed[rows], columns["labels_since_drift"][rows])
+
+
+def _of_target(frame: FrameScale) -> tuple[float, float, float]:
+    """Mean and spread of the target, and how many spreads away a label may be."""
+    shared = frame.shared
+    most = CLIP if shared.y_known[0] else _NO_UNIT
+    return float(shared.y_shift[0]), float(1 / shared.y_gain[0]), most
 
 
 def check_scale(found: _Columns, views: _Columns, has_views: Bools, at: str) -> None:

@@ -195,3 +195,88 @@ def until_look(
 def due_for_look(
     labelled: _Ints, next: _Ints, strays: _Ints, rows: _Ints, labels: _Doubles, found: _Ints, /
 ) -> list[int]: ...
+def watched_class(loss: float, error: float, binary: bool, /) -> float: ...
+def watched_value(error: float, variance: float, binary: bool, /) -> float: ...
+def judge_classes(
+    mean: _Doubles,
+    known: _Ints,
+    labels: _Doubles,
+    binary: bool,
+    best: _Ints,
+    loss: _Doubles,
+    error: _Doubles,
+    watched: _Doubles,
+    /,
+) -> None: ...
+def judge_values(
+    mean: _Doubles,
+    variance: _Doubles,
+    unit: _Doubles,
+    labels: _Doubles,
+    binary: bool,
+    loss: _Doubles,
+    error: _Doubles,
+    watched: _Doubles,
+    /,
+) -> None: ...
+def count_events(
+    columns: tuple[npt.NDArray[Any], ...],
+    rows: _Ints,
+    is_event: npt.NDArray[np.bool_],
+    times: _Doubles,
+    errors: _Doubles,
+    memory: float,
+    age: _Ints,
+    since: _Ints,
+    /,
+) -> None: ...
+def see_events(
+    high: _Floats,
+    low: _Floats,
+    scales: _Doubles,
+    rows: _Ints,
+    shift: _Doubles,
+    gain: _Doubles,
+    own: _Ints,
+    beside: bool,
+    out: _Floats,
+    /,
+) -> None: ...
+def see_windows(
+    window_x: _Floats,
+    low: _Floats,
+    count: _Ints,
+    scales: _Doubles,
+    rows: _Ints,
+    shift: _Doubles,
+    gain: _Doubles,
+    own: _Ints,
+    beside: bool,
+    out: _Floats,
+    /,
+) -> None: ...
+def see_targets(
+    ys: _Doubles, scales: _Doubles, rows: _Ints, shift: float, spread: float, most: float, out: _Floats, /
+) -> None: ...
+def see_target_windows(
+    window_y: _Doubles,
+    count: _Ints,
+    scales: _Doubles,
+    rows: _Ints,
+    shift: float,
+    spread: float,
+    most: float,
+    out: _Floats,
+    /,
+) -> None: ...
+def read_patterned(
+    events: Sequence[object],
+    begin: int,
+    end: int,
+    kind: type,
+    names: tuple[str, ...],
+    lists: bool,
+    largest: float,
+    out: _Doubles,
+    /,
+) -> int: ...

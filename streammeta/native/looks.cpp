@@ -133,6 +133,7 @@ bool is_rounded(const Number& number, const Moments& found, bool is_varied, doub
 Verdict look_at(const Number& number, double* values, Index n, int64_t newest, bool fills_window, Index undecided,
                 int changed, double last, double* crowd, Index step) {
     Verdict verdict;
+    const double former[] = {number[SINCE], number[BEFORE], number[OLD_SHIFT], number[OLD_SPREAD]};
     if (changed) verdict.unit_changed = begin_unit(number, values, n, newest, changed == 1);
     if (2 * undecided < n) std::fill_n(values + n - undecided, undecided, MISSING);
     const int64_t since = int64_t(number[SINCE]), first = newest - n + 1;
@@ -152,6 +153,11 @@ Verdict look_at(const Number& number, double* values, Index n, int64_t newest, b
     const bool has_own =
         is_varied && number.known &&
         (number.company > 0 || (number.company == 0 ? is_misfit || is_new_unit : is_misfit && is_new_unit));
+    if (verdict.unit_changed && !has_own) {  // then it is no other unit
+        number[SINCE] = former[0], number[BEFORE] = former[1];
+        number[OLD_SHIFT] = former[2], number[OLD_SPREAD] = former[3];
+        verdict.unit_changed = false;
+    }
     verdict.is_wanted = is_rounded(number, found, is_varied, last) || has_own;
 
     double shift = 0, spread = 0;

@@ -34,7 +34,6 @@ switch is 75.83 instead of 75.40, and 70.1 instead of 67.9 on the 11th to 20th e
 has 75.83 and 71.8; but where it signals after one or two events, five are too many, so set 0 where changes are clear.
 """
 
-import math
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -48,12 +47,12 @@ from streammeta.engine.drift.adwin import Adwin
 from streammeta.engine.drift.detector_state import STATES, DetectorState, adwin_layout_is_known
 from streammeta.engine.drift.settings import PARAMETERS, DetectorName, DriftSettings, checked_parameters
 from streammeta.errors import ConfigError, SnapshotError
+from streammeta.native import _kernels as kernels
 
 __all__ = ["Detectors", "settings_like"]
 
 _Detector: TypeAlias = Any  # River has no types: an instance of one of the classes in _KINDS
 
-_OUTSIDE = 1.6449**2  # z² of a target outside the central 90 % of a Gaussian
 _VERSION = 1  # of what `dump` writes
 
 
@@ -91,11 +90,19 @@ class Detectors:
             error: 0 or 1 for classes, the absolute error for numbers.
             variance: of the prediction, for numbers; None for classes.
         """
+        if variance is None:
+            return self.watch(row, kernels.watched_class(loss, error, self.binary))
+        return self.watch(row, kernels.watched_value(error, variance, self.binary))
+
+    @property
+    def binary(self) -> bool:
+        """Whether they see only if a prediction was right."""
+        return self._kind is not None and self._kind.binary
+
+    def watch(self, row: int, value: float) -> bool:
+        """As `update`, of the number in [0, 1] that a detector sees of a label; see the module."""
         kind = self._kind
-        if kind is None:
-            return False
-        value = _watched(loss, error, variance, binary=kind.binary)
-        if not 0.0 <= value <= 1.0:  # also NaN
+        if kind is None or not 0.0 <= value <= 1.0:  # also NaN
             return False
         watch = self._rows.get(row)
         if watch is None:
@@ -154,16 +161,6 @@ class Detectors:
 class _Watch:
     warm_up_seen: int = 0  # labels let pass before watching began
     detector: _Detector | None = None
-
-
-def _watched(loss: float, error: float, variance: float | None, *, binary: bool) -> float:
-    """The number in [0, 1] that a detector sees of one label; see the module."""
-    if variance is None:
-        return min(error, 1.0) if binary else 1.0 - math.exp(-max(loss, 0.0))
-    squared = error * error / variance if variance > 0 else math.nan
-    if binary and not math.isnan(squared):
-        return float(squared > _OUTSIDE)
-    return 1.0 - math.exp(-0.5 * squared)
 
 
 def _signals(detector: _Detector, value: float) -> bool:

@@ -1,0 +1,167 @@
+// Numbers as the learner sees them: one event, or a window. Equations: see streammeta/engine/scale.py.
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "array.hpp"
+#include "number.hpp"
+
+namespace streammeta {
+
+namespace {
+
+using Given = Array<const double, 1>;
+using Rows = Array<const int64_t, 1>;
+
+constexpr double COARSE = 65536;  // spreads from zero at which float32 alone says too little
+constexpr double WIDE = 3;        // shared spreads, above which a task with an own view is not seen by the shared one
+constexpr double CLIP = 20;       // spreads beyond which a number counts as this far away
+constexpr double MISSING = std::numeric_limits<double>::quiet_NaN();
+constexpr int64_t NEW = -1;  // the number of an event that is in no window
+enum Row { SHIFT, SPREAD, OLD_SHIFT, OLD_SPREAD, SINCE, BEFORE, EXACT, ROWS };
+
+// What normalizing needs beside a task's own row.
+struct Frame {
+    Given shift, gain;         // [D]
+    Rows own;                  // [K] features with own views
+    bool beside;               // own views are further inputs; else they replace the shared one
+    std::vector<Index> place;  // [D] k of K, −1: none
+
+    Frame(Given shift, Given gain, Rows own, bool beside)
+        : shift(shift), gain(gain), own(own), beside(beside), place(shift.size(), -1) {
+        require(gain.size() == shift.size(), "scale: shifts and gains do not fit");
+        for (Index k = 0; k < own.size(); k++) {
+            require(own[k] >= 0 && own[k] < shift.size(), "scale: a view of a feature that is not there");
+            place[own[k]] = k;
+        }
+    }
+    Index inputs() const { return shift.size() + (beside ? own.size() : 0); }
+};
+
+// A value of a unit before the present one as if it had been in it; of the unit before that one it is missing.
+double in_present_unit(double value, int64_t number, const double* scale, Index step, double shift, double spread) {
+    if (number == NEW || double(number) >= scale[SINCE * step]) return value;
+    if (double(number) < scale[BEFORE * step]) return MISSING;
+    const double was = scale[OLD_SPREAD * step] > 0 ? scale[OLD_SPREAD * step] : 1;
+    return shift + (value - scale[OLD_SHIFT * step]) / was * spread;
+}
+
+// One event: features [D], what float32 leaves out of some [K], its task's scale [ROWS, ·], into out [inputs].
+void see(const Frame& frame, const float* high, const float* low, Array<const double, 2> scale, int64_t number,
+         float* out) {
+    const Index D = frame.shift.size(), step = scale.shape[1];
+    for (Index d = 0; d < D; d++) {
+        const double shift = frame.shift[d], gain = frame.gain[d];
+        const Index k = frame.place[d];
+        const bool is_rounded = k < 0 || std::isnan(low[k]);
+        double value = high[d], own = MISSING;
+        if (k >= 0) {
+            const double* of = scale.data + d;
+            const double spread = of[SPREAD * step];
+            const bool has = spread > 0;
+            if (!is_rounded) value += low[k];
+            value = in_present_unit(value, number, of, step, has ? of[SHIFT * step] : shift, has ? spread : 1 / gain);
+            if (has && !(is_rounded && std::abs(value) > COARSE * spread)) own = (value - of[SHIFT * step]) / spread;
+            double seen = (value - shift) * gain;
+            if (is_rounded && std::abs(shift) * gain > COARSE) seen = MISSING;
+            if (frame.beside) {
+                if (has && spread * gain > WIDE) seen = MISSING;  // hardly more than a sign
+                out[D + k] = float(clamp(own, -CLIP, CLIP));
+            } else if (has) {
+                seen = own;
+            }
+            out[d] = float(clamp(seen, -CLIP, CLIP));
+            continue;
+        }
+        out[d] = std::abs(shift) * gain > COARSE ? float(MISSING) : float(clamp((value - shift) * gain, -CLIP, CLIP));
+    }
+}
+
+// Fill out [N, inputs] for new events high [N, ≥ D], low [N, ≥ K] of these rows of scales [T, ROWS, ·].
+void see_events(Array<const float, 2> high, Array<const float, 2> low, Array<const double, 3> scales, Rows rows,
+                Given shift, Given gain, Rows own, bool beside, Array<float, 2> out) {
+    const Frame frame(shift, gain, own, beside);
+    const Index N = rows.size();
+    require(high.shape[0] == N && low.shape[0] == N && out.shape[0] == N && high.shape[1] >= shift.size() &&
+                low.shape[1] >= own.size() && scales.shape[1] == ROWS && scales.shape[2] >= shift.size() &&
+                out.shape[1] == frame.inputs(),
+            "see_events: features do not fit");
+    for (Index i = 0; i < N; i++) {
+        require(rows[i] >= 0 && rows[i] < scales.shape[0], "see_events: a row that is not there");
+        see(frame, high[i].data, low[i].data, scales[rows[i]], NEW, out[i].data);
+    }
+}
+
+// The label's number, of a task's labels, that lies at a place of a window of that size after `count` labels.
+int64_t number_at(Index place, int64_t count, Index size) {
+    const int64_t newest = count - 1, back = newest - place,
+                  ago = back >= 0 ? back % size : size - 1 - (-back - 1) % size;
+    return newest - ago;
+}
+
+// Fill out [R, W, inputs] for the windows of these rows, and targets [R, W] by `see_target`.
+void see_windows(Array<const float, 3> window_x, Array<const float, 3> low, Array<const int64_t, 1> count,
+                 Array<const double, 3> scales, Rows rows, Given shift, Given gain, Rows own, bool beside,
+                 Array<float, 3> out) {
+    const Frame frame(shift, gain, own, beside);
+    const auto [tasks, size, width] = window_x.shape;
+    const Index R = rows.size();
+    require(low.shape[0] == tasks && low.shape[1] == size && count.size() == tasks && scales.shape[0] == tasks &&
+                width >= shift.size() && low.shape[2] >= own.size() && scales.shape[1] == ROWS &&
+                scales.shape[2] >= shift.size() && out.shape == std::array<Index, 3>{R, size, frame.inputs()},
+            "see_windows: features do not fit");
+    for (Index r = 0; r < R; r++) {
+        const int64_t row = rows[r];
+        require(row >= 0 && row < tasks, "see_windows: a row that is not there");
+        for (Index place = 0; place < size; place++) {
+            const int64_t number = std::max<int64_t>(number_at(place, count[row], size), 0);
+            see(frame, window_x[row][place].data, low[row][place].data, scales[row], number, out[r][place].data);
+        }
+    }
+}
+
+float see_target(double y, int64_t number, const double* scale, double shift, double spread, double most) {
+    const bool has = scale[SPREAD] > 0;
+    const double of = has ? scale[SHIFT] : shift, by = has ? scale[SPREAD] : spread;
+    return float(clamp((in_present_unit(y, number, scale, 1, of, by) - of) / by, -most, most));
+}
+
+// Fill out [N] for new targets ys [N] of these rows of scales [T, ROWS, 1].
+void see_targets(Given ys, Array<const double, 3> scales, Rows rows, double shift, double spread, double most,
+                 Array<float, 1> out) {
+    require(ys.size() == rows.size() && out.size() == rows.size() && scales.shape[1] == ROWS && scales.shape[2] == 1,
+            "see_targets: targets do not fit");
+    for (Index i = 0; i < rows.size(); i++) {
+        require(rows[i] >= 0 && rows[i] < scales.shape[0], "see_targets: a row that is not there");
+        out[i] = see_target(ys[i], NEW, scales[rows[i]].data, shift, spread, most);
+    }
+}
+
+// Fill out [R, W] for the targets in the windows of these rows.
+void see_target_windows(Array<const double, 2> window_y, Array<const int64_t, 1> count, Array<const double, 3> scales,
+                        Rows rows, double shift, double spread, double most, Array<float, 2> out) {
+    const auto [tasks, size] = window_y.shape;
+    require(count.size() == tasks && scales.shape == std::array<Index, 3>{tasks, ROWS, 1} &&
+                out.shape == std::array<Index, 2>{rows.size(), size},
+            "see_target_windows: targets do not fit");
+    for (Index r = 0; r < rows.size(); r++) {
+        const int64_t row = rows[r];
+        require(row >= 0 && row < tasks, "see_target_windows: a row that is not there");
+        for (Index place = 0; place < size; place++) {
+            const int64_t number = std::max<int64_t>(number_at(place, count[row], size), 0);
+            out[r][place] = see_target(window_y[row][place], number, scales[row].data, shift, spread, most);
+        }
+    }
+}
+
+}  // namespace
+
+void bind_scale(nb::module_& module) {
+    module.def("see_events", &see_events);
+    module.def("see_windows", &see_windows);
+    module.def("see_targets", &see_targets);
+    module.def("see_target_windows", &see_target_windows);
+}
+
+}  // namespace streammeta
