@@ -100,18 +100,31 @@ def _always(
 
 
 @app.command()
-def run(config: _Config = None) -> None:
-    """Serve a Kafka topic: predict, learn, publish predictions and drift signals, until SIGTERM or SIGINT."""
+def run(
+    config: _Config = None,
+    *,
+    check: Annotated[
+        bool, typer.Option("--check", help="Only say whether it would start and run well, as `doctor` does.")
+    ] = False,
+) -> None:
+    """Serve a Kafka topic: predict, learn, publish predictions and drift signals, until SIGTERM or SIGINT.
+
+    SIGHUP reads the settings again: what can change while it runs holds at once, the log names what cannot.
+    """
+    from streammeta.app.reload import Reload
     from streammeta.app.serve import serve
-    from streammeta.app.stopping import stop_on_signals
+    from streammeta.app.stopping import hangups, stop_on_signals
     from streammeta.config import load
 
+    if check:
+        doctor(config)
+        return
     settings = load(config)
     log.configure(
         settings.log.level, settings.log.format, app=settings.app.name, member=settings.kafka.group_instance_id
     )
-    with stop_on_signals() as stop:
-        serve(settings, stop)
+    with stop_on_signals() as stop, hangups() as asked:
+        serve(settings, stop, Reload(asked, lambda: load(config)))
 
 
 @app.command()

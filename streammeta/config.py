@@ -42,6 +42,7 @@ __all__ = [
 
 _PREFIX = "STREAMMETA_"
 _BETWEEN = "__"
+_OF_KUBERNETES = ("tcp://", "udp://", "sctp://")  # values of the variables that it sets for each Service
 _SECRET = ("password", "secret", "token")
 _Place: TypeAlias = tuple[int | str, ...]  # a setting's path, as pydantic gives it
 
@@ -270,12 +271,23 @@ def _unknown_sections(table: Mapping[str, Any], path: Path | None) -> Iterator[s
 def _unknown_variables(environment: Mapping[str, str]) -> Iterator[str]:
     """Variables that look like ours and name no section.
 
-    Names without the double underscore are let be: Kubernetes sets STREAMMETA_PORT and its like for a service.
+    Names without the double underscore are let be, unless that is all that keeps them from being a setting: Kubernetes
+    sets STREAMMETA_PORT and its like for a service.
     """
-    for name in environment:
+    meant = {f"{_PREFIX}{s}_{key}".upper(): f"{_PREFIX}{s}{_BETWEEN}{key}".upper() for s, key in _plain_settings()}
+    for name, value in environment.items():
+        if name.upper() in meant and not value.startswith(_OF_KUBERNETES):
+            yield f"environment {name}: is no setting; did you mean {meant[name.upper()]}?"
         section, between, _ = name.upper().removeprefix(_PREFIX).partition(_BETWEEN)
         if name.upper().startswith(_PREFIX) and between and section.lower() not in Settings.model_fields:
             yield f"environment {name}: no such section{_did_you_mean(section.lower(), Settings.model_fields)}"
+
+
+def _plain_settings() -> Iterator[tuple[str, str]]:
+    """Section and key of every setting that is not in a section within a section."""
+    for section, field in Settings.model_fields.items():
+        for key in _model(field).model_fields:
+            yield section, key
 
 
 def _problems(details: Sequence[ErrorDetails], path: Path | None) -> list[str]:

@@ -180,3 +180,14 @@ def test_a_name_that_is_another_applications_repartition_group_is_refused(
     (problem,) = problems(None)
 
     assert "wanted a name that does not end with '-repartition'" in problem
+
+
+def test_a_variable_that_lacks_an_underscore_is_said_but_not_one_of_kubernetes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """STREAMMETA_APP_KIND would be passed over in silence, and the service would predict something else."""
+    monkeypatch.setenv("STREAMMETA_HTTP_PORT", "tcp://10.0.0.1:80")  # of a Service called streammeta-http
+    monkeypatch.setenv("STREAMMETA_PORT", "tcp://10.0.0.1:9464")
+    load()
+    monkeypatch.setenv("STREAMMETA_APP_KIND", "regression")
+
+    with pytest.raises(ConfigError, match="STREAMMETA_APP_KIND: is no setting; did you mean STREAMMETA_APP__KIND"):
+        load()

@@ -8,10 +8,13 @@ import tempfile
 from collections.abc import Iterator
 from typing import Literal, NamedTuple, TypeAlias
 
+from streammeta.app.parts import http_security, new_engine
 from streammeta.config import Settings
-from streammeta.errors import TransportError
+from streammeta.errors import StreammetaError, TransportError
 from streammeta.service.result import CHANNELS, EPISODES, TABLES
+from streammeta.transport.choice import client
 from streammeta.transport.kafka.cluster import Cluster, Topic, look
+from streammeta.transport.kafka.eviction import transactional_id
 
 __all__ = ["Finding", "examine", "judge"]
 
@@ -34,12 +37,14 @@ def examine(settings: Settings) -> list[Finding]:
 
     A broker that does not answer is a finding, not an error: the message says why.
     """
-    topics = _topics(settings)
+    name, kafka = settings.app.name, settings.kafka
+    here = [*_judge_settings(settings), *_judge_machine(settings)]
+    id_ = transactional_id(name, kafka.group_instance_id or "doctor")
     try:
-        cluster = look(settings.kafka, topics)
+        cluster = look(kafka, _topics(settings), group=kafka.group_id or name, transactional_id=id_)
     except TransportError as err:
-        return [Finding("failure", "broker", str(err), "see the message"), *_judge_machine(settings)]
-    return [*judge(settings, cluster), *_judge_machine(settings)]
+        return [Finding("failure", "broker", str(err), "see the message"), *here]
+    return [*judge(settings, cluster), *here]
 
 
 def judge(settings: Settings, cluster: Cluster) -> list[Finding]:
@@ -107,7 +112,9 @@ def _judge_outputs(settings: Settings, cluster: Cluster) -> Iterator[Finding]:
 
 
 def _judge_rights(settings: Settings, cluster: Cluster) -> Iterator[Finding]:
-    """What our user may do with the topics (ACLs); rights on the group and the transactions show at the start only."""
+    """What our user may do with topics, group and transactions (ACLs)."""
+    for refused in cluster.refused:
+        yield Finding("failure", refused, "our user may not use it", "give it the rights (ACLs) to read, or to write")
     wanted: dict[str, tuple[str, ...]] = {settings.input.topic: ("READ",)}
     wanted |= {f"{settings.app.name}-{channel}": ("WRITE",) for channel in CHANNELS}
     wanted |= {f"{settings.app.name}-{channel}": ("READ", "WRITE") for channel in TABLES}
@@ -171,6 +178,18 @@ def _judge_sizes(settings: Settings, cluster: Cluster) -> Iterator[Finding]:
     if settings.input.max_record_bytes < longest:
         found = f"{settings.input.max_record_bytes}, the input topic takes records of {longest} bytes"
         yield Finding("ok", "[input] max_record_bytes", f"{found}; longer ones become dead letters")
+
+
+def _judge_settings(settings: Settings) -> Iterator[Finding]:
+    """What the settings name on this machine: a client, θ, certificates."""
+    try:
+        found = f"client {client(settings.kafka)}, kind {settings.app.kind}"
+        http_security(settings.http)
+        new_engine(settings).close()
+    except StreammetaError as err:
+        yield Finding("failure", "settings", str(err), "see the message")
+    else:
+        yield Finding("ok", "settings", found)
 
 
 def _judge_machine(settings: Settings) -> Iterator[Finding]:

@@ -12,9 +12,11 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from streammeta.app.parts import decoder, http_server, new_engine, options
+from streammeta.app.reload import Reload, reloading
 from streammeta.config import Settings
 from streammeta.engine.scratch import sweep
 from streammeta.errors import ConfigError
+from streammeta.service import log
 from streammeta.service.exactly_once import ExactlyOnce
 from streammeta.service.http import Health
 from streammeta.service.loop import Summary
@@ -34,8 +36,13 @@ _TRANSACTION_SECONDS = 30.0  # beside two intervals; a transaction that is open 
 _REPARTITION_END_SECONDS = 20.0
 
 
-def serve(settings: Settings, stop: threading.Event) -> Summary:
+def serve(settings: Settings, stop: threading.Event, reload: Reload | None = None) -> Summary:
     """Consume the input topic until ``stop`` is set, exactly once: `streammeta run`.
+
+    Args:
+        settings: of the application.
+        stop: ends it.
+        reload: how settings are read again while it runs; None: they are not.
 
     Raises:
         ConfigError: it cannot start with these settings.
@@ -44,7 +51,7 @@ def serve(settings: Settings, stop: threading.Event) -> Summary:
     """
     if settings.kafka.group_instance_id == TRAINER:
         raise ConfigError(f'[kafka] group_instance_id: "{TRAINER}" is the name of the trainer; choose another one')
-    settings, chosen = _in_background(settings), adapters(settings.kafka)
+    started, settings, chosen = settings, _in_background(settings), adapters(settings.kafka)
     metrics, health = Metrics(CollectorRegistry()), Health(time.monotonic)
     name, kafka = settings.app.name, settings.kafka
     topic = f"{name}-{REPARTITION}" if settings.input.repartition else settings.input.topic
@@ -103,7 +110,13 @@ def serve(settings: Settings, stop: threading.Event) -> Summary:
             member=member,
             kind=settings.app.kind,
         )
-        summary = service.run(source, stop)
+
+        def apply(changed: Settings) -> None:
+            log.configure(changed.log.level, changed.log.format, app=name, member=kafka.group_instance_id)
+            service.commit_every(changed.state.every_seconds)
+
+        with reloading(started, reload, apply):
+            summary = service.run(source, stop)
     _log.info("stopped", records=summary.records, rejected=summary.rejected, seconds=round(summary.seconds, 1))
     return summary
 

@@ -1,12 +1,13 @@
-"""Signals that end a command."""
+"""Signals that end a command, or ask for its settings to be read again."""
 
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-__all__ = ["stop_on_signals"]
+__all__ = ["hangups", "stop_on_signals"]
 
 
 @contextmanager
@@ -26,3 +27,17 @@ def stop_on_signals() -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def hangups() -> Iterator[threading.Event]:
+    """An event that SIGHUP sets. On a terminal it ends the process as ever: there it says that the terminal is gone."""
+    asked = threading.Event()
+    if not hasattr(signal, "SIGHUP") or (sys.stdin is not None and sys.stdin.isatty()):
+        yield asked
+        return
+    before = signal.signal(signal.SIGHUP, lambda _number, _frame: asked.set())
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGHUP, before)

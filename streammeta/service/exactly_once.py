@@ -143,6 +143,10 @@ class ExactlyOnce:
         except TransactionError as err:
             self._recover(stop, err)
 
+    def commit_every(self, seconds: float) -> None:
+        """Commit so often, from the next commit on. May be called by any thread: it is one assignment."""
+        self._options = replace(self._options, save_every_seconds=seconds)
+
     @property
     def engine(self) -> Engine:
         """The engine that runs now; another one after a failed transaction."""

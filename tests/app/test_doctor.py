@@ -130,7 +130,7 @@ def test_a_broker_that_does_not_answer_is_a_finding_and_the_machine_is_looked_at
 ) -> None:
     """All mistakes at once, not one a day."""
 
-    def nobody(*_: object) -> Cluster:
+    def nobody(*_: object, **__: object) -> Cluster:
         raise TransportError("kafka: no broker answers")
 
     monkeypatch.setattr(doctor, "look", nobody)
@@ -138,7 +138,11 @@ def test_a_broker_that_does_not_answer_is_a_finding_and_the_machine_is_looked_at
 
     found = examine(chosen)
 
-    assert [(one.level, one.what) for one in found] == [("failure", "broker"), ("warning", "[memory] spill_directory")]
+    assert [(one.level, one.what) for one in found] == [
+        ("failure", "broker"),
+        ("ok", "settings"),
+        ("warning", "[memory] spill_directory"),
+    ]
 
 
 def test_the_commands_status_says_whether_something_must_be_changed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,6 +23,8 @@ from kafka.admin import (
 )
 
 from deploy.broker import Broker
+from streammeta.app.doctor import examine
+from streammeta.config import Settings
 from streammeta.errors import TransactionError, TransportError
 from streammeta.transport.base import Message, TransactionalSink
 from streammeta.transport.choice import adapters
@@ -246,3 +248,17 @@ def test_a_topic_that_may_not_be_written_stops_with_its_name(
         send_until_refused(ledger)
 
     assert not isinstance(caught.value, TransactionError)
+
+
+def test_the_doctor_names_each_right_that_is_missing(secured: Secured, topic: str) -> None:
+    """All of them before the first start: else one finds them one by one, each by a restart."""
+    prepare(secured, topic)
+    allow(secured, topic, ResourceType.TOPIC)
+    settings = Settings(app={"name": topic}, input={"topic": topic}, kafka=secured.closed.model_dump())
+
+    before = {one.what for one in examine(settings) if one.level == "failure"}
+    allow(secured, topic, ResourceType.GROUP, ResourceType.TRANSACTIONAL_ID)
+    after = [one for one in examine(settings) if one.level == "failure"]
+
+    assert before == {f"group {topic}", f"transactional id {topic}/doctor"}
+    assert after == []

@@ -85,14 +85,19 @@ class ConfluentTransactionalSink:
         if not messages:
             return
         producer, topics, by_key = self._begun(), self._topics, self._by_key
+        topic: str | None = None
         try:
             for message in messages:
+                topic = topics[message.channel]
                 partition = message.partition
                 if partition is None or message.channel in by_key:
                     partition = _ANY_PARTITION
-                queue(producer, topics[message.channel], message, partition, self._seconds)
+                queue(producer, topic, message, partition, self._seconds)
+            topic = None
             producer.poll(0)
         except KafkaException as err:
+            if topic is not None:  # refused at once, which the client says without the topic's name
+                self._failures.append((topic, err.args[0]))
             raise self._failure(err) from err
         except TimeoutError as err:
             raise TransactionError(f"{self._where}: the broker does not keep up") from err

@@ -1,12 +1,17 @@
 """A broker looked at, without changing anything: its limits, and the topics that a service uses."""
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from kafka import KafkaAdminClient
 from kafka.admin import ConfigResource, ConfigResourceType
-from kafka.errors import KafkaError
+from kafka.errors import (
+    GroupAuthorizationFailedError,
+    KafkaError,
+    TransactionalIdAuthorizationFailedError,
+)
 
 from streammeta.errors import TransportError
 from streammeta.transport.kafka.client import connect
@@ -15,6 +20,8 @@ from streammeta.transport.kafka.settings import KafkaSettings
 __all__ = ["Cluster", "Topic", "look"]
 
 _LIMITS = ["group.min.session.timeout.ms", "group.max.session.timeout.ms", "offsets.retention.minutes"]
+_RETRY_SECONDS = 0.2
+_AUTHORIZATION = "GroupAuthorization"
 _TOPIC = ["cleanup.policy", "max.message.bytes", "min.insync.replicas", "retention.ms"]
 
 
@@ -46,14 +53,15 @@ class Cluster:
     configs: Mapping[str, str]  # of one broker
     topics: Mapping[str, Topic]  # those that exist
     rights: frozenset[str] | None = None  # of our user, on the cluster
+    refused: tuple[str, ...] = ()  # what our user may not use beside topics: the group, the transactional id
 
     def number(self, name: str) -> int:
         """A broker's limit; -1 where it is not known."""
         return _number(self.configs, name)
 
 
-def look(settings: KafkaSettings, names: Sequence[str]) -> Cluster:
-    """Look at a cluster and at those of the topics ``names`` that exist.
+def look(settings: KafkaSettings, names: Sequence[str], *, group: str, transactional_id: str) -> Cluster:
+    """Look at a cluster and at those of the topics ``names`` that exist, and whether we may use a group and an id.
 
     What the user has no right to see is left out, and is then not known.
 
@@ -67,6 +75,7 @@ def look(settings: KafkaSettings, names: Sequence[str]) -> Cluster:
         described = {one["name"]: one for one in admin.describe_topics(list(names)) if one["partitions"]}
         limits = _configs(admin, ConfigResourceType.BROKER, [_id(brokers[0])], _LIMITS)
         configs = _configs(admin, ConfigResourceType.TOPIC, list(described), _TOPIC)
+        refused = tuple(_refused(admin, group, transactional_id, settings.connect_timeout_seconds))
     except KafkaError as err:
         raise TransportError(f"kafka: {settings.bootstrap_servers} cannot be looked at: {err}") from err
     finally:
@@ -81,13 +90,39 @@ def look(settings: KafkaSettings, names: Sequence[str]) -> Cluster:
         )
         for name, one in described.items()
     }
-    return Cluster(len(brokers), limits.get(_id(brokers[0]), {}), topics, _rights(described_cluster))
+    return Cluster(len(brokers), limits.get(_id(brokers[0]), {}), topics, _rights(described_cluster), refused)
 
 
 def _rights(described: Mapping[str, Any]) -> frozenset[str] | None:
     """What our user may do; None where the broker does not say it, or has no rights at all switched on."""
     found = described.get("authorized_operations")
     return None if not found else frozenset(found)
+
+
+def _refused(admin: Any, group: str, transactional_id: str, seconds: float) -> Iterator[str]:  # noqa: ANN401 (kafka-python has no types)
+    """What our user may not use; what the broker does not say in time, as on its first day, is not known."""
+    described = _patiently(lambda: admin.describe_groups([group])[group], seconds)
+    if isinstance(described, GroupAuthorizationFailedError):
+        yield f"group {group}"
+    elif isinstance(described, Mapping):
+        rights = _rights(described)
+        if _AUTHORIZATION in str(described.get("error")) or (rights is not None and "READ" not in rights):
+            yield f"group {group}"
+    state = _patiently(lambda: admin.describe_transactions([transactional_id]), seconds)
+    if isinstance(state, TransactionalIdAuthorizationFailedError):
+        yield f"transactional id {transactional_id}"
+
+
+def _patiently(ask: Callable[[], object], seconds: float) -> object:
+    """The answer, or the error that is the answer; a coordinator that is only being made is waited for."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return ask()
+        except KafkaError as err:
+            if not err.retriable or time.monotonic() > deadline:
+                return err
+        time.sleep(_RETRY_SECONDS)
 
 
 def _id(broker: Mapping[str, Any]) -> str:
