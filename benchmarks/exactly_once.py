@@ -221,8 +221,8 @@ def restored(kafka: KafkaSettings, tasks: int, events_each: int) -> tuple[float,
     producer.close()
     fresh = Engine(settings.engine())
     fresh.adopt(engine.shared_weights(), train=False)
-    heard = {number: fresh.add_sums(number, value, name) for number, value in engine.changed_sums()}
-    fresh.own_sums([0], heard)
+    others = {number: fresh.add_sums(number, value, name) for number, value in engine.changed_sums()}
+    fresh.own_sums([0], others)
     gc.collect()
     gc.freeze()  # as the service does when it starts
     with closing(adapters(kafka).tables(kafka, {STATE: f"{name}-state"})) as tables:

@@ -106,13 +106,13 @@ def fit(run: Run, family: Family, share: float) -> tuple[OuterState, dict[str, f
     updates = max(int(run.updates * share), 1)
     begun, processor = time.perf_counter(), time.process_time()
 
-    def told(state: OuterState) -> bool:
+    def observed(state: OuterState) -> bool:
         if state.updates % 100 == 0:
             print(f"  {state.updates} updates, {time.perf_counter() - begun:.0f} s, loss {state.loss:.3f}", flush=True)
         return False
 
     schedule = Schedule(updates=updates, tasks=run.tasks, support=run.support, query=run.query)
-    state = train(run.make(run.ways, run.rate(updates)), family, schedule, watch=told)
+    state = train(run.make(run.ways, run.rate(updates)), family, schedule, watch=observed)
     minutes = (time.process_time() - processor) / 60
     return state, {"updates": updates, "seconds": time.perf_counter() - begun, "core_minutes": minutes}
 

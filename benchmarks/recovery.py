@@ -67,7 +67,7 @@ def _felt(kafka: KafkaSettings, kills: int, *, static: bool) -> list[float]:
                 seconds.append(_longest(last, at))
                 if not static:
                     members[i % 2] = _member(kafka, topic, None)
-                    _until_steady(last, settle=20.0)  # it takes partitions back, which is no recovery
+                    _until_steady(last, steady=20.0)  # it takes partitions back, which is no recovery
     finally:
         for member in members:
             member.kill()
@@ -141,13 +141,13 @@ def _predictions(kafka: KafkaSettings, topic: str) -> Iterator[dict[int, list[fl
         thread.join(_PATIENCE)
 
 
-def _until_steady(seen: dict[int, list[float]], settle: float = 2.0) -> None:
+def _until_steady(seen: dict[int, list[float]], steady: float = 2.0) -> None:
     """Until every partition has had predictions, without a gap, for so long."""
     deadline = time.monotonic() + _PATIENCE
     while time.monotonic() < deadline:
         now = time.monotonic()
-        recent = [[at for at in times if at > now - settle] for times in seen.values()]
-        if all(times and times[0] < now - settle / 2 and times[-1] > now - 1.0 for times in recent):
+        recent = [[at for at in times if at > now - steady] for times in seen.values()]
+        if all(times and times[0] < now - steady / 2 and times[-1] > now - 1.0 for times in recent):
             return
         time.sleep(0.1)
     raise RuntimeError("the members never came to rest")

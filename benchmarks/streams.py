@@ -187,7 +187,7 @@ class _Race:
         def one(place: int) -> None:
             learner, wiring = left[place]
             run = self._seeds(learner, wiring, entries[learner], versions)
-            print(f"{self._name} [{place + 1}/{len(left)}] {learner}, {wiring}: {_told(run)}", flush=True)
+            print(f"{self._name} [{place + 1}/{len(left)}] {learner}, {wiring}: {_described(run)}", flush=True)
             with writing:  # at once, so that an interrupted comparison keeps what it has
                 self.about["runs"].append(run)
                 saved()
@@ -227,7 +227,7 @@ class _Race:
             self._cores.put(core)
 
 
-def _told(run: Mapping[str, Any]) -> str:
+def _described(run: Mapping[str, Any]) -> str:
     if "problem" in run:
         return str(run["problem"])
     scores, spent = run["figures"], run["cost"]

@@ -35,7 +35,7 @@ class Deprecation(NamedTuple):
 
     @property
     def message(self) -> str:
-        """What a user is told."""
+        """The warning that a user sees."""
         return (
             f"{self.name} is deprecated since streammeta {self.since} and will be gone in {self.removed_in}; "
             f"use {self.use}"

@@ -39,7 +39,7 @@ def _capymoa(settings: str, kinds: tuple[str, ...] = _CLASSES) -> Entry:
     return Entry("capymoa", settings, kinds)
 
 
-_SCALED = "behind a StandardScaler"
+_SCALED = "after a StandardScaler"
 CATALOGUE: Mapping[str, Entry] = {
     "streammeta": Entry("streammeta", "defaults", _BOTH, ("native",)),
     "streammeta+last": Entry(

@@ -20,7 +20,7 @@ def markdown(report: Mapping[str, Any]) -> str:
     """All files, then the settings of every learner, then what did not run."""
     parts = [_file_table(name, part) for name, part in report["files"].items()]
     used = {run["learner"]: run["settings"] for part in report["files"].values() for run in part["runs"]}
-    settings = [f"- {name}: {told}" for name, told in used.items()]
+    settings = [f"- {name}: {value}" for name, value in used.items()]
     absent = [f"- {name}: absent ({reason})" for name, reason in report["absent"].items()]
     about = "\n".join([*settings, *absent])
     return "\n\n".join([*parts, f"Settings\n\n{about}", f"{_conditions(report)}\n"])
@@ -46,7 +46,7 @@ def _file_table(name: str, part: Mapping[str, Any]) -> str:
 def _title(name: str, part: Mapping[str, Any]) -> str:
     late = f", labels {part['delay']} rows late" if part["delay"] else ""
     tasks = f", {part['tasks']:,} tasks" if part["tasks"] > 1 else ""
-    made = f"; {part['told']}" if part.get("description") else ""
+    made = f"; {part['description']}" if part.get("description") else ""
     return f"{name}: {part['rows']:,} rows, {part['features']} features{tasks}{late}{made}"
 
 
@@ -103,7 +103,7 @@ def _conditions(report: Mapping[str, Any]) -> str:
         "Prequential: each event was predicted before its label was learned from, one event at a time, each learner in "
         f"a process of its own on one core; seeds {seeds}. Figures of several seeds are means. events/s are of the "
         "wall clock, compilers' warm-up included; peak MB is the whole process, libraries and the file included. "
-        f"{_AFTER} after: the error at the {_AFTER.replace('-', 'th to ')}th event of a task after its law changed, "
+        f"{_AFTER} after: the error at the {_AFTER.replace('-', 'th to ')}th event of a task after a new concept, "
         "where that is known, in the whole stream and in its second half. "
         f"{report['machine']}. {versions}."
     )

@@ -142,7 +142,7 @@ def waveform(events: int, seed: int) -> Table:
 
 
 def periodic(events: int, seed: int, *, classes: int, period: int) -> Table:
-    """Labels walk round their classes, some events each; features tell little of them."""
+    """Labels walk round their classes, some events each; features say little of them."""
     rng = default_rng((seed, 6))
     walk = rng.permutation(classes)
     ys = walk[(np.arange(events) // period) % classes]
@@ -231,7 +231,7 @@ def late_columns(table: Table, events: int) -> Table:
 
 
 def wide(events: int, seed: int) -> Table:
-    """Three hundred features, of which five tell the class."""
+    """Three hundred features, of which five decide the class."""
     rng = default_rng((seed, 14))
     xs = rng.normal(size=(events, 300))
     chosen = rng.permutation(300)[:5]

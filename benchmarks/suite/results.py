@@ -86,10 +86,12 @@ def scores(
     found |= {f"first {first}": float(errors[:first].mean()) for first in _FIRST}
     sure = np.full(len(ys), np.nan)
     sure[: len(sureness)] = [np.nan if value is None else value for value in sureness]
-    told = np.isfinite(sure) & ~np.isnan(said)
-    if 2 * told.sum() < len(ys):
+    is_known = np.isfinite(sure) & ~np.isnan(said)
+    if 2 * is_known.sum() < len(ys):
         return found
-    return found | (_calibration(sure[told], errors[told] == 0) if classify else _coverages(sure, said - ys, told))
+    return found | (
+        _calibration(sure[is_known], errors[is_known] == 0) if classify else _coverages(sure, said - ys, is_known)
+    )
 
 
 def _calibration(sure: npt.NDArray[np.float64], right: npt.NDArray[np.bool_]) -> dict[str, float | None]:
@@ -99,11 +101,11 @@ def _calibration(sure: npt.NDArray[np.float64], right: npt.NDArray[np.bool_]) ->
 
 
 def _coverages(
-    spread: npt.NDArray[np.float64], residuals: npt.NDArray[np.float64], told: npt.NDArray[np.bool_]
+    spread: npt.NDArray[np.float64], residuals: npt.NDArray[np.float64], is_known: npt.NDArray[np.bool_]
 ) -> dict[str, float | None]:
     """The share of targets inside the Gaussian's central interval."""
     begin = _WARM if len(residuals) >= 2 * _WARM else len(residuals) // 2
-    kept = told & (np.arange(len(residuals)) >= begin)
+    kept = is_known & (np.arange(len(residuals)) >= begin)
     z = np.abs(residuals[kept]) / np.maximum(spread[kept], 1e-300)
     inside = np.array([erf(one / sqrt(2)) for one in z.tolist()])
     return {f"coverage {share}": float(100 * (inside <= share / 100).mean()) for share in COVERAGES}

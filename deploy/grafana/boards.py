@@ -54,13 +54,13 @@ _OPERATORS = Dashboard(
                     "stat",
                 ),
                 Panel(
-                    "Time behind",
+                    "Backlog in time",
                     "s",
                     (
                         (
                             "sum(streammeta_lag_records{SEL}) / "
                             'clamp_min(sum(rate(streammeta_events_total{SEL, fate="predicted"}[5m])), 0.001)',
-                            "behind",
+                            "backlog",
                         ),
                     ),
                     "Seconds of work in the backlog, at the pace of five minutes.",

@@ -1,8 +1,8 @@
 """`streammeta dead-letters`: what was set aside, and why; and what can be learned now, sent again.
 
 A record that is sent again and the note that it was go in one transaction, the note into the dead letters themselves:
-whoever looks later knows, and no record is sent twice, whatever ends this process and how many run at a time. Records
-keep key, headers, time stamp and partition; they come behind what followed them at first, as a late record would.
+who looks later knows, and no record is sent twice, whatever ends this process and how many run at a time. Records
+keep key, headers, time stamp and partition; they come after what followed them at first, as a late record would.
 """
 
 import base64
@@ -26,7 +26,7 @@ __all__ = ["Choice", "Kind", "Letter", "Place", "Retried", "choose", "kinds", "l
 
 _RETRIED: Final = "streammeta-retried"  # the only header of a note: which letter was sent again
 _EACH_TRANSACTION: Final = 1_000  # records
-_MOST_KINDS: Final = 200  # of reasons that are told apart
+_MOST_KINDS: Final = 200  # of reasons that are kept apart
 
 Place = tuple[int, int]  # of a letter in the topic: partition, offset
 
@@ -322,7 +322,7 @@ def _mended(letter: Letter, value: bytes | None) -> Record:
 
 
 def _refusal(reader: Decoder, record: Record) -> str | None:
-    """Why the service would set it aside again, as far as its own decoder can tell."""
+    """Why the service would set it aside again, as far as its own decoder knows."""
     try:
         reader.decode(record)
     except EventError as err:

@@ -201,5 +201,5 @@ def _judge_machine(settings: Settings) -> Iterator[Finding]:
         yield Finding("warning", "[memory] spill_directory", f"{where}: {err.strerror}", advice)
         return
     level: Level = "ok" if free >= _SPILL_BYTES else "warning"
-    advice = "" if level == "ok" else "tasks beyond [memory] max_tasks go there, 30 kB each; make room"
+    advice = "" if level == "ok" else "tasks beyond [memory] max_tasks go there, 30 kB each; free some of the disk"
     yield Finding(level, "[memory] spill_directory", f"{where} has {free / 2**30:.1f} GiB free", advice)

@@ -1,7 +1,7 @@
 """`streammeta forget`: have a task forgotten, by a running service or in the state that a replay keeps.
 
 A service is asked by a record in its input, one in each partition, all or none: as it stands in the log of the task's
-own partition, it is done exactly once, together with its offset, whoever has the partition and whatever happens
+own partition, it is done exactly once, together with its offset, whichever member has it and whatever happens
 meanwhile. So nobody writes into the state topic but the member that owns the partition.
 """
 

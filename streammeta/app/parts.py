@@ -118,7 +118,7 @@ def http_server(settings: HttpSettings, metrics: Metrics, health: Health) -> Htt
     _log.info("serving metrics", url=server.url)
     if settings.wanted_token is not None and settings.tls_certfile is None and settings.host not in _LOCAL:
         _log.warning(
-            "the token for /metrics travels in plain text: whoever reads the network can use it",
+            "the token for /metrics travels in plain text: who reads the network can use it",
             remedy="set [http] tls_certfile and tls_keyfile",
         )
     return server

@@ -31,7 +31,7 @@ from streammeta.transport.kafka.transaction import Offset, Transactions
 __all__ = ["Start", "restore", "savepoint"]
 
 _QUIET_SECONDS: Final = 60.0  # the longest wait for a moment between two commits, after everything was read once
-_TRANSACTION_SECONDS: Final = 900.0  # what Kafka takes at most, unless its broker was told otherwise
+_TRANSACTION_SECONDS: Final = 900.0  # what Kafka takes at most, unless its broker's settings say otherwise
 
 
 @dataclass(frozen=True, slots=True)

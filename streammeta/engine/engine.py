@@ -340,7 +340,7 @@ class Engine:
                 self._recall.forget(columns, row)
             self._rescale(self._fixed, columns, row, found)
             columns["version"][row] = self._shared.stamp
-        if partition >= 0:  # else whoever has it counts it
+        if partition >= 0:  # else the member that has it counts it
             self._sums.observe_look(partition, found.crowd, found.target_crowd)
 
     def _rescale(self, fixed: Fixed, columns: Phi, row: int, found: Look) -> None:
@@ -438,7 +438,7 @@ class Engine:
         for i, item in enumerate(items):
             arrived.setdefault(item.source.origin.partition, []).append(i)
         for partition, places in arrived.items():
-            if partition < 0:  # whoever has it counts it
+            if partition < 0:  # the member that has it counts it
                 continue
             events = [i for i in places if isinstance(items[i].source, Event)]
             targets = None

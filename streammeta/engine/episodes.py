@@ -45,7 +45,7 @@ _Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 class Circumstance(NamedTuple):
     """What is known of a labelled event beside its features and label."""
 
-    ts: float  # seconds since 1970; NaN: not told
+    ts: float  # seconds since 1970; NaN: not known
     offset: int  # of the event or label that brought the label
     version: int  # of θ, by which it was predicted
     loss: float

@@ -17,9 +17,9 @@ towards the shared ones as far as n says little::
     log(s' / s_0) = r · r² / (r² + 1 / 2(n − 1)),  r = log(s / s_0)        m' = m + (m_0 − m) q / (n + q),
                                                                            q = s² / (s² + (m − m_0)²)
 
-A feature's shared scale that one task alone has made fits that task, whatever its window says; a new unit is told all
-the same. Values more than ten spreads away that are less than four in a row, and less than half of the window, are no
-unit: they are as good as missing, so that one absurd number does not become the measure of those after it.
+A feature's shared scale that one task alone has made fits that task, whatever its window says; a new unit is noticed.
+Values more than ten spreads away that are less than four in a row, and less than half of the window, are no unit: they
+are as good as missing, so that one absurd number does not become the measure of those after it.
 
 Source: own; the constants were chosen on simulated streams and seven recorded ones (benchmarks/README.md). The
 shrinkage is empirical Bayes: a prior as wide as the gap that was found (Robbins 1956). The work is done by

@@ -2,8 +2,8 @@
 
 What is asked is the log of the task's own partition: how many events it had since the task's last one, how far their
 time stamps have gone, and how many other tasks were seen since. No clock of ours is read, and no other partition. So
-the same tasks are forgotten before the same event whatever the polls are, whoever has the partition, and after a
-restore.
+the same tasks are forgotten before the same event whatever the polls are, whichever member has the partition, and
+after a restore.
 """
 
 import math
@@ -109,7 +109,7 @@ class Presence:
                 return gone
             del tasks[tag]
             gone.append((partition, tag))
-            if partition >= 0:  # below zero: whoever has it counts it
+            if partition >= 0:  # below zero: the member that has it counts it
                 self.forgotten["age" if aged else "limit"] += 1
 
     def last_seen(self, key: TaskKey) -> LastSeen:

@@ -156,7 +156,7 @@ class Runs:
         end = begin + 1 if mixture or self._recall else run.until(begin)
         if mixture:
             blend = run.blends[begin] = self._blend(mixture, run, begin)
-            run.tell(begin, blend.mean, blend.variance)
+            run.set_prediction(begin, blend.mean, blend.variance)
         run.predict_late(begin, end)
         part = slice(begin, end)
         found = judge(
@@ -208,7 +208,7 @@ class Runs:
         drifted: int | None,
         outcomes: list[Outcome | None],
     ) -> None:
-        """The outcomes of events judged, and what is told of them to others."""
+        """The outcomes of events judged, and what the curriculum and recall observe of them."""
         classes, columns = self._labels.classes, self._tasks.columns
         means, variances, known = run.means[begin:end].tolist(), run.variances[begin:end].tolist(), run.known
         best = None if found.best is None else found.best.tolist()
@@ -378,7 +378,7 @@ class Runs:
         self._counts.refused += 1
         self._counts.resets += 1
         item, at = run.items[i], run.items[i].source.origin
-        said = f"{at}: the prediction is not a finite number; its task starts anew"
+        said = f"{at}: the prediction is not a finite number; its task starts again"
         outcomes[item.at] = Outcome(item.source, rejected=said)
         run.y[i] = math.nan
         self._begin_again(run, i, "reset", 0)
@@ -430,10 +430,10 @@ class _Run:
         for i in self.late:
             waits = self.items[i].waits
             if begin <= i < end and waits is not None and waits.mean is not None:
-                self.tell(i, waits.mean, waits.variance)
+                self.set_prediction(i, waits.mean, waits.variance)
                 self.versions[i] = waits.theta_version
 
-    def tell(self, i: int, mean: Sequence[float] | Doubles, variance: float) -> None:
+    def set_prediction(self, i: int, mean: Sequence[float] | Doubles, variance: float) -> None:
         """Event i has this prediction, which may know fewer classes than there are."""
         self.known[i], self.variances[i] = len(mean), variance
         self.means[i, : len(mean)] = mean

@@ -206,13 +206,13 @@ def has_moved(one: SharedScale, other: SharedScale) -> bool:
 
 
 def _company(crowd: Crowd) -> Ints:
-    """How many of the tasks do not fit [D]: see ``ALONE``; a task tells from its eighth label on."""
+    """How many of the tasks do not fit [D]: see ``ALONE``; a task counts from its eighth label on."""
     is_crowded = crowd.misfits > np.maximum(_CROWDED * crowd.tasks, 1.0)
     return np.where(is_crowded, CROWDED, np.where(crowd.tasks == 1, ALONE, TOGETHER))
 
 
 def _typical(crowd: Crowd, gain: Doubles) -> Doubles:
-    """Mean log spread within a task; where less than two tasks tell, that of all."""
+    """Mean log spread within a task; of less than two tasks, that of all."""
     return np.where(crowd.tasks > 1, crowd.log_spread / np.maximum(crowd.tasks, 1.0), -log(gain))
 
 

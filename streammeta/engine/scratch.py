@@ -17,7 +17,7 @@ import structlog
 
 try:
     import fcntl
-except ImportError:  # no such locks on this system: nothing is swept, as nobody can tell whose a folder is
+except ImportError:  # no such locks on this system: nothing is swept, as nobody can know whose a folder is
     _LOCKS = False
 else:
     _LOCKS = True

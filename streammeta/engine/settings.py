@@ -51,7 +51,7 @@ class MetaSettings(SegmentSettings, frozen=True, extra="forbid"):
         ge=1,
         le=1024,
         description="How many times longer that may become while the loss is steady; in a stream without tags it is "
-        "also up to four times shorter, at first and when labels are foretold much worse than usual. 1: neither.",
+        "also up to four times shorter, at first and when labels are predicted much worse than usual. 1: neither.",
     )
     background_share: float = Field(
         0.2,
@@ -70,7 +70,7 @@ class MetaSettings(SegmentSettings, frozen=True, extra="forbid"):
     renew_every: int = Field(
         0,
         ge=0,
-        description="Meta-updates after which each encoder's least useful hidden unit is made anew, for the same; "
+        description="Meta-updates after which each encoder's least useful hidden unit is made again, for the same; "
         "0: never.",
     )
     escalate_events: int = Field(
@@ -82,7 +82,7 @@ class MetaSettings(SegmentSettings, frozen=True, extra="forbid"):
     sampling: Sampling = Field(
         "uniform",
         description='Which tasks it learns from, of those alive: all alike ("uniform"), who spoke most and last '
-        '("recency"), who errs most ("loss"), or who looks like a task whose law is young ("nearest").',
+        '("recency"), who errs most ("loss"), or who looks like a task whose concept is young ("nearest").',
     )
 
 

@@ -79,7 +79,7 @@ def read_snapshot(path: Path) -> tuple[Snapshot, dict[Partition, int]] | None:
     """
     if not path.exists():
         return None
-    advice = "restore it from a copy, or move it away to begin anew"
+    advice = "restore it from a copy, or move it away to begin again"
     try:
         arrays = load_file(path)
         if _HEADER not in arrays:

@@ -27,7 +27,7 @@ __all__ = ["Part", "PartitionSums", "SumsRecord", "decode_sums", "encode_sums"]
 _DECAY = 0.999  # of what is known about the variance within classes, per label
 _FACTOR, _SQUARES, _COUNT = 2, 3, 4  # of ``within``: labels since the last ``publish_shared``
 _MOST = 2**53
-_FEW, _OUTLIER = 16, 10.0  # values of a partition that do not tell outliers; standard deviations that do
+_FEW, _OUTLIER = 16, 10.0  # values of a partition that are too few to find outliers; standard deviations that do
 Doubles: TypeAlias = npt.NDArray[np.float64]
 _Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=_MOST)]
 _Size: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=65_536)]
@@ -83,7 +83,7 @@ class PartitionSums:
         part.seen, part.sums = part.seen + seen, sums._replace(features=features, target=target)
 
     def _kept_in(self, name: Literal["features", "target"], values: npt.NDArray[Any], own: Moments) -> npt.NDArray[Any]:
-        """Values [N, D] within ten standard deviations of all partitions', while the own are too few to tell."""
+        """Values [N, D] within ten standard deviations of all partitions', while the own are too few to say."""
         young = np.flatnonzero(own.counts < _FEW)
         if not young.size or len(self._ours | self._others) == 1:
             return values
@@ -108,7 +108,7 @@ class PartitionSums:
 
     def add_within(self, partition: int, squares: Doubles) -> None:
         """A label's squared distances from its class [D], NaN where unknown; it counts from ``publish_shared`` on."""
-        if self.is_fixed or partition < 0:  # below zero: whoever has it counts it
+        if self.is_fixed or partition < 0:  # below zero: the member that has it counts it
             return
         part = self._of(partition)
         part.within = _wider(part.within, squares.size)

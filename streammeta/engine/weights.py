@@ -46,7 +46,7 @@ _BLANK = About()
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """θ, with all that whoever changes it goes on from; ``version`` counts its changes."""
+    """θ, with all that its next change goes on from; ``version`` counts its changes."""
 
     settings: dict[str, Any]  # those that it depends on
     slots: Sequence[tuple[str, str | None, int]]  # features: name, category's value, fan-in

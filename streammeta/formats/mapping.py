@@ -201,7 +201,7 @@ def parse_seconds(value: object, name: str, at: Origin | str) -> float | None:
     (1706659200.0, 1706659200.0)
 
     Args:
-        value: seconds, milli-, micro- or nanoseconds (told apart by their size, for times after 1973), ISO 8601 text,
+        value: seconds, milli-, micro- or nanoseconds (known by their size, for times after 1973), ISO 8601 text,
             or a time of Python, NumPy or pandas.
         name: the field's, for the message.
         at: where it stands, for the message.

@@ -1,6 +1,6 @@
 """Recorded streams: which files they are, and how each is unpacked and read into rows.
 
-The name says how; where it does not (standard input, `.txt`, no suffix), the first bytes do, and `say` is told.
+The name says how; where it does not (standard input, `.txt`, no suffix), the first bytes do, and `say` is called.
 """
 
 import bz2

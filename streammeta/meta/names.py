@@ -20,7 +20,7 @@ class Slot(NamedTuple):
 
     name: str
     value: str | None  # of a category; None: a number
-    fan_in: int  # features of the event that brought it, which tells the spread of its first weights
+    fan_in: int  # features of the event that brought it, which sets the spread of its first weights
 
 
 def generator_of(seed: int, *names: LabelValue | None) -> np.random.Generator:

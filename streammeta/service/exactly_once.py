@@ -120,7 +120,7 @@ class ExactlyOnce:
                 self.turn(stop)
             self._health.stopping()
             self._finish()
-        except StreammetaError as err:  # whoever asks meanwhile why no records are read is told
+        except StreammetaError as err:  # who asks meanwhile why no records are read sees it
             self._health.failing(str(err))
             self._health.stopping()
             raise
@@ -261,7 +261,7 @@ class ExactlyOnce:
         try:
             self._commit()
         except TransactionError as err:
-            _log.error("the last results were not committed; whoever goes on makes them again", reason=str(err))
+            _log.error("the last results were not committed; the member that goes on makes them again", reason=str(err))
         self._look(force=True)
 
     # -- what is shared ------------------------------------------------------------------------------------------------
@@ -317,7 +317,7 @@ class ExactlyOnce:
             engine.count_versions_from(self._published.newest)
 
     def _refuse(self, reason: str, why: str) -> None:
-        """A published θ was not adopted: the present one stays, and everybody is told."""
+        """A published θ was not adopted: the present one stays, and a warning says so."""
         version = None if self._published.theta is None else self._published.theta.version
         self._metrics.theta_refused.labels(reason).inc()
         _log.error("a published theta was refused; serving goes on with the one before", version=version, reason=why)
@@ -424,7 +424,7 @@ class ExactlyOnce:
         _log.info("partitions restored", offsets=offsets, tasks=tasks, seconds=round(seconds, 2), leads=self._leads)
         unsaved = self._turn.engine.unsaved_experts
         if tasks and unsaved:
-            _log.warning("models of River are in no changelog: these experts begin anew", experts=", ".join(unsaved))
+            _log.warning("models of River are in no changelog: these experts begin again", experts=", ".join(unsaved))
 
     def _let_go(self, partition: Partition) -> None:
         self._positions.pop(partition, None)

@@ -44,7 +44,7 @@ class Certificate:
             ) from err
 
     def wrap(self, connection: Any) -> ssl.SSLSocket:  # noqa: ANN401 (a socket, as socketserver has it)
-        """The connection as TLS; the handshake is left to whoever first reads."""
+        """The connection as TLS; the handshake is left to the first read."""
         with self._lock:
             self._renew()
             return self._context.wrap_socket(

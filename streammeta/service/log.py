@@ -83,6 +83,6 @@ def fatal(message: str, *, name: str) -> None:
 
 
 def _writes_json() -> bool:
-    """Whether `configure` was told JSON by name; with "auto" a person may read it, from a pipe or a file."""
+    """Whether `configure` was given JSON by name; with "auto" a person may read it, from a pipe or a file."""
     handlers = [one for one in logging.getLogger().handlers if isinstance(one, _StandardError)]
     return any(one.is_json for one in handlers)

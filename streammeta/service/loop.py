@@ -87,7 +87,7 @@ def restore(settings: EngineSettings, snapshot: Path | None, method: Method | No
     _log.info("state restored", snapshot=str(snapshot), tasks=engine.stats().tasks, partitions=len(positions))
     if engine.unsaved_experts:
         names = ", ".join(engine.unsaved_experts)
-        _log.warning("models of River are in no snapshot: these experts begin anew", experts=names)
+        _log.warning("models of River are in no snapshot: these experts begin again", experts=names)
     return engine, positions
 
 

@@ -95,7 +95,7 @@ class Watchdog:
             partitions: those that are read.
             now: in seconds.
             most: seconds after which it is given up.
-            show: told how many are stuck.
+            show: called with how many are stuck.
 
         Raises:
             TransportError: one is stuck for longer.

@@ -102,7 +102,7 @@ class Driver:
         else:
             raise AssertionError(
                 f"the input was not read to its end in {most_rounds} rounds; does a member that is gone still have "
-                "partitions? Tell the log that it is gone: log.leave(NAME)"
+                "partitions? Say to the log that it is gone: log.leave(NAME)"
             )
         stop = threading.Event()
         stop.set()

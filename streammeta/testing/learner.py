@@ -17,8 +17,8 @@ _TASKS, _SUPPORT, _QUERY = 3, 6, 4
 def check_learner(learner: Learner, kind: Kind = "regression") -> None:
     """Hold a learner with one input, and one output or two classes, to the contract of ``streammeta.meta.learner``.
 
-    Its functions are pure and repeat; shapes and dtypes are as told; tasks do not mix; absent examples do not count;
-    a task without examples keeps its state; an update changes θ, and what it leaves is finite.
+    Its functions are pure and repeat; shapes and dtypes are as its layout says; tasks do not mix; absent examples do
+    not count; a task without examples keeps its state; an update changes θ, and what it leaves is finite.
 
     Raises:
         AssertionError: it breaks a part of the contract, which the message names.

@@ -26,15 +26,17 @@ class DriftSettings(BaseModel, frozen=True, extra="forbid"):
     )
     response: DriftResponse = Field(
         default="mix",
-        description="On drift: let the mixture decide between old and new (mix), start anew (reset), or as mix but "
-        "with earlier laws of the task that fit what came since (recall).",
+        description="On drift: let the mixture decide between old and new (mix), begin again (reset), or as mix but "
+        "with earlier concepts of the task that fit what came since (recall).",
     )
-    concepts: int = Field(default=6, ge=1, le=64, description="Of recall: earlier laws kept of each task.")
-    concept_events: int = Field(default=32, ge=8, le=1024, description="Of recall: labelled events kept of each law.")
+    concepts: int = Field(default=6, ge=1, le=64, description="Of recall: earlier concepts kept of each task.")
+    concept_events: int = Field(
+        default=32, ge=8, le=1024, description="Of recall: labelled events kept of each concept."
+    )
     keep_events: int = Field(
         default=5,
         ge=0,
-        description="Labels before a drift's signal that already count as of the new law, where the response is mix.",
+        description="Labels before a drift's signal that already count as of the new concept, with the response mix.",
     )
     warm_up_labels: int = Field(
         default=10,

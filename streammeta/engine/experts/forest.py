@@ -117,15 +117,15 @@ class Forest:
             self._grow(found, found.nodes.shape[1])
 
     def _of(self, partition: int, outputs: int) -> _Trees:
-        """The partition's trees, with room for these outputs."""
+        """The partition's trees, wide enough for these outputs."""
         found = self._parts.get(partition)
         if found is None:
-            room = next_power_of_two(max(outputs, 2)) if self._classify else 3
+            capacity = next_power_of_two(max(outputs, 2)) if self._classify else 3
             found = self._parts[partition] = _Trees(
                 np.full((_TREES, 0, _NODE), -1, np.int32),
                 np.zeros((_TREES, 0), np.float32),
-                np.zeros((_TREES, 0, room), np.float32),
-                np.zeros((_TREES, 0, room), np.float32),
+                np.zeros((_TREES, 0, capacity), np.float32),
+                np.zeros((_TREES, 0, capacity), np.float32),
                 np.full((_TREES, self._rings.size), -1, np.int32),
                 np.zeros((_TREES, _TREE)),
                 np.zeros(3),
@@ -134,7 +134,7 @@ class Forest:
             self._grow(found, _NODES)
             found.nodes[:, 0, 3:] = 0
             if self._classify:
-                found.priors[:, 0] = 1 / room
+                found.priors[:, 0] = 1 / capacity
         missing = outputs - found.counts.shape[2]
         if missing > 0:
             pad = ((0, 0), (0, 0), (0, next_power_of_two(outputs) - found.counts.shape[2]))
@@ -183,8 +183,8 @@ class Forest:
     def take_partition(self, number: int, arrays: Columns, here: Renumbering, at: str) -> None:
         """Go on with these trees; raises SnapshotError where they are damaged.
 
-        Where features or classes have other numbers here, columns and counts go to their places; where there is no room
-        for a feature, the forest begins again.
+        Where features or classes have other numbers here, columns and counts go to their places; where there is no
+        capacity for a feature, the forest begins again.
         """
         mine = {name: array for name, array in arrays.items() if name.startswith("forest.")}
         if not mine:
@@ -222,26 +222,26 @@ def _misfit(arrays: Columns, size: int) -> str:
     found = [arrays[name] for name in _NAMES]
     if [array.ndim for array in found] != _DIMENSIONS or [array.dtype.str for array in found] != _TYPES:
         return "arrays of other dimensions or types"
-    room, outputs, width = found[0].shape[1], found[2].shape[2], found[7].shape[1]
-    counts = (_TREES, room, outputs)
-    wanted = [(_TREES, room, _NODE), (_TREES, room), counts, counts, (_TREES, size), (_TREES, _TREE), (3,)]
+    capacity, outputs, width = found[0].shape[1], found[2].shape[2], found[7].shape[1]
+    counts = (_TREES, capacity, outputs)
+    wanted = [(_TREES, capacity, _NODE), (_TREES, capacity), counts, counts, (_TREES, size), (_TREES, _TREE), (3,)]
     wanted += [(size, width), (size,), (1,)]
-    fits = [array.shape for array in found] == wanted and min(room, width) > 0 and outputs > 1
+    fits = [array.shape for array in found] == wanted and min(capacity, width) > 0 and outputs > 1
     return "" if fits else "arrays of other shapes"
 
 
 def _damage(arrays: Columns, *, classify: bool) -> str:
     """What is wrong with numbers."""
     nodes, _, counts, priors, links, trees, moments, x, y, count = (arrays[name] for name in _NAMES)
-    room, events, used = nodes.shape[1], int(count[0]), trees[:, 0]
+    capacity, events, used = nodes.shape[1], int(count[0]), trees[:, 0]
     if not all(np.isfinite(part).all() for part in (counts, priors, trees, moments)):
         return "counts that are no numbers"
-    sizes = (used >= 1) & (used <= room) & (used == np.floor(used)) & (trees[:, 4] >= 0) & (trees[:, 4] <= _BLOCKS)
+    sizes = (used >= 1) & (used <= capacity) & (used == np.floor(used)) & (trees[:, 4] >= 0) & (trees[:, 4] <= _BLOCKS)
     if not sizes.all() or not 0 <= events < 2**31:
         return "trees of another size than they say"
     feature, child = nodes[:, :, 0], nodes[:, :, 1]
-    leads = (feature < x.shape[1]) & (child > np.arange(room)) & (child + 1 < used[:, None])
-    inner = (feature >= 0) & (np.arange(room) < used[:, None])
+    leads = (feature < x.shape[1]) & (child > np.arange(capacity)) & (child + 1 < used[:, None])
+    inner = (feature >= 0) & (np.arange(capacity) < used[:, None])
     if (feature < -1).any() or (inner & ~leads).any():
         return "a node that leads nowhere"
     ahead = max(int(links.max()), int(nodes[:, :, 2].max())) >= max(events, 1)

@@ -157,5 +157,5 @@ class Mixture:
 
 
 def _asleep(columns: Mapping[str, Column]) -> dict[str, Column]:
-    """Columns without room for anything."""
+    """Columns without capacity for anything."""
     return {name: kind._replace(shape=(0, *kind.shape[1:])) if kind.shape else kind for name, kind in columns.items()}

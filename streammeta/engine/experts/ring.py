@@ -27,7 +27,7 @@ class Ring:
     count: int = 0  # events ever pushed; the last is in place (count - 1) % N
 
     def widen(self, features: int) -> None:
-        """Have room for so many features."""
+        """Be wide enough for so many features."""
         missing = 1 + features - self.x.shape[1]
         if missing > 0:
             self.x = np.pad(self.x, ((0, 0), (0, missing)), constant_values=np.nan)
@@ -44,7 +44,7 @@ class Rings:
         return iter(self.parts)
 
     def of(self, case: Case) -> Ring:
-        """Of the event's partition, with room for its features."""
+        """Of the event's partition, wide enough for its features."""
         ring = self.parts.get(case.partition)
         if ring is None:
             empty = np.full((self.size, 1 + case.x.size), np.nan, np.float32)

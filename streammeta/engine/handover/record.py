@@ -176,7 +176,7 @@ def decode(kind: type[_Kind], value: bytes, at: str) -> _Kind:
         raise SnapshotError(
             f"{at}: {len(value)} bytes that are no {kind.__name__.lower()} record of format {FORMAT} "
             f"({_other_format(value) or err}); wanted what this version of streammeta wrote: choose another [app] "
-            "name, or delete the state topic to begin anew"
+            "name, or delete the state topic to begin again"
         ) from err
     return found
 

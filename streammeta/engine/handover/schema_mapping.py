@@ -81,9 +81,7 @@ class Meanings(NamedTuple):
         for _, id_, schema in sorted(found, key=lambda one: one[:2]):
             slots, classes = parts.features.merge(schema.slots, schema.width), parts.labels.merge(schema.classes)
             if -1 in classes:
-                raise SnapshotError(
-                    f"{at}: holds {len(classes)} classes; raise [memory] max_classes so that all have room"
-                )
+                raise SnapshotError(f"{at}: holds {len(classes)} classes; raise [memory] max_classes so that all fit")
             if not all(slot < len(slots) for slot in schema.own):
                 raise SnapshotError(f"{at}: own views of slots {schema.own}, wanted some of {len(slots)} slots")
             own_slots = [slots[slot] for slot in schema.own]

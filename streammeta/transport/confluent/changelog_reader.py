@@ -125,7 +125,7 @@ class ConfluentChangelogReader:
         reason_found = failure(f"{self._where}: cannot be read", error)
         if not isinstance(reason_found, TransactionError):
             raise reason_found
-        _log.warning("the client tells of trouble", reason=str(reason_found))
+        _log.warning("the client reports trouble", reason=str(reason_found))
 
     def _end(self, at: Partition) -> int:
         where = TopicPartition(*at)

@@ -272,7 +272,7 @@ class ConfluentSource:
         for partition, start in starts.items():
             self._go_to(partition, start)
             self._next[partition] = start
-        self._log.tell(starts)
+        self._log.report(starts)
 
     def close(self) -> None:
         """Leave the group; calls neither ``on_revoked`` nor ``commit``."""
@@ -370,7 +370,7 @@ class ConfluentSource:
         reason_found = failure(self._where, error)
         if not isinstance(reason_found, TransactionError):
             raise reason_found
-        _log.warning("the client tells of trouble", reason=str(reason_found))
+        _log.warning("the client reports trouble", reason=str(reason_found))
 
     # -- partitions that come and go, inside a poll ---------------------------------------------------------------
 
@@ -430,7 +430,7 @@ class ConfluentSource:
         came = {partition: start for partition, start in self._arriving.items() if start is not None}
         self._arriving = {}
         self._next |= came
-        self._log.tell(came)
+        self._log.report(came)
         if came and self._on_assigned is not None:
             self._on_assigned(came.keys())
         self._consumer.resume([TopicPartition(*one) for one in came if one not in self._held])

@@ -62,7 +62,7 @@ def abort_leftover(settings: KafkaSettings, name: str, timeout_ms: int) -> None:
     try:
         _fence(settings, name, timeout_ms)
     except (KafkaError, TransportError) as err:
-        _log.debug("what was left open is settled by the client itself", reason=str(err))
+        _log.debug("what was left open is ended by the client itself", reason=str(err))
 
 
 def end_producer(producer: Any) -> None:  # noqa: ANN401 (kafka-python has no types)

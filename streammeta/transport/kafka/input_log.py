@@ -118,7 +118,7 @@ class InputLog:
         """See which log the name stands for now.
 
         Raises:
-            TransactionError: no broker tells in time, or the topic is not there; another time it may be.
+            TransactionError: no broker answers in time, or the topic is not there; another time it may be.
             TransportError: it has other partitions than it must have, or one beside is not what it was, or it is gone
                 for long.
         """
@@ -195,13 +195,13 @@ class InputLog:
         self._placed |= dict.fromkeys(partitions, self._current)
         self._accepted = self._current
 
-    def tell(self, partitions: Iterable[Partition]) -> None:
-        """Where these partitions begin is told to our owner, who may commit it."""
+    def report(self, partitions: Iterable[Partition]) -> None:
+        """Where these partitions begin is reported to our owner, who may commit it."""
         self._given |= {partition: self._placed.get(partition, "") for partition in partitions}
 
     def give(self, partitions: Iterable[Partition]) -> None:
         """Records of these partitions are given out."""
-        self.tell(partitions)
+        self.report(partitions)
         self._unsure = True
 
     def drop(self, partitions: Iterable[Partition]) -> None:

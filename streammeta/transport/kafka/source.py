@@ -231,7 +231,7 @@ class KafkaSource:
         """
         ats = [_at(partition) for partition in self._next]
         try:
-            self._log.tell(self._go_to(ats, self._consumer.committed_offsets(ats, self._timeout_ms), {}))
+            self._log.report(self._go_to(ats, self._consumer.committed_offsets(ats, self._timeout_ms), {}))
         except (KafkaError, AssertionError) as err:
             raise TransactionError(f"{self._where}: committed offsets cannot be read: {err!r}") from err
 
@@ -396,7 +396,7 @@ class KafkaSource:
         return begin if offset is None else found_offset(offset, begin, end, on_lost, where=where, partition=number)
 
     def _take(self, partitions: Collection[Partition]) -> None:
-        self._log.tell(partitions)
+        self._log.report(partitions)
         if partitions and self._on_assigned is not None:
             self._on_assigned(partitions)
         self._let_in(partitions)
