@@ -1,12 +1,14 @@
 """θ as one record, with its optimizer, the normalization it was learned under, and what slots and classes mean.
 
-The process that learns θ publishes it; the others go on with it, and so does the next that learns. A safetensors
-file in a record: arrays, and MessagePack of plain values. Nothing is pickled.
+The process that learns θ publishes it; the others go on with it, and so does the next that learns. What changes with
+every event (counts, draws, rhythm) is a small record of its own, so that θ need not be written again for it. A
+safetensors file in a record: arrays, and MessagePack of plain values. Nothing is pickled.
 """
 
+import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Annotated, Any, Literal, TypeAlias
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
 import msgspec
 import numpy as np
@@ -17,9 +19,20 @@ from safetensors.numpy import load, save
 from streammeta.errors import SnapshotError
 from streammeta.event import LabelValue
 
-__all__ = ["About", "Provenance", "Weights", "decode_weights", "encode_weights"]
+__all__ = [
+    "About",
+    "Progress",
+    "Provenance",
+    "Weights",
+    "decode_progress",
+    "decode_weights",
+    "encode_progress",
+    "encode_weights",
+]
 
-_HEADER = "__header__"
+_HEADER, _NO_HEADER = "__header__", np.zeros(0, np.uint8)
+_LASTING = ("theta.", "outer.", "scale.", "reference.")  # arrays that change with θ or the normalization only
+_Kind = TypeVar("_Kind")
 _Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 _Size: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=65_536)]
 _Slot: TypeAlias = tuple[str, str | None, _Size]
@@ -63,6 +76,42 @@ class Weights:
         """Of θ."""
         return int(self.shared["version"])
 
+    @property
+    def progress(self) -> "Progress":
+        """What of it changes with every event."""
+        arrays = {name: array for name, array in self.arrays.items() if not name.startswith(_LASTING)}
+        return Progress(self.version, self.shared["theta_id"], self.counts, self.random, self.about, arrays)
+
+    def after(self, progress: "Progress | None") -> "Weights":
+        """The same, with what has changed since it was written; as it is where the progress is of another θ."""
+        if progress is None or (progress.version, progress.theta_id) != (self.version, self.shared["theta_id"]):
+            return self
+        arrays = self.arrays | progress.arrays
+        return replace(self, counts=progress.counts, random=progress.random, about=progress.about, arrays=arrays)
+
+    def digest(self) -> bytes:
+        """Of all but its progress: while it stays the same, this need not be written again."""
+        found = hashlib.blake2b(digest_size=16)
+        found.update(msgspec.msgpack.encode((self.settings, self.slots, self.width, self.classes, self.shared)))
+        for name in sorted(self.arrays):
+            if name.startswith(_LASTING):
+                array = np.ascontiguousarray(self.arrays[name])
+                found.update(f"{name} {array.dtype.str} {array.shape}".encode())
+                found.update(array.tobytes())
+        return found.digest()
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What of θ's learning changes with every event."""
+
+    version: int  # of the θ that it belongs to
+    theta_id: int  # likewise
+    counts: dict[str, int]
+    random: dict[str, Any]
+    about: About
+    arrays: dict[str, npt.NDArray[Any]]  # what tasks share beside θ and the normalization
+
 
 class _Shared(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     outputs: _Size
@@ -86,16 +135,58 @@ class _Header(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_field
     about: About = About()  # not in format 3
 
 
+class _ProgressHeader(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    format: Literal[1]
+    version: _Count
+    theta_id: _Count
+    counts: dict[str, _Count]
+    random: dict[str, Any]
+    about: About
+
+
 _DECODER = msgspec.msgpack.Decoder(_Header)
+_PROGRESS_DECODER = msgspec.msgpack.Decoder(_ProgressHeader)
 
 
 def encode_weights(weights: Weights) -> bytes:
     """The record."""
     w = weights
-    header = (4, w.settings, w.slots, w.width, w.classes, w.counts, w.random, w.shared, w.about)
+    return _saved((4, w.settings, w.slots, w.width, w.classes, w.counts, w.random, w.shared, w.about), w.arrays)
+
+
+def encode_progress(progress: Progress) -> bytes:
+    """The record."""
+    p = progress
+    return _saved((1, p.version, p.theta_id, p.counts, p.random, p.about), p.arrays)
+
+
+def decode_progress(value: bytes, at: str) -> Progress:
+    """What ``encode_progress`` wrote.
+
+    Raises:
+        SnapshotError: it is something else, or damaged; the message begins with ``at``.
+    """
+    header, arrays = _loaded(value, _PROGRESS_DECODER, f"{at}: {len(value)} bytes that are no progress of format 1")
+    return Progress(header.version, header.theta_id, header.counts, header.random, header.about, arrays)
+
+
+def _saved(header: tuple[Any, ...], arrays: dict[str, npt.NDArray[Any]]) -> bytes:
     packed = np.frombuffer(msgspec.msgpack.encode(header), np.uint8)
-    data: bytes = save({_HEADER: packed, **{name: np.asarray(array, order="C") for name, array in w.arrays.items()}})
+    data: bytes = save({_HEADER: packed, **{name: np.asarray(array, order="C") for name, array in arrays.items()}})
     return data
+
+
+def _loaded(
+    value: bytes, decoder: msgspec.msgpack.Decoder[_Kind], what: str
+) -> tuple[_Kind, dict[str, npt.NDArray[Any]]]:
+    try:
+        arrays = load(value)
+        return decoder.decode(arrays.pop(_HEADER, _NO_HEADER).tobytes()), arrays
+    except (SafetensorError, msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError) as err:
+        raise SnapshotError(
+            f"{what} ({err}); wanted what this version of streammeta wrote: choose another [app] name, or delete the "
+            "topic to begin again"
+        ) from err
 
 
 def decode_weights(value: bytes, at: str) -> Weights:
@@ -104,14 +195,7 @@ def decode_weights(value: bytes, at: str) -> Weights:
     Raises:
         SnapshotError: it is something else, or damaged; the message begins with ``at``.
     """
-    try:
-        arrays = load(value)
-        header = _DECODER.decode(arrays.pop(_HEADER).tobytes())
-    except (SafetensorError, msgspec.DecodeError, KeyError, TypeError, ValueError, RecursionError) as err:
-        raise SnapshotError(
-            f"{at}: {len(value)} bytes that are no weights of format 4 ({err}); wanted what this version of "
-            "streammeta wrote: choose another [app] name, or delete the topic to begin again"
-        ) from err
+    header, arrays = _loaded(value, _DECODER, f"{at}: {len(value)} bytes that are no weights of format 4")
     shared = msgspec.structs.asdict(header.shared)
     return Weights(
         header.settings,

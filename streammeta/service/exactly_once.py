@@ -22,7 +22,7 @@ import structlog
 from streammeta.engine import Engine
 from streammeta.engine.handover import Handover
 from streammeta.engine.sums import SumsRecord
-from streammeta.engine.weights import About, encode_weights
+from streammeta.engine.weights import About, encode_progress, encode_weights
 from streammeta.errors import SnapshotError, StreammetaError, TransactionError
 from streammeta.event import Decoder, Record
 from streammeta.service.background import MetaUpdates
@@ -32,7 +32,7 @@ from streammeta.service.http import Health
 from streammeta.service.limits import LimitWatch
 from streammeta.service.loop import Options, Summary
 from streammeta.service.metrics import Metrics
-from streammeta.service.published import MEMBER, SUMS, THETA, History, Published
+from streammeta.service.published import MEMBER, PROGRESS, SUMS, THETA, History, Published
 from streammeta.service.restoration import Restoration
 from streammeta.service.result import EPISODES, STATE, WEIGHTS, theta_refused
 from streammeta.service.turn import Turn
@@ -84,6 +84,7 @@ class ExactlyOnce:
         self._arriving: dict[Partition, Restoration | None] = {}  # ours, not restored yet; None: not begun
         self._published = Published(f"{options.name}-{WEIGHTS}/0")
         self._history, self._about = History(options.keep_versions), (-1, About())  # of our θ: version, what it is
+        self._written = b""  # digest of θ as we published it last; none: we have not
         self._known_sums: dict[int, SumsRecord] = {}  # as the engine knows them
         self._leads = False  # we change θ
         self._episodes = EpisodeReader(
@@ -244,16 +245,21 @@ class ExactlyOnce:
         self._metrics.last_commit.set_to_current_time()
 
     def _theta_records(self) -> list[tuple[bytes, bytes]]:
-        """θ of ours, and where it is time, the same again among the versions that are kept."""
+        """What of our θ changes with every event; θ, where anything else has changed; and now and then one to keep."""
         weights = self._turn.engine.shared_weights()
         version, about = self._about
         if weights.version != version:
             about = About(made=time.time(), by=MEMBER)
         about = msgspec.structs.replace(about, segments=self._episodes.segments, positions=self._episodes.positions())
         self._about = weights.version, about
-        value = encode_weights(replace(weights, about=about))
-        kept = self._history.key(about.made)
-        return [(THETA, value), *([] if kept is None else [(kept, value)])]
+        weights = replace(weights, about=about)
+        keys, digest = [self._history.key(about.made)], weights.digest()
+        if digest != self._written:
+            keys.append(THETA)
+        self._written = digest  # where the transaction fails, the engine is dropped, and this with it
+        value = encode_weights(weights) if any(keys) else b""
+        progress = PROGRESS, encode_progress(weights.progress)
+        return [progress, *((key, value) for key in keys if key is not None)]
 
     def _finish(self) -> None:
         if self._turn.meta is not None and self._turn.meta.end():
@@ -302,7 +308,7 @@ class ExactlyOnce:
     def _adopt(self, *, lead: bool) -> None:
         """Go on with the published θ, and change it from now on (lead) or not."""
         weights = self._published.theta
-        self._published.is_new, self._leads = False, lead
+        self._published.is_new, self._leads, self._written = False, lead, b""
         engine, fixed = self._turn.engine, self._options.frozen and weights is not None
         self._episodes.begin(weights)
         try:

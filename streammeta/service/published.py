@@ -1,6 +1,7 @@
 """What NAME-weights holds, read in the order of its log: θ, versions of it that are kept, a pin, and the sums.
 
 theta          θ as who trains published it last
+progress       what of that θ changes with every event, where a member trains
 pinned         θ that holds instead, until this key is forgotten: nobody trains meanwhile, whatever they publish
 kept:SLOT      earlier versions; SLOT is twice as old as the one before
 trainer        who trains as a process of its own; who claims it last goes on, all others end
@@ -9,12 +10,12 @@ sums:PARTITION the running moments of a partition
 
 import msgspec
 
-from streammeta.engine.weights import Weights, decode_weights
+from streammeta.engine.weights import Progress, Weights, decode_progress, decode_weights
 from streammeta.errors import SnapshotError
 
-__all__ = ["CLAIM", "KEPT", "MEMBER", "PINNED", "SUMS", "THETA", "Claim", "History", "Published"]
+__all__ = ["CLAIM", "KEPT", "MEMBER", "PINNED", "PROGRESS", "SUMS", "THETA", "Claim", "History", "Published"]
 
-THETA, PINNED, CLAIM, KEPT, SUMS = b"theta", b"pinned", b"trainer", b"kept:", b"sums:"
+THETA, PROGRESS, PINNED, CLAIM, KEPT, SUMS = b"theta", b"progress", b"pinned", b"trainer", b"kept:", b"sums:"
 MEMBER = "member"  # who made a version of θ, where a member trains
 _KEEP_EVERY_SECONDS = 60.0
 
@@ -45,6 +46,7 @@ class Published:
     def __init__(self, where: str) -> None:
         self._where = where
         self._theta: Weights | None = None
+        self._progress: Progress | None = None
         self.sums: dict[int, bytes] = {}
         self.new_sums: set[int] = set()
         self.is_new = False
@@ -60,7 +62,9 @@ class Published:
     @property
     def theta(self) -> Weights | None:
         """θ that is in force."""
-        return self._pinned or self._theta
+        if self._pinned is not None or self._theta is None:
+            return self._pinned
+        return self._theta.after(self._progress)
 
     @property
     def learned(self) -> Weights | None:
@@ -96,6 +100,8 @@ class Published:
             before, self._theta = self._theta, self._decoded(key, value)
             if self._pinned is None:
                 self.is_new |= before is None or before.version != self._theta.version
+        elif key == PROGRESS:
+            self._progress = decode_progress(value, f"{self._where}, progress")
         elif key == CLAIM:
             self.claim = self._claim(value)
         elif key.startswith(KEPT):

@@ -21,7 +21,7 @@ from streammeta.engine.episodes import decode_segment
 from streammeta.engine.handover import record
 from streammeta.engine.sums import Part, decode_sums
 from streammeta.engine.tasks import MemorySettings
-from streammeta.engine.weights import decode_weights
+from streammeta.engine.weights import decode_progress, decode_weights
 from streammeta.episode.sinusoid import sinusoids
 from streammeta.event import Event, Origin
 from streammeta.meta.catalogue import Problem, build
@@ -87,6 +87,11 @@ def _weights(_folder: Path) -> bytes:
     return _newest(log, "weights", b"theta")
 
 
+def _progress(_folder: Path) -> bytes:
+    log, _ = served()
+    return _newest(log, "weights", b"progress")
+
+
 def _sums(_folder: Path) -> bytes:
     log, _ = served()
     return _newest(log, "weights", b"sums:0")
@@ -143,6 +148,9 @@ FORMATS = {
         lambda data: msgspec.msgpack.decode(data)[0], _sums, lambda path: decode_sums(path.read_bytes(), str(path))
     ),
     "segment": Format(lambda data: msgspec.msgpack.decode(msgspec.msgpack.decode(data)[1])[0], _segment, _read_segment),
+    "progress": Format(
+        lambda data: _header(data)[0], _progress, lambda path: decode_progress(path.read_bytes(), str(path))
+    ),
     "snapshot": Format(lambda data: _header(data)["format"], _snapshot, snapshot.read_snapshot),
     "theta": Format(_theta_version, _theta, store.load),
 }
