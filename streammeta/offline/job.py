@@ -4,8 +4,9 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Annotated, Any, TypeAlias, TypeVar
 
+import msgspec
 import torch
 
 from streammeta.episode.family import Family
@@ -95,14 +96,9 @@ class Job:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], at: Path) -> "Job":
         """The job that ``asdict`` made plain values of; ``at`` is the file they were found in."""
-        try:
-            known = {one.name for one in fields(cls)}
-            return cls(
-                **{name: value for name, value in values.items() if name in known}
-                | {"schedule": Schedule(**values["schedule"])}
-            )
-        except (KeyError, TypeError) as err:
-            raise SnapshotError(f"{at}: does not say how it was trained ({err!r}); train it again") from err
+        if "schedule" not in values:
+            raise SnapshotError(f"{at}: does not say how it was trained (no schedule); train it again")
+        return _typed(values, cls, at)
 
 
 def meta_train(
@@ -122,7 +118,7 @@ def meta_train(
     if out.exists():
         earlier = load(out)
         _same(job, Job.from_dict(earlier.about, out), out)
-        state, curve = _on(earlier.state, device), Curve.from_points(earlier.about.get("curve", []))
+        state, curve = _on(earlier.state, device), Curve.from_points(_typed(earlier.about, _Drawn, out).curve)
     saved = time.monotonic()
 
     def on_update(now: OuterState) -> bool:
@@ -167,16 +163,43 @@ def stream_method(file: Path, name: str, kind: Kind, *, seed: int, support: int,
         ConfigError: the file is of another method or another kind of prediction.
     """
     trained = load(file)
-    try:
-        found, problem = trained.about["method"], trained.about["problem"]
-        sizes, found_kind = (int(problem["inputs"]), int(problem["outputs"])), problem["kind"]
-    except (KeyError, TypeError, ValueError) as err:
-        raise SnapshotError(f"{file}: does not say how it was trained ({err!r}); train it again") from err
-    if (found, found_kind) != (name, kind):
+    of = _typed(trained.about, _Of, file)
+    if (of.method, of.problem.kind) != (name, kind):
         wanted = f"{name} for {kind}"
-        raise ConfigError(f"[learner] start_from: {file} has {found} for {found_kind}, wanted {wanted}")
+        raise ConfigError(f"[learner] start_from: {file} has {of.method} for {of.problem.kind}, wanted {wanted}")
+    sizes = of.problem.inputs, of.problem.outputs
     theta = sized({n: p.cpu() for n, p in served(trained.state).items()}, *sizes)
     return in_stream(name, kind, seed=seed, support=support, tuning=tuning, theta=theta)
+
+
+_Converted = TypeVar("_Converted")
+
+
+class _Problem(msgspec.Struct, frozen=True):
+    inputs: Annotated[int, msgspec.Meta(ge=1)]
+    outputs: Annotated[int, msgspec.Meta(ge=1)]
+    kind: Kind
+
+
+class _Of(msgspec.Struct, frozen=True):
+    """What a trained θ is of."""
+
+    method: str
+    problem: _Problem
+
+
+class _Drawn(msgspec.Struct, frozen=True):
+    """How its loss went."""
+
+    curve: list[tuple[float, float]] = []
+
+
+def _typed(about: Mapping[str, Any], kind: type[_Converted], at: Path) -> _Converted:
+    """What a file says of its training, as a type; raises SnapshotError where it says something else."""
+    try:
+        return msgspec.convert(dict(about), kind)
+    except msgspec.ValidationError as err:
+        raise SnapshotError(f"{at}: does not say how it was trained ({err}); train it again") from err
 
 
 def _save(out: Path, job: Job, family: Family, state: OuterState, curve: Curve) -> Trained:

@@ -1,12 +1,12 @@
 """A trained θ on disk: one safetensors file, replaced atomically; nothing in it can run code."""
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeAlias
 
+import msgspec
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -17,6 +17,20 @@ from streammeta.meta.learner import OuterState, named, part
 __all__ = ["Trained", "load", "store"]
 
 _FORMAT = 1
+_HEADER = "streammeta"  # its name in the file
+_WANTED = "a file that `streammeta meta-train` wrote"
+_Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+
+
+class _Version(msgspec.Struct, frozen=True):
+    format: int
+
+
+class _Header(msgspec.Struct, frozen=True):
+    format: int
+    updates: _Count
+    order: list[str]  # of the tensors: the outer optimizer has θ as one vector, in that order
+    about: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +50,13 @@ def store(path: Path, trained: Trained) -> None:
     state = trained.state
     tensors = named("theta", state.theta) | named("memory", state.memory) | named("anchor", state.anchor)
     tensors |= {"refused": state.refused, "loss": state.loss}
-    # the order of names is kept: the outer optimizer has θ as one vector, in that order
-    header = {"format": _FORMAT, "updates": state.updates, "order": list(tensors), "about": trained.about}
+    header = _Header(_FORMAT, int(state.updates), list(tensors), dict(trained.about))
     plain = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
     beside = path.with_name(path.name + ".new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with beside.open("wb") as file:
-            file.write(save(plain, {"streammeta": json.dumps(header)}))
+            file.write(save(plain, {_HEADER: msgspec.json.encode(header).decode()}))
             file.flush()
             os.fsync(file.fileno())
         beside.replace(path)
@@ -59,14 +72,23 @@ def load(path: Path) -> Trained:
     """
     try:
         with safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {})["streammeta"])
-            tensors: dict[str, torch.Tensor] = {name: file.get_tensor(name).clone() for name in header["order"]}
-        found = header["format"]
-        updates, about, refused, loss = header["updates"], header["about"], tensors["refused"], tensors["loss"]
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as err:
-        wanted = "a file that `streammeta meta-train` wrote"
-        raise SnapshotError(f"{path}: not readable trained weights ({err!r}); wanted {wanted}") from err
-    if found != _FORMAT:
-        raise SnapshotError(f"{path}: trained weights of format {found}, wanted {_FORMAT}; train them again")
+            header = _read_header(path, (file.metadata() or {}).get(_HEADER, ""))
+            missing = {*header.order, "refused", "loss"}.difference(file.keys())
+            if missing:
+                raise SnapshotError(f"{path}: trained weights without {min(missing)!r}: damaged; wanted {_WANTED}")
+            tensors: dict[str, torch.Tensor] = {name: file.get_tensor(name).clone() for name in header.order}
+            refused, loss = file.get_tensor("refused").clone(), file.get_tensor("loss").clone()
+    except (OSError, SafetensorError) as err:
+        raise SnapshotError(f"{path}: not readable trained weights ({err!r}); wanted {_WANTED}") from err
     parts = (part(tensors, "theta"), part(tensors, "memory"), part(tensors, "anchor"))
-    return Trained(OuterState(*parts, updates, refused, loss), about)
+    return Trained(OuterState(*parts, header.updates, refused, loss), header.about)
+
+
+def _read_header(path: Path, text: str) -> _Header:
+    try:
+        found = msgspec.json.decode(text, type=_Version).format
+        if found != _FORMAT:
+            raise SnapshotError(f"{path}: trained weights of format {found}, wanted {_FORMAT}; train them again")
+        return msgspec.json.decode(text, type=_Header)
+    except (msgspec.DecodeError, RecursionError) as err:
+        raise SnapshotError(f"{path}: not readable trained weights ({err}); wanted {_WANTED}") from err

@@ -11,13 +11,14 @@ from streammeta.episode.image import few_shot, omniglot_pools
 from streammeta.episode.sinusoid import sinusoids
 from streammeta.episode.table import Table, folds
 from streammeta.errors import ConfigError, SnapshotError
-from streammeta.meta.catalogue import build
+from streammeta.meta.catalogue import Problem, Tuning, build
 from streammeta.meta.learner import Predictive, examples, served
 from streammeta.meta.methods import prototypes
 from streammeta.meta.objective import Outer
 from streammeta.meta.optimizer import adam
 from streammeta.model import conv4
 from streammeta.offline.evaluation import cross_validate, evaluate, figures, gap
+from streammeta.offline.job import meta_eval, stream_method
 from streammeta.offline.search import Space, search
 from streammeta.offline.store import Trained, load, store
 from streammeta.offline.training import Schedule, train
@@ -155,3 +156,56 @@ def test_settings_out_of_range_are_refused():
     """Before an hour is spent."""
     with pytest.raises(ConfigError, match="wanted whole numbers of at least 1"):
         Schedule(updates=0)
+
+
+def written(path: Path, **about: object) -> Path:
+    """A trained θ of which the file says this."""
+    learner = build("reptile", Problem("regression", inputs=1, outputs=1, hidden=(4,)))
+    store(path, Trained(learner.begin(learner.init(torch.Generator().manual_seed(0))), about))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("about", "said"),
+    [
+        ({}, "no schedule"),
+        ({"method": "reptile", "family": "sinusoids", "schedule": 3}, "schedule"),
+        ({"method": "reptile", "family": "sinusoids", "schedule": {"updates": "many"}}, "updates"),
+        ({"method": "reptile", "family": "nothing", "schedule": {}}, "family"),
+        ({"method": 7, "family": "sinusoids", "schedule": {}}, "method"),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+def test_a_file_that_says_nonsense_of_its_training_is_refused_by_what_is_wrong(
+    tmp_path: Path, about: dict[str, object], said: str
+):
+    """It is read as types first, so that a fault of ours is not called a damaged file."""
+    with pytest.raises(SnapshotError, match=f"theta: does not say how it was trained.*{said}.*train it again"):
+        meta_eval(written(tmp_path / "theta", **about))
+
+
+@pytest.mark.parametrize("problem", [None, {"inputs": 0, "outputs": 1, "kind": "regression"}, {"inputs": 1}])
+def test_a_stream_does_not_begin_with_a_theta_of_it_does_not_know_what(tmp_path: Path, problem: object):
+    """Sizes of a foreign file reach the learner only as numbers that can be sizes."""
+    with pytest.raises(SnapshotError, match="does not say how it was trained"):
+        stream_method(
+            written(tmp_path / "theta", method="reptile", problem=problem),
+            "reptile",
+            "regression",
+            seed=0,
+            support=4,
+            tuning=Tuning(),
+        )
+
+
+def test_a_fault_of_ours_while_a_file_is_read_is_not_called_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Whoever trains again for a day because of our mistake learns nothing of it."""
+
+    def broken(*_: object) -> None:
+        raise KeyError("a fault of ours")
+
+    file = written(tmp_path / "theta", method="reptile")
+    monkeypatch.setattr("streammeta.offline.store.part", broken)
+
+    with pytest.raises(KeyError, match="a fault of ours"):
+        load(file)
