@@ -337,12 +337,29 @@ def simulate_(
     from streammeta.simulators import SCENARIOS, noted, simulate, with_late_labels
 
     if list_ or name is None:
-        for each, scenario in SCENARIOS.items():
+        given: dict[str, object] = {
+            "--events": events,
+            "--tasks": tasks,
+            "--rate": rate,
+            "--speed": speed,
+            "--partitions": partitions,
+        }
+        given |= {"--set": set_, "--truth": truth, "--config": config, "--to": None if to == "-" else to}
+        unused = [option for option, value in given.items() if value is not None] + ["--seed"] * (seed != 0)
+        if unused:
+            raise ConfigError(f"simulate: {unused[0]} without a scenario to send; name one of {', '.join(SCENARIOS)}")
+        if name is not None and name not in SCENARIOS:
+            raise ConfigError(f"simulate --list {name}: there is none of that name; there are {', '.join(SCENARIOS)}")
+        for each in SCENARIOS if name is None else (name,):
+            scenario = SCENARIOS[each]
             typer.echo(f"{each} ({scenario.kind}): {scenario.summary}")
             known = (f"{key}={field.default}" for key, field in scenario.settings.model_fields.items())
             typer.echo("    --set " + ", ".join(known))
         return
-    chosen = dict(_pair(one) for one in set_ or []) | ({} if tasks is None else {"tasks": str(tasks)})
+    chosen = dict(_pair(one) for one in set_ or [])
+    if tasks is not None and "tasks" in chosen:
+        raise ConfigError(f"--tasks {tasks} and --set tasks={chosen['tasks']}: wanted one of them")
+    chosen |= {} if tasks is None else {"tasks": str(tasks)}
     samples = simulate(name, events=events, seed=seed, **chosen)
     records = with_late_labels(samples if truth is None else noted(samples, truth))
     _send("simulate", records, to, config, partitions=partitions, pace=_pace(rate, speed))

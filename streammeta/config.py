@@ -25,7 +25,7 @@ from streammeta.event import TaskFrom
 from streammeta.formats.fields import Fields
 from streammeta.formats.objects import Format
 from streammeta.formats.registry import RegistrySettings
-from streammeta.meta.settings import Kind, LearnerSettings
+from streammeta.meta.settings import METHOD_NAMES, USES_INNER_RATE, USES_INNER_STEPS, Kind, LearnerSettings
 from streammeta.service.log import LogFormat, LogLevel
 from streammeta.transport.kafka.settings import KafkaSettings, OnLostOffset, check_name, read_secret
 
@@ -40,6 +40,7 @@ __all__ = [
     "load",
 ]
 
+_DEFAULT_METHOD = LearnerSettings.model_fields["method"].default
 _PREFIX = "STREAMMETA_"
 _BETWEEN = "__"
 _OF_KUBERNETES = ("tcp://", "udp://", "sctp://")  # values of the variables that it sets for each Service
@@ -338,6 +339,38 @@ def _unused(settings: Settings, path: Path | None) -> Iterator[str]:
             f"{place}: [meta] background_share: is not used with mode = {meta.mode!r}; set mode = 'background', or "
             "leave it out"
         )
+    for section, names, reason in (*_unused_of_learner(settings), *_unused_of_drift(settings.drift)):
+        for name in names:
+            if name in getattr(settings, section).model_fields_set:
+                yield f"{_where((section, name), path)}: [{section}] {name}: is not used {reason}; leave it out"
+
+
+def _unused_of_learner(settings: Settings) -> Iterator[tuple[str, tuple[str, ...], str]]:
+    method = settings.learner.method
+    with_it = f"with method = {method!r}"
+    if method == _DEFAULT_METHOD:
+        yield "learner", ("support", "inner_rate", "inner_steps", "start_from"), with_it
+    else:
+        yield "learner", ("members", "hidden", "encoded", "memories", "chunk", "many_classes"), with_it
+        if method in METHOD_NAMES and method not in USES_INNER_RATE:
+            yield "learner", ("inner_rate",), f"{with_it}, which takes no step of such a size"
+        if method in METHOD_NAMES and method not in USES_INNER_STEPS:
+            yield "learner", ("inner_steps",), f"{with_it}, which takes no steps"
+    if settings.app.kind == "regression" and method == _DEFAULT_METHOD:
+        yield "learner", ("many_classes",), "with [app] kind = 'regression'"
+
+
+def _unused_of_drift(drift: DriftSettings) -> Iterator[tuple[str, tuple[str, ...], str]]:
+    if drift.response != "recall":
+        yield "drift", ("concepts", "concept_events"), f"with response = {drift.response!r}"
+        if drift.detector == "none":
+            yield (
+                "drift",
+                ("response", "keep_events", "warm_up_labels"),
+                "with detector = 'none', which signals no drift",
+            )
+    if drift.response == "reset" and drift.detector != "none":
+        yield "drift", ("keep_events",), "with response = 'reset', which keeps nothing"
 
 
 def _wanted(message: str) -> str:

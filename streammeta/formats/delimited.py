@@ -187,7 +187,8 @@ def _field_reader(
             if ours in ("task", "id"):
                 event[ours] = JOINT.join(cell or "" for cell in cells)
             elif ours == "y":
-                event[ours] = number(cells[0] or "")
+                cell = (cells[0] or "").strip()
+                event[ours] = cell if _CODE.fullmatch(cell) else number(cells[0] or "")
             else:
                 event[ours] = parse_seconds(cells[0], mapper.fields.time, at)
         return event
@@ -247,6 +248,9 @@ def _with_comma(cell: str) -> _Cell:
     bare = cell.strip()
     is_number = _COMMA.fullmatch(bare) or _THOUSANDS.fullmatch(bare)
     return _number(bare.replace(".", "").replace(",", ".") if is_number else cell)
+
+
+_CODE = re.compile(r"[+-]?0[0-9]+")  # no number is written so: 01 is another class than 1, as it is in JSON
 
 
 def _refused(row: Sequence[str], problem: str) -> bytes:

@@ -5,7 +5,16 @@ from typing import Literal, TypeAlias
 
 from pydantic import BaseModel, Field
 
-__all__ = ["METHOD_NAMES", "ExpertSettings", "Kind", "LearnerSettings", "Penalty"]
+__all__ = [
+    "METHOD_NAMES",
+    "USES_INNER_RATE",
+    "USES_INNER_STEPS",
+    "USES_OUTER",
+    "ExpertSettings",
+    "Kind",
+    "LearnerSettings",
+    "Penalty",
+]
 
 Kind: TypeAlias = Literal["classification", "regression"]
 Penalty: TypeAlias = Literal["none", "l1", "l2", "distance"]
@@ -31,6 +40,10 @@ METHOD_NAMES = (  # of the catalogue
     "maml-ema",
     "mixture",
 )
+_BY_GRADIENT = ("maml", "fomaml", "maml++", "reptile", "meta-sgd", "anil", "cavia", "adml", "maml-ema")
+USES_INNER_RATE = frozenset(_BY_GRADIENT)  # of the catalogue; the others have no step of that size
+USES_INNER_STEPS = frozenset((*_BY_GRADIENT, "imaml", "learned-optimizer"))
+USES_OUTER = frozenset(METHOD_NAMES) - {"reptile", "mixture"}  # these have an outer step of their own
 
 
 class ExpertSettings(BaseModel, frozen=True, extra="forbid"):

@@ -21,7 +21,7 @@ from streammeta.meta.growth import sized
 from streammeta.meta.learner import Learner, OuterState, served
 from streammeta.meta.objective import Outer
 from streammeta.meta.optimizer import adam
-from streammeta.meta.settings import Penalty
+from streammeta.meta.settings import METHOD_NAMES, USES_INNER_RATE, USES_INNER_STEPS, USES_OUTER, Penalty
 from streammeta.meta.stream import in_stream
 from streammeta.offline.curve import Curve
 from streammeta.offline.evaluation import Evaluation, evaluate
@@ -32,6 +32,7 @@ __all__ = ["Job", "Watched", "meta_eval", "meta_train", "stream_method"]
 
 _TABLE_FOLDS = 5  # a fifth of a table's tasks is held out
 _WAYS = 5
+_OUTER_RATE = 1e-3
 _TEST_SEED = 20_000
 _CHUNK = 100  # tasks judged at a time
 Watched: TypeAlias = Callable[[OuterState], None]  # called after each update
@@ -49,7 +50,7 @@ class Job:
     schedule: Schedule = field(default_factory=Schedule)
     inner_rate: float | None = None  # None: as the method has it
     inner_steps: int | None = None
-    outer_rate: float = 1e-3
+    outer_rate: float = _OUTER_RATE
     penalty: Penalty = "none"
     weight: float = 0.0
 
@@ -83,6 +84,17 @@ class Job:
         for option, is_given in unused.items():
             if is_given:
                 raise ConfigError(f"{option}: family {self.family!r} does not use it; leave it out")
+        for option, is_given, users in (
+            ("--inner-rate", self.inner_rate is not None, USES_INNER_RATE),
+            ("--inner-steps", self.inner_steps is not None, USES_INNER_STEPS),
+            ("--outer-rate", self.outer_rate != _OUTER_RATE, USES_OUTER),
+            ("--penalty", self.penalty != "none", USES_OUTER),
+        ):
+            if is_given and self.method in METHOD_NAMES and self.method not in users:
+                raise ConfigError(
+                    f"{option}: method {self.method!r} does not use it; leave it out (these do: "
+                    f"{', '.join(name for name in METHOD_NAMES if name in users)})"
+                )
         if (self.penalty != "none") != (self.weight > 0):
             raise ConfigError(
                 f"--penalty {self.penalty} with --weight {self.weight:g}: one does nothing without the other; give both"

@@ -12,10 +12,11 @@ PASSWORD = "correct-horse"  # noqa: S105
 
 def test_what_cannot_hold_at_once_is_named_with_the_reason_and_without_the_value() -> None:
     """Whoever changes a password and hears nothing believes that it holds; and logs are read by many."""
-    before = Settings(input={"topic": "a"}, kafka={"sasl_password": "old"})
+    sasl = {"security_protocol": "SASL_SSL", "sasl_mechanism": "PLAIN", "sasl_username": "me"}
+    before = Settings(input={"topic": "a"}, kafka=sasl | {"sasl_password": "old"})
     after = Settings(
         input={"topic": "b"},
-        kafka={"sasl_password": PASSWORD},
+        kafka=sasl | {"sasl_password": PASSWORD},
         log={"level": "debug"},
         state={"every_seconds": 2.0},
         learner={"hidden": 8},

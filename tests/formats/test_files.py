@@ -99,6 +99,12 @@ def read(path: Path, names: Fields | None = None) -> tuple[list[Any], str]:
         ),
         ("missing-label.csv", "a,y\n1,?\n", [({"a": 1.0}, "", None)], ""),
         (
+            "codes.csv",
+            "a,y\n1,01\n1,1\n1,007\n1,0\n1,-0.5\n1,1.0\n",
+            [({"a": 1.0}, "", y) for y in ("01", 1, "007", 0, -0.5, 1)],
+            "",
+        ),
+        (
             "short.csv",
             "a,y\n1\n2,1\n",
             [

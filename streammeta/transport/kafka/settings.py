@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import Final, Literal, Self, TypeAlias
+from typing import Final, Literal, Self, TypeAlias, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
@@ -127,6 +127,24 @@ class KafkaSettings(BaseModel):
             raise ValueError(
                 f"{self.security_protocol} wants sasl_mechanism, sasl_username, and sasl_password or sasl_password_file"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _nothing_is_without_effect(self) -> Self:
+        """Whoever gives a password or an authority believes that the connection is protected by it."""
+        for prefix, kind in (("sasl", "SASL"), ("ssl", "SSL")):
+            names = [name for name in type(self).model_fields if name.startswith(f"{prefix}_")]
+            given = [name for name in names if getattr(self, name) != type(self).model_fields[name].default]
+            if given and kind not in self.security_protocol:
+                wanted = " or ".join(name for name in get_args(_Protocol) if kind in name)
+                raise ValueError(
+                    f"{given[0]} is not used with security_protocol = {self.security_protocol!r}; wanted {wanted}, or "
+                    f"leave it out"
+                )
+        if self.ssl_keyfile is not None and self.ssl_certfile is None:
+            raise ValueError("ssl_keyfile is not used without ssl_certfile; give the certificate, too")
+        if (self.ssl_password or self.ssl_password_file) and self.ssl_certfile is None:
+            raise ValueError("ssl_password is not used without ssl_certfile and its key; give them, or leave it out")
         return self
 
     @property

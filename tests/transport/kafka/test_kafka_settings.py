@@ -82,7 +82,9 @@ def test_sasl_without_a_password_says_which_settings_it_wants() -> None:
 
 def test_no_secret_is_printed_with_the_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
     """`streammeta config` ends up in tickets and chats."""
-    monkeypatch.setenv("STREAMMETA_KAFKA__SASL_PASSWORD", SECRET)
+    sasl = {"SECURITY_PROTOCOL": "SASL_SSL", "SASL_MECHANISM": "PLAIN", "SASL_USERNAME": "me", "SASL_PASSWORD": SECRET}
+    for name, value in sasl.items():
+        monkeypatch.setenv(f"STREAMMETA_KAFKA__{name}", value)
 
     assert SECRET not in example()
     assert SECRET not in repr(Settings())
