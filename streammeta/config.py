@@ -33,6 +33,7 @@ __all__ = [
     "AppSettings",
     "HttpSettings",
     "InputSettings",
+    "LabelSettings",
     "LogSettings",
     "Settings",
     "StateSettings",
@@ -91,6 +92,15 @@ class InputSettings(BaseModel, frozen=True, extra="forbid"):
         'streammeta[avro]) or "json-schema".',
     )
     fields: Fields = Field(default_factory=Fields, description="Which fields of a record are what.")
+    registry: RegistrySettings = Field(default_factory=RegistrySettings, description="Where the schemas are.")
+
+
+class LabelSettings(BaseModel, frozen=True, extra="forbid"):
+    """A topic with labels only, where events and labels are not in one; wants [input] repartition = true."""
+
+    topic: str | None = Field(None, min_length=1, description="The topic that is read for labels.")
+    format: Format = Field("json", description="How its records are written, as [input] format.")
+    fields: Fields = Field(default_factory=Fields, description="Which fields of its records are label, id and task.")
     registry: RegistrySettings = Field(default_factory=RegistrySettings, description="Where the schemas are.")
 
 
@@ -180,6 +190,7 @@ class Settings(BaseSettings):
 
     app: AppSettings = Field(default_factory=AppSettings)
     input: InputSettings = Field(default_factory=InputSettings)
+    labels: LabelSettings = Field(default_factory=LabelSettings)
     kafka: KafkaSettings = Field(default_factory=KafkaSettings)
     learner: LearnerSettings = Field(default_factory=LearnerSettings)
     meta: MetaSettings = Field(default_factory=MetaSettings)
@@ -324,15 +335,9 @@ def _unused(settings: Settings, path: Path | None) -> Iterator[str]:
             f"{place}: [input] task_from: is not used with [input.fields] task = {chosen.fields.task!r}; leave out one "
             f"of the two (task = {there!r} says what task_from does)"
         )
-    if chosen.registry.model_fields_set and chosen.format != "avro":
-        place = _where(("input", "registry"), path)
-        yield (
-            f"{place}: [input.registry]: is not used with [input] format = {chosen.format!r}; set format = 'avro', or "
-            "leave it out"
-        )
-    if chosen.format == "avro" and chosen.registry.url is None:
-        place = _where(("input", "registry", "url"), path)
-        yield f"{place}: [input.registry] url: is not set, and format = 'avro' needs it; wanted http://host:port"
+    yield from _unused_registry("input", chosen, path)
+    yield from _unused_registry("labels", settings.labels, path)
+    yield from _unused_labels(settings, path)
     if "background_share" in meta.model_fields_set and "mode" in meta.model_fields_set and meta.mode != "background":
         place = _where(("meta", "background_share"), path)
         yield (
@@ -371,6 +376,32 @@ def _unused_of_drift(drift: DriftSettings) -> Iterator[tuple[str, tuple[str, ...
             )
     if drift.response == "reset" and drift.detector != "none":
         yield "drift", ("keep_events",), "with response = 'reset', which keeps nothing"
+
+
+def _unused_registry(section: str, chosen: InputSettings | LabelSettings, path: Path | None) -> Iterator[str]:
+    if chosen.registry.model_fields_set and chosen.format != "avro":
+        place = _where((section, "registry"), path)
+        yield (
+            f"{place}: [{section}.registry]: is not used with [{section}] format = {chosen.format!r}; set format = "
+            "'avro', or leave it out"
+        )
+    if chosen.format == "avro" and chosen.registry.url is None:
+        place = _where((section, "registry", "url"), path)
+        yield f"{place}: [{section}.registry] url: is not set, and format = 'avro' needs it; wanted http://host:port"
+
+
+def _unused_labels(settings: Settings, path: Path | None) -> Iterator[str]:
+    labels, place = settings.labels, _where(("labels", "topic"), path)
+    if labels.topic is None:
+        if labels.model_fields_set:
+            yield f"{place}: [labels] topic: is not set, and nothing else of [labels] is used without it"
+    elif labels.topic == settings.input.topic:
+        yield f"{place}: [labels] topic: got {labels.topic!r}, which is [input] topic; its labels are read there"
+    elif not settings.input.repartition:
+        yield (
+            f"{place}: [labels] topic: labels are sent after their events, to NAME-repartition; set [input] "
+            "repartition = true"
+        )
 
 
 def _wanted(message: str) -> str:

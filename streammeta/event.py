@@ -14,6 +14,7 @@ from streammeta.errors import EventError
 __all__ = [
     "FORGET_HEADER",
     "KEY_HEADER",
+    "LABEL_HEADER",
     "ORIGIN_HEADER",
     "Decoder",
     "Event",
@@ -34,6 +35,7 @@ TaskFrom: TypeAlias = Literal["field", "key", "header"]
 
 ORIGIN_HEADER = "streammeta-origin"  # where a record that was sent on came from
 KEY_HEADER = "streammeta-key"  # the key that it had there
+LABEL_HEADER = "streammeta-label"  # of a label from a topic of its own: why it cannot be used, or empty
 FORGET_HEADER = "streammeta-forget"  # of a record that is no event: the tag of the task that is to be forgotten
 _LARGEST = 3.0e38  # features live as float32; its largest finite value is 3.4e38
 _EXACT = 2**53  # whole numbers above it have no exact float
@@ -144,7 +146,7 @@ class Decoder:
                 f"{at}: the record has {len(record.value)} bytes, wanted at most {self._max_record_bytes}; "
                 "make it smaller or raise input.max_record_bytes"
             )
-        fields = self._read(record)
+        fields = self._read(record) if not record.headers else self._read_sent_on(record)
         task = _short("" if fields.task is None else str(fields.task), "the task tag", at)
         y = _label(fields.y, at)
         id_ = None if fields.id is None else _short(str(fields.id), "`id`", at)
@@ -162,6 +164,15 @@ class Decoder:
         _check_features(fields.x, at)
         ts = _seconds(fields.ts, record, at)
         return Event(x=fields.x, task=task, origin=at, y=y, id=id_, ts=ts, source=first_origin(record))
+
+    def _read_sent_on(self, record: Record) -> RawEvent:
+        """As always, but for labels from a topic of their own, which were brought into the README's shape."""
+        problem = next((content for name, content in record.headers if name == LABEL_HEADER), None)
+        if problem is None:
+            return self._read(record)
+        if problem:
+            raise EventError(f"{record.origin}: {problem.decode(errors='replace')[:_LONGEST]}")
+        return self._read_json(record)
 
     def _read_json(self, record: Record) -> RawEvent:
         try:

@@ -73,7 +73,7 @@ def test_unknown_sections_are_refused_with_the_nearest(file: Path, monkeypatch: 
     monkeypatch.setenv("STREAMMETA_HTTPS__PORT", "1")
 
     assert problems(file) == [
-        f"{file}: [topic]: no such section; did you mean [input] topic?",
+        f"{file}: [topic]: no such section; did you mean [input] topic or [labels] topic?",
         f"{file}: [lerner]: no such section; did you mean learner?",
         "environment STREAMMETA_HTTPS__PORT: no such section; did you mean http?",
     ]

@@ -79,6 +79,12 @@ def _reader(chosen: InputSettings) -> Callable[[Record], RawEvent]:
     return mapped(object_reader(chosen.format, chosen.registry), Mapper(fields))
 
 
+def label_reader(settings: Settings) -> Callable[[Record], RawEvent]:
+    """What reads the records of a topic of labels; raises EventError."""
+    chosen = settings.labels
+    return mapped(object_reader(chosen.format, chosen.registry), Mapper(chosen.fields))
+
+
 def options(settings: Settings) -> Options:
     """How either loop runs."""
     background = settings.meta.mode == "background"

@@ -4,29 +4,33 @@ import gc
 import threading
 import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
+from typing import NamedTuple
 
 import structlog
 from prometheus_client import CollectorRegistry
 
-from streammeta.app.parts import decoder, http_server, new_engine, options
+from streammeta.app.parts import decoder, http_server, label_reader, new_engine, options
 from streammeta.app.reload import Reload, reloading
 from streammeta.config import Settings
 from streammeta.engine.scratch import sweep
 from streammeta.errors import ConfigError
+from streammeta.event import Record
 from streammeta.service import log
 from streammeta.service.exactly_once import ExactlyOnce
 from streammeta.service.http import Health
 from streammeta.service.loop import Summary
 from streammeta.service.metrics import Metrics
 from streammeta.service.repartition import CHANNEL as REPARTITION
-from streammeta.service.repartition import Repartition
+from streammeta.service.repartition import Repartition, label_sender
 from streammeta.service.result import CHANNELS, EPISODES, STATE, TABLES, WEIGHTS
-from streammeta.service.threads import watched
+from streammeta.service.threads import LABELS, watched
 from streammeta.service.trainer import TRAINER
+from streammeta.transport.base import Message
 from streammeta.transport.choice import adapters, client
+from streammeta.transport.kafka.progress import GroupProgress
 from streammeta.transport.kafka.topics import ensure_topics
 
 __all__ = ["serve"]
@@ -126,44 +130,88 @@ def _repartitioned(
     settings: Settings, topic: str, member: str, stop: threading.Event, metrics: Metrics, health: Health
 ) -> Iterator[None]:
     """Send the input's records on to this topic, in a thread, until the end of the context."""
-    kafka, name = settings.kafka, f"{settings.app.name}/{REPARTITION}"
+    kafka, source = settings.kafka, settings.input.topic
+    partitions = ensure_topics(kafka, source, [topic])
+    forward = _Forward(settings, topic, partitions, member, stop, metrics, health)
     group = f"{kafka.group_id or settings.app.name}-{REPARTITION}"
-    partitions, chosen = ensure_topics(kafka, settings.input.topic, [topic]), adapters(kafka)
-    with ExitStack() as stack:
-        ledger = chosen.ledger(
-            kafka, {REPARTITION: topic}, partitions=partitions, tables=(), name=name, member=member, group=group
-        )
-        stack.enter_context(closing(ledger))
-        running = Repartition(
-            ledger,
-            decoder=decoder(settings),
-            commit_every_seconds=settings.state.every_seconds,
-            metrics=metrics,
-            health=health,
-            stuck_seconds=kafka.stuck_seconds,
-        )
-        source = chosen.source(
-            kafka.model_copy(update={"group_id": group}),
-            settings.input.topic,
-            group,
-            on_revoked=running.revoked,
-            on_coming=running.coming,
-            on_lost=running.lost,
-            on_lost_offset=settings.input.on_lost_offset,
-            member=member,
-        )
-        stack.enter_context(closing(source))
-        thread = threading.Thread(target=running.run, args=(source, stop), name="repartition", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            stop.set()
-            thread.join(_REPARTITION_END_SECONDS)
-            if thread.is_alive():
-                _log.error("the repartition thread did not end in time; what it sent is not committed")
-        if running.failure is not None:
-            raise running.failure
+    with forward.running(source, REPARTITION, group), ExitStack() as stack:
+        labels = settings.labels.topic
+        if labels is not None:
+            ensure_topics(kafka, labels, ())
+            progress = stack.enter_context(closing(GroupProgress(kafka, source, group, partitions)))
+            send_on = label_sender(label_reader(settings))
+            # a name cannot hold the slash: no other application's group is called so
+            stack.enter_context(forward.running(labels, LABELS, f"{group}/{LABELS}", send_on, progress.has_passed))
+        yield
+
+
+class _Forward(NamedTuple):
+    """Sends records on to a topic, in threads."""
+
+    settings: Settings
+    topic: str
+    partitions: int
+    member: str
+    stop: threading.Event
+    metrics: Metrics
+    health: Health
+
+    @contextmanager
+    def running(
+        self,
+        source: str,
+        loop: str,
+        group: str,
+        send_on: Callable[[Record], Message] | None = None,
+        may_go: Callable[[float], bool] | None = None,
+    ) -> Iterator[None]:
+        """Send this topic's records on until the end of the context; raises what ended the thread."""
+        settings, kafka = self.settings, self.settings.kafka
+        chosen, name = adapters(kafka), f"{settings.app.name}/{loop}"
+        with ExitStack() as stack:
+            ledger = chosen.ledger(
+                kafka,
+                {REPARTITION: self.topic},
+                partitions=self.partitions,
+                tables=(),
+                name=name,
+                member=self.member,
+                group=group,
+            )
+            stack.enter_context(closing(ledger))
+            running = Repartition(
+                ledger,
+                decoder=decoder(settings),
+                commit_every_seconds=settings.state.every_seconds,
+                metrics=self.metrics,
+                health=self.health,
+                stuck_seconds=kafka.stuck_seconds,
+                send_on=send_on,
+                may_go=may_go,
+                loop=loop,
+            )
+            reader = chosen.source(
+                kafka.model_copy(update={"group_id": group}),
+                source,
+                group,
+                on_revoked=running.revoked,
+                on_coming=running.coming,
+                on_lost=running.lost,
+                on_lost_offset=settings.input.on_lost_offset,
+                member=self.member,
+            )
+            stack.enter_context(closing(reader))
+            thread = threading.Thread(target=running.run, args=(reader, self.stop), name=loop, daemon=True)
+            thread.start()
+            try:
+                yield
+            finally:
+                self.stop.set()
+                thread.join(_REPARTITION_END_SECONDS)
+                if thread.is_alive():
+                    _log.error("a thread did not end in time; what it sent is not committed", thread=loop)
+            if running.failure is not None:
+                raise running.failure
 
 
 def _in_background(settings: Settings) -> Settings:

@@ -13,7 +13,7 @@ from streammeta.engine import EngineStats, Outcome, Signal
 from streammeta.engine.outcome import Limit
 from streammeta.engine.presence import Reason
 from streammeta.event import Event
-from streammeta.service.threads import MAIN, REPARTITION
+from streammeta.service.threads import LABELS, MAIN, REPARTITION
 
 __all__ = ["Fate", "MetaFate", "Metrics"]
 
@@ -46,8 +46,8 @@ class Metrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
-        self._lag = {MAIN: 0, REPARTITION: 0}  # by the loop that reads
-        self._stuck = {MAIN: 0, REPARTITION: 0}
+        self._lag = {MAIN: 0, REPARTITION: 0, LABELS: 0}  # by the loop that reads
+        self._stuck = {MAIN: 0, REPARTITION: 0, LABELS: 0}
         self._events(registry)
         self._work(registry)
         self._group(registry)
@@ -336,11 +336,11 @@ class Metrics:
         self._stuck[loop] = partitions
         self.stuck_partitions.set(sum(self._stuck.values()))
 
-    def repartition(self, lag: int) -> None:
-        """Show how many records of the real input wait to be sent on by task; called from another thread."""
-        self._lag[REPARTITION] = lag
+    def repartition(self, lag: int, loop: str = REPARTITION) -> None:
+        """Show how many records of the real input, or labels, wait to be sent on; called from another thread."""
+        self._lag[loop] = lag
         self._show_lag()
-        self.repartition_lag.set(lag)
+        self.repartition_lag.set(self._lag[REPARTITION] + self._lag[LABELS])
 
     def _show_lag(self) -> int:
         lag = sum(self._lag.values())

@@ -6,25 +6,29 @@ carries where it came from. A record that cannot be read goes on too, to be set 
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
 
+import msgspec
 import structlog
 
 from streammeta.errors import EventError, StreammetaError, ThreadError, TransactionError
-from streammeta.event import KEY_HEADER, ORIGIN_HEADER, Decoder, Record
+from streammeta.event import KEY_HEADER, LABEL_HEADER, ORIGIN_HEADER, Decoder, RawEvent, Record
 from streammeta.service.http import Health
 from streammeta.service.metrics import Metrics
 from streammeta.service.threads import REPARTITION
 from streammeta.service.watchdog import Streak, Watchdog
 from streammeta.transport.base import GroupSource, Message, Partition, TransactionalSink
 
-__all__ = ["CHANNEL", "Repartition"]
+__all__ = ["CHANNEL", "Repartition", "label_sender"]
 
 CHANNEL = REPARTITION
+_encode = msgspec.json.Encoder().encode
 _log = structlog.get_logger(__name__)
 _LONGEST_PAUSE = 10.0
 _LOOK_EVERY_SECONDS = 1.0
 _POLL_RECORDS, _POLL_SECONDS = 1_000, 0.2
+_ASK_EVERY_SECONDS = 0.2  # whether records that wait may go on
 
 
 class Repartition:
@@ -37,10 +41,14 @@ class Repartition:
         metrics: counts what is sent on, and what waits for it.
         health: is updated at every turn, and of what keeps it from working.
         stuck_seconds: records that do not come, or transactions that fail, for so long end it.
+        send_on: makes of a record what goes on; None: the record itself, under its task.
+        may_go: whether records of this time, in seconds since 1970, may go on now; those that may not wait, unread by
+            others and uncommitted. None: all go at once.
+        loop: its name, in health, metrics and messages.
         clock: monotonic seconds.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (most of them are for tests and for watching)
         self,
         ledger: TransactionalSink,
         *,
@@ -49,11 +57,17 @@ class Repartition:
         metrics: Metrics | None = None,
         health: Health | None = None,
         stuck_seconds: float = 300.0,
+        send_on: Callable[[Record], Message] | None = None,
+        may_go: Callable[[float], bool] | None = None,
+        loop: str = REPARTITION,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._send_on, self._may_go, self._loop = send_on or self._sent_on, may_go, loop
+        self._held: deque[Record] = deque()  # read, and not sent on yet
+        self._ask_at, self._paused = 0.0, False
         self._ledger, self._decoder, self._every, self._clock = ledger, decoder, commit_every_seconds, clock
         self._metrics, self._health, self._stuck_seconds = metrics, health or Health(clock), stuck_seconds
-        self._watchdog, self._failed = Watchdog(), Streak("repartition: transactions", stuck_seconds)
+        self._watchdog, self._failed = Watchdog(), Streak(f"{loop}: transactions", stuck_seconds)
         self._look_at = 0.0
         self._sent = 0  # records since the last commit
         self._positions: dict[Partition, int] = {}
@@ -65,18 +79,18 @@ class Repartition:
         """Send on until ``stop`` is set; whatever else ends it is kept as ``failure``, and sets it."""
         self._source = source
         try:
-            while not (stop.is_set() or source.exhausted):
+            while not (stop.is_set() or (source.exhausted and not self._held)):
                 try:
                     self._go_round()
                 except TransactionError as err:
                     self._recover(stop, err)
             self._commit()
-            self._health.ended(REPARTITION)
+            self._health.ended(self._loop)
         except BaseException as err:
             known = isinstance(err, StreammetaError)
-            self.failure = err if isinstance(err, StreammetaError) else ThreadError(f"repartition ended: {err!r}")
+            self.failure = err if isinstance(err, StreammetaError) else ThreadError(f"{self._loop} ended: {err!r}")
             self.failure.__cause__ = None if known else err
-            self._health.failing(f"repartition: {self.failure}", REPARTITION)
+            self._health.failing(f"{self._loop}: {self.failure}", self._loop)
             stop.set()
             if not known:
                 raise
@@ -86,22 +100,27 @@ class Repartition:
         try:
             self._commit()
         finally:
-            for partition in partitions:
+            gone = set(partitions)
+            for partition in gone:
                 self._positions.pop(partition, None)
+            self._held = deque(one for one in self._held if (one.origin.topic, one.origin.partition) not in gone)
 
     def lost(self, partitions: Iterable[Partition]) -> None:
         """Others went on before we knew: nothing since the last commit may count. Called while polling."""
         self._positions.clear()
-        raise TransactionError(f"repartition: {sorted(partitions)} were taken from us while we were silent")
+        self._held.clear()
+        raise TransactionError(f"{self._loop}: {sorted(partitions)} were taken from us while we were silent")
 
     def coming(self, partitions: Iterable[Partition]) -> None:  # noqa: ARG002 the same whatever comes
         """End what lost members left open, so that their offsets can be read, and others read past it."""
         self._ledger.evict()
 
     def _go_round(self) -> None:
-        records = self._source.poll(_POLL_RECORDS, _POLL_SECONDS)
+        self._pause(len(self._held) >= _POLL_RECORDS)
+        self._held.extend(self._source.poll(_POLL_RECORDS, _POLL_SECONDS))
+        records = self._ready()
         if records:
-            self._ledger.send([self._sent_on(record) for record in records])
+            self._ledger.send([self._send_on(record) for record in records])
             if not self._positions:
                 self._commit_at = self._clock() + self._every
         for record in records:
@@ -109,14 +128,38 @@ class Repartition:
         self._sent += len(records)
         if self._positions and self._clock() >= self._commit_at and self._source.is_stable:
             self._commit()
-        self._health.turned(REPARTITION)
+        self._health.turned(self._loop)
         self._look()
+
+    def _pause(self, is_full: bool) -> None:
+        """Read no more while enough wait, and still be polled, as the group wants it."""
+        if is_full:
+            self._source.pause(list(self._source.assigned()))
+        elif self._paused:
+            self._source.resume(list(self._source.assigned()))
+        self._paused = is_full
+
+    def _ready(self) -> list[Record]:
+        """Those that may go on now, in their order."""
+        if self._may_go is None or not self._held:
+            ready, self._held = list(self._held), deque()
+            return ready
+        now = self._clock()
+        if now < self._ask_at:
+            return []
+        self._ask_at = now + _ASK_EVERY_SECONDS
+        times = [record.timestamp or 0.0 for record in self._held]
+        latest = next((time for time in (max(times), times[0]) if self._may_go(time)), None)
+        ready = []
+        while latest is not None and self._held and (self._held[0].timestamp or 0.0) <= latest:
+            ready.append(self._held.popleft())
+        return ready
 
     def _commit(self) -> None:
         if self._positions:
             self._ledger.commit(self._positions, self._source.member())
             self._failed.end()
-            self._health.working(REPARTITION)
+            self._health.working(self._loop)
             if self._metrics is not None:
                 self._metrics.repartitioned.inc(self._sent)
         self._positions, self._sent = {}, 0
@@ -129,19 +172,21 @@ class Repartition:
         self._look_at = now + _LOOK_EVERY_SECONDS
         source, metrics = self._source, self._metrics
         if metrics is not None:
-            metrics.repartition(sum(source.lag().values()))
-        self._watchdog.look(source, source.assigned(), now, most=self._stuck_seconds, show=self._show_stuck)
+            metrics.repartition(sum(source.lag().values()) + len(self._held), self._loop)
+        if not self._held:  # what waits here does not come later for it
+            self._watchdog.look(source, source.assigned(), now, most=self._stuck_seconds, show=self._show_stuck)
 
     def _show_stuck(self, partitions: int) -> None:
         if self._metrics is not None:
-            self._metrics.stuck(partitions, REPARTITION)
+            self._metrics.stuck(partitions, self._loop)
 
     def _recover(self, stop: threading.Event, err: TransactionError) -> None:
-        self._health.failing(f"repartition: the last transaction failed: {err}", REPARTITION)
+        self._health.failing(f"{self._loop}: the last transaction failed: {err}", self._loop)
         self._failed.add(err, self._clock())
         pause = min(0.1 * 2 ** min(self._failed.count, 10), _LONGEST_PAUSE)
         _log.error("records were not sent on; going on from the last commit", reason=str(err), seconds=pause)
         self._positions, self._sent = {}, 0
+        self._held.clear()
         stop.wait(pause)
         try:
             self._ledger.reset()
@@ -150,6 +195,7 @@ class Repartition:
             _log.error("no transaction can begin; trying again", reason=str(again))
 
     def _sent_on(self, record: Record) -> Message:
+        """The record itself, under its task."""
         try:
             key = self._decoder.decode(record).task.encode()
         except EventError:  # the reader there sets it aside
@@ -157,3 +203,35 @@ class Repartition:
         origin = (ORIGIN_HEADER, str(record.origin).encode())
         given = () if record.key is None else ((KEY_HEADER, record.key),)  # `[input.fields]` may ask for it
         return Message(CHANNEL, record.value, key, (*record.headers, origin, *given))
+
+
+def label_sender(read: Callable[[Record], RawEvent]) -> Callable[[Record], Message]:
+    """What makes of a record of a topic of labels the label that goes on, under its task, in the README's shape.
+
+    A record that is no label goes on as it came, with the reason in a header, to be set aside where all are.
+
+    Args:
+        read: what a record says; raises EventError.
+    """
+
+    def send_on(record: Record) -> Message:
+        origin = (ORIGIN_HEADER, str(record.origin).encode())
+        try:
+            raw = _complete(read(record), record)
+        except EventError as err:
+            reason = str(err).removeprefix(f"{record.origin}: ").encode(errors="replace")
+            return Message(CHANNEL, record.value, record.key, (*record.headers, origin, (LABEL_HEADER, reason)))
+        content = _encode({"id": raw.id, "task": raw.task, "y": raw.y})
+        return Message(CHANNEL, content, str(raw.task).encode(), (origin, (LABEL_HEADER, b"")))
+
+    return send_on
+
+
+def _complete(raw: RawEvent, record: Record) -> RawEvent:
+    for name, found in (("label", raw.y), ("id", raw.id), ("task", raw.task)):
+        if found is None:
+            raise EventError(
+                f"{record.origin}: a label from a topic of its own has no {name}; wanted label, id and task: name "
+                "their fields in [labels.fields]"
+            )
+    return raw
