@@ -45,7 +45,7 @@ def sort_changes(before: Settings, after: Settings) -> tuple[list[str], dict[str
             refused[name] = f"with [input] repartition it {_RESTART}"
         elif name == _COMMIT and after.state.every_seconds > before.state.every_seconds + _SLACK_SECONDS:
             refused[name] = (
-                f"was {before.state.every_seconds:g} at the start, by which the broker was told how long a transaction "
+                f"was {before.state.every_seconds:g} at the start, which the broker was given how long a transaction "
                 f"may take; up to {before.state.every_seconds + _SLACK_SECONDS:g} holds at once, more {_RESTART}"
             )
         else:
