@@ -137,6 +137,10 @@ _ALL = (
     _scenario("shared_features", "tasks", "tune", "shared-representation", tasks=60, concept_events=100),
     _generated("task_clusters", "tasks", "judge", generators.task_clusters),
     _generated("scaled_tasks", "tasks", "tune", generators.scaled_tasks, says="classes"),
+    _scenario(
+        "units", "tasks", "tune", "shared-representation", tasks=60, concept_events=100, scale_spread=1, offset_spread=3
+    ),
+    _scenario("level", "tasks", "judge", "level", tasks=60),
     _scenario("recurring_tasks", "tasks", "judge", "recurring-concepts", tasks=40, concept_events=100),
     _scenario("sinusoids", "tasks, values", "tune", "switching-sinusoids", "regression", tasks=40, concept_events=100),
     _generated("scaled_values", "tasks, values", "judge", generators.scaled_tasks, "regression", says="values"),

@@ -6,13 +6,15 @@ import numpy as np
 from numpy.random import default_rng
 from pydantic import Field
 
-from streammeta.simulators.world import Floats, StreamSettings, World
+from streammeta.simulators.world import DriftKind, Floats, StreamSettings, World
 
 __all__ = [
+    "LevelSettings",
     "RecurringConceptsSettings",
     "SharedRepresentationSettings",
     "SinusoidsSettings",
     "hidden_features",
+    "level",
     "shared_representation",
     "switching_sinusoids",
 ]
@@ -34,6 +36,15 @@ class RecurringConceptsSettings(SharedRepresentationSettings, frozen=True, extra
     """Settings of `recurring-concepts`."""
 
     concepts: int | None = Field(default=4, ge=2, description="Concepts in the pool that all tasks share.")
+
+
+class LevelSettings(StreamSettings, frozen=True, extra="forbid"):
+    """Settings of `level`."""
+
+    drift: DriftKind = Field(default="none", description="How a task passes from one level to the next.")
+    features: int = Field(default=2, ge=1, le=1000, description="Observed features.")
+    between: float = Field(default=2.0, ge=0, description="Standard deviation of the levels of tasks.")
+    within: float = Field(default=0.5, gt=0, description="Standard deviation of a task's values about its level.")
 
 
 class SinusoidsSettings(StreamSettings, frozen=True, extra="forbid"):
@@ -77,6 +88,28 @@ def shared_representation(settings: SharedRepresentationSettings, seed: int) -> 
         concept=lambda rng, _number: rng.standard_normal(hidden * classes),
         answer=answer,
         classes=classes,
+    )
+
+
+def level(settings: LevelSettings, seed: int) -> World:
+    """The absolute level decides, for all tasks alike: y = [w·x > 0] with one w for all; a concept is a task's level.
+
+        x = m + within · z,  m ~ between · N(0, I),  z ~ N(0, I)
+
+    Who normalizes each task by itself throws away what tells the classes apart.
+    """
+    w = default_rng((seed, _WORLD)).standard_normal(settings.features)
+
+    def observe(z: Floats, concept: Floats) -> Floats:
+        return concept + settings.within * z
+
+    return World(
+        features=tuple(f"x{i}" for i in range(settings.features)),
+        draw=lambda rng, n: rng.standard_normal((n, settings.features)),
+        concept=lambda rng, _number: settings.between * rng.standard_normal(settings.features),
+        answer=lambda z, concept: (observe(z, concept) @ w > 0).astype(np.float64),
+        classes=2,
+        observe=observe,
     )
 
 

@@ -25,9 +25,11 @@ from streammeta.simulators.classics import (
     stagger,
 )
 from streammeta.simulators.families import (
+    LevelSettings,
     RecurringConceptsSettings,
     SharedRepresentationSettings,
     SinusoidsSettings,
+    level,
     shared_representation,
     switching_sinusoids,
 )
@@ -66,6 +68,12 @@ SCENARIOS: dict[str, Scenario] = {
         "classification",
         RecurringConceptsSettings,
         shared_representation,
+    ),
+    "level": Scenario(
+        "the absolute level of the features decides, for all tasks alike, and tasks lie at levels of their own",
+        "classification",
+        LevelSettings,
+        level,
     ),
     "sea": Scenario(
         "the SEA concepts, a moving bound on a sum, 10 % wrong labels",

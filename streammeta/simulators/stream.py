@@ -42,6 +42,7 @@ class _Purpose(IntEnum):
     MISSING = 6
     DELAY = 7
     LABELLED = 8
+    UNITS = 9
 
 
 def stream(
@@ -109,9 +110,10 @@ class _Blocks:
     """The random generators of a stream, and the concepts; each call of `next` gives the next events."""
 
     def __init__(self, world: World, settings: StreamSettings, seed: int) -> None:
-        self.world, self.settings = world, settings
+        self.world, self.settings, self._seed = world, settings, seed
         self._concepts = Concepts(world, settings, seed)
         self._rng = {purpose: default_rng((seed, _EVENTS, int(purpose))) for purpose in _Purpose}
+        self._units: dict[int, Floats] = {}  # of each task, factors and offsets of features and target [2, D + 1]
         self._share = np.cumsum(np.arange(1, settings.tasks + 1, dtype=np.float64) ** -settings.popularity)
 
     def next(self, first: int, size: int) -> _Block:
@@ -122,6 +124,8 @@ class _Blocks:
         z = self._drawn(concept)
         x = z if world.observe is None else np.round(world.observe(z, concept), _DIGITS)
         y = self._noisy(world.answer(z, concept))
+        if self.settings.scale_spread or self.settings.offset_spread:
+            x, y = self._in_units(tasks, x, y)
         return _Block(x, y, tasks, concept_id, drifted, self._label_after(size), self._gone(size))
 
     def _drawn(self, concept: Floats) -> Floats:
@@ -134,6 +138,21 @@ class _Blocks:
         wanted = self._rng[_Purpose.IMBALANCE].random(size) < self.settings.imbalance
         chosen = np.where(wanted, is_zero.argmax(axis=1), 0)
         return z[np.arange(size) * _DRAWS + chosen]
+
+    def _in_units(self, tasks: Ints, x: Floats, y: Floats | Ints) -> tuple[Floats, Floats | Ints]:
+        """Features [N, D], and targets [N] that are no classes, as each task measures them."""
+        there, place = np.unique(tasks, return_inverse=True)
+        units = np.stack([self._units_of(task) for task in there.tolist()])[place]  # [N, 2, D + 1]
+        x = x * units[:, 0, :-1] + units[:, 1, :-1]
+        return x, y if self.world.classes is not None else y * units[:, 0, -1] + units[:, 1, -1]
+
+    def _units_of(self, task: int) -> Floats:
+        if task not in self._units:
+            rng = default_rng((self._seed, _EVENTS, int(_Purpose.UNITS), task))
+            scale, offset = rng.standard_normal((2, len(self.world.features) + 1))
+            factor = 10.0 ** (self.settings.scale_spread * scale)
+            self._units[task] = np.stack([factor, factor * self.settings.offset_spread * offset])
+        return self._units[task]
 
     def _noisy(self, y: Floats) -> Floats | Ints:
         flips, noise = self._rng[_Purpose.FLIPS], self.settings.noise

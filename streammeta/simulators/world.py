@@ -57,6 +57,18 @@ class StreamSettings(BaseModel, frozen=True, extra="forbid"):
     noise: float = Field(
         default=0.0, ge=0, description="Share of wrong labels, or standard deviation of the target's noise."
     )
+    scale_spread: float = Field(
+        default=0.0,
+        ge=0,
+        le=10,
+        description="Units of a task's own: each feature, and a target, times 10^(this · N(0, 1)); 0: one for all.",
+    )
+    offset_spread: float = Field(
+        default=0.0,
+        ge=0,
+        le=1e9,
+        description="Zero points of a task's own: each feature, and a target, plus this · N(0, 1) of its units.",
+    )
     missing: float = Field(
         default=0.0, ge=0, lt=1, description="Share of feature values that are missing; one of an event always stays."
     )

@@ -65,7 +65,7 @@ def served_by(members: int, count: int) -> tuple[float, list[float], int]:
     return error_of(log, truth), made, max(versions) - min(versions)
 
 
-@pytest.mark.parametrize("members", [2, 4])
+@pytest.mark.parametrize("members", [2, 4, 8])
 def test_the_error_does_not_depend_on_how_many_members_serve(members: int) -> None:
     """A follower that normalized only what the leader had seen was at chance; one that began again lost its time."""
     alone, made_alone, _ = served_by(1, 6_000)

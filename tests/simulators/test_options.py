@@ -202,3 +202,50 @@ def test_options_that_do_not_fit_are_refused_before_the_first_event(name, chosen
         simulate(name, events=10, **chosen)
 
     assert says in str(raised.value)
+
+
+def test_units_of_a_tasks_own_change_features_and_targets_and_nothing_else():
+    """The same stream in other units, so that a learner can be asked to predict the same."""
+    kept = {"events": 400, "seed": 5, "tasks": 4}
+    plain = list(simulate("switching-sinusoids", **kept))
+    other = list(simulate("switching-sinusoids", **kept, scale_spread=2.0, offset_spread=3.0))
+
+    assert [(s.task, s.ts, s.concept, s.drifted) for s in other] == [
+        (s.task, s.ts, s.concept, s.drifted) for s in plain
+    ]
+    for task in {s.task for s in plain}:
+        for value in (lambda s: s.x["x0"], lambda s: s.y):
+            pairs = [(value(a), value(b)) for a, b in zip(plain, other, strict=True) if a.task == task]
+            factor, offset = np.polyfit(*np.array(pairs).T, 1)
+            assert factor > 0
+            assert abs(factor - 1) > 1e-3
+            np.testing.assert_allclose([factor * a + offset for a, _ in pairs], [b for _, b in pairs], rtol=1e-6)
+
+
+def test_zero_points_do_not_change_scales_and_classes_stay_classes():
+    """Each option is about one thing."""
+    kept = {"events": 300, "seed": 2, "tasks": 3}
+    scaled = list(simulate("shared-representation", **kept, scale_spread=1.0))
+    both = list(simulate("shared-representation", **kept, scale_spread=1.0, offset_spread=2.0))
+
+    assert [s.y for s in scaled] == [s.y for s in both]
+    for task in {s.task for s in scaled}:
+        gaps = [b.x["x0"] - a.x["x0"] for a, b in zip(scaled, both, strict=True) if a.task == task]
+        np.testing.assert_allclose(gaps, gaps[0], rtol=1e-6)
+
+
+def test_in_the_level_scenario_a_task_alone_says_little_and_its_level_nearly_all():
+    """What a learner must not throw away: who centres each task by itself has lost the classes."""
+    samples = list(simulate("level", events=4000, seed=1, tasks=40))
+    xs, ys = np.array([[s.x["x0"], s.x["x1"]] for s in samples]), np.array([s.y for s in samples])
+    tasks = np.array([s.task for s in samples])
+    centred = xs.copy()
+    for task in set(tasks):
+        centred[tasks == task] -= xs[tasks == task].mean(axis=0)
+
+    def error(x):
+        w, *_ = np.linalg.lstsq(np.c_[x, np.ones(len(x))], 2 * ys - 1, rcond=None)
+        return np.mean((np.c_[x, np.ones(len(x))] @ w > 0) != ys)
+
+    assert error(xs) < 0.05
+    assert error(centred) > 0.3
