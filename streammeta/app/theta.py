@@ -98,9 +98,10 @@ def write(settings: Settings, records: Records) -> None:
 def versions(published: Published) -> list[Version]:
     """All that can be gone back to, the newest first."""
     found = {one.version: Version(one, in_force=False, pinned=False) for one in published.kept()}
-    for one in (published.learned, published.theta):
+    in_force = published.theta
+    for one in (published.learned, in_force):
         if one is not None:
-            is_in_force = one is published.theta
+            is_in_force = in_force is not None and one.version == in_force.version
             found[one.version] = Version(one, is_in_force, is_in_force and published.is_pinned)
     return [found[number] for number in sorted(found, reverse=True)]
 

@@ -69,7 +69,7 @@ class Published:
     @property
     def learned(self) -> Weights | None:
         """θ as who trains published it last, or who released a pin."""
-        return self._theta
+        return None if self._theta is None else self._theta.after(self._progress)
 
     @property
     def is_pinned(self) -> bool:

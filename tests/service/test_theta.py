@@ -13,7 +13,7 @@ from streammeta.transport.base import Message
 from streammeta.transport.memory_log import MemoryLog
 from tests.service.test_exactly_once import SMALL, Worker
 from tests.service.test_members import PARTITIONS, fill
-from tests.service.test_trainer import Training, members, serve, versions
+from tests.service.test_trainer import SETTINGS, Training, members, serve, versions
 
 
 def read(log: MemoryLog) -> Published:
@@ -173,3 +173,16 @@ def test_a_task_that_is_forgotten_is_forgotten_where_theta_is_learned_too() -> N
     of_it = [value for k, value in newest.items() if (k or b"").startswith(f"{key[1]}#".encode())]
     assert of_it
     assert set(of_it) == {None}
+
+
+def test_where_a_member_trains_the_version_in_force_is_named_too() -> None:
+    """There what changes with every event is a record apart."""
+    log = MemoryLog("in", PARTITIONS)
+    fill(log, 1_500)
+    alone = Worker(log, "a", poll_records=50, save_every_seconds=0.02, settings=SETTINGS, partitions=PARTITIONS)
+    alone.rounds(20)
+
+    found = theta.versions(read(log))
+
+    assert [one.in_force for one in found] == [True] + [False] * (len(found) - 1)
+    assert found[0].figures()["by"] == "member"
