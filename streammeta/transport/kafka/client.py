@@ -29,6 +29,7 @@ __all__ = [
 Move: TypeAlias = Literal["assigned", "revoked", "lost"]
 _RETRY_SECONDS = 0.2
 _METADATA_MILLISECONDS = 1000
+_ALERT_SECONDS = 1.0  # for a broker to refuse our certificate after the handshake
 _CODECS: Final = {"snappy": "python-snappy", "lz4": "lz4", "zstd": "zstandard"}  # and the package that reads it
 
 
@@ -207,22 +208,40 @@ install "streammeta[confluent]", whose client needs none'
 def diagnose_connection(settings: KafkaSettings) -> str:
     """What the client does not say: whether the certificate is to blame, or what comes after it."""
     if settings.security_protocol.endswith("SSL"):
-        context = ssl.create_default_context(cafile=settings.ssl_cafile)
-        context.check_hostname = settings.ssl_check_hostname
-        host, port = settings.addresses[0]
-        try:
-            with (
-                socket.create_connection((host, port), timeout=settings.connect_timeout_seconds) as plain,
-                context.wrap_socket(plain, server_hostname=host),
-            ):
-                pass
-        except ssl.SSLCertVerificationError as err:
-            return f"its certificate is not trusted ({err.verify_message}): wrong ssl_cafile? "
-        except OSError as err:
-            return f"no TLS there ({err}): wrong security_protocol or port? "
+        found = _diagnose_tls(settings)
+        if found:
+            return found
     if settings.security_protocol.startswith("SASL"):
         return "the connection stands: wrong sasl_username, sasl_password or sasl_mechanism? "
     return "the connection stands: does it want a user and a password? "
+
+
+def _diagnose_tls(settings: KafkaSettings) -> str:
+    """What is wrong with TLS; empty: nothing."""
+    try:
+        context = ssl.create_default_context(cafile=settings.ssl_cafile)
+        context.check_hostname = settings.ssl_check_hostname
+        if settings.ssl_certfile is not None:
+            context.load_cert_chain(settings.ssl_certfile, settings.ssl_keyfile, settings.secret("ssl_password") or "")
+    except OSError as err:
+        return f"ssl_cafile, ssl_certfile and ssl_keyfile cannot be used ({err}): wrong files, or wrong ssl_password? "
+    host, port = settings.addresses[0]
+    try:
+        with (
+            socket.create_connection((host, port), timeout=settings.connect_timeout_seconds) as plain,
+            context.wrap_socket(plain, server_hostname=host) as encrypted,
+        ):
+            encrypted.settimeout(_ALERT_SECONDS)
+            encrypted.recv(1)  # TLS 1.3 refuses a client's certificate only now; else the broker waits for us to speak
+    except ssl.SSLCertVerificationError as err:
+        return f"its certificate is not trusted ({err.verify_message}): wrong ssl_cafile? "
+    except TimeoutError:
+        return ""
+    except OSError as err:
+        if isinstance(err, ssl.SSLError) and any(word in str(err).lower() for word in ("alert", "certificate")):
+            return f"it does not take our certificate ({err.reason}): wrong or missing ssl_certfile and ssl_keyfile? "
+        return f"no TLS there ({err}): wrong security_protocol or port? "
+    return ""
 
 
 def _options(settings: KafkaSettings) -> dict[str, Any]:
