@@ -118,7 +118,7 @@ def test_links_between_pages_lead_somewhere() -> None:
 def test_the_mnist_example_learns(data_file: Callable[[str], Path], tmp_path: Path) -> None:
     """The example that explains MAML must show what it says: chance before, most of it right after one step."""
     (tmp_path / "data").symlink_to(data_file("mnist").parent)
-    (code,) = examples(README, "mnist")
+    (code,) = examples(README.parent / "docs" / "meta-learners.md", "mnist")
 
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=110)
 

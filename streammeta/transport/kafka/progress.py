@@ -44,7 +44,7 @@ class GroupProgress:
         )
 
     def has_passed(self, seconds: float) -> bool:
-        """Whether every record with a time up to this one, in seconds since 1970, is behind the group.
+        """Whether every record with a time up to this one, in seconds since 1970, was read by the group.
 
         Raises:
             TransactionError: the broker does not say it in time.

@@ -131,7 +131,7 @@ class KafkaSettings(BaseModel):
 
     @model_validator(mode="after")
     def _nothing_is_without_effect(self) -> Self:
-        """Whoever gives a password or an authority believes that the connection is protected by it."""
+        """Who gives a password or an authority believes that the connection is protected by it."""
         for prefix, kind in (("sasl", "SASL"), ("ssl", "SSL")):
             names = [name for name in type(self).model_fields if name.startswith(f"{prefix}_")]
             given = [name for name in names if getattr(self, name) != type(self).model_fields[name].default]
