@@ -106,7 +106,7 @@ class Engine:
         self._features = FeatureSpace(memory.max_features)
         self._labels = LabelSpace(settings.kind, memory.max_classes)
         self._waiting = PendingEvents(memory.max_waiting)
-        self._presence = Presence(memory.max_known_tasks, memory.forgotten_after)
+        self._presence = Presence(memory.known_tasks, memory.forgotten_after)
         self._sums = PartitionSums()
         self._mixture = self._make_mixture()
         self._recall = make_recall(self._method, settings)

@@ -8,7 +8,7 @@ after a restore.
 
 import math
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal, NamedTuple, TypeAlias
 
 from streammeta.engine.spill import TaskKey
@@ -58,7 +58,23 @@ class LastSeen(NamedTuple):
     ts: float  # the last time stamp in the partition; NaN: there was none
 
 
-_START = LastSeen(0, -math.inf, math.nan)
+_NEVER_SEEN: tuple[int, float, float] = (0, -math.inf, math.nan)
+
+
+class _Partition:
+    """The known tasks of a partition, those seen least recently first, and what holds of the one seen last."""
+
+    __slots__ = ("due", "due_time", "number", "tasks", "time", "ts")
+
+    def __init__(self, tasks: OrderedDict[str, tuple[int, float, float]]) -> None:
+        self.tasks = tasks
+        self.due: float = 0.0  # no task is too old before this number of events ...
+        self.due_time: float = -math.inf  # ... and this time
+        self.go_back()
+
+    def go_back(self) -> None:
+        """What is counted is what the task says that was seen last: so a restore counts on from the same."""
+        self.number, self.time, self.ts = self.tasks[next(reversed(self.tasks))] if self.tasks else _NEVER_SEEN
 
 
 class Presence:
@@ -71,58 +87,65 @@ class Presence:
         after: when a task that is not seen any more is forgotten.
 
     >>> presence = Presence(most=2, after=ForgetAfter())
-    >>> [presence.see((0, tag), None) for tag in ("a", "b", "a", "c")]
+    >>> [list(presence.see((0, tag), None)) for tag in ("a", "b", "a", "c")]
     [[], [], [], [(0, 'b')]]
     """
 
     def __init__(self, most: int, after: ForgetAfter) -> None:
         self._most, self._after = most, after
-        self._partitions: dict[int, OrderedDict[str, LastSeen]] = {}
+        self._partitions: dict[int, _Partition] = {}
         self.forgotten: dict[Reason, int] = {"age": 0, "limit": 0, "asked": 0}  # since this process began
 
-    def see(self, key: TaskKey, ts: float | None) -> list[TaskKey]:
+    def see(self, key: TaskKey, ts: float | None) -> Sequence[TaskKey]:
         """A task has an event or a label: note it, and return the tasks of its partition that this makes forgotten."""
-        tasks = self._partitions.setdefault(key[0], OrderedDict())
-        newest = tasks[next(reversed(tasks))] if tasks else _START
-        time, last = newest.time, newest.ts
+        partition, tag = key
+        part = self._partitions.get(partition)
+        if part is None:
+            part = self._partitions[partition] = _Partition(OrderedDict())
         if ts is not None:
-            if math.isnan(last):
-                time = ts
-            elif ts > time and last > time:
-                time = min(ts, last)
-            last = ts
-        tasks[key[1]] = LastSeen(newest.number + 1, time, last)
-        tasks.move_to_end(key[1])
-        return self._forget_old(key[0], tasks)
+            last = part.ts
+            if last != last:  # noqa: PLR0124 NaN: the first
+                part.time = ts
+            elif ts > part.time and last > part.time:
+                part.time = min(ts, last)
+            part.ts = ts
+        part.number += 1
+        tasks = part.tasks
+        tasks[tag] = part.number, part.time, part.ts
+        tasks.move_to_end(tag)
+        if part.number < part.due and part.time < part.due_time and len(tasks) <= self._most:
+            return ()
+        return self._forget_old(partition, part)
 
-    def _forget_old(self, partition: int, tasks: OrderedDict[str, LastSeen]) -> list[TaskKey]:
-        if not tasks:
-            return []
-        newest, gone = tasks[next(reversed(tasks))], list[TaskKey]()
-        while True:
+    def _forget_old(self, partition: int, part: _Partition) -> list[TaskKey]:
+        tasks, gone = part.tasks, list[TaskKey]()
+        while tasks:
             tag = next(iter(tasks))
-            oldest = tasks[tag]
-            aged = newest.number - oldest.number >= self._after.events
-            if not aged and math.isfinite(oldest.time):
-                aged = newest.time - oldest.time >= self._after.seconds
+            number, time, _ = tasks[tag]
+            part.due = number + self._after.events
+            part.due_time = time + self._after.seconds if math.isfinite(time) else math.inf
+            aged = part.number >= part.due or part.time >= part.due_time
             if not aged and len(tasks) <= self._most:
-                return gone
+                break
             del tasks[tag]
             gone.append((partition, tag))
-            if partition >= 0:  # below zero: the member that has it counts it
+            if partition >= 0:  # below zero: whoever has it counts it
                 self.forgotten["age" if aged else "limit"] += 1
+        return gone
 
     def last_seen(self, key: TaskKey) -> LastSeen:
         """Of a task that is known."""
-        return self._partitions[key[0]][key[1]]
+        return LastSeen(*self._partitions[key[0]].tasks[key[1]])
 
     def drop(self, key: TaskKey) -> bool:
         """Forget a task because somebody asked for it; was it known?"""
-        known = key[1] in self._partitions.get(key[0], ())
-        if known:
-            del self._partitions[key[0]][key[1]]
-        self.forgotten["asked"] += known
-        return known
+        part = self._partitions.get(key[0])
+        if part is None or key[1] not in part.tasks:
+            return False
+        del part.tasks[key[1]]
+        part.go_back()
+        self.forgotten["asked"] += 1
+        return True
 
     def load(self, partition: int, tasks: Iterable[tuple[str, LastSeen | None]]) -> list[TaskKey]:
         """Know these tasks of a partition; returns those that are to be forgotten as settings are now.
@@ -131,8 +154,8 @@ class Presence:
             partition: whose they are.
             tasks: with None where it is not known when a task was seen; those come in their order, before all others.
         """
-        found = sorted(((tag, seen or _START) for tag, seen in tasks), key=lambda one: one[1].number)
-        self._partitions[partition] = OrderedDict(found)
+        found = sorted(((tag, seen or _NEVER_SEEN) for tag, seen in tasks), key=lambda one: one[1][0])
+        self._partitions[partition] = _Partition(OrderedDict(found))
         return self._forget_old(partition, self._partitions[partition])
 
     def forget(self, partition: int) -> None:
@@ -141,7 +164,7 @@ class Presence:
 
     def items(self) -> Iterator[tuple[TaskKey, LastSeen]]:
         """Every known task of our own partitions, in each the one seen least recently first."""
-        for partition, tasks in sorted(self._partitions.items()):
+        for partition, part in sorted(self._partitions.items()):
             if partition >= 0:
-                for tag, seen in tasks.items():
-                    yield (partition, tag), seen
+                for tag, seen in part.tasks.items():
+                    yield (partition, tag), LastSeen(*seen)

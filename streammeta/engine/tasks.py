@@ -20,15 +20,18 @@ from streammeta.engine.spill import Spill, TaskKey
 __all__ = ["MemorySettings", "TaskTable"]
 
 
+_KNOWN_TASKS = 100_000  # of a partition, 1 kB of spill each where they are young
+
+
 class MemorySettings(BaseModel, frozen=True, extra="forbid"):
     """How much is kept."""
 
     max_tasks: int = Field(10_000, ge=1, description="Tasks in memory; the least recently seen go to the spill.")
-    max_known_tasks: int = Field(
-        100_000,
+    max_known_tasks: int | None = Field(
+        None,
         ge=1,
         description="Tasks known of each partition, in memory, in the spill and in the state topic; of more, those "
-        "seen least recently are forgotten.",
+        "seen least recently are forgotten. By default 100,000, or max_tasks where that is more.",
     )
     forget_after: int | str = Field(
         "never",
@@ -46,6 +49,11 @@ class MemorySettings(BaseModel, frozen=True, extra="forbid"):
     def _is_a_span(cls, value: int | str) -> int | str:
         parse_forget_after(value)
         return value
+
+    @property
+    def known_tasks(self) -> int:
+        """``max_known_tasks``, with its default."""
+        return max(_KNOWN_TASKS, self.max_tasks) if self.max_known_tasks is None else self.max_known_tasks
 
     @property
     def forgotten_after(self) -> ForgetAfter:

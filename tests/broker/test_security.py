@@ -192,11 +192,14 @@ def test_the_whole_of_a_transaction_goes_through_scram_and_tls(
         ({"sasl_password": "wrong-horse"}, "wrong sasl_username, sasl_password"),
         ({"sasl_username": "nobody"}, "wrong sasl_username, sasl_password"),
         ({"ssl_cafile": "other"}, "its certificate is not trusted"),
-        ({"security_protocol": "SSL"}, "does it want a user and a password"),
+        (
+            {"security_protocol": "SSL", "sasl_mechanism": None, "sasl_username": None, "sasl_password": None},
+            "does it want a user and a password",
+        ),
     ],
 )
 def test_who_is_not_let_in_is_told_why_in_one_line(
-    secured: Secured, closed: KafkaSettings, changes: dict[str, str], said: str
+    secured: Secured, closed: KafkaSettings, changes: dict[str, str | None], said: str
 ) -> None:
     """Half an hour goes into each of these when the client only says that no broker is available."""
     if "ssl_cafile" in changes:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from streammeta.config import load
 from streammeta.engine.presence import ForgetAfter, LastSeen, Presence, parse_forget_after
+from streammeta.engine.tasks import MemorySettings
 from streammeta.errors import ConfigError
 
 
@@ -45,9 +46,9 @@ def test_one_wrong_time_stamp_forgets_nobody() -> None:
     presence = Presence(100, ForgetAfter(seconds=60))
     seen(presence, "ab", begin=1e9)
 
-    assert presence.see((0, "c"), 2e9) == []
+    assert not presence.see((0, "c"), 2e9)
     assert seen(presence, "ab", begin=1e9 + 3) == []
-    assert presence.see((0, "c"), 1e9 + 5) == []
+    assert not presence.see((0, "c"), 1e9 + 5)
 
 
 def test_events_without_a_time_stamp_age_nobody_by_time() -> None:
@@ -68,14 +69,14 @@ def test_what_is_forgotten_is_the_same_when_a_restore_comes_in_between(
     settings = most, ForgetAfter(after, seconds)
     one, found, other = Presence(*settings), [], []
     for tag, ts in events:
-        found.append(one.see((0, tag), ts))
+        found.append(list(one.see((0, tag), ts)))
 
     two = Presence(*settings)
     for tag, ts in events:
         again = Presence(*settings)
         assert again.load(0, [(key[1], last) for key, last in two.items()]) == []
         two = again
-        other.append(two.see((0, tag), ts))
+        other.append(list(two.see((0, tag), ts)))
 
     assert other == found
 
@@ -101,3 +102,11 @@ def test_a_wrong_span_is_told_with_its_setting(monkeypatch: pytest.MonkeyPatch) 
 
     with pytest.raises(ConfigError, match=r"\[memory\] forget_after: got '30 days', wanted events"):
         load()
+
+
+@pytest.mark.parametrize(
+    ("memory", "known"), [({}, 100_000), ({"max_tasks": 300_000}, 300_000), ({"max_known_tasks": 5}, 5)]
+)
+def test_what_has_room_in_memory_is_known_by_default(memory: dict[str, int], known: int) -> None:
+    """Who gave memory for 300,000 tasks did not mean 200,000 of them to be forgotten."""
+    assert MemorySettings(**memory).known_tasks == known
