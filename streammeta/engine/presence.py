@@ -123,8 +123,8 @@ class Presence:
             tag = next(iter(tasks))
             number, time, _ = tasks[tag]
             part.due = number + self._after.events
-            part.due_time = time + self._after.seconds if math.isfinite(time) else math.inf
-            aged = part.number >= part.due or part.time >= part.due_time
+            part.due_time = math.inf if math.isinf(self._after.seconds) else time + self._after.seconds
+            aged = part.number >= part.due or (math.isfinite(time) and part.time >= part.due_time)
             if not aged and len(tasks) <= self._most:
                 break
             del tasks[tag]
