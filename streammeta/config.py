@@ -10,7 +10,7 @@ import os
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self, TypeAlias, get_args
+from typing import Any, Literal, Self, TypeAlias, get_args
 
 from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
@@ -85,6 +85,15 @@ class InputSettings(BaseModel, frozen=True, extra="forbid"):
         "stop",
         description="Where records were deleted before they were read, at the start or because of a long backlog: "
         '"stop", or go on at "earliest" or "latest".',
+    )
+    tombstones: Literal["dead-letter", "ignore"] = Field(
+        "dead-letter",
+        description='What becomes of records without a value, as of a compacted topic: "dead-letter", or "ignore".',
+    )
+    topics: tuple[str, ...] = Field(
+        (),
+        description='More topics of the same shape, read beside it: names, or patterns for whole names ("orders-*", of '
+        "those that are there at the start); wants repartition = true.",
     )
     format: Format = Field(
         "json",
@@ -338,6 +347,9 @@ def _unused(settings: Settings, path: Path | None) -> Iterator[str]:
     yield from _unused_registry("input", chosen, path)
     yield from _unused_registry("labels", settings.labels, path)
     yield from _unused_labels(settings, path)
+    if chosen.topics and not chosen.repartition:
+        place = _where(("input", "topics"), path)
+        yield f"{place}: [input] topics: are sent on to NAME-repartition; set [input] repartition = true"
     if "background_share" in meta.model_fields_set and "mode" in meta.model_fields_set and meta.mode != "background":
         place = _where(("meta", "background_share"), path)
         yield (

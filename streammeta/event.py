@@ -114,6 +114,7 @@ class Decoder:
         max_record_bytes: longer records are refused unread.
         read: what a record with a value says, where it is not JSON of the README's shape; raises EventError. Then
             ``task_from`` does not count.
+        skips_tombstones: whether who reads a topic is to pass over records without a value, rather than refuse them.
     """
 
     def __init__(
@@ -123,10 +124,12 @@ class Decoder:
         task_header: str = "task",
         max_record_bytes: int = 262_144,
         read: Callable[[Record], RawEvent] | None = None,
+        skips_tombstones: bool = False,
     ) -> None:
         self._task_from = task_from
         self._task_header = task_header
         self._max_record_bytes = max_record_bytes
+        self.skips_tombstones = skips_tombstones
         self.too_long = 0  # records refused for their length
         self._json = msgspec.json.Decoder(RawEvent)
         self._read = read or self._read_json
@@ -139,7 +142,10 @@ class Decoder:
         """
         at = record.origin
         if not record.value:
-            raise EventError(f"{at}: the record is empty; wanted a JSON object with `x`, or with `id` and `y`")
+            remedy = (
+                '; [input] tombstones = "ignore" passes over records without a value' if record.value is None else ""
+            )
+            raise EventError(f"{at}: the record is empty; wanted a JSON object with `x`, or with `id` and `y`{remedy}")
         if len(record.value) > self._max_record_bytes:
             self.too_long += 1
             raise EventError(

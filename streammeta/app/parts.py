@@ -66,6 +66,7 @@ def decoder(settings: Settings) -> Decoder:
         task_from=chosen.task_from,
         task_header=chosen.task_header,
         max_record_bytes=chosen.max_record_bytes,
+        skips_tombstones=chosen.tombstones == "ignore",
         read=None if chosen.format == "json" and chosen.fields.is_default else _reader(chosen),
     )
 

@@ -31,7 +31,7 @@ from streammeta.service.trainer import TRAINER
 from streammeta.transport.base import Message
 from streammeta.transport.choice import adapters, client
 from streammeta.transport.kafka.progress import GroupProgress
-from streammeta.transport.kafka.topics import ensure_topics
+from streammeta.transport.kafka.topics import ensure_topics, find_topics
 
 __all__ = ["serve"]
 
@@ -130,19 +130,38 @@ def _repartitioned(
     settings: Settings, topic: str, member: str, stop: threading.Event, metrics: Metrics, health: Health
 ) -> Iterator[None]:
     """Send the input's records on to this topic, in a thread, until the end of the context."""
-    kafka, source = settings.kafka, settings.input.topic
-    partitions = ensure_topics(kafka, source, [topic])
+    kafka, labels = settings.kafka, settings.labels.topic
+    partitions = ensure_topics(kafka, settings.input.topic, [topic])
     forward = _Forward(settings, topic, partitions, member, stop, metrics, health)
     group = f"{kafka.group_id or settings.app.name}-{REPARTITION}"
-    with forward.running(source, REPARTITION, group), ExitStack() as stack:
-        labels = settings.labels.topic
+    with ExitStack() as stack:
+        progress = []
+        for source in _sources(settings, topic):
+            # a name cannot hold the slash: no other application's group is called so
+            is_first = source == settings.input.topic
+            loop, of_group = (REPARTITION, group) if is_first else (f"{REPARTITION}/{source}", f"{group}/{source}")
+            stack.enter_context(forward.running(source, loop, of_group))
+            if labels is not None:
+                count = ensure_topics(kafka, source, ())
+                progress.append(stack.enter_context(closing(GroupProgress(kafka, source, of_group, count))))
         if labels is not None:
             ensure_topics(kafka, labels, ())
-            progress = stack.enter_context(closing(GroupProgress(kafka, source, group, partitions)))
             send_on = label_sender(label_reader(settings))
-            # a name cannot hold the slash: no other application's group is called so
-            stack.enter_context(forward.running(labels, LABELS, f"{group}/{LABELS}", send_on, progress.has_passed))
+
+            def may_go(seconds: float) -> bool:
+                return all(one.has_passed(seconds) for one in progress)
+
+            stack.enter_context(forward.running(labels, LABELS, f"{group}/{LABELS}", send_on, may_go))
         yield
+
+
+def _sources(settings: Settings, topic: str) -> list[str]:
+    """All topics with events, the one of ``[input] topic`` first; never one that we write."""
+    given = settings.input
+    if not given.topics:
+        return [given.topic]
+    ours = {topic, settings.labels.topic or "", *_topics(settings.app.name, (*CHANNELS, *TABLES)).values()}
+    return list(dict.fromkeys((given.topic, *find_topics(settings.kafka, given.topics, without=ours))))
 
 
 class _Forward(NamedTuple):

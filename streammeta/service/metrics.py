@@ -72,7 +72,8 @@ class Metrics:
             ["fate"],
             registry=registry,
         )
-        for fate in ("predicted", "learned", "late_label", "rejected"):  # present, at zero, from the first scrape on
+        fates = ("predicted", "learned", "late_label", "rejected", "tombstone")
+        for fate in fates:  # present, at zero, from the first scrape on
             self.events.labels(fate)
         self.drifts = Counter("streammeta_drifts_total", "Drift signals.", registry=registry)
         self.new_tasks = Counter("streammeta_new_tasks_total", "Tasks seen for the first time.", registry=registry)
@@ -340,7 +341,7 @@ class Metrics:
         """Show how many records of the real input, or labels, wait to be sent on; called from another thread."""
         self._lag[loop] = lag
         self._show_lag()
-        self.repartition_lag.set(self._lag[REPARTITION] + self._lag[LABELS])
+        self.repartition_lag.set(sum(lag for name, lag in self._lag.items() if name != MAIN))
 
     def _show_lag(self) -> int:
         lag = sum(self._lag.values())

@@ -70,7 +70,9 @@ class Turn:
         for outcome in outcomes:
             if outcome.rejected is not None:
                 self.refusals.add(outcome.rejected)
-        self._count(accepted, len(records) - len(accepted) - len(forget))
+        refused = len(dead) + len(outcomes) - len(accepted)
+        self._metrics.events.labels("tombstone").inc(len(records) - len(accepted) - refused - len(forget))
+        self._count(accepted, refused)
         if not answer:
             return []
         out = dead
@@ -118,6 +120,8 @@ class Turn:
                 task = task_to_forget(record)
                 if task is not None:
                     forget.append(_Forget(len(read), record.origin.partition, task, str(record.origin)))
+                    continue
+                if record.value is None and self._decoder.skips_tombstones:
                     continue
                 read.append((record, self._decoder.decode(record)))
             except EventError as err:

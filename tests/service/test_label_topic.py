@@ -3,14 +3,19 @@
 import json
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from streammeta.app.parts import decoder, label_reader
-from streammeta.config import Settings
-from streammeta.errors import EventError, TransactionError
+from streammeta.config import Settings, load
+from streammeta.engine import Engine, EngineSettings
+from streammeta.errors import ConfigError, EventError, TransactionError
 from streammeta.event import LABEL_HEADER, ORIGIN_HEADER, Decoder, Label, Origin, Record
+from streammeta.service.metrics import Metrics
 from streammeta.service.repartition import Repartition, label_sender
+from streammeta.service.turn import Turn
 from streammeta.transport.base import Message
 from streammeta.transport.memory_log import MemoryLog, MemoryMember, MemoryTransactionalSink
 
@@ -133,3 +138,36 @@ def test_a_broker_that_does_not_answer_delays_labels_and_loses_none() -> None:
     forward(log, "a", may_go)
 
     assert sent(log) == [str(i) for i in range(30)]
+
+
+def test_a_record_without_a_value_is_set_aside_or_passed_over_as_said() -> None:
+    """A compacted topic says with them that a key is gone: no event, and no fault of anybody."""
+    for setting, dead, counted in (("dead-letter", 1, 0.0), ("ignore", 0, 1.0)):
+        metrics = Metrics(CollectorRegistry())
+        turn = Turn(
+            Engine(EngineSettings()),
+            decoder=decoder(Settings(input={"tombstones": setting})),
+            metrics=metrics,
+            batch_events=None,
+            meta=None,
+            observers=(),
+            clock=lambda: 0.0,
+        )
+        records = [Record(None, Origin("t", 0, 0), b"k"), Record(b'{"x": [1], "y": 0}', Origin("t", 0, 1))]
+
+        messages = turn.take(records)
+
+        assert [one.channel for one in messages].count("dead-letters") == dead
+        assert (turn.records, turn.rejected) == (2, dead)
+        assert metrics.registry.get_sample_value("streammeta_events_total", {"fate": "tombstone"}) == counted
+        turn.engine.close()
+
+
+def test_more_topics_want_a_repartition(tmp_path: Path) -> None:
+    """Partition 1 of two topics is not one partition of tasks."""
+    (tmp_path / "s.toml").write_text('[input]\ntopics = ["orders-*"]\n')
+
+    with pytest.raises(
+        ConfigError, match=r"\[input\] topics: are sent on to NAME-repartition; set \[input\] repartition"
+    ):
+        load(tmp_path / "s.toml")

@@ -1,6 +1,7 @@
 """Topics: looked at, created where they are not there, refused where state would not be found in them again."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from fnmatch import fnmatchcase
 from typing import Any
 
 from kafka import KafkaAdminClient
@@ -11,7 +12,7 @@ from streammeta.errors import TransportError
 from streammeta.transport.kafka.client import connect
 from streammeta.transport.kafka.settings import KafkaSettings
 
-__all__ = ["create_topics", "ensure_topics"]
+__all__ = ["create_topics", "ensure_topics", "find_topics"]
 
 _NO_TABLES: Mapping[str, int | None] = {}
 _NO_KINDS: Mapping[str, Mapping[str, str]] = {}
@@ -66,6 +67,36 @@ def ensure_topics(
         raise TransportError(f"kafka: topics on {settings.bootstrap_servers} cannot be had: {err}") from err
     finally:
         admin.close()
+
+
+def find_topics(settings: KafkaSettings, patterns: Sequence[str], *, without: Collection[str] = ()) -> list[str]:
+    """The topics of these names, and those whose whole names fit a pattern with ``*`` or ``?``, in order.
+
+    Args:
+        settings: how to reach Kafka.
+        patterns: names and patterns.
+        without: names that are not looked for.
+
+    Raises:
+        TransportError: no broker answers, a topic does not exist, or none fits a pattern.
+    """
+    admin = connect(KafkaAdminClient, settings, request_timeout_ms=settings.milliseconds)
+    try:
+        there = sorted(name for name in admin.list_topics() if not name.startswith("__") and name not in without)
+    except KafkaError as err:
+        raise TransportError(f"kafka: topics on {settings.bootstrap_servers} cannot be listed: {err}") from err
+    finally:
+        admin.close()
+    found: dict[str, None] = {}
+    for pattern in patterns:
+        fitting = [name for name in there if name == pattern or fnmatchcase(name, pattern)]
+        if not fitting:
+            raise TransportError(
+                f"kafka: no topic on {settings.bootstrap_servers} is called, or fits, {pattern!r} of [input] topics; "
+                "create it, or leave it out"
+            )
+        found |= dict.fromkeys(fitting)
+    return list(found)
 
 
 def create_topics(settings: KafkaSettings, topics: Mapping[str, int]) -> None:
