@@ -111,8 +111,8 @@ class Mixture:
             kernels.add_value_evidence(parts, y, evidence, _EVIDENCE_DECAY, columns[_NOISE][case.row], _NOISE_DECAY)
         outputs = max(outputs, parts.shape[1] if self._classify else 1)
         for expert, above in zip(self.experts, self._above, strict=True):
-            if outputs > above:
-                expert.learn(columns, case, y)
+            if outputs > above and (case.partition >= 0 or expert not in self.of_partitions):
+                expert.learn(columns, case, y)  # below zero: the member that has the partition teaches its own
 
     def publish_shared(self) -> None:
         """The engine calls it where things shared by all tasks may change."""
