@@ -13,17 +13,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from streammeta.app.parts import decoder
+from streammeta.app.parts import decoder, label_reader
 from streammeta.config import Settings
 from streammeta.errors import ConfigError, EventError
-from streammeta.event import ORIGIN_HEADER, Decoder, Record
+from streammeta.event import KEY_HEADER, LABEL_HEADER, ORIGIN_HEADER, Record
 from streammeta.formats.refusal import kind_of
+from streammeta.service.repartition import label_sender
 from streammeta.service.result import DEAD_LETTERS, TIMESTAMP_HEADER
 from streammeta.transport.kafka.topic_log import TopicLog
 from streammeta.transport.kafka.transaction import Transactions
 
 __all__ = ["Choice", "Kind", "Letter", "Place", "Retried", "choose", "kinds", "letters", "read_mended", "retry"]
 
+_PUT: Final = (ORIGIN_HEADER, KEY_HEADER, LABEL_HEADER)  # by ourselves, when a record was sent on
 _RETRIED: Final = "streammeta-retried"  # the only header of a note: which letter was sent again
 _EACH_TRANSACTION: Final = 1_000  # records
 _MOST_KINDS: Final = 200  # of reasons that are kept apart
@@ -40,6 +42,7 @@ class Letter(NamedTuple):
     origin: str  # where it came from first: topic/partition/offset
     record: Record  # as it came, but for its origin
     set_aside_at: float | None  # seconds since 1970
+    label_as_it_came: bool | None = None  # of a label from a topic of its own; False: it was translated; None: of none
 
     @property
     def place(self) -> Place:
@@ -178,7 +181,7 @@ def retry(
         with closing(_log(settings)) as log:  # made after `transactions`, which ended what others of its kind had open
             sender = None if transactions is None else _Sender(transactions, settings)
             gone = _retried(log)
-            reader = decoder(settings)
+            checks = _Checks(settings)
             for letter in _letters(log):
                 place = letter.place
                 if not choice.has(letter):
@@ -189,7 +192,7 @@ def retry(
                     found.before += 1
                     continue
                 record = _mended(letter, mended.get(place))
-                why = _refusal(reader, record)
+                why = checks.refusal(letter, record, is_mended=place in mended)
                 if why is not None:
                     found.refused.append((letter, why))
                     continue
@@ -242,8 +245,39 @@ def _mended_line(line: str, known: Mapping[Place, bytes]) -> tuple[Place, bytes]
     return _place(name), _value(fields)
 
 
+class _Checks:
+    """Says why the service would set a record aside again, as far as its own decoders can tell.
+
+    Args:
+        settings: of the service.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._event = decoder(settings)
+        labels = settings.labels
+        self._label = None if labels.topic is None else label_sender(label_reader(settings))
+        self._is_ours = labels.format == "json" and labels.fields.is_default
+
+    def refusal(self, letter: Letter, record: Record, *, is_mended: bool) -> str | None:
+        """The reason; None: there is none."""
+        try:
+            if letter.label_as_it_came is None:
+                self._event.decode(record)
+            elif self._label is None:
+                return "it came from a topic of labels, and [labels] topic is not set"
+            elif letter.label_as_it_came or is_mended or self._is_ours:
+                return dict(self._label(record).headers)[LABEL_HEADER].decode(errors="replace") or None
+            else:
+                return (
+                    "the label was translated from another shape; mend it in its own, or let its source send it again"
+                )
+        except EventError as err:
+            return str(err)
+        return None
+
+
 class _Sender:
-    """Sends records to the input, and notes in the dead letters which they were.
+    """Sends records to the topic that they came from, and notes in the dead letters which they were.
 
     Args:
         transactions: under a name of its own.
@@ -251,20 +285,18 @@ class _Sender:
     """
 
     def __init__(self, transactions: Transactions, settings: Settings) -> None:
-        self._transactions, self._input = transactions, settings.input.topic
+        self._transactions, self._input, self._labels = transactions, settings.input.topic, settings.labels.topic
         self._letters = f"{settings.app.name}-{DEAD_LETTERS}"
-        self._partitions = transactions.partitions(self._input)
         self._count = 0
 
     def send(self, letter: Letter, record: Record) -> None:
-        origin = (ORIGIN_HEADER, letter.origin.encode())
-        headers = (*(one for one in record.headers if one[0] != ORIGIN_HEADER), origin)
+        topic = self._input if letter.label_as_it_came is None or self._labels is None else self._labels
         self._transactions.send(
-            self._input,
+            topic,
             record.value,
             key=record.key,
-            headers=headers,
-            partition=self._partition(letter.origin),
+            headers=(*record.headers, (ORIGIN_HEADER, letter.origin.encode())),
+            partition=self._partition(topic, letter.origin),
             timestamp=record.timestamp,
         )
         note = (_RETRIED, letter.name.encode())
@@ -276,10 +308,12 @@ class _Sender:
     def commit(self) -> None:
         self._transactions.commit()
 
-    def _partition(self, origin: str) -> int | None:
+    def _partition(self, topic: str, origin: str) -> int | None:
         """Where its task's state is: the partition it came from, by whatever rule its producer chose it."""
-        topic, _, rest = origin.rpartition("/")[0].rpartition("/")
-        return int(rest) if topic == self._input and rest.isdigit() and int(rest) < self._partitions else None
+        of, _, rest = origin.rpartition("/")[0].rpartition("/")
+        return (
+            int(rest) if of == topic and rest.isdigit() and int(rest) < self._transactions.partitions(topic) else None
+        )
 
 
 def _log(settings: Settings) -> TopicLog:
@@ -302,13 +336,26 @@ def _letters(log: TopicLog) -> Iterator[Letter]:
 
 
 def _letter(record: Record, *, stamped: bool) -> Letter:
-    """Take off what was put before the record's own headers; letters of earlier versions have no time stamp."""
+    """Take off what was put before the record's own headers; letters of earlier versions have no time stamp.
+
+    And what was put on when it was sent on by task: then its key is the task, and its own one is in a header.
+    """
     (_, reason), (_, origin) = record.headers[:2]
     timestamp = float(record.headers[2][1]) if stamped else None
-    own = Record(record.value, record.origin, record.key, record.headers[3 if stamped else 2 :], timestamp)
+    given = record.headers[3 if stamped else 2 :]
+    put = dict(given)
+    key = put.get(KEY_HEADER) if ORIGIN_HEADER in put and LABEL_HEADER not in put else record.key
+    own = tuple(one for one in given if one[0] not in _PUT)
+    label = None if LABEL_HEADER not in put else bool(put[LABEL_HEADER])
     at = record.origin
     return Letter(
-        at.partition, at.offset, reason.decode(errors="replace"), origin.decode(errors="replace"), own, record.timestamp
+        at.partition,
+        at.offset,
+        reason.decode(errors="replace"),
+        origin.decode(errors="replace"),
+        Record(record.value, at, key, own, timestamp),
+        record.timestamp,
+        label,
     )
 
 
@@ -319,15 +366,6 @@ def _is_note(record: Record) -> bool:
 def _mended(letter: Letter, value: bytes | None) -> Record:
     record = letter.record
     return record if value is None else Record(value, record.origin, record.key, record.headers, record.timestamp)
-
-
-def _refusal(reader: Decoder, record: Record) -> str | None:
-    """Why the service would set it aside again, as far as its own decoder knows."""
-    try:
-        reader.decode(record)
-    except EventError as err:
-        return str(err)
-    return None
 
 
 def _is_place(name: object) -> bool:

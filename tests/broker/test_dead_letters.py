@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from typer.testing import CliRunner
@@ -12,9 +12,11 @@ from typer.testing import CliRunner
 from streammeta import cli
 from streammeta.app import dead_letters
 from streammeta.app.dead_letters import Choice, choose, kinds, letters, read_mended, retry
+from streammeta.app.parts import label_reader
 from streammeta.config import Settings
 from streammeta.errors import ConfigError, TransportError
 from streammeta.event import Decoder, Event, Origin, Record
+from streammeta.service.repartition import Repartition, label_sender
 from streammeta.service.result import dead_letter
 from streammeta.transport.kafka.settings import KafkaSettings
 from streammeta.transport.kafka.topic_log import TopicLog
@@ -184,3 +186,40 @@ def test_a_file_that_is_no_list_of_letters_is_refused_line_by_line(tmp_path: Pat
         read_mended(file)
 
     assert [line.split(": ")[0][-6:] for line in str(refused.value).splitlines()] == ["line 2", "line 3", "line 4"]
+
+
+def test_what_was_sent_on_by_task_goes_back_where_it_came_from_with_its_own_key(
+    kafka: KafkaSettings, topic: str, create_topic: Callable[[str, int], str]
+) -> None:
+    """An event to the input, a label to its own topic; with another key they would go another way the next time."""
+    names = [create_topic(f"{topic}{suffix}", 2) for suffix in ("", "-labels", "-dead-letters", "-repartition")]
+    settings = Settings(
+        app={"name": topic},
+        input={"topic": topic, "repartition": True},
+        labels={"topic": names[1], "fields": {"label": "truth"}},
+        kafka=kafka.model_dump(),
+    )
+    event = Record(b'{"x": [1], "task": "a"}', Origin(topic, 1, 5), b"mine", (("h", b"v"),), WHEN)
+    raw = Record(b'{"truth": 1, "id": "7"}', Origin(names[1], 1, 6), b"mine", (), WHEN)
+    good_label = Record(b'{"truth": 1, "id": "7", "task": "a"}', Origin(names[1], 0, 7), b"mine", (), WHEN)
+    by_task, by_label = (
+        Repartition(cast("Any", None), decoder=Decoder(), commit_every_seconds=1)._sent_on,
+        label_sender(label_reader(settings)),
+    )
+    with Transactions(settings.kafka, f"{topic}/service") as transactions:
+        for sent_on in (by_task(event), by_label(raw), by_label(good_label)):
+            record = Record(sent_on.value, Origin(f"{topic}-repartition", 0, 0), sent_on.key, sent_on.headers, WHEN)
+            letter = dead_letter(record, "for some reason")
+            transactions.send(names[2], letter.value, key=letter.key, headers=letter.headers, partition=0)
+        transactions.commit()
+
+    found = retry(settings, choose([]))
+    mended = retry(settings, choose(["0/1"]), {(0, 1): b'{"truth": 1, "id": "7", "task": "a"}'})
+
+    assert (found.sent, mended.sent) == (1, 1)
+    assert ["has no task" in why or "was translated" in why for _, why in found.refused] == [True, True]
+    with closing(TopicLog(settings.kafka, names[:2])) as log:
+        records = {record.origin.topic: record for record in log.records()}
+    assert (records[topic].key, records[topic].origin.partition, records[topic].timestamp) == (b"mine", 1, WHEN)
+    assert records[topic].headers == (("h", b"v"), ("streammeta-origin", f"{topic}/1/5".encode()))
+    assert (records[names[1]].key, records[names[1]].origin.partition) == (b"mine", 1)
