@@ -1,16 +1,21 @@
 """`streammeta train`: learn θ from the episodes of all members, as a process of its own."""
 
+import os
 import threading
 import time
+from collections.abc import Callable
 from contextlib import ExitStack, closing
+from typing import TYPE_CHECKING
 
 import structlog
 from prometheus_client import CollectorRegistry
 
-from streammeta.app.parts import http_server, new_engine
+from streammeta.app.parts import http_server, learner, new_engine
 from streammeta.config import Settings
 from streammeta.engine.scratch import sweep
+from streammeta.engine.shared import device
 from streammeta.errors import ConfigError
+from streammeta.meta.base import Gradient
 from streammeta.service.http import Health
 from streammeta.service.metrics import Metrics
 from streammeta.service.result import EPISODES, WEIGHTS
@@ -18,6 +23,9 @@ from streammeta.service.threads import watched
 from streammeta.service.trainer import TRAINER, Trainer, TrainerOptions, TrainerSummary
 from streammeta.transport.choice import adapters, client
 from streammeta.transport.kafka.topics import ensure_topics
+
+if TYPE_CHECKING:
+    from streammeta.meta.ranks import Ranks
 
 __all__ = ["train"]
 
@@ -28,12 +36,42 @@ _TRANSACTION_SECONDS = 10.0  # its transactions take milliseconds; one left open
 def train(settings: Settings, stop: threading.Event) -> TrainerSummary:
     """Learn θ and publish it until ``stop`` is set: `streammeta train`.
 
+    Where torchrun started several of us, the first one does, and the others compute their share of each meta-gradient.
+
     Raises:
         ConfigError: the settings say that a member trains, or that nobody does.
         TransportError: the broker, a topic or the port cannot be used, or another trainer has taken over.
         SnapshotError: what is published cannot be read.
     """
     settings = _to_train(settings)
+    ranks = _ranks(settings)
+    if ranks is None:
+        return _train(settings, stop, None)
+    with closing(ranks):
+        if ranks.rank == 0:
+            return _train(settings, stop, ranks.averaged)
+        begun, chosen = time.monotonic(), settings.engine()
+        _log.info("started", rank=ranks.rank, ranks=ranks.size)
+        done = ranks.serve(learner(settings).gradient, device(chosen.learner.device))
+    _log.info("stopped", rank=ranks.rank, gradients=done)
+    return TrainerSummary(0, 0, time.monotonic() - begun)
+
+
+def _ranks(settings: Settings) -> "Ranks | None":
+    """The processes that torchrun started with this one; None where this one is alone."""
+    if int(os.environ.get("WORLD_SIZE", "1")) <= 1:
+        return None
+    try:
+        from streammeta.meta.ranks import Ranks  # noqa: PLC0415  brings torch, which one process on a CPU does without
+    except ImportError as err:
+        raise ConfigError("streammeta train under torchrun: wants PyTorch, which is not installed") from err
+    _log.info("waiting for the other ranks", rank=os.environ.get("RANK"), ranks=os.environ["WORLD_SIZE"])
+    return Ranks(gpu=device(settings.learner.device) != "cpu")
+
+
+def _train(
+    settings: Settings, stop: threading.Event, averaged: "Callable[[Gradient], Gradient] | None"
+) -> TrainerSummary:
     metrics, health = Metrics(CollectorRegistry()), Health(time.monotonic)
     name, kafka, chosen = settings.app.name, settings.kafka, adapters(settings.kafka)
     topics = {channel: f"{name}-{channel}" for channel in (WEIGHTS, EPISODES)}
@@ -55,7 +93,7 @@ def train(settings: Settings, stop: threading.Event) -> TrainerSummary:
         )
         stack.enter_context(closing(sink))
         trainer = Trainer(
-            lambda: new_engine(settings),
+            lambda: new_engine(settings, averaged),
             sink,
             stack.enter_context(closing(chosen.tables(kafka, topics))),
             options=TrainerOptions(

@@ -4,6 +4,7 @@ import json
 import os
 import random
 import subprocess
+import sys
 import threading
 import time
 from contextlib import closing
@@ -24,6 +25,16 @@ class Training(Running):
     """A `streammeta train`."""
 
     command = "train"
+
+
+class Ranked(Running):
+    """A `streammeta train` of two ranks."""
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+        with self.log.open("ab") as log:
+            command = [*torchrun, "-m", "streammeta", "train"]
+            return subprocess.Popen(command, env=self._environment, stdout=log, stderr=log)
 
 
 def values() -> list[bytes]:
@@ -217,3 +228,31 @@ def test_theta_is_rolled_back_and_released_by_the_commands(
         for one in running:
             if one.process.poll() is None:
                 one.kill()
+
+
+def test_torchrun_starts_ranks_of_which_one_publishes(
+    broker: RunningBroker, topic: str, create_topic: CreateTopic, tmp_path: Path
+) -> None:
+    """Two processes share each meta-update; who dies takes the others along, and all begin again from what is there."""
+    create_topic(topic, PARTITIONS)
+    for name in ("a", "train"):
+        (tmp_path / name).mkdir()
+    member = Running(broker, topic, tmp_path / "a", **SEPARATE)
+    trainer = Ranked(broker, topic, tmp_path / "train", **SEPARATE)
+    stop = threading.Event()
+    producing = threading.Thread(target=produce_slowly, args=(broker, topic, stop), daemon=True)
+    try:
+        member.wait_for("streammeta_assigned_partitions", 1)
+        producing.start()
+        trainer.wait_for('streammeta_theta_judged_total{verdict="published"}', 3)
+        trainer.stop()  # torchrun itself ends with an error when it is told to end
+        said = trainer.log.read_text()
+        assert said.count('"event": "stopped"') == 2, said[-3000:]
+    finally:
+        stop.set()
+        producing.join(PATIENCE)
+        for one in (member, trainer):
+            if one.process.poll() is None:
+                one.kill()
+
+    assert len(published(broker, topic)) >= 3
