@@ -20,6 +20,7 @@ __all__ = ["Member", "bounded", "connect", "failure", "is_member", "reason", "wa
 _CLIENT_LOG = logging.getLogger("kafka.librdkafka")  # below kafka-python's, so that one level holds for both
 _SLICE_SECONDS: Final = 0.02
 _WAKE_SECONDS: Final = 0.5
+_TOKEN_SECONDS: Final = 60.0  # after which a token's file is read again: whoever writes it knows how long it is valid
 _MEMBERSHIP: Final = b"CGMDv2:"  # how librdkafka writes it: this, the generation as a native int32, then names
 _FATAL: Final = frozenset(
     {
@@ -167,6 +168,7 @@ def _options(settings: KafkaSettings) -> dict[str, Any]:
         "sasl.mechanism": settings.sasl_mechanism,
         "sasl.username": settings.sasl_username,
         "sasl.password": settings.secret("sasl_password"),
+        "oauth_cb": _token_of(settings) if settings.sasl_token_file is not None else None,
         "ssl.ca.location": settings.ssl_cafile,
         "ssl.certificate.location": settings.ssl_certfile,
         "ssl.key.location": settings.ssl_keyfile,
@@ -175,3 +177,12 @@ def _options(settings: KafkaSettings) -> dict[str, Any]:
         "logger": _CLIENT_LOG,
     }
     return {name: value for name, value in options.items() if value is not None}
+
+
+def _token_of(settings: KafkaSettings) -> Callable[[str], tuple[str, float]]:
+    """What gives librdkafka the token of OAUTHBEARER, and when to ask again; it does so before that time is over."""
+
+    def give(_config: str) -> tuple[str, float]:
+        return settings.secret("sasl_token") or "", time.time() + _TOKEN_SECONDS
+
+    return give

@@ -8,7 +8,8 @@ from contextlib import suppress
 from typing import Any, Final, Literal, TypeAlias
 
 from kafka import ConsumerRebalanceListener, KafkaAdminClient, KafkaConsumer, OffsetAndMetadata, TopicPartition
-from kafka.errors import FencedInstanceIdError, KafkaError, UnsupportedCodecError
+from kafka.errors import FencedInstanceIdError, KafkaConfigurationError, KafkaError, UnsupportedCodecError
+from kafka.net.sasl.oauth import AbstractTokenProvider
 from kafka.structs import ConsumerGroupMetadata
 
 from streammeta.errors import TransportError
@@ -108,6 +109,25 @@ class Consumer(KafkaConsumer):  # type: ignore[misc]  # kafka-python has no type
                 return
             with suppress(KafkaError):
                 self._net.run(self._manager.wait_for, self._cluster.request_update(), _METADATA_MILLISECONDS)
+
+
+class _Token(AbstractTokenProvider):  # type: ignore[misc]  # kafka-python has no types
+    """The token of OAUTHBEARER, from its file, for each connection anew.
+
+    Args:
+        settings: name the file.
+    """
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        super().__init__()
+        self._settings = settings
+
+    def token(self) -> str:
+        """Called by the client on its network thread."""
+        try:
+            return self._settings.secret("sasl_token") or ""
+        except TransportError as err:
+            raise KafkaConfigurationError(str(err)) from err
 
 
 class Member(ConsumerGroupMetadata):  # type: ignore[misc]  # kafka-python has no types
@@ -212,7 +232,8 @@ def diagnose_connection(settings: KafkaSettings) -> str:
         if found:
             return found
     if settings.security_protocol.startswith("SASL"):
-        return "the connection stands: wrong sasl_username, sasl_password or sasl_mechanism? "
+        what = "sasl_token_file" if settings.sasl_mechanism == "OAUTHBEARER" else "sasl_username, sasl_password"
+        return f"the connection stands: wrong {what} or sasl_mechanism? "
     return "the connection stands: does it want a user and a password? "
 
 
@@ -253,6 +274,7 @@ def _options(settings: KafkaSettings) -> dict[str, Any]:
         "reconnect_backoff_max_ms": 2000,
         "security_protocol": settings.security_protocol,
         "sasl_mechanism": settings.sasl_mechanism,
+        "sasl_oauth_token_provider": _Token(settings) if settings.sasl_token_file is not None else None,
         "sasl_plain_username": settings.sasl_username,
         "sasl_plain_password": settings.secret("sasl_password"),
         "ssl_cafile": settings.ssl_cafile,

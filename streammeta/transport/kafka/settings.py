@@ -12,11 +12,13 @@ __all__ = ["KafkaSettings", "OnLostOffset", "check_name", "read_secret"]
 
 _SUFFIX: Final = "-repartition"  # of an application's second group, and of the topic in between
 _CHARACTERS: Final = "a-z, A-Z, 0-9, '.', '_' and '-'"
+_OF_PASSWORDS: Final = ("sasl_username", "sasl_password", "sasl_password_file")
 _NAME: Final = re.compile(r"[a-zA-Z0-9._-]+")
 
 OnLostOffset: TypeAlias = Literal["stop", "earliest", "latest"]
 _Protocol: TypeAlias = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
-_Mechanism: TypeAlias = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
+_Mechanism: TypeAlias = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"]
+_Secret: TypeAlias = Literal["sasl_password", "sasl_token", "ssl_password"]
 
 
 class KafkaSettings(BaseModel):
@@ -74,12 +76,17 @@ class KafkaSettings(BaseModel):
     )
     security_protocol: _Protocol = Field("PLAINTEXT", description='"PLAINTEXT", "SSL", "SASL_PLAINTEXT" or "SASL_SSL"')
     sasl_mechanism: _Mechanism | None = Field(
-        None, description='with SASL: "PLAIN", "SCRAM-SHA-256" or "SCRAM-SHA-512"'
+        None, description='with SASL: "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512" or "OAUTHBEARER"'
     )
     sasl_username: str | None = Field(None, description="with SASL: the user")
     sasl_password: SecretStr | None = Field(None, description="with SASL: the password")
     sasl_password_file: Path | None = Field(
         None, description="with SASL: a file that holds the password and nothing else, instead of sasl_password"
+    )
+    sasl_token_file: Path | None = Field(
+        None,
+        description="with OAUTHBEARER: a file that holds the token and nothing else, such as a service account token "
+        "that Kubernetes projects; it is read again for each connection",
     )
     ssl_cafile: str | None = Field(None, description="with SSL: file of certificate authorities to trust")
     ssl_certfile: str | None = Field(None, description="with SSL: file of the client's certificate")
@@ -122,6 +129,16 @@ class KafkaSettings(BaseModel):
 
     @model_validator(mode="after")
     def _sasl_is_whole(self) -> Self:
+        if self.security_protocol.startswith("SASL") and self.sasl_mechanism == "OAUTHBEARER":
+            others = [name for name in _OF_PASSWORDS if getattr(self, name) is not None]
+            if self.sasl_token_file is None or others:
+                raise ValueError(
+                    f"OAUTHBEARER wants sasl_token_file alone, without {', '.join(others or _OF_PASSWORDS)}"
+                )
+            read_secret("sasl_token_file", self.sasl_token_file)
+            return self
+        if self.sasl_token_file is not None:
+            raise ValueError(f"sasl_token_file is for OAUTHBEARER, and sasl_mechanism is {self.sasl_mechanism}")
         wanted = (self.sasl_mechanism, self.sasl_username, self.sasl_password or self.sasl_password_file)
         if self.security_protocol.startswith("SASL") and None in wanted:
             raise ValueError(
@@ -162,13 +179,13 @@ class KafkaSettings(BaseModel):
         """The longest wait."""
         return round(self.connect_timeout_seconds * 1000)
 
-    def secret(self, name: Literal["sasl_password", "ssl_password"]) -> str | None:
-        """A password in plain text; from a file it is read again, so that one that was changed holds from then on.
+    def secret(self, name: _Secret) -> str | None:
+        """A password or token in plain text; from a file it is read again, so that a changed one holds from then on.
 
         Raises:
             TransportError: the file cannot be read any more.
         """
-        given: SecretStr | None = getattr(self, name)
+        given: SecretStr | None = getattr(self, name, None)
         if given is not None:
             return given.get_secret_value()
         file: Path | None = getattr(self, f"{name}_file")
