@@ -37,6 +37,10 @@ _HUGE = sys.float_info.max  # what an infinite cell becomes: JSON has no infinit
 _COMMA = re.compile(r"[-+]?(\d{1,3}(\.\d{3})+|\d+),\d+")
 _THOUSANDS = re.compile(r"[-+]?\d{1,3}(\.\d{3})+")
 _POINT = re.compile(r"[-+]?\d*\.\d+")
+_DECORATED = re.compile(r"[-+]?[$€£¥]?[ \u00a0]?[-+]?(\d{1,3}(,\d{3})+|\d+)(\.\d+)?[ \u00a0]?[$€£¥%]?")
+_DECORATION = {ord(sign): None for sign in "$€£¥%, \u00a0"}
+_ISO = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d([.,]\d+)?)?([Zz]|[-+]\d\d:?\d\d)?)?")
+_GIVEN = re.compile(r"sep=(.)")
 
 _Cell: TypeAlias = float | str | None
 _encode = msgspec.json.Encoder().encode
@@ -50,6 +54,9 @@ class Dialect:
     separator: str = ","
     has_decimal_commas: bool = False
     has_index: bool = False  # the first column has no name and counts rows
+    passed_over: int = 0  # lines before the header
+    times: tuple[str, ...] = ()  # columns of ISO 8601 dates or times
+    example: str = ""  # a number with a sign or with thousands, as "$1,234.50" or "12 %"
 
     @property
     def description(self) -> str:
@@ -63,6 +70,12 @@ class Dialect:
             found.append(f"encoding {self.encoding}")
         if self.has_index:
             found.append("the first column, which has no name and counts rows, left out")
+        if self.passed_over:
+            found.append(f"{self.passed_over} line(s) before the header passed over")
+        if self.example:
+            found.append(f"numbers such as {self.example!r}")
+        if self.times:
+            found.append(f"times in {', '.join(self.times)}")
         return ", ".join(found)
 
 
@@ -73,16 +86,54 @@ def sniff(head: bytes) -> Dialect:
     lines = text.splitlines()
     if len(head) >= _HEAD and len(lines) > 1:
         lines = lines[:-1]  # it may be cut
+    passed_over = _before_header(lines)
+    given = _GIVEN.fullmatch(lines[passed_over - 1].removeprefix("\ufeff").strip()) if passed_over else None
+    lines = lines[passed_over:]
     header = re.sub(r'"[^"]*"', "", lines[0]) if lines else ""
-    separator = max(SEPARATORS, key=header.count)
+    separator = given[1] if given and given[1] in SEPARATORS else max(SEPARATORS, key=header.count)
     try:
-        rows = list(islice(csv.reader(lines, delimiter=separator), _HEAD_ROWS))
+        rows = list(islice(csv.reader(lines, delimiter=separator, skipinitialspace=True), _HEAD_ROWS))
     except csv.Error:
         rows = []
     cells = [cell.strip() for row in rows[1:] for cell in row]
     commas = separator != "," and any(map(_COMMA.fullmatch, cells))
     points = any(_POINT.fullmatch(cell) and not _THOUSANDS.fullmatch(cell) for cell in cells)
-    return Dialect(encoding, separator, commas and not points, _has_index(rows))
+    example = next((cell for cell in cells if _DECORATED.fullmatch(cell) and not cell.isdecimal()), "")
+    decorated = "" if _is_bare(example) or (commas and not points) else example
+    times = tuple(_times(rows))
+    return Dialect(encoding, separator, commas and not points, _has_index(rows), passed_over, times, decorated)
+
+
+def _before_header(lines: Sequence[str]) -> int:
+    """Lines that are empty, remarks behind a #, or say the separator, as spreadsheets do."""
+    for count, line in enumerate(lines):
+        bare = line.removeprefix("\ufeff").strip()
+        if bare and not _GIVEN.fullmatch(bare) and not _is_remark(bare, lines[count + 1 :]):
+            return count
+    return 0
+
+
+def _is_remark(line: str, following: Sequence[str]) -> bool:
+    """Whether this is no header, whose first name may begin with # as well: other separators than what follows."""
+    after = next((one for one in following if one.strip()), "")
+    most = max(SEPARATORS, key=after.count)
+    return line.startswith("#") and line.count(most) != after.count(most)
+
+
+def _is_bare(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return not cell
+    return True
+
+
+def _times(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Columns in which all cells that are not missing are dates or times."""
+    for i, name in enumerate(rows[0] if rows else ()):
+        cells = [row[i].strip() for row in rows[1:] if i < len(row) and row[i].strip() not in MISSING]
+        if len(cells) > 1 and all(map(_ISO.fullmatch, cells)):
+            yield name.strip()
 
 
 def _encoding(head: bytes) -> str:
@@ -124,8 +175,10 @@ def read_rows(file: io.BufferedReader, mapper: Mapper, at: str, say: Callable[[s
     say(dialect.description)
     # bad bytes come through as surrogates, so that they cost their row and no more
     text = io.TextIOWrapper(file, encoding=dialect.encoding, errors="surrogateescape", newline="")
-    rows = _without_csv_errors(csv.reader(text, delimiter=dialect.separator))
     try:
+        for _ in range(dialect.passed_over):
+            text.readline()
+        rows = _without_csv_errors(csv.reader(text, delimiter=dialect.separator, skipinitialspace=True))
         row_as_json = _row_encoder(next(rows, []), dialect, mapper, at)
         for row in rows:
             if row:
@@ -152,7 +205,7 @@ def _row_encoder(header: Sequence[str], dialect: Dialect, mapper: Mapper, at: st
     check_columns(columns, mapper.fields, at)
     number = _with_comma if dialect.has_decimal_commas else _number
     fields = _field_reader(columns, mapper, number, at)
-    features = _feature_reader(columns, mapper, has_index=dialect.has_index, has_commas=dialect.has_decimal_commas)
+    features = _feature_reader(columns, mapper, dialect, at)
 
     def encode(row: list[str]) -> bytes:
         if len(row) != len(columns):
@@ -197,12 +250,30 @@ def _field_reader(
 
 
 def _feature_reader(
-    columns: Sequence[str], mapper: Mapper, *, has_index: bool, has_commas: bool
+    columns: Sequence[str], mapper: Mapper, dialect: Dialect, at: str
 ) -> Callable[[list[str]], dict[str, Any]]:
     """What makes features of a row."""
     used = {name for option in OPTIONS for name in mapper.columns(option)}
-    places = [i for i, name in enumerate(columns) if name not in used and not (i == 0 and has_index)]
+    places = [i for i, name in enumerate(columns) if name not in used and not (i == 0 and dialect.has_index)]
     places = [i for i in places if mapper.takes(columns[i])]
+    times = [columns[i] for i in places if columns[i] in dialect.times]
+    if times:
+        plain = _plain_reader(columns, places, mapper, has_commas=dialect.has_decimal_commas)
+
+        def with_times(row: list[str]) -> dict[str, Any]:
+            x = plain(row)
+            for name in times:
+                if isinstance(x[name], str) and _ISO.fullmatch(x[name].strip()):
+                    x[name] = parse_seconds(x[name], name, at)
+            return x
+
+        return with_times
+    return _plain_reader(columns, places, mapper, has_commas=dialect.has_decimal_commas)
+
+
+def _plain_reader(
+    columns: Sequence[str], places: Sequence[int], mapper: Mapper, *, has_commas: bool
+) -> Callable[[list[str]], dict[str, Any]]:
     names = [columns[i] for i in places]
     if mapper.fields.missing:
         number = _with_comma if has_commas else _number
@@ -235,7 +306,10 @@ def _number(cell: str) -> _Cell:
     try:
         number = float(cell)
     except ValueError:
-        return None if cell.strip() in MISSING else cell
+        bare = cell.strip()
+        if _DECORATED.fullmatch(bare):
+            return float(bare.translate(_DECORATION))
+        return None if bare in MISSING else cell
     if "_" in cell:  # Python's own way to write numbers: 1_000
         return cell
     if math.isfinite(number):
@@ -245,7 +319,7 @@ def _number(cell: str) -> _Cell:
 
 def _with_comma(cell: str) -> _Cell:
     """As ``_number``, of a file whose numbers have decimal commas, and points between thousands."""
-    bare = cell.strip()
+    bare = cell.strip().strip("$€£¥% \u00a0")
     is_number = _COMMA.fullmatch(bare) or _THOUSANDS.fullmatch(bare)
     return _number(bare.replace(".", "").replace(",", ".") if is_number else cell)
 

@@ -15,6 +15,8 @@ from itertools import islice
 from pathlib import Path, PurePath
 from typing import BinaryIO, NamedTuple, cast
 
+import msgspec
+
 from streammeta.errors import TransportError
 from streammeta.formats.delimited import SEPARATORS, read_rows, sniff
 from streammeta.formats.mapping import Mapper, reshape
@@ -110,8 +112,11 @@ def read_recording(file: BinaryIO, path: PurePath, mapper: Mapper, say: Callable
     elif kind in _DELIMITED:
         yield from read_rows(lines, mapper, at, lambda dialect: say(", ".join(filter(None, (found, dialect)))))
     else:
-        say(found)
-        yield from _json_rows(at, lines) if mapper.fields.is_default else _mapped(at, lines, mapper, path.name)
+        is_flat = mapper.fields.is_default and _is_flat(lines.peek(_HEAD)[:_HEAD])
+        flat = "JSON objects without `x`: their fields beside task, y, id and ts are features" if is_flat else ""
+        say(", ".join(filter(None, (found, flat))))
+        is_mapped = is_flat or not mapper.fields.is_default
+        yield from _mapped(at, lines, mapper, path.name) if is_mapped else _json_rows(at, lines)
 
 
 def _unpacked(file: io.BufferedReader, packing: str, at: str) -> io.BufferedReader:
@@ -169,6 +174,16 @@ def _kind_by_content(head: bytes, at: str) -> str:
         f"{at}: of a kind not known, and it does not begin as JSON or as rows of columns (separated by one of {seen}); "
         f"wanted {_WANTED}"
     )
+
+
+def _is_flat(head: bytes) -> bool:
+    """Whether the first object has no `x`, and more than what an event or a late label has beside it."""
+    first = next((line for line in head.removeprefix(codecs.BOM_UTF8).splitlines() if line.strip()), b"")
+    try:
+        found = msgspec.json.decode(first, type=dict[str, object])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    return bool(found.keys() - {"x", "y", "task", "id", "ts"}) and "x" not in found
 
 
 def _mapped(at: str, lines: io.BufferedReader, mapper: Mapper, name: str) -> Iterator[bytes]:

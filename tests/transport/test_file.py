@@ -164,7 +164,7 @@ def test_a_cut_gzip_hands_out_what_it_has_and_then_says_where_it_broke(tmp_path:
 @pytest.mark.parametrize(
     ("name", "content", "told"),
     [
-        ("e.parquet", b"", "read it into a data frame"),
+        ("e.parquet", b"", "cannot be read as Parquet at row 0"),
         ("e.gz", b"", "of a kind not known"),
         ("e.csv", b"", "header"),
         ("e.csv", b"a,b,a\n1,2,3\n", "the names a more than once"),
