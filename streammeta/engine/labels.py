@@ -19,6 +19,7 @@ __all__ = ["LabelSpace", "PendingEvents", "Waiting"]
 _TARGET: Sequence[LabelValue] = ("",)
 Doubles: TypeAlias = npt.NDArray[np.float64]
 _LARGEST = 3.0e38  # as float32 holds it
+_EXACT = 2**53  # whole numbers above it are floats by the time they come here, and several are one
 
 
 class LabelSpace:
@@ -63,6 +64,11 @@ class LabelSpace:
         elif isinstance(y, float) and not y.is_integer():
             raise EventError(
                 f"{at}: `y` is {y}, wanted a class (whole number or string); for targets set app.kind = 'regression'"
+            )
+        elif isinstance(y, float) and abs(y) >= _EXACT:
+            raise EventError(
+                f"{at}: `y` is about {y:.0f}, wanted a class: whole numbers beyond 2^53 are not kept apart; send it as "
+                "text"
             )
         elif y not in self._index and len(self.classes) >= self._max_classes:
             self.refused += 1

@@ -207,3 +207,20 @@ def sizes(thing: object, name: str = "engine", depth: int = 4) -> Iterator[tuple
             yield where, len(value)
         elif type(value).__module__.startswith("streammeta."):
             yield from sizes(value, where, depth - 1)
+
+
+def test_who_trains_forgets_tasks_of_other_members_too(linear_tasks: LinearTasks) -> None:
+    """A trainer sees the tags of all partitions: what it keeps of them must be as bounded as its own."""
+    gives, trains = Engine(settings()), Engine(settings(SYNC, max_tasks=3, max_known_tasks=5))
+    gives.write_episodes()
+    for i in range(40):
+        gives.step([replace(event, task=f"t{i}") for event in linear_tasks(32, tasks=1, seed=i)])
+    segments = list(gives.changed_episodes())
+    for partition, key, value in segments:
+        trains.observe_episode(partition, key, value, "episodes/0")
+
+    assert len({key for _, key, _ in segments}) >= 40
+    assert trains._exchange.tasks_elsewhere == 5
+    assert trains.stats().tasks == 0
+    assert trains.stats().forgotten_by_limit == 0  # whoever has them counts them
+    assert len(trains._tasks) == 5

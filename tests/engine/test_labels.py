@@ -6,7 +6,7 @@ import pytest
 from streammeta.engine import Engine, EngineSettings
 from streammeta.engine.labels import LabelSpace, PendingEvents, Waiting
 from streammeta.errors import EventError
-from streammeta.event import Event, Label, Origin
+from streammeta.event import Decoder, Event, Label, Origin, Record
 
 
 def waiting(task: str, partition: int = 0) -> Waiting:
@@ -151,3 +151,17 @@ def test_numbers_and_their_texts_are_learned_as_one_class_and_predictions_come_b
     assert classes == 2
     assert len({str(one) for one in forms - {None}}) == len(forms - {None}) == 2
     assert np.mean(errors[-100:]) < 0.03
+
+
+@pytest.mark.parametrize("y", [2**53 + 1, 2**60 + 3, -(2**53) - 3])
+def test_numbers_too_large_to_be_told_apart_are_no_classes(y: int) -> None:
+    """Customer ids of 64 bits as classes: two of them became one, and nothing said so."""
+    decoder, engine = Decoder(), Engine(EngineSettings())
+    near = decoder.decode(Record(b'{"x": {"a": 1}, "y": %d}' % y, Origin("in", 0, 0)))
+    text = decoder.decode(Record(b'{"x": {"a": 1}, "y": "%d"}' % y, Origin("in", 0, 1)))
+
+    refused, learned = engine.step([near, text])
+
+    assert "beyond 2^53 are not kept apart; send it as text" in str(refused.rejected)
+    assert learned.rejected is None
+    assert engine.predict([Event({"a": 1.0}, "", Origin("in", 0, 2))])[0].prediction == str(y)
