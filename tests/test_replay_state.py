@@ -74,7 +74,7 @@ def test_sigint_stops_and_the_same_command_goes_on(tmp_path: Path) -> None:
 
     with subprocess.Popen([*command, tmp_path / "parts"], env=environment, stderr=subprocess.PIPE) as process:
         until = time.monotonic() + 60
-        while not (tmp_path / "state").exists() and time.monotonic() < until:
+        while not (tmp_path / "state" / "streammeta.engine.snapshot").exists() and time.monotonic() < until:
             time.sleep(0.02)
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=60)

@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 from kafka import KafkaAdminClient
 from kafka.errors import KafkaError
 
-from streammeta.app.inspection import settings_of, snapshot_path
+from streammeta.app.inspection import settings_of, snapshot_path, state_held
 from streammeta.config import Settings
 from streammeta.engine import Engine
 from streammeta.engine.snapshot import read_snapshot, write_snapshot
@@ -107,20 +107,27 @@ def forget_in_snapshot(directory: Path, task: str) -> int:
     """Forget a task in the state that `replay --state` keeps there; returns in how many partitions it was known.
 
     Raises:
-        ConfigError: no task can have this tag.
+        ConfigError: no task can have this tag, or a replay that runs keeps its state there.
         SnapshotError: there is no state, or it cannot be read or written; then it stays as it was.
     """
     file, tag = snapshot_path(directory), _checked(task)
-    found = read_snapshot(file)
-    if found is None:
+    if not file.exists():
         raise SnapshotError(f"{file}: no state there; wanted the folder of `streammeta replay --state`")
+    with state_held(directory):
+        return _forget_in(file, tag)
+
+
+def _forget_in(file: Path, task: str) -> int:
+    found = read_snapshot(file)
+    if found is None:  # it was there a moment ago
+        return 0
     snapshot, positions = found
     settings = settings_of(snapshot)
     memory = settings.memory.model_copy(update={"max_known_tasks": _EVERY_TASK, "forget_after": "never"})
     with closing(Engine.restore(settings.model_copy(update={"memory": memory}), snapshot)) as engine:
-        partitions = sorted({one.partition for one in engine.tasks() if one.task == tag})
+        partitions = sorted({one.partition for one in engine.tasks() if one.task == task})
         for partition in partitions:
-            engine.forget(partition, tag)
+            engine.forget(partition, task)
         if partitions:
             write_snapshot(file, engine.snapshot(), positions)
     return len(partitions)

@@ -1,8 +1,9 @@
 """`streammeta inspect`: the tasks in a snapshot, or in a service's changelog."""
 
+import os
 import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from math import inf, isnan
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,20 @@ from pydantic import ValidationError
 from streammeta.config import Settings
 from streammeta.engine import Engine, EngineSettings, TaskSummary
 from streammeta.engine.snapshot import Snapshot, read_snapshot
-from streammeta.errors import SnapshotError, TransportError
+from streammeta.errors import ConfigError, SnapshotError, TransportError
 from streammeta.service.restoration import Restoration
 from streammeta.service.result import STATE
 from streammeta.transport.choice import adapters
 from streammeta.transport.kafka.topics import ensure_topics
 
-__all__ = ["ORDERS", "inspect", "inspect_service", "settings_of", "snapshot_path"]
+try:
+    import fcntl
+except ImportError:  # no such locks on this system: nobody is kept away
+    _LOCKS = False
+else:
+    _LOCKS = True
+
+__all__ = ["ORDERS", "inspect", "inspect_service", "settings_of", "snapshot_path", "state_held"]
 
 ORDERS: dict[str, Callable[[TaskSummary], float]] = {
     "error": lambda task: -1.0 if isnan(task.error) else task.error,
@@ -31,6 +39,37 @@ _INSPECT_POLL_SECONDS, _INSPECT_SECONDS = 0.2, 300.0
 def snapshot_path(directory: Path) -> Path:
     """The snapshot's file in a state directory."""
     return directory / "streammeta.engine.snapshot"
+
+
+@contextmanager
+def state_held(directory: Path) -> Iterator[None]:
+    """Meanwhile no other process may change the state in this directory, which is made where it is not there.
+
+    Raises:
+        ConfigError: another process has it, or the directory cannot be used.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        lock = os.open(directory / "streammeta.engine.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as err:
+        raise ConfigError(f"--state {directory}: cannot be used ({err}); name another directory") from err
+    try:
+        _lock(lock, directory)
+        yield
+    finally:
+        os.close(lock)
+
+
+def _lock(file: int, directory: Path) -> None:
+    if not _LOCKS:
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as err:
+        raise ConfigError(
+            f"--state {directory}: a replay that runs now keeps its state there, and would write over it; wait for its "
+            "end, or name another directory"
+        ) from err
 
 
 def inspect(path: Path) -> list[TaskSummary]:

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from glob import has_magic
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from river.utils import dataframe
 
-from streammeta.app.inspection import snapshot_path
+from streammeta.app.inspection import snapshot_path, state_held
 from streammeta.app.kind import resolve_kind
 from streammeta.app.parts import decoder, new_engine, restored_engine
 from streammeta.app.replay import Begun, replay
@@ -103,7 +103,7 @@ def opened(plan: Plan, settings: Settings, *, kind: Any = None, seed: int | None
     delay = parse_delay(plan.label_delay) if isinstance(plan.label_delay, str) else plan.label_delay
     found = _find(plan, fields, settings.app.seed if seed is None else seed)
     settings = _as_read(settings)
-    try:
+    with closing(found.source), nullcontext() if plan.state is None else state_held(plan.state):
         wanted = found.kind if kind in (None, "auto") and found.kind is not None else kind
         read = decoder(settings)
         settings, reason = resolve_kind(settings, kind=wanted, seed=seed, first=found.first, decoder=read)
@@ -114,8 +114,6 @@ def opened(plan: Plan, settings: Settings, *, kind: Any = None, seed: int | None
         reason = "as the scenario is" if wanted == found.kind is not None else reason
         about = found.description()
         yield Opened(plan, settings, reason, about, found.name, source, found.fraction, tally, comparison, begun)
-    finally:
-        found.source.close()
 
 
 def check_used(figures: Figures) -> None:

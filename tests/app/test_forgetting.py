@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from streammeta import cli
 from streammeta.app.forgetting import forget_in_snapshot
-from streammeta.app.inspection import inspect
+from streammeta.app.inspection import inspect, state_held
 from streammeta.errors import ConfigError, SnapshotError
 
 LINES = [{"task": f"t{i % 3}", "x": {"a": float(i % 7)}, "y": int(i % 7 > 3), "id": str(i)} for i in range(90)]
@@ -47,6 +47,20 @@ def test_a_task_that_is_not_there_is_said(tmp_path: Path) -> None:
     assert done.exit_code == 1
     assert "no task 'T1'" in done.output
     assert (tmp_path / "state" / "streammeta.engine.snapshot").read_bytes() == before
+
+
+def test_the_state_of_a_replay_that_runs_is_left_alone(tmp_path: Path) -> None:
+    """The replay would write over what was changed, and the task would be back without a word."""
+    replayed(tmp_path, LINES[:60])
+    state = tmp_path / "state"
+
+    with state_held(state), pytest.raises(ConfigError, match="a replay that runs now keeps its state there"):
+        forget_in_snapshot(state, "t1")
+    with state_held(state):
+        second = CliRunner().invoke(cli.app, ["replay", str(tmp_path / "events.jsonl"), "--state", str(state)])
+    assert "a replay that runs now keeps its state there" in str(second.exception)
+    assert {task.task for task in inspect(state)} == {"t0", "t1", "t2"}
+    assert forget_in_snapshot(state, "t1") == 1
 
 
 def test_a_folder_without_a_state_is_refused(tmp_path: Path) -> None:
