@@ -437,5 +437,5 @@ def test_a_prediction_that_is_no_number_resets_its_task_and_is_counted(linear_ta
     after = run(engine, events[51:], 10)
 
     assert all(one.rejected is None for one in [*before, *after])
-    assert "not a finite number; its task starts anew" in (outcome.rejected or "")
+    assert "not a finite number; its task starts again" in (outcome.rejected or "")
     assert (engine.stats().resets, engine.stats().refused) == (1, 1)

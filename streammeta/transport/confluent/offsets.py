@@ -16,6 +16,7 @@ from streammeta.transport.kafka.settings import OnLostOffset
 __all__ = ["Offsets"]
 
 _log = structlog.get_logger(__name__)
+_TRIES = 5  # to read of which log committed offsets are
 
 
 class Position(NamedTuple):
@@ -79,9 +80,22 @@ class Offsets:
         return found_offset(start, *borders, self._on_lost_offset, where=self._where, partition=partition[1])
 
     def committed(self, partitions: Sequence[Partition]) -> dict[Partition, Position]:
-        """The group's committed offsets; None where there is none."""
+        """The group's committed offsets; None where there is none.
+
+        Which log they are of may not be readable: librdkafka hands on what stands in memory behind it, which need not
+        be text. It is asked for again, as other bytes stand there then, and is not known where that does not help.
+        """
+        for _ in range(_TRIES):
+            found = self._committed(partitions)
+            if all(_can_be_read(at) for at in found):
+                break
+        else:
+            _log.warning("of which log a committed offset is cannot be read; it is taken for the one that is there")
+        return {(at.topic, at.partition): _position(at) for at in found}
+
+    def _committed(self, partitions: Sequence[Partition]) -> list[TopicPartition]:
         if not partitions:
-            return {}
+            return []
         try:
             found = self._consumer.committed([TopicPartition(*one) for one in partitions], timeout=self._seconds)
         except KafkaException as err:
@@ -89,10 +103,7 @@ class Offsets:
         wrong = next((at.error for at in found if at.error is not None), None)
         if wrong is not None:
             raise failure(f"{self._where}: committed offsets cannot be read", wrong)
-        return {
-            (at.topic, at.partition): Position(at.offset if at.offset >= 0 else None, log_of(at.metadata))
-            for at in found
-        }
+        return list(found)
 
     def borders(self, partition: Partition) -> tuple[int, int]:
         """The first offset in the log, and the one after the last record that can be read."""
@@ -105,5 +116,14 @@ class Offsets:
         return int(found[0]), int(found[1])
 
 
+def _can_be_read(at: TopicPartition) -> bool:
+    try:
+        log_of(at.metadata)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 def _position(at: TopicPartition) -> Position:
-    return Position(at.offset if at.offset >= 0 else None, log_of(at.metadata))
+    log = log_of(at.metadata) if _can_be_read(at) else ""
+    return Position(at.offset if at.offset >= 0 else None, log)
