@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NoReturn, Protocol
 import typer
 
 from streammeta.commands import dead_letters, theta
+from streammeta.commands import explain as explain_command
 from streammeta.commands import meta as meta_commands
 from streammeta.commands import savepoint as savepoint_commands
 from streammeta.errors import ConfigError, StreammetaError, TransportError
@@ -518,6 +519,7 @@ def doctor(
         raise typer.Exit(1)
 
 
+app.command(name="explain")(explain_command.explain)
 app.command(name="savepoint")(savepoint_commands.save)
 app.command(name="restore")(savepoint_commands.restore)
 app.add_typer(dead_letters.commands, name="dead-letters")

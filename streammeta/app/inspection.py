@@ -26,7 +26,7 @@ except ImportError:  # no such locks on this system: nobody is kept away
 else:
     _LOCKS = True
 
-__all__ = ["ORDERS", "inspect", "inspect_service", "settings_of", "snapshot_path", "state_held"]
+__all__ = ["ORDERS", "engine_of_snapshot", "inspect", "inspect_service", "settings_of", "snapshot_path", "state_held"]
 
 ORDERS: dict[str, Callable[[TaskSummary], float]] = {
     "error": lambda task: -1.0 if isnan(task.error) else task.error,
@@ -78,13 +78,22 @@ def inspect(path: Path) -> list[TaskSummary]:
     Raises:
         SnapshotError: there is none, or it cannot be read.
     """
+    with closing(engine_of_snapshot(path)) as engine:
+        return engine.tasks()
+
+
+def engine_of_snapshot(path: Path) -> Engine:
+    """The engine as a snapshot left it, given its file or the state directory it lies in; the caller closes it.
+
+    Raises:
+        SnapshotError: there is none, or it cannot be read.
+    """
     file = snapshot_path(path) if path.is_dir() else path
     found = read_snapshot(file)
     if found is None:
         raise SnapshotError(f"{file}: no snapshot there; wanted a snapshot's file, or the directory it lies in")
     snapshot, _ = found
-    with closing(Engine.restore(settings_of(snapshot), snapshot)) as engine:
-        return engine.tasks()
+    return Engine.restore(settings_of(snapshot), snapshot)
 
 
 def inspect_service(settings: Settings) -> list[TaskSummary]:

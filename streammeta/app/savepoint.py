@@ -5,8 +5,8 @@ A savepoint is made beside a running service, by reading its topics. It is of on
 """
 
 import time
-from collections.abc import Mapping
-from contextlib import ExitStack, closing
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -20,6 +20,7 @@ from streammeta.engine import Engine
 from streammeta.engine.handover import Changelog
 from streammeta.errors import ConfigError, SnapshotError, TransportError
 from streammeta.service.published import CLAIM, Published
+from streammeta.service.repartition import CHANNEL as REPARTITION
 from streammeta.service.result import CHANNELS, EPISODES, STATE, WEIGHTS
 from streammeta.transport.base import Partition
 from streammeta.transport.kafka.group import Group, InputNow, input_now, log_ids
@@ -28,7 +29,7 @@ from streammeta.transport.kafka.topic_log import TopicLog
 from streammeta.transport.kafka.topics import ensure_topics
 from streammeta.transport.kafka.transaction import Offset, Transactions
 
-__all__ = ["Start", "restore", "savepoint"]
+__all__ = ["Start", "engine_of_service", "restore", "savepoint"]
 
 _QUIET_SECONDS: Final = 60.0  # the longest wait for a moment between two commits, after everything was read once
 _TRANSACTION_SECONDS: Final = 900.0  # what Kafka takes at most, unless its broker's settings say otherwise
@@ -77,20 +78,43 @@ class _Content:
         published.kept()  # decoded here, to see that none is damaged
         if published.theta is not None:
             self.engine.adopt(published.theta, train=False)
-        for number, value in published.sums.items():
-            self.engine.add_sums(number, value, f"{where}, the sums of partition {number}")
+        sums = {
+            number: self.engine.add_sums(number, value, f"{where}, the sums of partition {number}")
+            for number, value in published.sums.items()
+        }
         tasks = 0
         for number, records in self.state.items():
             done = 0
             for taken in self._handover.take(number, records, f"{where}, state {number}"):
                 done = taken
             tasks += done
+        self.engine.own_sums(self.state, sums)  # which normalization is in force, as a member that has all goes on
         return tasks, None if published.theta is None else published.theta.version
 
     def close(self) -> None:
         for records in self.state.values():
             records.close()
         self.engine.close()
+
+
+@contextmanager
+def engine_of_service(settings: Settings, *, quiet_seconds: float = _QUIET_SECONDS) -> Iterator[Engine]:
+    """An engine that knows what a service knows, as of one moment between two commits; the service runs on.
+
+    Raises:
+        TransportError: the topics cannot be read.
+        SnapshotError: what the topics hold is damaged, or of other settings.
+    """
+    name, kafka = settings.app.name, settings.kafka
+    topic = f"{name}-{REPARTITION}" if settings.input.repartition else settings.input.topic
+    with ExitStack() as stack:
+        group = stack.enter_context(closing(Group(kafka, kafka.group_id or name)))
+        log = stack.enter_context(closing(TopicLog(kafka, [f"{name}-{STATE}", f"{name}-{WEIGHTS}"])))
+        partitions = sum(of == f"{name}-{STATE}" for of, _ in log.ends)
+        content = stack.enter_context(closing(_Content(settings, partitions)))
+        _read_a_moment(log, group, topic, content, quiet_seconds)
+        content.check(f"{name} on {kafka.bootstrap_servers}")
+        yield content.engine
 
 
 def savepoint(settings: Settings, folder: Path, *, quiet_seconds: float = _QUIET_SECONDS) -> Manifest:

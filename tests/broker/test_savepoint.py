@@ -245,3 +245,32 @@ def test_tables_of_a_savepoint_say_what_they_hold(saved: Path) -> None:
     assert {"application", "kind", "made_at", "topic", "log", "offsets", "streammeta"} <= manifest.keys()
     assert {path.name for path in saved.iterdir()} == {"manifest.json", "state-0.records", "weights.records"}
     assert manifest["state"]["0"]["bytes"] == (saved / "state-0.records").stat().st_size
+
+
+def test_an_explanation_is_of_what_the_service_predicts_next(
+    saved: Path,
+    broker: RunningBroker,
+    kafka: KafkaSettings,
+    topic: str,
+    start: Callable[..., Running],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An explanation of another prediction than the one that was made explains nothing."""
+    for name, value in {**ENVIRONMENT, "STREAMMETA_APP__NAME": topic, "STREAMMETA_INPUT__TOPIC": topic}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("STREAMMETA_KAFKA__BOOTSTRAP_SERVERS", kafka.bootstrap_servers)
+    done = CliRunner().invoke(cli.app, ["explain", "--json", event(500, 0).decode()])
+    assert done.exit_code == 0, (done.output, done.exception)
+    explained = json.loads(done.stdout)
+
+    service = start(topic, **ENVIRONMENT)
+    producer = KafkaProducer(bootstrap_servers=broker.bootstrap)
+    producer.send(topic, event(500, 0), partition=0)
+    producer.close()
+    service.wait_for('streammeta_events_total{fate="learned"}', 1)
+    assert service.stop() == 0
+
+    said = predictions(broker, topic, 101)[f"{topic}/0/100"]
+    assert explained["prediction"] == said["prediction"]
+    assert explained["predicted"] == said["probabilities"][str(said["prediction"])]
+    assert {one["feature"] for one in explained["contributions"]} == {"a", "b"}

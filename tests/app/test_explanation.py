@@ -1,0 +1,98 @@
+import math
+
+import numpy as np
+import pytest
+
+from streammeta.app.explanation import explain, read_event, shapley
+from streammeta.engine import Engine, EngineSettings
+from streammeta.engine.settings import MetaSettings
+from streammeta.errors import ConfigError
+from streammeta.event import Decoder, Event, Origin
+from streammeta.meta.settings import LearnerSettings
+
+SMALL = {"learner": LearnerSettings(hidden=8, encoded=4), "meta": MetaSettings(mode="off")}
+
+
+def trained(kind: str, events: int = 300) -> Engine:
+    """Of three features only the first decides, positively; another task wants it the other way round."""
+    random, engine = np.random.default_rng(3), Engine(EngineSettings(kind=kind, **SMALL))
+    for number in range(events):
+        a, b, c = random.normal(size=3)
+        for task, sign in (("up", 1), ("down", -1)):
+            y = 3.0 * sign * a if kind == "regression" else ("no", "yes")[int(sign * a > 0)]
+            engine.step([Event({"a": a, "b": b, "c": c}, task, Origin("t", 0, number), y=y)])
+    return engine
+
+
+@pytest.mark.parametrize("kind", ["regression", "classification"])
+def test_contributions_add_up_and_name_the_feature_that_decides_in_this_task(kind: str) -> None:
+    """The truth is known: "a" alone decides, and in the other task with the other sign."""
+    engine = trained(kind)
+    x = {"a": 1.5, "b": -0.7, "c": 0.2}
+
+    up, down = (explain(engine, Event(x, task, Origin("t", 0, 999))) for task in ("up", "down"))
+
+    for found in (up, down):
+        total = sum(one.contribution for one in found.contributions)
+        assert math.isclose(found.without_features + total, found.predicted, abs_tol=1e-9)
+        assert found.contributions[0].feature == "a"
+        assert abs(found.contributions[0].contribution) > 3 * abs(found.contributions[1].contribution)
+        assert (found.is_new, found.labelled) == (False, 300)
+    if kind == "regression":
+        assert up.contributions[0].contribution > 2.0
+        assert down.contributions[0].contribution < -2.0
+    else:
+        assert (up.prediction, down.prediction) == ("yes", "no")
+    engine.close()
+
+
+def test_to_explain_changes_nothing() -> None:
+    """It is asked of an engine that may go on; the next prediction must be what it would have been."""
+    engine, untouched = trained("regression", 40), trained("regression", 40)
+    event = Event({"a": 0.3, "b": 0.1}, "up", Origin("t", 0, 400), y=1.0)
+
+    explain(engine, event)
+
+    (after,), (without,) = engine.step([event]), untouched.step([event])
+    assert after.prediction == without.prediction
+    engine.close()
+    untouched.close()
+
+
+def test_many_features_are_sampled_and_the_error_says_how_well() -> None:
+    """With ten features there are three million orders; sampled values must cover the true ones, and add up all the same."""
+    names = [f"f{at}" for at in range(10)]
+    weights = dict(zip(names, np.arange(10.0), strict=True))
+
+    def value(known: frozenset[str]) -> float:
+        return sum(weights[name] for name in known) + 10.0 * ({"f0", "f9"} <= known)
+
+    found, errors = shapley(names, value)
+
+    assert math.isclose(sum(found.values()), value(frozenset(names)))
+    truth = weights | {"f0": 5.0, "f9": 14.0}
+    for name in names:
+        assert abs(found[name] - truth[name]) <= 4 * errors[name] + 1e-9
+    assert errors["f1"] < 1e-9
+
+
+def test_a_new_task_is_explained_by_what_all_share_and_nothing_learned_is_said() -> None:
+    """The first question about a new shop, and about a new service."""
+    engine, empty = trained("classification", 60), Engine(EngineSettings(kind="classification", **SMALL))
+
+    found = explain(engine, Event({"a": 1.0}, "new", Origin("t", 0, 0)))
+
+    assert (found.is_new, found.labelled, found.recent_error) == (True, 0, None)
+    assert found.median_error is not None
+    with pytest.raises(ConfigError, match="no label was learned yet"):
+        explain(empty, Event({"a": 1.0}, "new", Origin("t", 0, 0)))
+    for one in (engine, empty):
+        one.close()
+
+
+def test_what_is_no_event_is_refused_with_the_decoders_reason() -> None:
+    """It is typed by hand."""
+    with pytest.raises(ConfigError, match="not an event"):
+        read_event("{", Decoder())
+    with pytest.raises(ConfigError, match="is a label"):
+        read_event('{"id": "1", "y": 2}', Decoder())
