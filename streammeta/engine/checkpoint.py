@@ -30,7 +30,7 @@ class _Counts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     refused_updates: _Count
     next_look: _Count
     meta_begun: _Count
-    resets: _Count
+    resets: _Count = 0  # not in the first snapshots of format 3
 
 
 class _Features(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -2,13 +2,17 @@
 
 import json
 import re
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from streammeta.engine import Engine, Signal, snapshot
 from streammeta.errors import SnapshotError
-from tests.golden.make import FOLDER, FORMATS, plain
+from streammeta.event import Event, Origin
+from tests.golden.make import FOLDER, FORMATS, plain, served
 
 FILES = sorted(FOLDER.glob("*.bin"))
 
@@ -85,3 +89,31 @@ def test_a_file_that_was_cut_is_refused(name: str, fresh: dict[str, bytes], tmp_
 
     with pytest.raises((SnapshotError, ValueError)):
         FORMATS[name].read(tmp_path / "cut")
+
+
+@pytest.mark.parametrize("version", [3, 4])
+def test_tasks_of_the_format_before_are_taken_and_go_on(version: int) -> None:
+    """That its records can be decoded is not yet that a service can start with them."""
+    records = dict(msgspec.msgpack.decode((FOLDER / f"state-{version}.bin").read_bytes()))
+    settings = served()[1].engine.settings
+    with closing(Engine(settings)) as engine:
+        list(engine.handover().take(0, records, "state/0"))
+        known = {task.task: task.events for task in engine.tasks()}
+        (outcome,) = engine.step([Event({"size": 1.0, "colour": "red"}, "t1", Origin("events", 0, 90), y=1)])
+        changed = {key for _, key, _ in engine.handover().changes()}
+
+    assert known == {"t0": 23, "t1": 23, "t2": 22, "t3": 22}
+    assert (outcome.rejected, outcome.signal) == (None, Signal.STEADY)
+    assert b"task:t1" in changed
+
+
+@pytest.mark.parametrize("version", [3, 4])
+def test_a_snapshot_of_the_format_before_is_restored_and_goes_on(version: int) -> None:
+    """Likewise of `replay --state`."""
+    found = snapshot.read_snapshot(FOLDER / f"snapshot-{version}.bin")
+    assert found is not None
+    with closing(Engine.restore(served()[1].engine.settings, found[0])) as engine:
+        (outcome,) = engine.step([Event({"size": 1.0, "colour": "red"}, "t1", Origin("events", 0, 90), y=1)])
+
+        assert {task.task: task.events for task in engine.tasks()} == {"t0": 23, "t1": 24, "t2": 22, "t3": 22}
+    assert (outcome.rejected, outcome.signal) == (None, Signal.STEADY)
