@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NoReturn, Protocol
 
 import typer
 
-from streammeta.commands import dead_letters, theta
+from streammeta.commands import dead_letters, shadow, theta
 from streammeta.commands import explain as explain_command
 from streammeta.commands import meta as meta_commands
 from streammeta.commands import savepoint as savepoint_commands
@@ -524,6 +524,7 @@ app.command(name="savepoint")(savepoint_commands.save)
 app.command(name="restore")(savepoint_commands.restore)
 app.add_typer(dead_letters.commands, name="dead-letters")
 app.add_typer(theta.commands, name="theta")
+app.command(name="shadow")(shadow.shadow)
 app.command(name="meta-train")(meta_commands.train)
 app.command(name="meta-eval")(meta_commands.evaluate)
 

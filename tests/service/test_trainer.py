@@ -1,6 +1,7 @@
 """A trainer as a process of its own: everybody's episodes in, θ out; whatever becomes of it, members go on."""
 
 import threading
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -104,6 +105,26 @@ def test_members_with_a_trainer_elsewhere_predict_as_well_as_one_that_trains_its
     assert all(one.about.loss is not None and one.about.judged >= 32 for one in found)
     adopted = {one.engine.stats().theta_version for one in group}
     assert adopted <= {one.version for one in found[-3:]}
+
+
+def test_every_member_takes_twenty_versions_one_after_the_other_under_load() -> None:
+    """A server that adopts one version and never a second looks well in every short test."""
+    log = MemoryLog("in", PARTITIONS)
+    fill(log, 8_000)
+    group, trainer = members(log, 2), Training(log)
+    trainer.trainer._options = replace(trainer.trainer._options, publish_every_seconds=0.0)
+    seen: list[set[int]] = [set(), set()]
+
+    while backlog(group) and min(map(len, seen)) < 21:
+        serve(log, group, trainer, 1)
+        for one, versions_of_one in zip(group, seen, strict=True):
+            versions_of_one.add(one.engine.stats().theta_version)
+
+    assert min(map(len, seen)) >= 21
+    refused = [
+        one.metrics.registry.get_sample_value("streammeta_theta_refused_total", {"reason": "worse"}) for one in group
+    ]
+    assert refused == [0, 0]
 
 
 def test_without_a_trainer_members_go_on_with_the_theta_that_they_have() -> None:
