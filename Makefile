@@ -8,7 +8,7 @@ SHELL := /bin/bash
 export UV_SYSTEM_CERTS ?= 1
 export UV_NATIVE_TLS ?= 1
 
-.PHONY: help setup lock wheel sanitize demo test lint types imports unit coverage docs deploy-tools deploy-check image-check broker browser bench bench-omniglot bench-sinusoids chaos members slow-work fuzz clean
+.PHONY: help setup lock wheel sanitize demo test lint types imports unit coverage docs deploy-tools deploy-check sbom image-check broker browser bench bench-omniglot bench-sinusoids chaos members slow-work fuzz clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -103,6 +103,11 @@ deploy-tools: .tools/deploy/.ready  ## what deploy-check needs: helm, promtool, 
 
 deploy-check: setup deploy-tools  ## image, chart, rules, dashboards, compose file, unit, workflows: by the tools that would use them
 	PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 .tools/deploy/bin/pytest -q -c deploy/check/pytest.ini --rootdir . deploy/check
+
+sbom: deploy-tools  ## what is in each image, as CycloneDX: out/sbom/serve.cdx.json and train.cdx.json
+	mkdir -p out/sbom
+	for image in serve train; do PYTHONWARNINGS=ignore .tools/deploy/bin/cyclonedx-py requirements --pyproject pyproject.toml \
+	  --output-reproducible --validate -o out/sbom/$$image.cdx.json deploy/image/$$image.txt || exit 1; done
 
 image-check: setup  ## build the image by buildah and run it as its user against a real Kafka (Debian, as root)
 	deploy/check/image.sh .tools/image
