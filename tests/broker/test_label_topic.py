@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from kafka import KafkaConsumer, KafkaProducer, OffsetAndMetadata, TopicPartition
@@ -15,6 +16,8 @@ from streammeta.transport.kafka.progress import GroupProgress
 from streammeta.transport.kafka.settings import KafkaSettings
 from tests.broker.running import CLIENTS, RunningBroker
 from tests.broker.test_service import PATIENCE, Running
+from tests.formats.registry_server import RegistryServer, registry_server
+from tests.formats.test_objects import avro, framed
 
 COUNT = 900
 
@@ -35,9 +38,33 @@ def members(broker: RunningBroker, topic: str, tmp_path: Path) -> Iterator[Calla
             one.kill()
 
 
-@pytest.mark.parametrize("client", CLIENTS)
+STORE = {"type": "record", "name": "Store", "fields": [{"name": "id", "type": "int"}]}
+ORDER = {
+    "type": "record",
+    "name": "Order",
+    "fields": [
+        {"name": "order", "type": "string"},
+        {"name": "store", "type": STORE},
+        {"name": "price", "type": "int"},
+        {"name": "width", "type": "int"},
+    ],
+}
+NEWER = {**ORDER, "fields": [*ORDER["fields"], {"name": "colour", "type": "string"}]}  # type: ignore[misc]
+BACK = {
+    "type": "record",
+    "name": "Return",
+    "fields": [
+        {"name": "of", "type": "string"},
+        {"name": "shop", "type": "int"},
+        {"name": "returned", "type": ["null", "string"]},
+    ],
+}
+
+
+@pytest.mark.parametrize(("client", "form"), [*((one, "json") for one in CLIENTS), ("confluent", "avro")])
 def test_labels_of_another_topic_are_learned_once_each_whoever_dies(
     client: str,
+    form: str,
     broker: RunningBroker,
     topic: str,
     create_topic: Callable[[str, int], str],
@@ -50,20 +77,28 @@ def test_labels_of_another_topic_are_learned_once_each_whoever_dies(
     labels = f"{topic}-returns"
     create_topic(topic, 3)
     create_topic(labels, 3)
+    known = RegistryServer("meta", "s3cret")
+    old, new, label = known.add(ORDER), known.add(NEWER), known.add(BACK, subject="returns-value")
+
+    def written(row: dict[str, Any], number: int) -> bytes:
+        schemas = {old: ORDER, new: NEWER, label: BACK}
+        return json.dumps(row).encode() if form == "json" else framed(number, avro(schemas[number], row))
+
     create_topic(f"{topic}-eu", 2)
     producer = KafkaProducer(bootstrap_servers=broker.bootstrap, linger_ms=20)
     for i in range(COUNT):
-        order = {"order": f"o{i}", "store": {"id": i % 9}, "price": i % 7, "width": i % 3}
+        order = {"order": f"o{i}", "store": {"id": i % 9}, "price": i % 7, "width": i % 3, "colour": "red"}
         producer.send(
             topic if i % 3 else f"{topic}-eu",
-            json.dumps(order).encode(),
+            written(order, new if i > COUNT // 2 else old),
             key=order["order"].encode(),
             timestamp_ms=1_700_000_000_000 + i,
         )
         back = {"of": f"o{i}", "shop": i % 9, "returned": "yes" if i % 7 > 3 else "no"}
         late = 1_700_000_000_000 + i + 50
-        producer.send(labels, json.dumps(back).encode(), key=str(i * 31).encode(), timestamp_ms=late)
-    producer.send(labels, b'{"of": "o1"}', timestamp_ms=1_700_000_000_000)
+        producer.send(labels, written(back, label), key=str(i * 31).encode(), timestamp_ms=late)
+    nothing = written({"of": "o1", "shop": 1, "returned": None}, label)
+    producer.send(labels, nothing, timestamp_ms=1_700_000_000_000)
     producer.send(topic, None, key=b"o1", timestamp_ms=1_700_000_000_000)
     producer.flush(PATIENCE)
     producer.close()
@@ -77,26 +112,32 @@ def test_labels_of_another_topic_are_learned_once_each_whoever_dies(
         "STREAMMETA_LABELS__FIELDS": json.dumps({"task": "shop", "id": "of", "label": "returned"}),
     }
 
-    first, second = members(**settings), members(**settings)
-    deadline = time.monotonic() + PATIENCE
-    while first.metric("streammeta_events_total") + second.metric("streammeta_events_total") < 100:
-        assert time.monotonic() < deadline, first.log.read_text()[-2000:]
-        time.sleep(0.1)
-    second.kill()
-    predictions = read_all(f"{topic}-predictions", COUNT)
-    learned = read_all_labels(topic, read_all)
-    whole = Settings(app={"name": topic}, input={"topic": topic}, kafka={"bootstrap_servers": broker.bootstrap})
-    deadline = time.monotonic() + PATIENCE
-    while sum(task.labelled for task in inspect_service(whole)) < COUNT and time.monotonic() < deadline:
-        time.sleep(0.5)
-    assert first.stop() == 0
-    assert {task.task: task.labelled for task in inspect_service(whole)} == {str(i): COUNT // 9 for i in range(9)}
+    with registry_server(known):
+        if form == "avro":
+            for section in ("INPUT", "LABELS"):
+                registry = {"url": known.url, "username": "meta", "password": "s3cret"}
+                settings[f"STREAMMETA_{section}__FORMAT"] = "avro"
+                settings[f"STREAMMETA_{section}__REGISTRY"] = json.dumps(registry)
+        first, second = members(**settings), members(**settings)
+        deadline = time.monotonic() + PATIENCE
+        while first.metric("streammeta_events_total") + second.metric("streammeta_events_total") < 100:
+            assert time.monotonic() < deadline, first.log.read_text()[-2000:]
+            time.sleep(0.1)
+        second.kill()
+        predictions = read_all(f"{topic}-predictions", COUNT)
+        whole = Settings(app={"name": topic}, input={"topic": topic}, kafka={"bootstrap_servers": broker.bootstrap})
+        deadline = time.monotonic() + PATIENCE
+        while sum(task.labelled for task in inspect_service(whole)) < COUNT and time.monotonic() < deadline:
+            time.sleep(0.5)
+        learned = read_all_labels(topic, read_all)
+        assert first.stop() == 0
+        assert {task.task: task.labelled for task in inspect_service(whole)} == {str(i): COUNT // 9 for i in range(9)}
 
-    assert len({json.loads(one.value)["source"] for one in predictions}) == COUNT
-    dead = learned["dead-letters"]
-    assert [dict(one.headers)["reason"].decode().partition(": ")[2] for one in dead] == [
-        "a label from a topic of its own has no label; wanted label, id and task: name their fields in [labels.fields]"
-    ]
+        assert len({json.loads(one.value)["source"] for one in predictions}) == COUNT
+        dead = learned["dead-letters"]
+        assert [dict(one.headers)["reason"].decode().partition(": ")[2] for one in dead] == [
+            "a label from a topic of its own has no label; wanted label, id and task: name their fields in [labels.fields]"
+        ]
 
 
 def read_all_labels(

@@ -53,15 +53,17 @@ class GroupProgress:
             later = self._offsets(round(seconds * 1000) + 1)
             begins, ends = self._offsets(_BEGIN), self._offsets(_END)
             found = self._admin.list_group_offsets({self._group: self._partitions})[self._group]
+            silent = []  # partitions with no later record, and something before their end
             for at in self._partitions:
                 known = found.get(at)
                 committed = begins[at] if known is None or known.offset < 0 else known.offset
-                wanted = later[at] if later[at] >= 0 else ends[at]
-                if committed < wanted and not self._is_empty(at, committed, wanted):
+                if committed < later[at]:
                     return False
+                if later[at] < 0 and committed < ends[at]:
+                    silent.append((at, committed, ends[at]))
+            return all(self._is_empty(*one) for one in silent)
         except KafkaError as err:
             raise TransactionError(f"{self._where}: cannot be had: {err}") from err
-        return True
 
     def close(self) -> None:
         """Let go of the connections."""
