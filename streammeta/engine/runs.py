@@ -27,6 +27,7 @@ from streammeta.engine.scale import (
     SINCE,
     Fixed,
     FrameScale,
+    learned_targets,
     seen_features,
     seen_targets,
     seen_window,
@@ -177,9 +178,9 @@ class Runs:
         if drifted is not None:
             self._count_drift(run.items[drifted].row)
         self._write(run, begin, end, found, age, since, drifted, outcomes)
-        run.unkept += [i for i in range(begin, end) if run.items[i].source.y is not None and not math.isnan(run.y[i])]
+        run.unkept += [i for i in range(begin, end) if run.is_kept[i]]
         last = run.items[end - 1]
-        if last.source.y is None or math.isnan(run.y[end - 1]):
+        if not run.is_kept[end - 1]:
             return end
         if mixture:
             self._teach_experts(mixture, run, begin)
@@ -380,7 +381,7 @@ class Runs:
         item, at = run.items[i], run.items[i].source.origin
         said = f"{at}: the prediction is not a finite number; its task starts again"
         outcomes[item.at] = Outcome(item.source, rejected=said)
-        run.y[i] = math.nan
+        run.y[i], run.is_kept[i] = math.nan, False
         self._begin_again(run, i, "reset", 0)
         return i + 1
 
@@ -399,7 +400,8 @@ class _Run:
     ) -> None:
         size = len(items)
         self.shared, self.weights, self.items, self.seen = shared, shared.weights, items, seen
-        self.rows, self.y, self.labels = seen.rows, seen.y.copy(), seen.labels.copy()
+        self.rows, self.y, self.labels = seen.rows, learned_targets(shared.frame, seen.y), seen.labels.copy()
+        self.is_kept = ~np.isnan(seen.labels)  # a label that is known, whose event goes into the window
         self.shift, self.spread = shift, spread  # [N] of each event's task's target
         self.places: dict[int, list[int]] = {}  # of each task's events in the run
         for i, item in enumerate(items):

@@ -46,6 +46,7 @@ __all__ = [
     "errors_in_spreads",
     "exact_window",
     "has_moved",
+    "learned_targets",
     "load_scale",
     "placed_scale",
     "renumber_scale",
@@ -263,8 +264,18 @@ def seen_targets(frame: FrameScale, columns: _Columns, rows: Ints, ys: npt.NDArr
     return seen
 
 
+def learned_targets(frame: FrameScale, seen: Floats) -> Floats:
+    """Which of these normalized labels [N] are learned: one that was cut off is no measurement, so it becomes NaN.
+
+    Four such in a row are another unit (`streammeta.engine.looks`), in which they are learned from the window.
+    """
+    if frame.classify:
+        return seen.copy()
+    return np.where(np.abs(seen) >= np.float32(_of_target(frame)[2]), np.float32(np.nan), seen)
+
+
 def seen_window(columns: _Columns, rows: Ints, frame: FrameScale) -> Windows:
-    """The windows of these rows [R] as the learner sees them: place i of the result is row ``rows[i]``."""
+    """The windows of these rows [R] as the learner learns them: place i of the result is row ``rows[i]``."""
     shared, kept, pushed = frame.shared, (columns["window_x"], columns["window_low"]), columns["window_count"]
     size = kept[0].shape[1]
     xs, ys = np.empty((len(rows), size, frame.inputs), np.float32), np.empty((len(rows), size), np.float32)

@@ -127,6 +127,9 @@ float see_target(double y, int64_t number, const double* scale, double shift, do
     return float(clamp((in_present_unit(y, number, scale, 1, of, by) - of) / by, -most, most));
 }
 
+// A label that is cut off is no measurement: nothing is learned from it.
+float learned_target(float seen, double most) { return std::abs(seen) >= float(most) ? float(MISSING) : seen; }
+
 // Fill out [N] for new targets ys [N] of these rows of scales [T, ROWS, 1].
 void see_targets(Given ys, Array<const double, 3> scales, Rows rows, double shift, double spread, double most,
                  Array<float, 1> out) {
@@ -150,7 +153,8 @@ void see_target_windows(Array<const double, 2> window_y, Array<const int64_t, 1>
         require(row >= 0 && row < tasks, "see_target_windows: a row that is not there");
         for (Index place = 0; place < size; place++) {
             const int64_t number = std::max<int64_t>(number_at(place, count[row], size), 0);
-            out[r][place] = see_target(window_y[row][place], number, scales[row].data, shift, spread, most);
+            const float seen = see_target(window_y[row][place], number, scales[row].data, shift, spread, most);
+            out[r][place] = learned_target(seen, most);
         }
     }
 }
