@@ -5,6 +5,7 @@ The name says how; where it does not (standard input, `.txt`, no suffix), the fi
 
 import bz2
 import codecs
+import csv
 import gzip
 import io
 import lzma
@@ -158,6 +159,15 @@ def _seekable(file: io.BufferedReader) -> BinaryIO:
     return file if isinstance(file.raw, io.FileIO) and file.seekable() else io.BytesIO(file.read())
 
 
+def _are_columns(text: str, separator: str) -> bool:
+    """Whether the first two rows have as many cells, and more than one; a quoted cell may hold anything."""
+    try:
+        widths = [len(row) for row in islice(csv.reader(io.StringIO(text, newline=""), delimiter=separator), 2)]
+    except csv.Error:
+        return False
+    return len(widths) > 1 and len(set(widths)) == 1 and widths[0] > 1
+
+
 def _kind_by_content(head: bytes, at: str) -> str:
     kind = next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), None)
     if kind is not None:
@@ -165,9 +175,8 @@ def _kind_by_content(head: bytes, at: str) -> str:
     if head.removeprefix(codecs.BOM_UTF8).lstrip()[:1] in (b"{", b"["):
         return ".jsonl"
     dialect = sniff(head)
-    lines = head.decode(dialect.encoding, errors="replace").splitlines()
-    counts = {line.count(dialect.separator) for line in islice(lines, 2)}
-    if len(lines) > 1 and len(counts) == 1 and counts != {0} and "\0" not in lines[0]:
+    text = head.decode(dialect.encoding, errors="replace")
+    if "\0" not in text and _are_columns(text, dialect.separator):
         return ".csv"
     seen = ", ".join(map(repr, SEPARATORS))
     raise TransportError(

@@ -352,3 +352,15 @@ def test_a_package_that_is_not_there_is_named_with_the_extra(tmp_path: Path, mon
         pytest.raises(ConfigError, match=r"Parquet needs the package pyarrow, .* pip install 'streammeta\[files\]'"),
     ):
         source.poll(1, 0)
+
+
+def test_a_pipe_of_quoted_cells_is_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commas and line breaks in a text, and pandas' index, were counted as columns: the same file by name was read."""
+    text = ',task,a,note,y\n0,t,1.5,"x, and\ny",2.5\n1,t,2.5,"z",3.5\n'
+    (tmp_path / "a.csv").write_text(text)
+    by_name, _ = read(tmp_path / "a.csv")
+
+    with (tmp_path / "a.csv").open() as file:
+        monkeypatch.setattr(sys, "stdin", file)
+        assert read(Path("-"))[0] == by_name
+    assert [y for _, _, y in by_name] == [2.5, 3.5]
