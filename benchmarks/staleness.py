@@ -1,4 +1,4 @@
-"""What an old θ costs: accuracy against how many versions a server lags behind its trainer.
+"""What an old θ costs: accuracy against how many versions a server is later than its trainer.
 
     python -m benchmarks.staleness [--quick] [--events 40000] [--tasks 300] [--seeds 0,1] [--json OUT]
 

@@ -6,7 +6,7 @@ import time
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from streammeta.errors import EventError
@@ -99,6 +99,7 @@ def test_any_json_is_accepted_or_refused(value):
     accepted_or_refused(value)
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # the first draw builds the strategies, on a busy machine
 @given(st.fixed_dictionaries({}, optional=dict.fromkeys(("x", "y", "task", "id", "ts", "more"), JSON)))
 def test_any_values_in_the_right_places_are_accepted_or_refused(value):
     """The fields are the right ones and what is in them is not; what is accepted is finite."""

@@ -246,7 +246,7 @@ def _mended_line(line: str, known: Mapping[Place, bytes]) -> tuple[Place, bytes]
 
 
 class _Checks:
-    """Says why the service would set a record aside again, as far as its own decoders can tell.
+    """Says why the service would set a record aside again, as far as its own decoders know.
 
     Args:
         settings: of the service.

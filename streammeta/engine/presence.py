@@ -129,7 +129,7 @@ class Presence:
                 break
             del tasks[tag]
             gone.append((partition, tag))
-            if partition >= 0:  # below zero: whoever has it counts it
+            if partition >= 0:  # below zero: the member that has it counts it
                 self.forgotten["age" if aged else "limit"] += 1
         return gone
 

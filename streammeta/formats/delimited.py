@@ -105,7 +105,7 @@ def sniff(head: bytes) -> Dialect:
 
 
 def _before_header(lines: Sequence[str]) -> int:
-    """Lines that are empty, remarks behind a #, or say the separator, as spreadsheets do."""
+    """Lines that are empty, remarks after a #, or say the separator, as spreadsheets do."""
     for count, line in enumerate(lines):
         bare = line.removeprefix("\ufeff").strip()
         if bare and not _GIVEN.fullmatch(bare) and not _is_remark(bare, lines[count + 1 :]):

@@ -96,7 +96,7 @@ def level(settings: LevelSettings, seed: int) -> World:
 
         x = m + within · z,  m ~ between · N(0, I),  z ~ N(0, I)
 
-    Who normalizes each task by itself throws away what tells the classes apart.
+    Who normalizes each task by itself throws away what separates the classes.
     """
     w = default_rng((seed, _WORLD)).standard_normal(settings.features)
 

@@ -110,7 +110,7 @@ def test_predictions_go_on_to_the_bit_after_a_savepoint_under_load(
 
     assert restored == made == read_manifest(tmp_path / "saved")
     assert made.theta_version
-    assert 800 <= offsets[0] < count
+    assert 0 < offsets[0] < count  # of a commit, which may be earlier than what was learned by then
     successor = start(topic, **ENVIRONMENT, STREAMMETA_APP__NAME=other)
     successor.wait_for('streammeta_events_total{fate="learned"}', count - offsets[0])
     assert successor.stop() == 0

@@ -20,7 +20,7 @@ __all__ = ["Member", "bounded", "connect", "failure", "is_member", "reason", "wa
 _CLIENT_LOG = logging.getLogger("kafka.librdkafka")  # below kafka-python's, so that one level holds for both
 _SLICE_SECONDS: Final = 0.02
 _WAKE_SECONDS: Final = 0.5
-_TOKEN_SECONDS: Final = 60.0  # after which a token's file is read again: whoever writes it knows how long it is valid
+_TOKEN_SECONDS: Final = 60.0  # after which a token's file is read again: who writes it knows how long it is valid
 _MEMBERSHIP: Final = b"CGMDv2:"  # how librdkafka writes it: this, the generation as a native int32, then names
 _FATAL: Final = frozenset(
     {

@@ -82,7 +82,7 @@ class Offsets:
     def committed(self, partitions: Sequence[Partition]) -> dict[Partition, Position]:
         """The group's committed offsets; None where there is none.
 
-        Which log they are of may not be readable: librdkafka hands on what stands in memory behind it, which need not
+        Which log they are of may not be readable: librdkafka hands on what stands in memory after it, which need not
         be text. It is asked for again, as other bytes stand there then, and is not known where that does not help.
         """
         for _ in range(_TRIES):

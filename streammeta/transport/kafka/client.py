@@ -112,7 +112,7 @@ class Consumer(KafkaConsumer):  # type: ignore[misc]  # kafka-python has no type
 
 
 class _Token(AbstractTokenProvider):  # type: ignore[misc]  # kafka-python has no types
-    """The token of OAUTHBEARER, from its file, for each connection anew.
+    """The token of OAUTHBEARER, from its file, for each connection again.
 
     Args:
         settings: name the file.
