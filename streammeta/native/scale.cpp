@@ -14,6 +14,7 @@ namespace {
 using Given = Array<const double, 1>;
 using Rows = Array<const int64_t, 1>;
 
+constexpr double PRECISE = 4096;  // spreads from zero beyond which a second float32 helps
 constexpr double COARSE = 65536;  // spreads from zero at which float32 alone says too little
 constexpr double WIDE = 3;        // shared spreads, above which a task with an own view is not seen by the shared one
 constexpr double CLIP = 20;       // spreads beyond which a number counts as this far away
@@ -60,7 +61,8 @@ void see(const Frame& frame, const float* high, const float* low, Array<const do
             const double* of = scale.data + d;
             const double spread = of[SPREAD * step];
             const bool has = spread > 0;
-            if (!is_rounded) value += low[k];
+            // Where float32 is enough, it stays: that some other task has a view of its own changes no bit of this one.
+            if (!is_rounded && (has || std::abs(shift) * gain > PRECISE)) value += low[k];
             value = in_present_unit(value, number, of, step, has ? of[SHIFT * step] : shift, has ? spread : 1 / gain);
             if (has && !(is_rounded && std::abs(value) > COARSE * spread)) own = (value - of[SHIFT * step]) / spread;
             double seen = (value - shift) * gain;

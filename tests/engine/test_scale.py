@@ -238,3 +238,25 @@ def test_what_stands_still_far_away_is_no_unit() -> None:
     run(one, events)
 
     assert not one._tasks.columns["scale.x"][0, SINCE].any()
+
+
+@pytest.mark.parametrize("kind", ["classification", "regression"])
+def test_another_task_s_own_view_changes_no_bit_of_this_one(kind: str) -> None:
+    """Who shares an engine with whom is the affair of the group: predictions may not depend on it (θ and scale fixed)."""
+    plain = stream(400, tasks=2, classify=kind == "classification")
+    units = ((1.0, 0.0), (1.0, 0.0), (1e4, 30.0))
+    both = stream(400, x=units, tasks=3, classify=kind == "classification")
+    one, other = (engine(kind, meta={"mode": "off"}) for _ in range(2))
+    run(one, plain[:200])
+    snapshot = one.snapshot()
+    other = Engine.restore(one.settings, snapshot)
+    for each in (one, other):
+        each._shared.next_scaling = 10**9  # the scale stays
+    strangers = [event for event in both if event.task == "t2"]
+
+    run(other, strangers)
+    assert other._shared.own
+    alone, beside = run(one, plain[200:]), run(other, plain[200:])
+
+    assert [o.prediction for o in alone] == [o.prediction for o in beside]
+    assert [o.probabilities or o.variance for o in alone] == [o.probabilities or o.variance for o in beside]
