@@ -31,7 +31,7 @@ class LabelSpace:
     >>> space = LabelSpace("classification", max_classes=8)
     >>> space.is_new("cat"), space.learn("cat"), space.is_new("cat")
     (True, 0, False)
-    >>> space.learn(1), space.learn("1"), space.learn("01"), space.as_first_seen("1")
+    >>> space.learn(1), space.learn("1"), space.learn("01"), space.admit("1", Origin("here", 0, 0))
     (1, 1, 2, 1)
     """
 
@@ -77,18 +77,16 @@ class LabelSpace:
                 "raise [memory] max_classes if they are real"
             )
 
-    def as_first_seen(self, y: LabelValue) -> LabelValue:
-        """A label in the form in which its class came first; a new class and a target as they are."""
-        found = self._index.get(y) if self.classify else None
-        return y if found is None else self.classes[found]
-
     def admit(self, y: LabelValue, at: Origin) -> LabelValue:
-        """As ``as_first_seen``; raises EventError when this label cannot be learned."""
-        found = self._index.get(y)
-        if found is not None and self.classify and type(y) is not float:
-            return self.classes[found]
-        self.check(y, at)
-        return self.as_first_seen(y)
+        """A label in the form in which its class came first; a new class and a target as they are.
+
+        Raises:
+            EventError: it cannot be learned.
+        """
+        found = self._index.get(y) if self.classify else None
+        if found is None:
+            self.check(y, at)
+        return y if found is None else self.classes[found]
 
     def learn(self, y: LabelValue) -> int:
         """The index of a class, which may be new."""

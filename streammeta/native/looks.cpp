@@ -3,12 +3,12 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 #include <unordered_map>
 #include <vector>
 
 #include "array.hpp"
 #include "number.hpp"
+#include "scale.hpp"
 
 namespace streammeta {
 
@@ -30,10 +30,6 @@ constexpr double CHANCE = 14;       // log of one over how seldom values of one 
 constexpr Index COUNTED = 8;        // labels of a task before it tells of the crowd
 constexpr double CONSTANT = 1e-13;  // of the mean: less is rounding
 constexpr double SAME = 0.01;       // of the spread; smaller changes of a view are none
-constexpr double PRECISE = 4096;    // spreads from zero beyond which a second float32 helps
-constexpr double COARSE = 65536;    // and beyond which float32 alone says too little
-constexpr double MISSING = std::numeric_limits<double>::quiet_NaN();
-enum Row { SHIFT, SPREAD, OLD_SHIFT, OLD_SPREAD, SINCE, BEFORE, EXACT, ROWS };  // of "scale.x" and "scale.y"
 
 // The shared scale of D numbers.
 struct Shared {
@@ -51,7 +47,7 @@ struct Number {
     bool known;
     int64_t company;
 
-    double& operator[](Row row) const { return scale[row * step]; }
+    double& operator[](ScaleRow row) const { return scale[row * step]; }
     double shift_now() const { return (*this)[SPREAD] > 0 ? (*this)[SHIFT] : shift; }
     double spread_now() const { return (*this)[SPREAD] > 0 ? (*this)[SPREAD] : spread; }
 };

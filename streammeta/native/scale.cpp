@@ -1,7 +1,8 @@
 // Numbers as the learner sees them: one event, or a window. Equations: see streammeta/engine/scale.py.
+#include "scale.hpp"
+
 #include <algorithm>
 #include <cmath>
-#include <limits>
 #include <vector>
 
 #include "array.hpp"
@@ -14,13 +15,9 @@ namespace {
 using Given = Array<const double, 1>;
 using Rows = Array<const int64_t, 1>;
 
-constexpr double PRECISE = 4096;  // spreads from zero beyond which a second float32 helps
-constexpr double COARSE = 65536;  // spreads from zero at which float32 alone says too little
-constexpr double WIDE = 3;        // shared spreads, above which a task with an own view is not seen by the shared one
-constexpr double CLIP = 20;       // spreads beyond which a number counts as this far away
-constexpr double MISSING = std::numeric_limits<double>::quiet_NaN();
+constexpr double WIDE = 3;   // shared spreads, above which a task with an own view is not seen by the shared one
+constexpr double CLIP = 20;  // spreads beyond which a number counts as this far away
 constexpr int64_t NEW = -1;  // the number of an event that is in no window
-enum Row { SHIFT, SPREAD, OLD_SHIFT, OLD_SPREAD, SINCE, BEFORE, EXACT, ROWS };
 
 // What normalizing needs beside a task's own row.
 struct Frame {

@@ -1,8 +1,6 @@
 """A broker that asks for the client's certificate, and has no other way in."""
 
-import time
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +8,10 @@ import pytest
 
 from deploy.broker import Broker
 from streammeta.errors import TransportError
-from streammeta.transport.base import Message
 from streammeta.transport.choice import adapters
 from streammeta.transport.kafka.settings import KafkaSettings
-from streammeta.transport.kafka.topics import ensure_topics
 from tests.broker.running import CLIENTS
-from tests.broker.test_security import WAIT_SECONDS, ResourceType, Secured, allow, free_ports, ledger_of, prepare
+from tests.broker.test_security import Secured, free_ports, transact
 from tests.certificates import authority, signed
 
 pytestmark = pytest.mark.usefixtures("broker")
@@ -66,28 +62,7 @@ def test_the_certificates_name_is_the_user_for_every_connection_of_a_transaction
     secured: Secured, closed: KafkaSettings, topic: str
 ) -> None:
     """With ACLs for this user alone: a connection that showed no certificate would be refused."""
-    prepare(secured, topic)
-    allow(secured, topic, ResourceType.TOPIC, ResourceType.GROUP, ResourceType.TRANSACTIONAL_ID)
-    assert ensure_topics(closed, topic, [f"{topic}-predictions"], {f"{topic}-state": None}) == 1
-    with (
-        closing(adapters(closed).source(closed, topic, topic, member="one")) as source,
-        closing(ledger_of(closed, topic)) as ledger,
-        closing(adapters(closed).tables(closed, {"state": f"{topic}-state"})) as tables,
-    ):
-        records: list[Any] = []
-        deadline = time.monotonic() + WAIT_SECONDS
-        while not records and time.monotonic() < deadline:
-            records += source.poll(10, 0.2)
-
-        ledger.send([Message("state", b"value", b"task", partition=0)])
-        ledger.commit({(topic, 0): 1}, source.member())
-
-        tables.begin("state", 0)
-        rows: list[Any] = []
-        while tables.missing("state", 0) and time.monotonic() < deadline:
-            rows += tables.poll(0.2)
-    assert [record.value for record in records] == [b"event"]
-    assert [(row.key, row.value) for row in rows] == [(b"task", b"value")]
+    transact(secured, closed, topic)
 
 
 @pytest.mark.parametrize(

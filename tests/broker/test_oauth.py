@@ -17,9 +17,17 @@ from streammeta.transport.base import Message
 from streammeta.transport.choice import adapters
 from streammeta.transport.confluent import client as confluent_client
 from streammeta.transport.kafka.settings import KafkaSettings
-from streammeta.transport.kafka.topics import ensure_topics
 from tests.broker.running import CLIENTS
-from tests.broker.test_security import WAIT_SECONDS, ResourceType, Secured, allow, free_ports, ledger_of, prepare
+from tests.broker.test_security import (
+    WAIT_SECONDS,
+    ResourceType,
+    Secured,
+    allow,
+    free_ports,
+    ledger_of,
+    prepare,
+    transact,
+)
 
 pytestmark = pytest.mark.usefixtures("broker")
 
@@ -73,22 +81,7 @@ def test_the_tokens_subject_is_the_user_for_every_connection_of_a_transaction(
     secured: Secured, closed: KafkaSettings, topic: str
 ) -> None:
     """With ACLs for this user alone: a connection without the token would be refused."""
-    prepare(secured, topic)
-    allow(secured, topic, ResourceType.TOPIC, ResourceType.GROUP, ResourceType.TRANSACTIONAL_ID)
-    assert ensure_topics(closed, topic, [f"{topic}-predictions"], {f"{topic}-state": None}) == 1
-    with (
-        closing(adapters(closed).source(closed, topic, topic, member="one")) as source,
-        closing(ledger_of(closed, topic)) as ledger,
-    ):
-        records: list[Any] = []
-        deadline = time.monotonic() + WAIT_SECONDS
-        while not records and time.monotonic() < deadline:
-            records += source.poll(10, 0.2)
-
-        ledger.send([Message("state", b"value", b"task", partition=0)])
-        ledger.commit({(topic, 0): 1}, source.member())
-
-    assert [record.value for record in records] == [b"event"]
+    transact(secured, closed, topic)
 
 
 def test_a_token_that_is_over_is_refused_without_being_repeated_and_a_renewed_one_is_taken(

@@ -158,10 +158,8 @@ def prepare(secured: Secured, topic: str) -> None:
     producer.close()
 
 
-def test_the_whole_of_a_transaction_goes_through_scram_and_tls(
-    secured: Secured, closed: KafkaSettings, topic: str
-) -> None:
-    """Production brokers are closed ones: every connection we open must know the password and the authority."""
+def transact(secured: Secured, closed: KafkaSettings, topic: str) -> None:
+    """Read an event, write a task in its transaction, and read that back, each by a connection of its own."""
     prepare(secured, topic)
     allow(secured, topic, ResourceType.TOPIC, ResourceType.GROUP, ResourceType.TRANSACTIONAL_ID)
     assert ensure_topics(closed, topic, [f"{topic}-predictions"], {f"{topic}-state": None}) == 1
@@ -184,6 +182,13 @@ def test_the_whole_of_a_transaction_goes_through_scram_and_tls(
             rows += tables.poll(0.2)
     assert [record.value for record in records] == [b"event"]
     assert [(row.key, row.value) for row in rows] == [(b"task", b"value")]
+
+
+def test_the_whole_of_a_transaction_goes_through_scram_and_tls(
+    secured: Secured, closed: KafkaSettings, topic: str
+) -> None:
+    """Production brokers are closed ones: every connection we open must know the password and the authority."""
+    transact(secured, closed, topic)
 
 
 @pytest.mark.parametrize(
