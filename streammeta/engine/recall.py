@@ -33,7 +33,7 @@ import numpy.typing as npt
 
 from streammeta.engine.buffer import window
 from streammeta.engine.concepts import BEFORE, BEGUN, CERTAIN, LOOKED_AT, PRESENT
-from streammeta.engine.scale import Fixed, seen_features, seen_targets, seen_window
+from streammeta.engine.scale import Fixed, learned_targets, seen_features, seen_targets, seen_window
 from streammeta.meta.base import Floats, Ints, Method, Windows
 from streammeta.native.elementary import exp, log
 
@@ -82,7 +82,8 @@ class _Task(NamedTuple):
         low = columns["past.low"][row, place, :n, : frame.own.size]
         rows = np.full(n, row)
         x = seen_features(frame, columns, rows, high, low)
-        return x, seen_targets(frame, columns, rows, columns["past.y"][row, place, :n])
+        y = seen_targets(frame, columns, rows, columns["past.y"][row, place, :n])
+        return x, learned_targets(frame, y)
 
     def known(self) -> Ints:
         """The places of its concepts."""

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from streammeta.engine import Engine, EngineSettings, Outcome, Signal
 from streammeta.engine.columns import Column
@@ -157,3 +158,17 @@ def test_a_law_is_filed_once_however_long_it_lasts() -> None:
     assert columns["past.count"][0].tolist() == [24, 0, 0, 0]
     assert columns["past.concept"][0, PRESENT] == 0
     assert columns["past.given"].shape[1] == LOOKED_AT
+
+
+def test_an_absurd_label_is_no_part_of_a_concept_that_is_kept() -> None:
+    """Cut off at twenty spreads it was learned again with every return of the concept."""
+    events, _ = seasons(2_400, kind="regression")
+    bad = set(range(100, 2_400, 200))
+    disturbed = [replace(event, y=1e9) if i in bad else event for i, event in enumerate(events)]
+
+    errors = []
+    for stream in (events, disturbed):
+        outcomes = run(Engine(settings(kind="regression")), stream, 200)
+        errors.append(np.mean([o.error for i, o in enumerate(outcomes) if i not in bad and o.error is not None]))
+
+    assert errors[1] < 1.03 * errors[0]
