@@ -14,6 +14,7 @@ _TESTS = [
     "tests/engine/test_moments.py",
 ]
 _TESTS += ["tests/engine/test_staleness.py", "tests/engine/experts", "tests/engine/drift/test_changepoint.py"]
+_TESTS += ["tests/engine/test_features.py", "tests/engine/test_judge.py", "tests/engine/test_scale.py"]
 
 
 def _library(name: str) -> str:
@@ -35,7 +36,7 @@ def main(folder: Path) -> int:
         code = (
             "import sys, pytest; sys.path.insert(0, sys.argv[1]); sys.meta_path[:] = [one for one in sys.meta_path if 'Redirect' not in type(one).__name__]; "
             "import streammeta.native._kernels as kernels; assert kernels.__file__.startswith(sys.argv[1]), kernels.__file__; "
-            "sys.exit(pytest.main(['-q' '-p', 'no:randomly', '--timeout=900', '-o', 'pythonpath=', *sys.argv[2:]]))"
+            "sys.exit(pytest.main(['-q', '-p', 'no:randomly', '--timeout=900', '-o', 'pythonpath=', *sys.argv[2:]]))"
         )
         command = [sys.executable, "-c", code, place, *_TESTS]
         return subprocess.run(command, env=os.environ | options, check=False).returncode
