@@ -14,7 +14,7 @@ from contextlib import closing
 from dataclasses import dataclass
 
 import pytest
-from kafka import KafkaConsumer, TopicPartition
+from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord
 
 from deploy.broker import Broker, BrokerError
@@ -26,7 +26,7 @@ try:
 except ImportError:
     KafkaContainer = None
 
-__all__ = ["CLIENTS", "RunningBroker", "broker", "create_topic", "kafka", "read_all", "topic"]
+__all__ = ["CLIENTS", "RunningBroker", "broker", "committed", "create_topic", "kafka", "read_all", "topic"]
 
 CLIENTS = ("kafka-python", "confluent")
 _READ_SECONDS = 30.0
@@ -117,3 +117,12 @@ def read_all(broker: RunningBroker) -> Callable[[str, int], list[ConsumerRecord]
         return records
 
     return read
+
+
+def committed(broker: RunningBroker, group: str) -> int:
+    """The sum of a group's committed offsets."""
+    admin = KafkaAdminClient(bootstrap_servers=broker.bootstrap)
+    try:
+        return sum(at.offset for at in admin.list_group_offsets(group).get(group, {}).values())
+    finally:
+        admin.close()

@@ -19,7 +19,7 @@ from kafka.consumer.fetcher import ConsumerRecord
 from streammeta.transport.file import FileSource
 from streammeta.transport.kafka.settings import KafkaSettings
 from tests.broken import broken_values
-from tests.broker.running import RunningBroker
+from tests.broker.running import RunningBroker, committed
 from tests.test_readme import README, examples
 
 STREAMMETA = str(Path(sys.executable).with_name("streammeta"))
@@ -208,22 +208,13 @@ def test_after_a_kill_nothing_is_lost_and_nothing_doubled(
     produce(broker, topic, values[2000:], 2)
     service.restart()
     deadline = time.monotonic() + PATIENCE
-    while _committed(broker, topic) < 3000:
-        assert time.monotonic() < deadline, f"only {_committed(broker, topic)} records are committed"
+    while committed(broker, topic) < 3000:
+        assert time.monotonic() < deadline, f"only {committed(broker, topic)} records are committed"
         time.sleep(0.5)
     assert service.stop() == 0
 
     found = [json.loads(record.value)["source"] for record in read_all(f"{topic}-predictions", 3000)]
     assert set(found) == {f"{topic}/{partition}/{offset}" for partition in range(2) for offset in range(1500)}
-
-
-def _committed(broker: RunningBroker, group: str) -> int:
-    """The sum of a group's committed offsets."""
-    admin = KafkaAdminClient(bootstrap_servers=broker.bootstrap)
-    try:
-        return sum(at.offset for at in admin.list_group_offsets(group).get(group, {}).values())
-    finally:
-        admin.close()
 
 
 def test_broken_records_are_set_aside_and_every_good_one_is_predicted(
