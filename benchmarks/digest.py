@@ -7,7 +7,7 @@ was answered with the one that is kept in ``digest.json``. What differs is named
 change predictions says so in the commit, and keeps the new digests with ``--write``.
 
 Together the five pass what a change of the engine could disturb: both kinds of prediction, labels that come late or
-never, missing features, units of a task's own, rows in the spill, all three responses to a drift, experts, many classes,
+never, missing features, units of a task's own, rows in the spill, all three responses to a drift, experts, ten classes,
 a stream without tags, and meta-updates in between.
 """
 

@@ -3,8 +3,8 @@
     python -m benchmarks.event_way [--list]
 
 A service on the log in memory, with default settings but for meta-updates, which are off: they are no event's own. Its
-301st event, of a task that it knows, is decoded, predicted, learned and answered alone (``Turn.take``); functions of our
-package entered meanwhile are counted once each. The poll before it and the commit after it are a transport's.
+301st event, of a task that it knows, is decoded, predicted, learned and answered alone (``Turn.take``); our functions
+that are entered meanwhile are counted once each. The poll before it and the commit after it are a transport's.
 """
 
 import argparse
