@@ -45,6 +45,17 @@ def objects(things: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
     return [one for one in things if one["kind"] == kind]
 
 
+def pods(things: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What the pods of members, and of the trainer where there is one, are made of."""
+    return [one["spec"]["template"]["spec"] for kind in ("StatefulSet", "Deployment") for one in objects(things, kind)]
+
+
+def variables(pod: dict[str, Any]) -> dict[str, str]:
+    """The container's environment; of a variable that is there twice the last one, as Kubernetes does."""
+    (container,) = pod["containers"]
+    return {one["name"]: one.get("value", "pod-0") for one in container["env"]}
+
+
 def test_helm_finds_nothing_to_complain_of(tool) -> None:
     done = tool("helm", "lint", CHART, "--strict", "--kube-version", KUBERNETES)
 
@@ -68,15 +79,15 @@ def test_every_object_follows_the_schema_of_its_kind(values: Path, rendered) -> 
 def test_names_are_unique_and_volumes_that_are_mounted_exist(values: Path, rendered) -> None:
     things = rendered(values)
     names = [(one["kind"], one["metadata"]["name"]) for one in things]
-    (pod,) = [one["spec"]["template"]["spec"] for one in objects(things, "StatefulSet")]
-    (container,) = pod["containers"]
 
     assert len(set(names)) == len(names)
-    mounted = {mount["name"] for mount in container["volumeMounts"]}
-    assert mounted == {volume["name"] for volume in pod["volumes"]}
-    for variable in container["env"]:
-        if variable["name"].endswith(("_FILE", "_CAFILE", "_CERTFILE", "_KEYFILE")):
-            assert any(variable["value"].startswith(mount["mountPath"] + "/") for mount in container["volumeMounts"])
+    for pod in pods(things):
+        (container,) = pod["containers"]
+        mounted = {mount["name"] for mount in container["volumeMounts"]}
+        assert mounted == {volume["name"] for volume in pod["volumes"]}
+        for name, value in variables(pod).items():
+            if name.endswith(("_FILE", "_CAFILE", "_CERTFILE", "_KEYFILE")):
+                assert any(value.startswith(mount["mountPath"] + "/") for mount in container["volumeMounts"])
 
 
 @pytest.mark.parametrize("values", VALUES, ids=lambda path: path.stem)
@@ -84,45 +95,106 @@ def test_streammeta_takes_the_configuration_and_the_variables(values: Path, rend
     """By its own reader, in its own environment: a setting of another name would stop each pod."""
     things = rendered(values)
     config = objects(things, "ConfigMap")[0]["data"]["streammeta.toml"]
-    (container,) = objects(things, "StatefulSet")[0]["spec"]["template"]["spec"]["containers"]
-    variables = {one["name"]: one.get("value", "pod-0") for one in container["env"]}
-    for name in variables:
-        if name.endswith("_FILE"):  # it is read at once
-            secret = tmp_path / name
-            secret.write_text("not-a-secret\n")
-            variables[name] = str(secret)
     tomllib.loads(config)
     (tmp_path / "streammeta.toml").write_text(config)
-    code = "import sys; from pathlib import Path; from streammeta.config import load; load(Path(sys.argv[1]))"
 
+    trainers = {trainer_setting(variables(pod), tmp_path) for pod in pods(things)}
+
+    assert trainers == ({"separate"} if objects(things, "Deployment") else {"member"})
+
+
+def trainer_setting(environment: dict[str, str], folder: Path) -> str:
+    """[meta] trainer, as streammeta reads it in a pod with these variables and ``folder``'s configuration."""
+    for name in environment:
+        if name.endswith("_FILE"):  # it is read at once
+            secret = folder / name
+            secret.write_text("not-a-secret\n")
+            environment[name] = str(secret)
+    code = "import sys; from pathlib import Path; from streammeta.config import load; "
     done = subprocess.run(
-        [ROOT / ".venv/bin/python", "-c", code, tmp_path / "streammeta.toml"],
-        env={"PATH": "/usr/bin:/bin"} | variables,
+        [
+            ROOT / ".venv/bin/python",
+            "-c",
+            code + "print(load(Path(sys.argv[1])).meta.trainer)",
+            folder / "streammeta.toml",
+        ],
+        env={"PATH": "/usr/bin:/bin"} | environment,
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
     )
-
     assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
 
 
 @pytest.mark.parametrize("values", VALUES, ids=lambda path: path.stem)
 def test_a_pod_may_do_little(values: Path, rendered) -> None:
     """Not root, nothing written but into the scratch volume, no token, no variable made of a Service's name."""
-    pod = objects(rendered(values), "StatefulSet")[0]["spec"]["template"]["spec"]
-    (container,) = pod["containers"]
-
-    assert pod["securityContext"]["runAsNonRoot"] is True
-    assert pod["automountServiceAccountToken"] is False
-    assert pod["enableServiceLinks"] is False  # STREAMMETA_PORT would look like a setting
-    assert container["securityContext"] == {
-        "allowPrivilegeEscalation": False,
-        "readOnlyRootFilesystem": True,
-        "capabilities": {"drop": ["ALL"]},
-    }
     secret = "PASS" + "WORD"
-    assert not [one for one in container["env"] if secret in one["name"] and not one["name"].endswith("_FILE")]
+    for pod in pods(rendered(values)):
+        (container,) = pod["containers"]
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["automountServiceAccountToken"] is False
+        assert pod["enableServiceLinks"] is False  # STREAMMETA_PORT would look like a setting
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
+        assert not [name for name in variables(pod) if secret in name and not name.endswith("_FILE")]
+
+
+def test_one_trainer_at_a_time_with_an_image_and_a_user_of_its_own_beside_members_that_only_serve(rendered) -> None:
+    """Two would take θ from each other; a selector that fits both would mix their pods."""
+    things = rendered(CHART / "ci/8-trainer.yaml")
+    (members,), (trainer,) = objects(things, "StatefulSet"), objects(things, "Deployment")
+    (container,) = trainer["spec"]["template"]["spec"]["containers"]
+    env = [variables(one["spec"]["template"]["spec"]) for one in (members, trainer)]
+    secrets = [{v["secret"]["secretName"] for v in pod["volumes"] if "secret" in v} for pod in pods(things)]
+    ours = [one["spec"]["selector"]["matchLabels"] for one in (members, trainer)]
+    (monitor,) = objects(things, "PodMonitor")
+    (policy,) = objects(things, "NetworkPolicy")
+
+    assert (trainer["spec"]["replicas"], trainer["spec"]["strategy"]) == (1, {"type": "Recreate"})
+    assert container["image"] == "registry.example.com/streammeta:train-0.1.0"
+    assert container["command"] == [
+        *("torchrun", "--standalone", "--nproc-per-node", "2", "--max-restarts", "3", "-m", "streammeta")
+    ]
+    assert container["args"][0] == "train"
+    assert [one["STREAMMETA_KAFKA__SASL_USERNAME"] for one in env] == ["streammeta", "fraud-trainer"]
+    assert secrets == [{"streammeta", "kafka-cluster-ca-cert"}, {"fraud-trainer", "kafka-cluster-ca-cert"}]
+    assert "STREAMMETA_KAFKA__GROUP_INSTANCE_ID" not in env[1]
+    assert ours[0]["app.kubernetes.io/name"] != ours[1]["app.kubernetes.io/name"]
+    for selector in (monitor["spec"]["selector"], policy["spec"]["podSelector"]):
+        assert selector["matchExpressions"][0]["values"] == [one["app.kubernetes.io/name"] for one in ours]
+
+
+def test_a_trainer_of_one_process_takes_the_members_image(rendered, tmp_path: Path) -> None:
+    """On a CPU it needs no PyTorch, so one image serves and trains."""
+    values = tmp_path / "values.yaml"
+    values.write_text("trainer: {enabled: true, env: [{name: STREAMMETA_META__TASKS, value: '16'}]}")
+
+    members, trainer = pods(rendered(values))
+
+    assert members["containers"][0]["image"] == trainer["containers"][0]["image"]
+    assert "command" not in trainer["containers"][0]
+    assert variables(trainer)["STREAMMETA_META__TASKS"] == "16"
+    assert "STREAMMETA_META__TASKS" not in variables(members)
+
+
+def test_the_trainers_user_may_write_weights_and_read_episodes_and_nothing_else(rendered) -> None:
+    """As tests/broker/test_security.py lets a trainer do on a real broker."""
+    users = {one["metadata"]["name"]: one for one in objects(rendered(CHART / "ci/8-trainer.yaml"), "KafkaUser")}
+    rights = users["fraud-trainer"]["spec"]["authorization"]["acls"]
+
+    assert {(r["resource"]["type"], r["resource"]["name"]): set(r["operations"]) for r in rights} == {
+        ("topic", "events"): {"Describe"},
+        ("topic", "fraud-weights"): {"Read", "Write", "Create", "Describe", "DescribeConfigs"},
+        ("topic", "fraud-episodes"): {"Read", "Create", "Describe"},
+        ("transactionalId", "fraud/trainer"): {"Write", "Describe"},
+    }
+    assert {r["resource"]["patternType"] for r in rights} == {"literal"}
 
 
 def test_members_are_static_and_startup_waits_longer_than_liveness(rendered) -> None:
@@ -215,6 +287,8 @@ BROKEN_VALUES = {
     "scaling to zero": "autoscaling: {enabled: true, minReplicas: 0}",
     "more at least than at most": "autoscaling: {enabled: true, minReplicas: 5, maxReplicas: 2}",
     "a password among the settings": "config: |\n  [kafka]\n  sasl_password = 'x'",
+    "a trainer twice": "trainer: {enabled: true, replicas: 2}",
+    "a trainer without a process": "trainer: {enabled: true, processes: 0}",
     "a digest that is none": "image: {repository: streammeta, digest: 'sha256:12'}",
 }
 
@@ -228,7 +302,9 @@ def test_wrong_values_are_refused(text: str, rendered, tmp_path: Path) -> None:
 
 
 BROKEN_TEMPLATES = {
-    "statefulset.yaml": ("readOnlyRootFilesystem: true", "readOnlyRootFileSystem: true"),
+    "statefulset.yaml": ("podManagementPolicy:", "podManagement:"),
+    "_helpers.tpl": ("readOnlyRootFilesystem: true", "readOnlyRootFileSystem: true"),
+    "trainer.yaml": ("strategy: {type: Recreate}", "strategy: {kind: Recreate}"),
     "poddisruptionbudget.yaml": ("maxUnavailable:", "maxUnavailible:"),
     "networkpolicy.yaml": ("podSelector:", "podSelectors:"),
     "service.yaml": ("clusterIP: None", "clusterIP: [None]"),

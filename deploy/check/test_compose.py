@@ -33,6 +33,19 @@ def test_nothing_is_open_to_other_machines() -> None:
     assert all(port.startswith("127.0.0.1:") for service in services.values() for port in service.get("ports", ()))
 
 
+def test_the_trainer_is_a_profile_and_one_variable_sets_the_members() -> None:
+    """Without the profile one of the members trains; with it they only serve, or the trainer would end."""
+    services = yaml.safe_load(FILE.read_text())["services"]
+    trainer, member = services["trainer"], services["streammeta"]
+
+    assert (trainer["profiles"], trainer["command"]) == (["trainer"], ["train"])
+    assert trainer["environment"]["STREAMMETA_META__TRAINER"] == "separate"
+    assert member["environment"]["STREAMMETA_META__TRAINER"] == "${STREAMMETA_META__TRAINER:-member}"
+    assert (
+        "STREAMMETA_META__TRAINER=separate docker compose -f deploy/compose.yaml --profile trainer" in FILE.read_text()
+    )
+
+
 def test_images_have_a_version() -> None:
     services = yaml.safe_load(FILE.read_text())["services"]
 
@@ -48,6 +61,7 @@ def test_images_have_a_version() -> None:
         ("services:", "service:"),
         ("restart: unless-stopped", "restart: [always]"),
         ("condition: service_healthy", "condition: healthy"),
+        ("profiles: [trainer]", "profiles: trainer"),
     ],
 )
 def test_a_broken_file_fails_the_check(right: str, wrong: str, tool, tmp_path: Path) -> None:

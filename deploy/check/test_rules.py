@@ -39,6 +39,7 @@ BROKEN = {
     "another threshold": ("streammeta_stuck_partitions > 0", "streammeta_stuck_partitions > 3"),
     "another label": ('result="failed"}[10m])) > 3', 'result="fail"}[10m])) > 3'),
     "another time": ("record: streammeta:lag_records", "record: streammeta:lag_record"),
+    "nobody who trains": ("(streammeta_trains >= 0) == 0", "(streammeta_trains > 0) == 0"),
     "no expression": ("expr: streammeta:busy_ratio > 0.9", "expr: streammeta:busy_ratio >"),
 }
 

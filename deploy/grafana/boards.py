@@ -197,6 +197,12 @@ _OPERATORS = Dashboard(
                     "Since θ in force was made: it grows while no trainer runs, θ is pinned, or nothing is labelled.",
                 ),
                 Panel(
+                    "Who trains",
+                    "short",
+                    (("streammeta_trains{SEL}", "{{instance}}"),),
+                    "1 in the process that learns θ for all, 0 in those that follow it.",
+                ),
+                Panel(
                     "Candidates of a trainer",
                     "short",
                     (

@@ -514,6 +514,9 @@ class ExactlyOnce:
         theta = self._published.theta
         if theta is not None and theta.about.made:
             self._metrics.theta_age.set(max(time.time() - theta.about.made, 0.0))
+        if not self._options.frozen and self._turn.engine.settings.meta.mode != "off":
+            owned = {number for _, number in self._positions}
+            self._metrics.trains.set(self._options.trainer == "member" and _LEADING in owned)
         self._limits.look(stats, self._decoder.too_long)
         missing = sum(one.missing for one in self._arriving.values() if one is not None)
         self._metrics.restore_missing.set(missing)

@@ -62,7 +62,13 @@ class Metrics:
         self._lost: dict[str, int] = {}  # likewise, of events that waited for a label
         self._resets = 0  # likewise; a new engine begins at 0
         self._forgotten: dict[Reason, int] = {}  # likewise
-        for unknown in (self.prequential_error, self.meta_loss, self.theta_age, self.theta_held_out_loss):
+        for unknown in (
+            self.prequential_error,
+            self.meta_loss,
+            self.trains,
+            self.theta_age,
+            self.theta_held_out_loss,
+        ):
             unknown.set(float("nan"))
 
     def _events(self, registry: CollectorRegistry) -> None:
@@ -249,6 +255,12 @@ class Metrics:
         for limit in get_args(Limit):
             self.limits.labels(limit)
         self.theta_version = Gauge("streammeta_theta_version", "Version of the shared weights.", registry=registry)
+        self.trains = Gauge(
+            "streammeta_trains",
+            "1 in the process that learns θ for all (the member with partition 0, or `streammeta train`), also while a "
+            "version is pinned; 0 in one that follows; NaN where nobody is to learn θ.",
+            registry=registry,
+        )
         self.theta_age = Gauge(
             "streammeta_theta_age_seconds",
             "Time since the published θ in force was made; it grows where nobody trains, or nothing is labelled.",

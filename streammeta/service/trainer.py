@@ -339,6 +339,7 @@ class Trainer:
         stats, theta = self._engine.stats(), self._published.theta
         self._metrics.engine(stats)
         self._limits.look(stats, 0)
+        self._metrics.trains.set(1)
         if theta is not None and theta.about.made:
             self._metrics.theta_age.set(max(self._wall() - theta.about.made, 0.0))
         if now < self._log_at + self._options.log_every_seconds:

@@ -2,6 +2,7 @@
 
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
@@ -24,8 +25,10 @@ from kafka.admin import (
 
 from deploy.broker import Broker
 from streammeta.app.doctor import examine
+from streammeta.app.train import train
 from streammeta.config import Settings
 from streammeta.errors import TransactionError, TransportError
+from streammeta.service.published import CLAIM
 from streammeta.transport.base import Message, TransactionalSink
 from streammeta.transport.choice import adapters
 from streammeta.transport.kafka.settings import KafkaSettings
@@ -256,6 +259,55 @@ def test_a_topic_that_may_not_be_written_stops_with_its_name(
         send_until_refused(ledger)
 
     assert not isinstance(caught.value, TransactionError)
+
+
+def trainer_rights(name: str) -> list[tuple[ResourceType, str, list[ACLOperation]]]:
+    """As the chart gives them to the KafkaUser of a trainer (deploy/check/test_chart.py)."""
+    may = ACLOperation
+    table = [may.READ, may.WRITE, may.CREATE, may.DESCRIBE, may.DESCRIBE_CONFIGS]
+    return [
+        (ResourceType.TOPIC, name, [may.DESCRIBE]),
+        (ResourceType.TOPIC, f"{name}-weights", table),
+        (ResourceType.TOPIC, f"{name}-episodes", [may.READ, may.CREATE, may.DESCRIBE]),
+        (ResourceType.TRANSACTIONAL_ID, f"{name}/trainer", [may.WRITE, may.DESCRIBE]),
+    ]
+
+
+def test_a_trainer_needs_the_rights_of_the_chart_and_no_others(
+    secured: Secured, closed: KafkaSettings, topic: str
+) -> None:
+    """It makes its topics, reads episodes and publishes; a right too many would open events and states to it."""
+    create_topics(secured.open, {topic: 1})
+    literal = ACLResourcePatternType.LITERAL
+    with closing(KafkaAdminClient(bootstrap_servers=secured.open.bootstrap_servers)) as admin:
+        admin.create_acls(
+            [
+                ACL("User:meta", "*", operation, ACLPermissionType.ALLOW, ResourcePattern(kind, name, literal))
+                for kind, name, operations in trainer_rights(topic)
+                for operation in operations
+            ]
+        )
+    settings = Settings.model_validate(
+        {
+            "app": {"name": topic},
+            "input": {"topic": topic},
+            "kafka": closed.model_dump(),
+            "meta": {"trainer": "separate"},
+            "http": {"enabled": False},
+        }
+    )
+    stop = threading.Event()
+    threading.Timer(3.0, stop.set).start()
+
+    train(settings, stop)  # a right that is missing ends it
+
+    with closing(adapters(secured.open).tables(secured.open, {"weights": f"{topic}-weights"})) as tables:
+        tables.begin("weights", 0)
+        rows: list[Any] = []
+        deadline = time.monotonic() + WAIT_SECONDS
+        while tables.missing("weights", 0) and time.monotonic() < deadline:
+            rows += tables.poll(0.2)
+    assert [row.key for row in rows] == [CLAIM]
 
 
 def test_the_doctor_names_each_right_that_is_missing(secured: Secured, topic: str) -> None:

@@ -284,6 +284,9 @@ def test_only_the_owner_of_partition_0_changes_theta_and_the_others_adopt_it() -
     assert not follower.service._leads
     assert leader.engine.stats().theta_version > 5
     assert follower.engine.stats().theta_version == leader.engine.stats().theta_version
+    for one, trains in ((leader, 1), (follower, 0)):
+        one.service._look(force=True)
+        assert one.metrics.registry.get_sample_value("streammeta_trains") == trains
 
 
 def test_the_next_leader_goes_on_from_the_published_theta() -> None:

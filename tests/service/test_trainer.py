@@ -148,6 +148,8 @@ def test_without_a_trainer_members_go_on_with_the_theta_that_they_have() -> None
     assert {one.engine.stats().theta_version for one in group} == {last}
     assert max(before) <= last
     assert all((one.metrics.registry.get_sample_value("streammeta_theta_age_seconds") or 0) > 1e6 for one in group)
+    assert [one.metrics.registry.get_sample_value("streammeta_trains") for one in group] == [0.0] * len(group)
+    assert trainer.count("streammeta_trains") == 1
 
 
 @pytest.mark.parametrize("point", ["before send", "before commit", "after commit"])
