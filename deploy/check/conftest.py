@@ -37,8 +37,8 @@ def tool() -> Tool:
 def rendered(tool: Tool) -> Callable[..., list[dict[str, Any]]]:
     """The chart's objects for a file of values."""
 
-    def render(values: Path, *more: str, chart: Path = CHART) -> list[dict[str, Any]]:
-        done = tool("helm", "template", "a-release", chart, "--kube-version", KUBERNETES, "-f", values, *more)
+    def render(values: Path, *, chart: Path = CHART, release: str = "a-release") -> list[dict[str, Any]]:
+        done = tool("helm", "template", release, chart, "--kube-version", KUBERNETES, "-f", values)
         if done.returncode:
             raise AssertionError(done.stderr)
         return [one for one in yaml.safe_load_all(done.stdout) if one]

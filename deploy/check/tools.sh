@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Tools of `make deploy-check` that are not Python packages: helm, actionlint, promtool. Those that the machine has are
-# used; the others are brought into FOLDER: helm and actionlint built by Go, promtool from Debian's package prometheus,
-# unpacked and not installed. Usage: tools.sh FOLDER
+# Tools of `make deploy-check` that are not Python packages: helm, kustomize, actionlint, promtool. Those that the machine
+# has are used; the others are brought into FOLDER: helm, kustomize and actionlint built by Go, promtool from Debian's
+# package prometheus, unpacked and not installed. Usage: tools.sh FOLDER
 set -euo pipefail
 folder=$(realpath "$1")
 export PATH="$folder:$PATH"
@@ -14,6 +14,11 @@ with_go() {  # NAME MODULE@VERSION
 }
 
 with_go helm helm.sh/helm/v3/cmd/helm@v3.22.0
+if ! command -v kustomize >/dev/null && command -v kubectl >/dev/null; then  # kubectl has it inside
+  printf '#!/bin/sh\n[ "$1" = build ] && shift\nexec kubectl kustomize "$@"\n' > "$folder/kustomize"
+  chmod +x "$folder/kustomize"
+fi
+with_go kustomize sigs.k8s.io/kustomize/kustomize/v5@v5.8.1
 with_go actionlint github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 
 if ! command -v promtool >/dev/null; then
