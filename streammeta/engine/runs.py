@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from streammeta.engine.buffer import push
 from streammeta.engine.drift import Detectors, DriftResponse, DriftSettings
-from streammeta.engine.experts import Blend, Case, Mixture
+from streammeta.engine.experts import Blend, Case, Cases, Mixture, RunLabels
 from streammeta.engine.features import Filled
 from streammeta.engine.judge import Judged, count_events, judge
 from streammeta.engine.labels import LabelSpace, Waiting
@@ -142,6 +142,9 @@ class Runs:
             if len(places) > 1:
                 run.saved[row] = (self._state(row), 0)
         self._predict(run, np.arange(len(items)))
+        mixture = self._awake()
+        if mixture:
+            run.opinions = mixture.ask(run.cases(), self._labels.outputs)
         begin = 0
         while begin < len(items):
             begin = self._go_on(run, begin, outcomes) if run.finite[begin] else self._refuse(run, begin, outcomes)
@@ -151,23 +154,16 @@ class Runs:
         """Judge events from ``begin`` on as far as nothing comes between them, and say where that ends.
 
         What comes between are a drift, a prediction that is no number, and the label of an event that is judged here;
-        with experts or recall, every event.
+        with recall, or experts that are asked one by one, every event.
         """
-        mixture, classify, columns = self._awake(), self._labels.classify, self._tasks.columns
-        end = begin + 1 if mixture or self._recall else run.until(begin)
-        if mixture:
+        mixture, columns = self._awake(), self._tasks.columns
+        one_by_one = mixture is not None and run.opinions is None
+        end = begin + 1 if one_by_one or self._recall else run.until(begin)
+        if mixture and one_by_one:
             blend = run.blends[begin] = self._blend(mixture, run, begin)
             run.set_prediction(begin, blend.mean, blend.variance)
-        run.predict_late(begin, end)
-        part = slice(begin, end)
-        found = judge(
-            *(run.means[part], run.known[part], run.variances[part], run.spread[part], run.labels[part]),
-            classify=classify,
-            binary=self._detectors.binary,
-        )
-        drifted = self._watch(run, begin, found)
-        if drifted is not None:
-            end = drifted + 1
+        found, drifted = self._judge_mixed(mixture, run, begin, end) if mixture else self._judge(run, begin, end)
+        end = end if drifted is None else drifted + 1
         part = slice(begin, end)
         age, since = count_events(
             columns, run.rows[part], run.is_event[part], run.times[part], found.error[: end - begin]
@@ -182,13 +178,57 @@ class Runs:
         last = run.items[end - 1]
         if not run.is_kept[end - 1]:
             return end
-        if mixture:
+        if mixture and one_by_one:
             self._teach_experts(mixture, run, begin)
         if self._recall:
             outcomes[last.at] = self._look_back(self._recall, run, begin, outcomes[last.at])  # type: ignore[arg-type]
         elif drifted is not None:
             self._begin_again(run, drifted, self._response, self._keep_events)
         return end
+
+    def _judge_mixed(self, mixture: Mixture, run: "_Run", begin: int, end: int) -> tuple[Judged, int | None]:
+        """As ``_judge``, with what the experts said of the run mixed in."""
+        columns, rows = self._tasks.columns, run.rows[begin:end]
+        evidence = mixture.evidence(columns, rows)
+        self._mix(mixture, run, begin, end)
+        found, drifted = self._judge(run, begin, end)
+        if drifted is not None and drifted + 1 < end:  # what lies behind it is predicted again
+            mixture.put_back(columns, rows, evidence)
+            self._mix(mixture, run, begin, drifted + 1)
+            run.predict_late(begin, drifted + 1)
+        return found, drifted
+
+    def _judge(self, run: "_Run", begin: int, end: int) -> tuple[Judged, int | None]:
+        """Judge these events, and let the detectors see their labels; with which of them a drift came first."""
+        run.predict_late(begin, end)
+        part = slice(begin, end)
+        found = judge(
+            *(run.means[part], run.known[part], run.variances[part], run.spread[part], run.labels[part]),
+            classify=self._labels.classify,
+            binary=self._detectors.binary,
+        )
+        return found, self._watch(run, begin, found)
+
+    def _mix(self, mixture: Mixture, run: "_Run", begin: int, end: int) -> None:
+        """Mix the learner's predictions of these events with the experts' opinions, each under the labels before it."""
+        part, opinions = slice(begin, end), run.opinions
+        if opinions is None:  # they are asked one by one
+            return
+        known = RunLabels(
+            np.where(run.is_kept, run.seen.labels, math.nan)[part],
+            np.zeros(end - begin, np.bool_),
+            mixture.no_parts(end - begin, self._labels.outputs),
+        )
+        for i in run.late:
+            waits = run.items[i].waits
+            if begin <= i < end and waits is not None and waits.mean is not None and waits.parts is not None:
+                known.given[i - begin] = True
+                known.parts[i - begin, :, : waits.parts.shape[1]] = waits.parts
+        columns, own = self._tasks.columns, (run.own_means[part], run.own_variances[part])
+        run.means[part], run.variances[part] = mixture.blend_run(columns, run.rows[part], *own, opinions[part], known)
+        for i in run.pending:
+            if begin <= i < end:
+                run.items[i].waits.parts = known.parts[i - begin].copy()  # type: ignore[union-attr]  # it is pending
 
     def _watch(self, run: "_Run", begin: int, found: Judged) -> int | None:
         """Let the detectors see these labels, and say with which of them a drift came first."""
@@ -293,7 +333,7 @@ class Runs:
         if not self._labels.classify:
             spread = run.spread[which]
             mean, variance = run.shift[which, None] + spread[:, None] * mean, spread * spread * variance
-        run.means[which], run.variances[which] = mean, variance
+        run.means[which], run.variances[which] = run.own_means[which], run.own_variances[which] = mean, variance
         run.finite[which] = np.isfinite(mean).all(axis=1) & np.isfinite(variance)
 
     def _look_back(self, recall: Recall, run: "_Run", i: int, outcome: Outcome) -> Outcome:
@@ -408,6 +448,7 @@ class _Run:
             self.places.setdefault(item.row, []).append(i)
         self.saved: dict[int, tuple[dict[str, npt.NDArray[Any]], int]] = {}  # φ as it was before this event of the run
         self.means, self.variances = np.zeros((size, outputs)), np.zeros(size)  # as the outcomes say them
+        self.own_means, self.own_variances = self.means.copy(), self.variances.copy()  # the learner's, without experts
         self.known = np.full(size, outputs, np.int64)  # how many outputs each prediction has
         self.versions = [shared.version] * size  # of θ, at the prediction
         self.finite = np.ones(size, np.bool_)
@@ -418,7 +459,8 @@ class _Run:
         self.pending = [i for i in waiting if self.is_event[i]]  # events whose label is to come
         self.late = [i for i in waiting if not self.is_event[i]]  # labels of events before
         self.unkept: list[int] = []  # learned, but not yet in their task's window
-        self.blends: dict[int, Blend] = {}  # where there are experts
+        self.blends: dict[int, Blend] = {}  # where experts are asked one by one
+        self.opinions: Doubles | None = None  # [N, K, C or 1] where they were asked of the whole run
 
     def until(self, begin: int) -> int:
         """How far events from ``begin`` on are predicted by numbers, and were so before their label came."""
@@ -443,6 +485,17 @@ class _Run:
     def said(self, i: int) -> tuple[Doubles, float, int]:
         """The prediction of event i, and the version of θ."""
         return self.means[i, : self.known[i]], float(self.variances[i]), self.versions[i]
+
+    def cases(self) -> Cases:
+        """All events as experts see them."""
+        late = {i for i in self.late if self.items[i].waits.parts is not None}  # type: ignore[union-attr]  # it is late
+        return Cases(
+            [item.task for item in self.items],
+            self.seen.high,
+            np.array([item.source.origin.partition for item in self.items], np.int64),
+            np.where(self.is_kept, self.seen.labels, math.nan),
+            np.array([i not in late for i in range(len(self.items))], np.bool_),
+        )
 
     def case(self, i: int) -> Case:
         """Event i as experts see it."""

@@ -151,28 +151,52 @@ def add_value_evidence(
     parts: _Doubles, y: float, evidence: _Doubles, decay: float, noise: _Doubles, noise_decay: float, /
 ) -> None: ...
 def linear(x: _Floats, w: _Floats, b: _Floats, out: _Floats, /) -> None: ...
-def forest_ask(
+def forest_run(
     state: tuple[npt.NDArray[np.generic], ...],
     xs: _Floats,
     ys: _Floats,
     rule: Sequence[float],
     classify: bool,
     seed: int,
+    learned: int,
+    until: int,
+    tasks: _Floats,
     x: _Floats,
+    labels: _Doubles,
+    asked: npt.NDArray[np.bool_],
     said: _Doubles,
     /,
-) -> None: ...
-def forest_learn(
-    state: tuple[npt.NDArray[np.generic], ...],
-    xs: _Floats,
-    ys: _Floats,
-    rule: Sequence[float],
-    classify: bool,
-    seed: int,
-    number: int,
-    spread: float,
+) -> tuple[int, int]: ...
+def mix_class_run(
+    p: _Doubles,
+    said: _Doubles,
+    doubt: _Doubles,
+    evidence: _Doubles,
+    rows: _Ints,
+    labels: _Doubles,
+    given: npt.NDArray[np.bool_],
+    log_favour: float,
+    decay: float,
+    parts: _Doubles,
+    mixed: _Doubles,
     /,
-) -> int: ...
+) -> None: ...
+def mix_value_run(
+    means: _Doubles,
+    variances: _Doubles,
+    said: _Doubles,
+    noise: _Doubles,
+    evidence: _Doubles,
+    rows: _Ints,
+    labels: _Doubles,
+    given: npt.NDArray[np.bool_],
+    log_favour: float,
+    decay: float,
+    noise_decay: float,
+    parts: _Doubles,
+    mixed: _Doubles,
+    /,
+) -> None: ...
 def look(
     windows: tuple[npt.NDArray[Any], ...],
     scales: tuple[npt.NDArray[Any], ...],

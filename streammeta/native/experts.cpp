@@ -1,4 +1,4 @@
-// Experts beside the learner, and their mixture: one event. Equations: see streammeta/engine/experts/.
+// Experts beside the learner, and their mixture. Equations: see streammeta/engine/experts/.
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -240,6 +240,46 @@ void add_value_evidence(Array<const double, 2> parts, double y, Numbers evidence
     }
 }
 
+// A run of events, each mixed under its task's evidence before its label adds to it: labels [N], NaN where none is learned.
+//
+// p [N, C], said [N, K, C], evidence [T, 1 + 2K] of rows [N]; where `given`, parts [N, 1 + 2K, C] were made before, and
+// nothing is mixed.
+void mix_class_run(Array<const double, 2> p, Array<const double, 3> said, Given doubt, Table evidence,
+                   Array<const int64_t, 1> rows, Given labels, Array<const bool, 1> given, double log_favour,
+                   double decay, Array<double, 3> parts, Table mixed) {
+    const Index N = p.shape[0];
+    require(said.shape[0] == N && rows.size() == N && labels.size() == N && given.size() == N && parts.shape[0] == N &&
+                mixed.shape[0] == N,
+            "mix_class_run: shapes do not fit");
+    for (Index i = 0; i < N; i++) {
+        require(rows[i] >= 0 && rows[i] < evidence.shape[0], "mix_class_run: a row that is not there");
+        const Numbers own = evidence[rows[i]];
+        if (!given[i]) mix_classes(p[i], said[i], doubt, {own.data, own.shape}, log_favour, parts[i], mixed[i]);
+        if (!std::isnan(labels[i])) add_class_evidence({parts[i].data, parts[i].shape}, Index(labels[i]), own, decay);
+    }
+}
+
+// As `mix_class_run`, of targets: means and variances [N], said [N, K], noise [T, K, 2], parts [N, 1 + 2K, 2].
+void mix_value_run(Given means, Given variances, Array<const double, 2> said, Array<double, 3> noise, Table evidence,
+                   Array<const int64_t, 1> rows, Given labels, Array<const bool, 1> given, double log_favour,
+                   double decay, double noise_decay, Array<double, 3> parts, Table mixed) {
+    const Index N = means.size();
+    require(variances.size() == N && said.shape[0] == N && rows.size() == N && labels.size() == N &&
+                given.size() == N && parts.shape[0] == N && mixed.shape[0] == N,
+            "mix_value_run: shapes do not fit");
+    for (Index i = 0; i < N; i++) {
+        require(rows[i] >= 0 && rows[i] < evidence.shape[0] && rows[i] < noise.shape[0],
+                "mix_value_run: a row that is not there");
+        const Numbers own = evidence[rows[i]];
+        const Table errors = noise[rows[i]];
+        if (!given[i])
+            mix_values(means[i], variances[i], said[i], {errors.data, errors.shape}, {own.data, own.shape}, log_favour,
+                       parts[i], mixed[i]);
+        if (!std::isnan(labels[i]))
+            add_value_evidence({parts[i].data, parts[i].shape}, labels[i], own, decay, errors, noise_decay);
+    }
+}
+
 }  // namespace
 
 void bind_experts(nb::module_& module) {
@@ -247,6 +287,7 @@ void bind_experts(nb::module_& module) {
     module.def("ask_neighbours", &ask_neighbours<float>).def("ask_neighbours", &ask_neighbours<double>);
     module.def("mix_classes", &mix_classes).def("add_class_evidence", &add_class_evidence);
     module.def("mix_values", &mix_values).def("add_value_evidence", &add_value_evidence);
+    module.def("mix_class_run", &mix_class_run).def("mix_value_run", &mix_value_run);
 }
 
 }  // namespace streammeta

@@ -1,8 +1,12 @@
 // An online forest over a ring of labelled events. See streammeta/engine/experts/forest.py.
+#include <nanobind/stl/pair.h>
 #include <nanobind/stl/vector.h>
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
+#include <limits>
+#include <utility>
 #include <vector>
 
 #include "array.hpp"
@@ -15,10 +19,15 @@ namespace streammeta {
 enum { FEATURE, CHILD, HEAD, LINKED, SINCE, NODE };
 // A tree as numbers [TREE + BLOCKS]: nodes in use, loss lately, the open block of errors, blocks kept, restarts.
 enum { USED, LOSS, OPEN_SUM, OPEN_COUNT, BLOCKS_KEPT, RESTARTS, TREE };
+// Of a partition: count, mean and sum of squares of the targets; columns of the ring that any event has had.
+enum { TARGETS, MEAN, SQUARES, COLUMNS, MOMENTS };
 constexpr Index BLOCK = 32, BLOCKS = 128;  // errors in a block; blocks remembered
 constexpr Index POINTS = 128;              // of a leaf, looked at for a split
 constexpr Index LOOKED_AT = 32;            // features looked at for a split, where there are more
+constexpr Index MOST_NODES = 4096;         // of a tree
 constexpr Index EVERY = 8, FEWEST = 16;    // events of a leaf between two looks; before the first
+constexpr int MOST_WEIGHT = 16;            // of an event in a tree
+constexpr Index FEWEST_LABELS = 10;        // before the forest says anything
 constexpr double LOSS_DECAY = 0.98;
 
 struct Rule {
@@ -40,7 +49,7 @@ static int weight_of(const Rule& rule, Index t, int64_t n) {
     const double u = uniform(rule.seed ^ mixed(uint64_t(n) * 64 + uint64_t(t)));
     double chance = exponential(-rule.poisson), sum = chance;
     int k = 0;
-    while (u > sum && k < 16) {
+    while (u > sum && k < MOST_WEIGHT) {
         k++;
         chance *= rule.poisson / k;
         sum += chance;
@@ -48,7 +57,15 @@ static int weight_of(const Rule& rule, Index t, int64_t n) {
     return k;
 }
 
-static INLINE double n_log_n(double n) { return n > 0 ? n * logarithm(n) : 0.0; }
+// n log n of sums of weights, which are whole numbers: a leaf's points weigh at most POINTS * MOST_WEIGHT together.
+static const std::vector<double>& n_log_n() {
+    static const std::vector<double> table = [] {
+        std::vector<double> made(POINTS * MOST_WEIGHT + 1, 0.0);
+        for (size_t n = 1; n < made.size(); n++) made[n] = double(n) * logarithm(double(n));
+        return made;
+    }();
+    return table;
+}
 
 struct Forest {
     Array<int32_t, 3> nodes;   // [T, M, NODE]
@@ -57,8 +74,9 @@ struct Forest {
     Array<float, 3> priors;    // [T, M, C] what a leaf says before its first event; of targets: mean, variance
     Array<int32_t, 2> links;   // [T, N] of each event in the ring, the one before it in its leaf; -1: none
     Array<double, 2> trees;    // [T, TREE + BLOCKS]
-    Array<const float, 2> xs;  // [N, D] the ring
-    Array<const float, 1> ys;  // [N]
+    Array<double, 1> moments;  // [MOMENTS]
+    Array<float, 2> xs;        // [N, 1 + D] the ring: the task as a number, features
+    Array<float, 1> ys;        // [N]
     Rule rule;
 
     Index ring() const { return xs.shape[0]; }
@@ -113,9 +131,8 @@ struct Forest {
         for (Index c = 0; c < counts.shape[2]; c++) counts[t][at][c] = 0;
     }
 
-    // Begin a tree again; its root says what it said of all it had seen.
+    // Begin a tree again.
     void restart(Index t) {
-        std::vector<double> said(counts.shape[2] + 2);
         auto tree = trees[t];
         make_leaf(t, 0);
         tree[USED] = 1;
@@ -129,97 +146,67 @@ struct Forest {
         node[LINKED] += 1;
     }
 
-    // Learn event n, which is in the ring, in tree t; `newest`: the last event there.
-    void learn(Index t, int64_t n, int64_t newest) {
+    // Learn event n, the newest in the ring, in tree t, where it is in this leaf.
+    void learn(Index t, Index at, int64_t n) {
         const int weight = weight_of(rule, t, n);
         if (weight == 0) return;
-        const float* x = xs[n % ring()].data;
-        const float y = ys[n % ring()];
-        const Index at = leaf_of(t, x);
-        add(t, at, y, weight);
+        add(t, at, ys[n % ring()], weight);
         link(t, at, n);
         auto node = nodes[t][at];
         if (++node[SINCE] >= EVERY && node[LINKED] >= FEWEST && Index(trees[t][USED]) + 2 <= nodes.shape[1]) {
             node[SINCE] = 0;
-            split(t, at, newest);
+            split(t, at, n);
         }
     }
 
-    void split(Index t, Index at, int64_t newest) {
+    // A leaf's points as they were drawn for a look, and the best cut found so far.
+    struct Points {
+        Index count = 0;
         int64_t events[POINTS];
-        double weights[POINTS];
-        Index m = 0;
+        Index places[POINTS];  // in the ring
+        int weights[POINTS];
+        double targets[POINTS];
+        uint64_t order[POINTS];   // value and point, to be sorted
+    };
+    struct Cut {
+        double gain = 0;
+        Index feature = -1;
+        float at = 0;
+    };
+
+    void split(Index t, Index at, int64_t newest) {
+        Points points;
+        Index& m = points.count;
         for (int64_t n = nodes[t][at][HEAD]; n >= 0 && newest - n < ring() && m < POINTS; n = links[t][n % ring()]) {
-            events[m] = n;
-            weights[m++] = weight_of(rule, t, n);
+            points.events[m] = n;
+            points.places[m] = n % ring();
+            points.targets[m] = ys[n % ring()];
+            points.weights[m++] = weight_of(rule, t, n);
         }
         if (m < FEWEST) return;
-        const Index features = xs.shape[1], looked = std::min(features, LOOKED_AT);
+        const Index features = Index(moments[COLUMNS]), looked = std::min(features, LOOKED_AT);
         const uint64_t dice = mixed(rule.seed ^ mixed(uint64_t(newest) * 4096 + uint64_t(t) * 8 + 1)) + uint64_t(at);
-        double best = 0;
-        Index best_feature = -1;
-        float best_cut = 0;
-        std::pair<float, Index> order[POINTS];
-        const Index classes = rule.classify ? counts.shape[2] : 3;
-        std::vector<double> total(classes), left(classes);
-        Index present = 0;
-        double whole = 0, floor = 0;
+        const double between = uniform(dice + 7);
+        const auto feature = [&](Index f) {
+            return looked == features ? f : Index(mixed(dice * 131 + uint64_t(f)) % uint64_t(features));
+        };
+        Cut best;
+        double extra = 0;  // classes beyond two must gain more
         if (rule.classify) {
-            double sum = 0;
-            for (Index i = 0; i < m; i++) total[Index(ys[events[i] % ring()])] += weights[i];
-            for (double one : total) whole += n_log_n(one), sum += one, present += one > 0;
-            whole -= n_log_n(sum);
+            std::vector<int> total(counts.shape[2]), left(counts.shape[2]);
+            Index present = 0;
+            for (Index i = 0; i < m; i++) total[Index(points.targets[i])] += points.weights[i];
+            for (const int one : total) present += one > 0;
             if (present < 2) return;
+            extra = double(present - 2);
+            for (Index f = 0; f < looked; f++)
+                if (sort(points, feature(f))) cut_classes(points, feature(f), between, total, left, best);
         } else {
-            for (Index i = 0; i < m; i++) {
-                const double y = ys[events[i] % ring()];
-                total[0] += weights[i], total[1] += weights[i] * y, total[2] += weights[i] * y * y;
-            }
-            floor = 1e-3 * priors[t][0][1] + 1e-12;
-            whole = gaussian(total[0], total[1], total[2], floor);
-            present = 2;
+            const double floor = 1e-3 * priors[t][0][1] + 1e-12;
+            for (Index f = 0; f < looked; f++)
+                if (sort(points, feature(f))) cut_values(points, feature(f), between, floor, best);
         }
-        for (Index f = 0; f < looked; f++) {
-            const Index d = looked == features ? f : Index(mixed(dice * 131 + uint64_t(f)) % uint64_t(features));
-            for (Index i = 0; i < m; i++) {
-                const float value = xs[events[i] % ring()][d];
-                order[i] = {std::isnan(value) ? INFINITY : value, i};
-            }
-            std::sort(order, order + m);
-            if (order[0].first == order[m - 1].first) continue;
-            std::fill(left.begin(), left.end(), 0.0);
-            double sum_left = 0, sum_right = 0, terms_left = 0, terms_right = 0;
-            if (rule.classify)
-                for (double one : total) sum_right += one, terms_right += n_log_n(one);
-            for (Index i = 0; i + 1 < m; i++) {
-                const Index point = order[i].second;
-                const float y = ys[events[point] % ring()];
-                const double w = weights[point];
-                double found;
-                if (rule.classify) {
-                    const Index c = Index(y);
-                    const double before = left[c], rest = total[c] - before;
-                    terms_left += n_log_n(before + w) - n_log_n(before);
-                    terms_right += n_log_n(rest - w) - n_log_n(rest);
-                    left[c] += w, sum_left += w, sum_right -= w;
-                    if (order[i].first == order[i + 1].first) continue;
-                    found = terms_left - n_log_n(sum_left) + terms_right - n_log_n(sum_right) - whole;
-                } else {
-                    left[0] += w, left[1] += w * y, left[2] += w * double(y) * y;
-                    if (order[i].first == order[i + 1].first || i < 3 || i + 4 >= m) continue;
-                    found = gaussian(left[0], left[1], left[2], floor) +
-                            gaussian(total[0] - left[0], total[1] - left[1], total[2] - left[2], floor) - whole;
-                }
-                if (found > best) {
-                    best = found;
-                    best_feature = d;
-                    const float low = order[i].first, high = order[i + 1].first;
-                    const float between = low + float(uniform(dice + 7)) * (high - low);
-                    best_cut = std::isinf(high) || !(between < high) ? low : between;
-                }
-            }
-        }
-        if (best_feature < 0 || best < rule.gain + double(present - 2)) return;
+        if (best.feature < 0 || best.gain < rule.gain + extra) return;
         const Index child = Index(trees[t][USED]);
         trees[t][USED] += 2;
         std::vector<double> said(std::max<Index>(counts.shape[2], 3));
@@ -228,13 +215,79 @@ struct Forest {
             make_leaf(t, child + side);
             for (Index c = 0; c < counts.shape[2]; c++) priors[t][child + side][c] = float(said[c]);
         }
-        nodes[t][at][FEATURE] = int32_t(best_feature);
+        nodes[t][at][FEATURE] = int32_t(best.feature);
         nodes[t][at][CHILD] = int32_t(child);
-        cuts[t][at] = best_cut;
+        cuts[t][at] = best.at;
         for (Index i = m - 1; i >= 0; i--) {  // oldest first
-            const Index to = child + !(xs[events[i] % ring()][best_feature] <= best_cut);
-            add(t, to, ys[events[i] % ring()], weights[i]);
-            link(t, to, events[i]);
+            const Index to = child + !(xs[points.places[i]][best.feature] <= best.at);
+            add(t, to, float(points.targets[i]), points.weights[i]);
+            link(t, to, points.events[i]);
+        }
+    }
+
+    // Order points by a feature, a missing one last, those of equal value as they came; false: all have one value.
+    bool sort(Points& points, Index feature) const {
+        for (Index i = 0; i < points.count; i++) {
+            const float found = xs[points.places[i]][feature], value = std::isnan(found) ? INFINITY : found + 0.0f;
+            uint32_t bits;
+            std::memcpy(&bits, &value, sizeof bits);
+            bits = bits & 0x80000000u ? ~bits : bits | 0x80000000u;  // ordered as the values are
+            points.order[i] = uint64_t(bits) << 32 | uint64_t(i);
+        }
+        std::sort(points.order, points.order + points.count);
+        return points.order[0] >> 32 != points.order[points.count - 1] >> 32;
+    }
+
+    // The value of the i-th point in order.
+    float value(const Points& points, Index i, Index feature) const {
+        const float found = xs[points.places[uint32_t(points.order[i])]][feature];
+        return std::isnan(found) ? INFINITY : found;
+    }
+
+    // Take this cut, after the i-th point in order, if it gains more than the best.
+    void take(const Points& points, Index i, Index feature, double between, double gain, Cut& best) const {
+        if (!(gain > best.gain)) return;
+        const float low = value(points, i, feature), high = value(points, i + 1, feature);
+        const float middle = low + float(between) * (high - low);
+        best = {gain, feature, std::isinf(high) || !(middle < high) ? low : middle};
+    }
+
+    void cut_classes(const Points& points, Index feature, double between, const std::vector<int>& total,
+                     std::vector<int>& left, Cut& best) const {
+        const double* table = n_log_n().data();
+        std::fill(left.begin(), left.end(), 0);
+        int sum_left = 0, sum_right = 0;
+        double terms_left = 0, terms_right = 0;
+        for (const int one : total) sum_right += one, terms_right += table[one];
+        const double whole = terms_right - table[sum_right];
+        for (Index i = 0; i + 1 < points.count; i++) {
+            const Index point = uint32_t(points.order[i]), c = Index(points.targets[point]);
+            const int w = points.weights[point], before = left[c], rest = total[c] - before;
+            terms_left += table[before + w] - table[before];
+            terms_right += table[rest - w] - table[rest];
+            left[c] += w, sum_left += w, sum_right -= w;
+            if (points.order[i] >> 32 == points.order[i + 1] >> 32) continue;
+            take(points, i, feature, between,
+                 terms_left - table[sum_left] + terms_right - table[sum_right] - whole, best);
+        }
+    }
+
+    void cut_values(const Points& points, Index feature, double between, double floor, Cut& best) const {
+        double total[3] = {}, left[3] = {};
+        for (Index i = 0; i < points.count; i++) {
+            const double y = points.targets[i], w = points.weights[i];
+            total[0] += w, total[1] += w * y, total[2] += w * y * y;
+        }
+        const double whole = gaussian(total[0], total[1], total[2], floor);
+        for (Index i = 0; i + 1 < points.count; i++) {
+            const Index point = uint32_t(points.order[i]);
+            const double y = points.targets[point], w = points.weights[point];
+            left[0] += w, left[1] += w * y, left[2] += w * y * y;
+            if (points.order[i] >> 32 == points.order[i + 1] >> 32 || i < 3 || i + 4 >= points.count) continue;
+            take(points, i, feature, between,
+                 gaussian(left[0], left[1], left[2], floor) +
+                     gaussian(total[0] - left[0], total[1] - left[1], total[2] - left[2], floor) - whole,
+                 best);
         }
     }
 
@@ -242,6 +295,46 @@ struct Forest {
     static double gaussian(double n, double sum, double squares, double floor) {
         if (n <= 0) return 0;
         return -0.5 * n * logarithm(std::max(squares / n - sum / n * (sum / n), 0.0) + floor);
+    }
+
+    // Take in a target for what the roots say before their first event; returns the targets' spread.
+    double observe(double y) {
+        moments[TARGETS] += 1;
+        const double step = y - moments[MEAN];
+        moments[MEAN] += step / moments[TARGETS];
+        moments[SQUARES] += step * (y - moments[MEAN]);
+        const double variance = moments[SQUARES] / moments[TARGETS];
+        for (Index t = 0; t < trees.shape[0]; t++)
+            priors[t][0][0] = float(moments[MEAN]), priors[t][0][1] = float(variance);
+        return root(variance);
+    }
+
+    // What the trees said, each weighted by its loss lately: the first `wanted` of class probabilities, or the mean.
+    void answer(const double* ones, Index outputs, double* said, Index wanted) const {
+        std::fill(said, said + wanted, 0.0);
+        double sum = 0;
+        for (Index t = 0; t < trees.shape[0]; t++) {
+            const double weight = exponential(-rule.trust * trees[t][LOSS]);
+            for (Index c = 0; c < wanted; c++) said[c] += weight * ones[t * outputs + c];
+            sum += weight;
+        }
+        for (Index c = 0; c < wanted; c++) said[c] /= sum;
+    }
+
+    // Judge by a label what a tree said; true where it is to begin again.
+    bool judge(Index t, const double* one, Index outputs, float y, double spread) {
+        double error, loss;
+        if (rule.classify) {
+            const Index guess = std::max_element(one, one + outputs) - one;
+            error = guess != Index(y);
+            loss = -logarithm(std::max(one[Index(y)], 1e-6));
+        } else {
+            const double gap = std::abs(y - one[0]) / std::max(spread, 1e-12);
+            error = std::min(gap / 4, 1.0);
+            loss = std::min(gap * gap, 16.0);
+        }
+        trees[t][LOSS] = LOSS_DECAY * trees[t][LOSS] + (1 - LOSS_DECAY) * loss;
+        return rose(t, error);
     }
 
     // Note an error in [0, 1]; true where errors rose: then only the newest are remembered. As ADWIN, on blocks.
@@ -289,20 +382,21 @@ static Rule rule_of(const std::vector<double>& numbers, bool classify, uint64_t 
     return {numbers[0], numbers[1], numbers[2], numbers[3], numbers[4], numbers[5], classify, seed};
 }
 
-static Forest forest_of(nb::tuple state, Array<const float, 2> xs, Array<const float, 1> ys,
-                        const std::vector<double>& rule, bool classify, uint64_t seed) {
+static Forest forest_of(nb::tuple state, Array<float, 2> xs, Array<float, 1> ys, const std::vector<double>& rule,
+                        bool classify, uint64_t seed) {
     Forest forest{take<int32_t, 3>(state[0], "nodes"),
                   take<float, 2>(state[1], "cuts"),
                   take<float, 3>(state[2], "counts"),
                   take<float, 3>(state[3], "priors"),
                   take<int32_t, 2>(state[4], "links"),
                   take<double, 2>(state[5], "trees"),
+                  take<double, 1>(state[6], "moments"),
                   xs,
                   ys,
                   rule_of(rule, classify, seed)};
     const Index count = forest.trees.shape[0], room = forest.nodes.shape[1];
     require(forest.nodes.shape[0] == count && forest.cuts.shape[0] == count && forest.counts.shape[0] == count &&
-                forest.priors.shape[0] == count && forest.links.shape[0] == count,
+                forest.priors.shape[0] == count && forest.links.shape[0] == count && forest.moments.size() == MOMENTS,
             "forest: arrays of other numbers of trees");
     require(forest.nodes.shape[2] == NODE && forest.trees.shape[1] == TREE + BLOCKS && forest.cuts.shape[1] == room &&
                 forest.counts.shape[1] == room && forest.priors.shape == forest.counts.shape &&
@@ -311,63 +405,63 @@ static Forest forest_of(nb::tuple state, Array<const float, 2> xs, Array<const f
     return forest;
 }
 
-// Class probabilities [C], or mean and variance [2], of an event x [D].
-static void predict(const Forest& forest, const float* x, double* said, double* one) {
-    const Index classes = forest.rule.classify ? forest.counts.shape[2] : 2;
-    std::fill(said, said + classes, 0.0);
-    double sum = 0;
-    for (Index t = 0; t < forest.trees.shape[0]; t++) {
-        const double weight = exponential(-forest.rule.trust * forest.trees[t][LOSS]);
-        forest.ask(t, forest.leaf_of(t, x), one);
-        for (Index c = 0; c < classes; c++) said[c] += weight * one[c];
-        sum += weight;
-    }
-    for (Index c = 0; c < classes; c++) said[c] /= sum;
-}
-
-static void forest_ask(nb::tuple state, Array<const float, 2> xs, Array<const float, 1> ys, std::vector<double> rule,
-                       bool classify, uint64_t seed, Array<const float, 1> x, Array<double, 1> said) {
-    const Forest forest = forest_of(state, xs, ys, rule, classify, seed);
-    require(x.size() == xs.shape[1], "forest_ask: x is of another width");
-    require(said.size() == (classify ? forest.counts.shape[2] : 2), "forest_ask: said is of another width");
-    std::vector<double> one(std::max<Index>(said.size(), 2));
-    predict(forest, x.data, said.data, one.data());
-}
-
-// Learn event `number` of the ring, its newest; returns the most nodes that a tree uses.
-static int64_t forest_learn(nb::tuple state, Array<const float, 2> xs, Array<const float, 1> ys,
-                            std::vector<double> rule, bool classify, uint64_t seed, int64_t number, double spread) {
+// Predict and learn one event after another; said [N, C] or [N, 1] stays as it is where there is no opinion.
+//
+// The event's task number and features x [N, D], its label [N], NaN where there is none to learn, and whether it is to
+// be predicted. `learned` counts the labels of the ring's life. Returns how many events were taken and how many labels
+// learned: fewer than all, where the next label or split needs larger arrays.
+static std::pair<int64_t, int64_t> forest_run(nb::tuple state, Array<float, 2> xs, Array<float, 1> ys,
+                                              std::vector<double> rule, bool classify, uint64_t seed, int64_t learned, int64_t until,
+                                              Array<const float, 1> tasks, Array<const float, 2> x,
+                                              Array<const double, 1> labels, Array<const bool, 1> asked,
+                                              Array<double, 2> said) {
     Forest forest = forest_of(state, xs, ys, rule, classify, seed);
-    const Index place = number % forest.ring(), classes = classify ? forest.counts.shape[2] : 2;
-    const float* x = xs[place].data;
-    const float y = ys[place];
-    require(number >= 0 && (!classify || (y >= 0 && y < float(classes))), "forest_learn: a class that is not there");
-    std::vector<double> one(std::max<Index>(classes, 2));
-    double most = 0;
-    for (Index t = 0; t < forest.trees.shape[0]; t++) {
-        forest.ask(t, forest.leaf_of(t, x), one.data());
-        double error, loss;
-        if (classify) {
-            const Index guess = std::max_element(one.begin(), one.begin() + classes) - one.begin();
-            error = guess != Index(y);
-            loss = -logarithm(std::max(one[Index(y)], 1e-6));
-        } else {
-            const double gap = std::abs(y - one[0]) / std::max(spread, 1e-12);
-            error = std::min(gap / 4, 1.0);
-            loss = std::min(gap * gap, 16.0);
+    const Index N = x.shape[0], D = x.shape[1], width = xs.shape[1], T = forest.trees.shape[0];
+    const Index outputs = classify ? forest.counts.shape[2] : 2, wanted = std::min(said.shape[1], outputs);
+    require(width > D && tasks.size() == N && labels.size() == N && asked.size() == N && said.shape[0] == N &&
+                learned >= 0,
+            "forest_run: events that do not fit");
+    std::vector<float> row(width, std::numeric_limits<float>::quiet_NaN());
+    std::vector<double> ones(T * outputs);
+    std::vector<Index> leaves(T);
+    for (Index i = 0; i < N; i++) {
+        const double y = labels[i];
+        const bool learns = !std::isnan(y);
+        if (learns && classify) {
+            require(y >= 0, "forest_run: a label that is no class");
+            if (y >= double(outputs)) return {i, learned};
         }
-        auto tree = forest.trees[t];
-        tree[LOSS] = LOSS_DECAY * tree[LOSS] + (1 - LOSS_DECAY) * loss;
-        if (forest.rose(t, error)) forest.restart(t);
-        forest.learn(t, number, number);
-        most = std::max(most, tree[USED]);
+        const bool speaks = asked[i] && learned >= FEWEST_LABELS;
+        if (!speaks && !learns) continue;
+        row[0] = tasks[i];
+        std::copy(x[i].data, x[i].data + D, row.begin() + 1);
+        for (Index t = 0; t < T; t++) {
+            leaves[t] = forest.leaf_of(t, row.data());
+            forest.ask(t, leaves[t], &ones[t * outputs]);
+        }
+        if (speaks) forest.answer(ones.data(), outputs, said[i].data, wanted);
+        if (!learns) continue;
+        const double spread = classify ? 1.0 : forest.observe(float(y));  // as the ring has it
+        for (Index d = width; d > Index(forest.moments[COLUMNS]); d--)
+            if (!std::isnan(row[d - 1])) forest.moments[COLUMNS] = double(d);
+        std::copy(row.begin(), row.end(), xs[learned % forest.ring()].data);
+        ys[learned % forest.ring()] = float(y);
+        double most = 0;
+        for (Index t = 0; t < T; t++) {
+            if (forest.judge(t, &ones[t * outputs], outputs, float(y), spread)) {
+                forest.restart(t);
+                leaves[t] = 0;
+            }
+            forest.learn(t, leaves[t], learned);
+            most = std::max(most, forest.trees[t][USED]);
+        }
+        learned++;
+        const bool is_full = Index(most) + 2 > forest.nodes.shape[1] && forest.nodes.shape[1] < MOST_NODES;
+        if (is_full || learned == until) return {i + 1, learned};
     }
-    return int64_t(most);
+    return {N, learned};
 }
 
-void bind_forest(nb::module_& module) {
-    module.def("forest_ask", &forest_ask);
-    module.def("forest_learn", &forest_learn);
-}
+void bind_forest(nb::module_& module) { module.def("forest_run", &forest_run); }
 
 }  // namespace streammeta

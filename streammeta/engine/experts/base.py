@@ -17,10 +17,12 @@ from streammeta.meta.base import Floats, Scaling
 __all__ = [
     "RIVER",
     "Case",
+    "Cases",
     "Columns",
     "Doubles",
     "Expert",
     "OfPartitions",
+    "OfRuns",
     "Renumbering",
     "ScalingOf",
     "Slots",
@@ -44,6 +46,16 @@ class Case(NamedTuple):
     x: Floats  # raw features [D]; NaN is missing
     partition: int = 0  # that it came in
     slots: Slots | None = None  # where x may have features that the engine does not know; else it is asked
+
+
+class Cases(NamedTuple):
+    """Events [N] one after another, as an expert of runs sees them."""
+
+    tasks: Sequence[str]
+    x: Floats  # [N, D] raw features; NaN is missing
+    partitions: npt.NDArray[np.int64]  # below zero: the label of an event that another member has predicted
+    labels: Doubles  # class indices or targets; NaN: there is none to learn
+    asked: npt.NDArray[np.bool_]  # whether to predict it
 
 
 class Expert(Protocol):
@@ -86,6 +98,17 @@ class Renumbering(NamedTuple):
     slots: npt.NDArray[np.int64]  # -1: no capacity
     classes: npt.NDArray[np.int64]
     same: bool  # all are what they were
+
+
+@runtime_checkable
+class OfRuns(Expert, Protocol):
+    """An expert that depends on nothing but events and their order: it may take many in one call."""
+
+    def run(self, cases: Cases, outputs: int) -> Doubles:
+        """Predict each event and learn its label; class probabilities [N, C], or means [N, 1].
+
+        Where it has no opinion: zeros, or NaN for a mean. It is the same as ``predict`` and ``learn`` in turn.
+        """
 
 
 @runtime_checkable

@@ -9,11 +9,15 @@ random place between two values. A leaf says
 and forgets beyond a few hundred events. A tree whose error rises, by ADWIN's bound on blocks of 32, begins again from
 its root. The forest's answer is the trees' mean, each weighted by its loss lately. The task is a feature.
 
+What is kept of it is a copy of every 1,024th label, and the events since, from which it is made again by the code that
+made it: ten trees change in too many places to write them down with every transaction.
+
 Sources: Domingos & Hulten (2000), VFDT; Gomes et al. (2017), adaptive random forests (bagging, a tree that begins
 again); Bifet & Gavaldà (2007), ADWIN; Geurts et al. (2006), extremely randomized trees (cuts at random places);
 Mourtada, Gaïffas & Scornet (2021), AMF (shrinking to the parent).
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -22,8 +26,8 @@ import numpy as np
 import numpy.typing as npt
 
 from streammeta.engine.columns import Column, next_power_of_two
-from streammeta.engine.experts.base import Case, Columns, Doubles, Renumbering
-from streammeta.engine.experts.ring import Ring, Rings
+from streammeta.engine.experts.base import Case, Cases, Columns, Doubles, Renumbering
+from streammeta.engine.experts.ring import LEAST, MOST, Ring, as_number
 from streammeta.errors import SnapshotError
 from streammeta.meta.base import Floats, Kind
 from streammeta.native import _kernels as kernels
@@ -33,7 +37,8 @@ __all__ = ["Forest", "check_forest", "renumber_forest"]
 _TREES, _NODES, _MOST_NODES = 10, 64, 4096
 _NODE, _BLOCKS = 5, 128  # numbers of a node, blocks of errors of a tree: as forest.cpp has them
 _TREE = 6 + _BLOCKS  # numbers of a tree
-_FEWEST = 10  # labels before it says anything
+_MOMENTS = 4  # of a partition
+_EVERY = LEAST  # labels between two copies; a whole part of the ring
 # gain in nats that a split is worth; weight of the parent; mean of the Poisson numbers; ADWIN's delta; events that a
 # leaf remembers; how much a tree's loss counts against it
 _RULE = [25.0, 6.0, 6.0, 0.01, 1000.0, 6.0]
@@ -42,8 +47,10 @@ _RULE = [25.0, 6.0, 6.0, 0.01, 1000.0, 6.0]
 _NAMES = tuple(
     f"forest.{name}" for name in ("nodes", "cuts", "counts", "priors", "links", "trees", "moments", "x", "y", "count")
 )
-_DIMENSIONS = [3, 2, 3, 3, 2, 2, 1, 2, 1, 1]
-_TYPES = ["<i4", "<f4", "<f4", "<f4", "<i4", "<f8", "<f8", "<f4", "<f4", "<i8"]
+_SINCE_X, _SINCE_Y, _COUNT = "forest.since.x", "forest.since.y", "forest.since.count"
+_DIMENSIONS = [3, 2, 3, 3, 2, 2, 1, 2, 1, 1, 2, 1, 1]
+_TYPES = ["<i4", "<f4", "<f4", "<f4", "<i4", "<f8", "<f8", "<f4", "<f4", "<i8", "<f4", "<f4", "<i8"]
+_MOST_CLASSES = 2**16  # in a snapshot
 
 
 @dataclass(slots=True)
@@ -56,12 +63,74 @@ class _Trees:
     priors: Floats  # [T, M, C]
     links: npt.NDArray[np.int32]  # [T, N]
     trees: Doubles  # [T, _TREE]
-    moments: Doubles  # count, mean and sum of squares of the targets [3]
+    moments: Doubles  # [_MOMENTS]
+    ring: Ring
+    copied: tuple[npt.NDArray[Any], ...] = ()  # what ``copy`` made last; never changed
+
+    @classmethod
+    def roots(cls, outputs: int, features: int, *, classify: bool) -> "_Trees":
+        """Trees of one leaf, with counts for so many classes, or of a target."""
+        capacity = next_power_of_two(max(outputs, 2)) if classify else 3
+        nodes = np.full((_TREES, _NODES, _NODE), -1, np.int32)
+        nodes[:, 0, 3:] = 0
+        counts = np.zeros((_TREES, _NODES, capacity), np.float32)
+        priors = np.zeros_like(counts)
+        if classify:
+            priors[:, 0] = 1 / capacity
+        trees = np.zeros((_TREES, _TREE))
+        trees[:, 0] = 1
+        links = np.full((_TREES, LEAST), -1, np.int32)
+        cuts = np.zeros((_TREES, _NODES), np.float32)
+        return cls(nodes, cuts, counts, priors, links, trees, np.zeros(_MOMENTS), Ring.empty(features))
 
     @property
     def state(self) -> tuple[npt.NDArray[Any], ...]:
-        """As kernels take it."""
-        return self.nodes, self.cuts, self.counts, self.priors, self.links, self.trees
+        """As the kernel takes it."""
+        return self.nodes, self.cuts, self.counts, self.priors, self.links, self.trees, self.moments
+
+    @classmethod
+    def of(cls, copied: tuple[npt.NDArray[Any], ...]) -> "_Trees":
+        """Trees as they were when they were copied."""
+        *state, x, y, count = (array.copy() for array in copied)
+        return cls(*state, Ring(x, y, int(count[0])), copied)
+
+    def copy(self) -> None:
+        """Keep the trees as they are now."""
+        ring = self.ring
+        self.copied = tuple(array.copy() for array in (*self.state, ring.x, ring.y, np.array([ring.count])))
+        for array in self.copied:
+            array.flags.writeable = False
+
+    @property
+    def since(self) -> tuple[Floats, Floats]:
+        """The stretch of the ring in which the events since the last copy lie, x [_EVERY, 1 + D] and y [_EVERY]."""
+        begin = int(self.copied[-1][0]) // _EVERY * _EVERY % len(self.ring.y)
+        return self.ring.x[begin : begin + _EVERY], self.ring.y[begin : begin + _EVERY]
+
+    @property
+    def is_full(self) -> bool:
+        """Whether a tree has no room for a split, and may have more."""
+        nodes = self.nodes.shape[1]
+        return bool(self.trees[:, 0].max() + 2 > nodes) and nodes < _MOST_NODES
+
+    def remember_more(self) -> None:
+        """Have a ring twice as long, if it is full and may be longer."""
+        size = len(self.ring.y)
+        if size == self.ring.count < MOST:
+            self.ring.lengthen()
+            self.links = np.pad(self.links, ((0, 0), (0, size)), constant_values=-1)
+
+    def add_nodes(self) -> None:
+        """Let each tree have twice as many nodes."""
+        more = ((0, 0), (0, self.nodes.shape[1]))
+        self.nodes = np.pad(self.nodes, (*more, (0, 0)), constant_values=-1)
+        self.cuts = np.pad(self.cuts, more)
+        self.counts, self.priors = (np.pad(part, (*more, (0, 0))) for part in (self.counts, self.priors))
+
+    def add_classes(self, outputs: int) -> None:
+        """Have counts for so many classes."""
+        missing = next_power_of_two(outputs) - self.counts.shape[2]
+        self.counts, self.priors = (np.pad(part, ((0, 0), (0, 0), (0, missing))) for part in (self.counts, self.priors))
 
 
 class Forest:
@@ -77,7 +146,7 @@ class Forest:
     is_saved = True
 
     def __init__(self, kind: Kind, seed: int) -> None:
-        self._classify, self._seed, self._rings = kind == "classification", seed, Rings()
+        self._classify, self._seed = kind == "classification", seed
         self._parts: dict[int, _Trees] = {}
 
     def layout(self, width: int, outputs: int) -> Mapping[str, Column]:  # noqa: ARG002
@@ -86,67 +155,59 @@ class Forest:
 
     def predict(self, columns: Columns, case: Case, outputs: int) -> Doubles | None:  # noqa: ARG002
         """Class probabilities [C] or the mean [1]; None before the first labels."""
-        found, ring = self._parts.get(case.partition), self._rings.parts.get(case.partition)
-        if found is None or ring is None or ring.count < _FEWEST:
-            return None
-        said = np.empty(found.counts.shape[2] if self._classify else 2)
-        row = self._rings.row(case, ring)
-        kernels.forest_ask(found.state, ring.x, ring.y, _RULE, self._classify, self._seed, row, said)
-        if not self._classify:
-            return said[:1]
-        return said[:outputs] if said.size >= outputs else np.pad(said, (0, outputs - said.size))
+        said: Doubles = self.run(_alone(case, math.nan, is_asked=True), outputs)[0]
+        return said if said.any() and not np.isnan(said[0]) else None
 
     def learn(self, columns: Columns, case: Case, y: float) -> None:  # noqa: ARG002
         """Learn a class index or a target."""
-        self._rings.push(case, y)
-        ring = self._rings.of(case)
-        found = self._of(case.partition, int(y) + 1 if self._classify else 3)
-        spread = 1.0
-        if not self._classify:
-            found.moments[0] += 1
-            step = y - found.moments[1]
-            found.moments[1] += step / found.moments[0]
-            found.moments[2] += step * (y - found.moments[1])
-            variance = found.moments[2] / found.moments[0]
-            found.priors[:, 0, 0], found.priors[:, 0, 1] = found.moments[1], variance
-            spread = float(np.sqrt(variance))
-        used = kernels.forest_learn(
-            found.state, ring.x, ring.y, _RULE, self._classify, self._seed, ring.count - 1, spread
-        )
-        if used + 2 > found.nodes.shape[1] < _MOST_NODES:
-            self._grow(found, found.nodes.shape[1])
+        self.run(_alone(case, y, is_asked=False), 1)
 
-    def _of(self, partition: int, outputs: int) -> _Trees:
-        """The partition's trees, wide enough for these outputs."""
+    def run(self, cases: Cases, outputs: int) -> Doubles:
+        """Predict each event and learn its label; see ``OfRuns``."""
+        said = np.full((len(cases.tasks), outputs), 0.0 if self._classify else math.nan)
+        partitions = np.unique(cases.partitions)
+        if partitions.size == 1:
+            self._run(int(partitions[0]), cases, said)
+            return said
+        for number in partitions.tolist():
+            which = np.flatnonzero(cases.partitions == number)
+            part = Cases([cases.tasks[i] for i in which], *(column[which] for column in cases[1:]))
+            of_part = said[which]
+            self._run(number, part, of_part)
+            said[which] = of_part
+        return said
+
+    def _run(self, partition: int, cases: Cases, said: Doubles) -> None:
+        """A partition's events; fills said [N, C]."""
         found = self._parts.get(partition)
         if found is None:
-            capacity = next_power_of_two(max(outputs, 2)) if self._classify else 3
-            found = self._parts[partition] = _Trees(
-                np.full((_TREES, 0, _NODE), -1, np.int32),
-                np.zeros((_TREES, 0), np.float32),
-                np.zeros((_TREES, 0, capacity), np.float32),
-                np.zeros((_TREES, 0, capacity), np.float32),
-                np.full((_TREES, self._rings.size), -1, np.int32),
-                np.zeros((_TREES, _TREE)),
-                np.zeros(3),
-            )
-            found.trees[:, 0] = 1
-            self._grow(found, _NODES)
-            found.nodes[:, 0, 3:] = 0
-            if self._classify:
-                found.priors[:, 0] = 1 / capacity
-        missing = outputs - found.counts.shape[2]
-        if missing > 0:
-            pad = ((0, 0), (0, 0), (0, next_power_of_two(outputs) - found.counts.shape[2]))
-            found.counts, found.priors = np.pad(found.counts, pad), np.pad(found.priors, pad)
-        return found
+            labels = cases.labels[~np.isnan(cases.labels)]
+            if not labels.size:
+                return
+            outputs = int(labels[0]) + 1
+            found = self._parts[partition] = _Trees.roots(outputs, cases.x.shape[1], classify=self._classify)
+            found.copy()
+        found.ring.widen(cases.x.shape[1])
+        tasks = np.array([as_number(task) for task in cases.tasks], np.float32)
+        self._learn(found, (tasks, cases.x, cases.labels, cases.asked, said))
 
-    @staticmethod
-    def _grow(found: _Trees, nodes: int) -> None:
-        pad = ((0, 0), (0, nodes))
-        found.nodes = np.pad(found.nodes, (*pad, (0, 0)), constant_values=-1)
-        found.cuts = np.pad(found.cuts, pad)
-        found.counts, found.priors = (np.pad(part, (*pad, (0, 0))) for part in (found.counts, found.priors))
+    def _learn(self, found: _Trees, events: tuple[npt.NDArray[Any], ...]) -> None:
+        """Events in turn: tasks [N], x [N, D], labels [N], asked [N], said [N, C], which is filled."""
+        begin, labels, ring = 0, events[2], found.ring
+        while begin < len(labels):
+            until = (ring.count // _EVERY + 1) * _EVERY
+            rule = (_RULE, self._classify, self._seed, ring.count, until)
+            taken, ring.count = kernels.forest_run(
+                found.state, ring.x, ring.y, *rule, *(column[begin:] for column in events)
+            )
+            begin += taken
+            if ring.count == until:
+                found.remember_more()
+                found.copy()
+            if found.is_full:
+                found.add_nodes()
+            elif begin < len(labels) and self._classify and labels[begin] >= found.counts.shape[2]:
+                found.add_classes(int(labels[begin]) + 1)
 
     def publish_shared(self) -> None:
         """It learned at once: a partition's events have one order."""
@@ -163,9 +224,9 @@ class Forest:
             if name.startswith("forest."):
                 own, _, partition = name.rpartition("@")
                 found.setdefault(int(partition), {})[own] = array
-        self._parts, self._rings = {}, Rings()
+        self._parts = {}
         for number, part in found.items():
-            self._place(number, part)
+            self._parts[number] = self._again(part, _MOST_CLASSES, "a snapshot")
 
     @property
     def partitions(self) -> list[int]:
@@ -173,12 +234,12 @@ class Forest:
         return sorted(self._parts)
 
     def partition(self, number: int) -> dict[str, npt.NDArray[Any]]:
-        """A partition's trees, and the events that they were made of."""
-        if number not in self._parts:
+        """A partition's trees as they were copied last, and the events since."""
+        found = self._parts.get(number)
+        if found is None:
             return {}
-        found, ring = self._parts[number], self._rings.parts[number]
-        arrays = (*found.state, found.moments, ring.x, ring.y, np.array([ring.count]))
-        return dict(zip(_NAMES, arrays, strict=True))
+        since = dict(zip((_SINCE_X, _SINCE_Y), found.since, strict=True))
+        return dict(zip(_NAMES, found.copied, strict=True)) | since | {_COUNT: np.array([found.ring.count])}
 
     def take_partition(self, number: int, arrays: Columns, here: Renumbering, at: str) -> None:
         """Go on with these trees; raises SnapshotError where they are damaged.
@@ -189,55 +250,78 @@ class Forest:
         mine = {name: array for name, array in arrays.items() if name.startswith("forest.")}
         if not mine:
             return
-        check_forest(mine, classify=self._classify, size=self._rings.size, at=at)
+        found = self._again(mine, len(here.classes), at)
         if not here.same:
-            renumbered = renumber_forest(mine, here, classify=self._classify, at=at)
+            found.copy()
+            as_copied = dict(zip(_NAMES, found.copied, strict=True))
+            renumbered = renumber_forest(as_copied, here, classify=self._classify, at=at)
             if renumbered is None:
                 return
-            mine = renumbered
-        self._place(number, mine)
+            found = _Trees.of(tuple(renumbered[name] for name in _NAMES))
+            found.copy()
+        self._parts[number] = found
 
     def forget_partition(self, number: int) -> None:
         """Its forest goes with it."""
         self._parts.pop(number, None)
-        self._rings.parts.pop(number, None)
 
-    def _place(self, number: int, arrays: Columns) -> None:
-        nodes, cuts, counts, priors, links, trees, moments, x, y, count = (arrays[name].copy() for name in _NAMES)
-        self._parts[number] = _Trees(nodes, cuts, counts, priors, links, trees, moments)
-        self._rings.parts[number] = Ring(x, y, int(count[0]))
+    def _again(self, arrays: Columns, classes: int, at: str) -> _Trees:
+        """The trees of which ``partition`` made these arrays; raises SnapshotError where they are damaged."""
+        check_forest(arrays, classes=max(classes, 1) if self._classify else 0, at=at)
+        copied = tuple(arrays[name] for name in _NAMES)
+        found = _Trees.of(copied)
+        begin, count, x, y = found.ring.count, int(arrays[_COUNT][0]), arrays[_SINCE_X], arrays[_SINCE_Y]
+        which = np.arange(begin, count) % _EVERY
+        found.ring.widen(x.shape[1] - 1)
+        labels, asked = y[which].astype(np.float64), np.zeros(len(which), np.bool_)
+        events = (x[which, 0].copy(), x[which, 1:].copy(), labels, asked, np.empty((len(which), 1)))
+        self._learn(found, events)
+        return found
 
 
-def check_forest(arrays: Columns, *, classify: bool, size: int, at: str) -> None:
-    """Refuse trees from elsewhere that compiled code could not walk; raises SnapshotError."""
-    problem = _misfit(arrays, size) or _damage(arrays, classify=classify)
+def _alone(case: Case, y: float, *, is_asked: bool) -> Cases:
+    """One event as a run."""
+    x = np.ascontiguousarray(case.x, np.float32)[None]
+    return Cases([case.task], x, np.array([case.partition]), np.array([y]), np.array([is_asked]))
+
+
+def check_forest(arrays: Columns, *, classes: int, at: str) -> None:
+    """Refuse trees from elsewhere that compiled code could not walk; raises SnapshotError.
+
+    Args:
+        arrays: as of ``Forest.partition``.
+        classes: there are no more than this; 0: these are targets.
+        at: where they come from.
+    """
+    problem = _misfit(arrays) or _damage(arrays, classify=classes > 0) or _damage_since(arrays, classes)
     if problem:
         raise SnapshotError(f"{at}: a forest with {problem}: it is damaged")
 
 
-def _misfit(arrays: Columns, size: int) -> str:
+def _misfit(arrays: Columns) -> str:
     """What is wrong with types and shapes."""
-    if set(arrays) != set(_NAMES):
+    if set(arrays) != {*_NAMES, _SINCE_X, _SINCE_Y, _COUNT}:
         return f"arrays {', '.join(sorted(arrays))}"
-    found = [arrays[name] for name in _NAMES]
+    found = [arrays[name] for name in (*_NAMES, _SINCE_X, _SINCE_Y, _COUNT)]
     if [array.ndim for array in found] != _DIMENSIONS or [array.dtype.str for array in found] != _TYPES:
         return "arrays of other dimensions or types"
-    capacity, outputs, width = found[0].shape[1], found[2].shape[2], found[7].shape[1]
-    counts = (_TREES, capacity, outputs)
-    wanted = [(_TREES, capacity, _NODE), (_TREES, capacity), counts, counts, (_TREES, size), (_TREES, _TREE), (3,)]
-    wanted += [(size, width), (size,), (1,)]
-    fits = [array.shape for array in found] == wanted and min(capacity, width) > 0 and outputs > 1
+    capacity, outputs, width, since = found[0].shape[1], found[2].shape[2], found[7].shape[1], found[10].shape[1]
+    counts, size = (_TREES, capacity, outputs), len(found[8])
+    wanted = [(_TREES, capacity, _NODE), (_TREES, capacity), counts, counts, (_TREES, size), (_TREES, _TREE)]
+    wanted += [(_MOMENTS,), (size, width), (size,), (1,), (_EVERY, since), (_EVERY,), (1,)]
+    fits = [array.shape for array in found] == wanted and 0 < width <= since and capacity > 0 and outputs > 1
+    fits &= size in range(LEAST, MOST + 1, _EVERY)
     return "" if fits else "arrays of other shapes"
 
 
 def _damage(arrays: Columns, *, classify: bool) -> str:
-    """What is wrong with numbers."""
+    """What is wrong with numbers of the trees that were copied."""
     nodes, _, counts, priors, links, trees, moments, x, y, count = (arrays[name] for name in _NAMES)
     capacity, events, used = nodes.shape[1], int(count[0]), trees[:, 0]
     if not all(np.isfinite(part).all() for part in (counts, priors, trees, moments)):
         return "counts that are no numbers"
     sizes = (used >= 1) & (used <= capacity) & (used == np.floor(used)) & (trees[:, 4] >= 0) & (trees[:, 4] <= _BLOCKS)
-    if not sizes.all() or not 0 <= events < 2**31:
+    if not sizes.all() or not 0 <= events < 2**31 or moments[3] not in range(x.shape[1] + 1):
         return "trees of another size than they say"
     feature, child = nodes[:, :, 0], nodes[:, :, 1]
     leads = (feature < x.shape[1]) & (child > np.arange(capacity)) & (child + 1 < used[:, None])
@@ -247,9 +331,25 @@ def _damage(arrays: Columns, *, classify: bool) -> str:
     ahead = max(int(links.max()), int(nodes[:, :, 2].max())) >= max(events, 1)
     if ahead or min(int(links.min()), int(nodes[:, :, 2:].min())) < -1:
         return "links to events that have not been"
-    kept = y[: min(events, len(y))]
-    known = (kept >= 0) & (kept < counts.shape[2]) & (kept == np.floor(kept)) if classify else np.isfinite(kept)
-    return "" if known.all() and (classify or counts.shape[2] == 3) else "a label that it has no count of"
+    kept, known = y[: min(events, len(y))], counts.shape[2]
+    fits = _are_labels(kept, known if classify else 0) and (classify or known == 3)
+    return "" if fits else "a label that it has no count of"
+
+
+def _damage_since(arrays: Columns, classes: int) -> str:
+    """What is wrong with the events since the copy."""
+    begin, end = int(arrays["forest.count"][0]), int(arrays[_COUNT][0])
+    if not begin <= end <= (begin // _EVERY + 1) * _EVERY:
+        return "more events than it has kept"
+    labels = arrays[_SINCE_Y][np.arange(begin, end) % _EVERY]
+    return "" if _are_labels(labels, classes) else "a label of a class that is not there"
+
+
+def _are_labels(found: Floats, classes: int) -> bool:
+    """Whether these are indices of so many classes; 0 classes: whether they are numbers."""
+    if not classes:
+        return bool(np.isfinite(found).all())
+    return bool(((found >= 0) & (found < classes) & (found == np.floor(found))).all())
 
 
 def renumber_forest(
@@ -257,7 +357,7 @@ def renumber_forest(
 ) -> dict[str, npt.NDArray[Any]] | None:
     """Trees that were made where features and classes had other numbers: theirs here; None: one has no number here."""
     found = {name: array.copy() for name, array in arrays.items()}
-    x, nodes = found["forest.x"], found["forest.nodes"]
+    x, nodes, moments = found["forest.x"], found["forest.nodes"], found["forest.moments"]
     written = x.shape[1] - 1
     if written > len(here.slots) or (here.slots[:written] < 0).any():
         return None
@@ -265,6 +365,7 @@ def renumber_forest(
     wide = np.full((len(x), int(places.max()) + 1), np.nan, np.float32)
     wide[:, places] = x
     found["forest.x"] = wide
+    moments[3] = 1 + places[: int(moments[3])].max(initial=-1)
     inner = nodes[:, :, 0] >= 0
     nodes[:, :, 0][inner] = places[nodes[:, :, 0][inner]]
     if not classify:

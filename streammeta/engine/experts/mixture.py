@@ -22,11 +22,20 @@ import numpy as np
 import numpy.typing as npt
 
 from streammeta.engine.columns import Column
-from streammeta.engine.experts.base import Case, Columns, Doubles, Expert, OfPartitions, Renumbering
-from streammeta.meta.base import Kind
+from streammeta.engine.experts.base import (
+    Case,
+    Cases,
+    Columns,
+    Doubles,
+    Expert,
+    OfPartitions,
+    OfRuns,
+    Renumbering,
+)
+from streammeta.meta.base import Ints, Kind
 from streammeta.native import _kernels as kernels
 
-__all__ = ["Blend", "Mixture"]
+__all__ = ["Blend", "Mixture", "RunLabels"]
 
 _LOG_FAVOUR = math.log(5.0)  # of the learner
 _EVIDENCE_DECAY, _NOISE_DECAY = 0.95, 0.98
@@ -40,6 +49,14 @@ class Blend(NamedTuple):
     mean: list[float]  # class probabilities [C], or the mean [1]
     variance: float
     parts: Doubles  # [1 + 2K, C] probabilities, or [1 + 2K, 2] means and variances
+
+
+class RunLabels(NamedTuple):
+    """By what the parts of a mixture are judged, for events [N]."""
+
+    labels: Doubles  # class indices or targets; NaN: there is none to learn
+    given: npt.NDArray[np.bool_]  # a late label: its event was predicted before, by these parts
+    parts: Doubles  # [N, 1 + 2K, C or 2] as of ``Blend``
 
 
 class Mixture:
@@ -93,6 +110,54 @@ class Mixture:
         parts, mixed = np.empty((evidence.size, 2)), np.empty(2)
         kernels.mix_values(mean[0], spread, said[:, 0], noise, evidence, _LOG_FAVOUR, parts, mixed)
         return Blend([float(mixed[0])], float(mixed[1]), parts)
+
+    def ask(self, cases: Cases, outputs: int) -> Doubles | None:
+        """What experts say [N, K, C or 1] of events, whose labels they then learn: then ``learn`` is not called.
+
+        None where an expert that is awake depends on more than the events before: then they are asked one by one.
+        """
+        awake = [k for k, above in enumerate(self._above) if outputs > above]
+        if not all(isinstance(self.experts[k], OfRuns) for k in awake):
+            return None
+        said = np.full((len(cases.tasks), len(self.experts), outputs), 0.0 if self._classify else math.nan)
+        for k in awake:
+            said[:, k] = self.experts[k].run(cases, outputs)  # type: ignore[attr-defined]  # just looked at
+        return said
+
+    def blend_run(
+        self, columns: Columns, rows: Ints, mean: Doubles, variance: Doubles, said: Doubles, known: "RunLabels"
+    ) -> tuple[Doubles, Doubles]:
+        """``blend`` and ``learn`` for events [N] in turn, but for what experts learn, which said this [N, K, C or 1].
+
+        Returns the mixed means [N, C] and variances [N]; evidence and ``known.parts`` are changed.
+        """
+        evidence, rule = columns[_EVIDENCE], (_LOG_FAVOUR, _EVIDENCE_DECAY)
+        given = (rows, known.labels, known.given)
+        if self._classify:
+            mixed = mean.copy()
+            kernels.mix_class_run(mean, said, self._doubt, evidence, *given, *rule, known.parts, mixed)
+            return mixed, variance
+        spread = np.maximum(variance, _LEAST_VARIANCE)
+        mixed = np.stack([mean[:, 0], spread], axis=1)
+        means, opinions = np.ascontiguousarray(mean[:, 0]), np.ascontiguousarray(said[:, :, 0])
+        kernels.mix_value_run(
+            means, spread, opinions, columns[_NOISE], evidence, *given, *rule, _NOISE_DECAY, known.parts, mixed
+        )
+        return mixed[:, :1], mixed[:, 1]
+
+    def no_parts(self, events: int, outputs: int) -> Doubles:
+        """Place for the parts of so many events, as ``Blend`` has them."""
+        return np.zeros((events, 1 + 2 * len(self.experts), outputs if self._classify else 2))
+
+    def evidence(self, columns: Columns, rows: Ints) -> dict[str, npt.NDArray[Any]]:
+        """A copy of these tasks' evidence; ``put_back`` makes it theirs again."""
+        return {name: columns[name][rows] for name in (_EVIDENCE, _NOISE) if name in columns}
+
+    @staticmethod
+    def put_back(columns: Columns, rows: Ints, evidence: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Let this be the evidence of these tasks again."""
+        for name, values in evidence.items():
+            columns[name][rows] = values
 
     def learn(self, columns: Columns, case: Case, parts: Doubles, y: float, outputs: int = 1) -> None:
         """Learn an event's label: who had expected it, and the experts themselves.

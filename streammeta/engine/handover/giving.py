@@ -85,7 +85,10 @@ class Giving:
             return
         known = self._written.parts.setdefault(partition, {})
         for name, array in self._parts.mixture.partition(partition).items():
-            now, before = array.reshape(-1).view(np.uint8), known.get(name)
+            before = known.get(name)
+            if array is before:
+                continue
+            now = array.reshape(-1).view(np.uint8)
             pieces = np.arange(-(-now.size // PART))
             if before is not None and before.shape == array.shape:
                 differ = np.flatnonzero(now != before.reshape(-1).view(np.uint8))
@@ -94,7 +97,7 @@ class Giving:
                 data = memoryview(now[number * PART : (number + 1) * PART].tobytes())
                 part = Part(FORMAT, id_, array.dtype.str, list(array.shape), data)  # type: ignore[arg-type]  # one of four
                 yield Change(partition, Key("part", number, name).encode(), encode(part))
-            known[name] = array.copy()
+            known[name] = array.copy() if array.flags.writeable else array
 
     def _current_schema(self) -> tuple[bytes, bytes]:
         parts = self._parts
