@@ -240,7 +240,8 @@ void add_value_evidence(Array<const double, 2> parts, double y, Numbers evidence
     }
 }
 
-// A run of events, each mixed under its task's evidence before its label adds to it: labels [N], NaN where none is learned.
+// A run of events, each mixed under its task's evidence before its label adds to it: labels [N], NaN where none is
+// learned.
 //
 // p [N, C], said [N, K, C], evidence [T, 1 + 2K] of rows [N]; where `given`, parts [N, 1 + 2K, C] were made before, and
 // nothing is mixed.

@@ -166,7 +166,7 @@ struct Forest {
         Index places[POINTS];  // in the ring
         int weights[POINTS];
         double targets[POINTS];
-        uint64_t order[POINTS];   // value and point, to be sorted
+        uint64_t order[POINTS];  // value and point, to be sorted
     };
     struct Cut {
         double gain = 0;
@@ -267,8 +267,8 @@ struct Forest {
             terms_right += table[rest - w] - table[rest];
             left[c] += w, sum_left += w, sum_right -= w;
             if (points.order[i] >> 32 == points.order[i + 1] >> 32) continue;
-            take(points, i, feature, between,
-                 terms_left - table[sum_left] + terms_right - table[sum_right] - whole, best);
+            take(points, i, feature, between, terms_left - table[sum_left] + terms_right - table[sum_right] - whole,
+                 best);
         }
     }
 
@@ -411,16 +411,16 @@ static Forest forest_of(nb::tuple state, Array<float, 2> xs, Array<float, 1> ys,
 // be predicted. `learned` counts the labels of the ring's life. Returns how many events were taken and how many labels
 // learned: fewer than all, where the next label or split needs larger arrays.
 static std::pair<int64_t, int64_t> forest_run(nb::tuple state, Array<float, 2> xs, Array<float, 1> ys,
-                                              std::vector<double> rule, bool classify, uint64_t seed, int64_t learned, int64_t until,
-                                              Array<const float, 1> tasks, Array<const float, 2> x,
+                                              std::vector<double> rule, bool classify, uint64_t seed, int64_t learned,
+                                              int64_t until, Array<const float, 1> tasks, Array<const float, 2> x,
                                               Array<const double, 1> labels, Array<const bool, 1> asked,
                                               Array<double, 2> said) {
     Forest forest = forest_of(state, xs, ys, rule, classify, seed);
     const Index N = x.shape[0], D = x.shape[1], width = xs.shape[1], T = forest.trees.shape[0];
     const Index outputs = classify ? forest.counts.shape[2] : 2, wanted = std::min(said.shape[1], outputs);
-    require(width > D && tasks.size() == N && labels.size() == N && asked.size() == N && said.shape[0] == N &&
-                learned >= 0,
-            "forest_run: events that do not fit");
+    require(
+        width > D && tasks.size() == N && labels.size() == N && asked.size() == N && said.shape[0] == N && learned >= 0,
+        "forest_run: events that do not fit");
     std::vector<float> row(width, std::numeric_limits<float>::quiet_NaN());
     std::vector<double> ones(T * outputs);
     std::vector<Index> leaves(T);
