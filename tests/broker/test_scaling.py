@@ -109,30 +109,3 @@ def test_one_member_becomes_eight_and_one_again_and_nothing_is_lost_or_doubled(
     assert members[0].stop() == 0
 
     assert hold_against_what_was_sent(kafka, topic, partitions, count, read_all) == []
-
-
-def test_static_members_are_restarted_one_by_one_under_load(
-    broker: RunningBroker,
-    kafka: KafkaSettings,
-    topic: str,
-    create_topic: CreateTopic,
-    read_all: ReadAll,
-    start: Callable[..., Running],
-) -> None:
-    """What a rollout of the chart's StatefulSet does: each pod comes back under its name, before its session is over."""
-    partitions = 4
-    create_topic(topic, partitions)
-    members = [start(topic, **ENVIRONMENT, STREAMMETA_KAFKA__GROUP_INSTANCE_ID=f"pod-{number}") for number in range(2)]
-    wait_until("both read", lambda: all(m.metric("streammeta_assigned_partitions") for m in members), members)
-    with load(broker, topic, partitions, ENDLESS, RATE):
-        wait_until("both work", lambda: all_work(members), members)
-        for member in members:
-            assert member.stop() == 0
-            member.restart()
-            wait_until("it works again", lambda: all_work(members), members)
-    count = sent_to_each(broker, topic, partitions)
-    assert count > 50
-    wait_until("nothing is left", lambda: committed(kafka, topic, partitions) == {count}, members)
-    assert [member.stop() for member in members] == [0, 0]
-
-    assert hold_against_what_was_sent(kafka, topic, partitions, count, read_all) == []
