@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streammeta.engine.columns import Column
-from streammeta.meta.base import Floats, Scaling
+from streammeta.meta.base import Floats, Ints, Scaling
 
 __all__ = [
     "RIVER",
@@ -56,6 +56,11 @@ class Cases(NamedTuple):
     partitions: npt.NDArray[np.int64]  # below zero: the label of an event that another member has predicted
     labels: Doubles  # class indices or targets; NaN: there is none to learn
     asked: npt.NDArray[np.bool_]  # whether to predict it
+
+    def at(self, which: Ints) -> "Cases":
+        """Those at these places."""
+        tasks = [self.tasks[i] for i in which.tolist()]
+        return Cases(tasks, self.x[which], self.partitions[which], self.labels[which], self.asked[which])
 
 
 class Expert(Protocol):

@@ -91,8 +91,8 @@ class _Trees:
     @classmethod
     def of(cls, copied: tuple[npt.NDArray[Any], ...]) -> "_Trees":
         """Trees as they were when they were copied."""
-        *state, x, y, count = (array.copy() for array in copied)
-        return cls(*state, Ring(x, y, int(count[0])), copied)
+        nodes, cuts, counts, priors, links, trees, moments, x, y, count = (array.copy() for array in copied)
+        return cls(nodes, cuts, counts, priors, links, trees, moments, Ring(x, y, int(count[0])), copied)
 
     def copy(self) -> None:
         """Keep the trees as they are now."""
@@ -171,7 +171,7 @@ class Forest:
             return said
         for number in partitions.tolist():
             which = np.flatnonzero(cases.partitions == number)
-            part = Cases([cases.tasks[i] for i in which], *(column[which] for column in cases[1:]))
+            part = cases.at(which)
             of_part = said[which]
             self._run(number, part, of_part)
             said[which] = of_part
