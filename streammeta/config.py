@@ -110,6 +110,11 @@ class LabelSettings(BaseModel, frozen=True, extra="forbid"):
     topic: str | None = Field(None, min_length=1, description="The topic that is read for labels.")
     format: Format = Field("json", description="How its records are written, as [input] format.")
     fields: Fields = Field(default_factory=Fields, description="Which fields of its records are label, id and task.")
+    join: Literal["task", "id"] = Field(
+        "task",
+        description='How a label finds its event: by "task" and id, or by "id" where labels name no task: then ids are '
+        "unique in the whole stream, and the topic NAME-ids knows the task of each.",
+    )
     registry: RegistrySettings = Field(default_factory=RegistrySettings, description="Where the schemas are.")
 
 

@@ -131,6 +131,15 @@ _OPERATORS = Dashboard(
                     "Only with `[input] repartition`: a second, from the real input to NAME-repartition.",
                 ),
                 Panel(
+                    "Labels joined by their event's id",
+                    "short",
+                    (
+                        ("sum by (result) (rate(streammeta_joined_labels_total{SEL}[5m]))", "{{result}}"),
+                        ("sum(streammeta_labels_without_event{SEL})", "waiting"),
+                    ),
+                    'Only with `[labels] join = "id"`: a second; refused ones are dead letters. Waiting: no event yet.',
+                ),
+                Panel(
                     "Records a turn",
                     "short",
                     (

@@ -255,7 +255,7 @@ class _Checks:
     def __init__(self, settings: Settings) -> None:
         self._event = decoder(settings)
         labels = settings.labels
-        self._label = None if labels.topic is None else label_sender(label_reader(settings))
+        self._label = None if labels.topic is None else label_sender(label_reader(settings), by_id=labels.join == "id")
         self._is_ours = labels.format == "json" and labels.fields.is_default
 
     def refusal(self, letter: Letter, record: Record, *, is_mended: bool) -> str | None:
@@ -266,7 +266,8 @@ class _Checks:
             elif self._label is None:
                 return "it came from a topic of labels, and [labels] topic is not set"
             elif letter.label_as_it_came or is_mended or self._is_ours:
-                return dict(self._label(record).headers)[LABEL_HEADER].decode(errors="replace") or None
+                (message,) = self._label(record)
+                return dict(message.headers).get(LABEL_HEADER, b"").decode(errors="replace") or None
             else:
                 return (
                     "the label was translated from another shape; mend it in its own, or let its source send it again"

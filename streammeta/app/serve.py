@@ -4,7 +4,7 @@ import gc
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from typing import NamedTuple
@@ -17,18 +17,17 @@ from streammeta.app.reload import Reload, reloading
 from streammeta.config import Settings
 from streammeta.engine.scratch import sweep
 from streammeta.errors import ConfigError
-from streammeta.event import Record
 from streammeta.service import log
 from streammeta.service.exactly_once import ExactlyOnce
 from streammeta.service.http import Health
+from streammeta.service.id_join import IdJoin
 from streammeta.service.loop import Summary
 from streammeta.service.metrics import Metrics
 from streammeta.service.repartition import CHANNEL as REPARTITION
-from streammeta.service.repartition import Repartition, label_sender
+from streammeta.service.repartition import Repartition, SendOn, event_sender, label_sender
 from streammeta.service.result import CHANNELS, EPISODES, STATE, TABLES, WEIGHTS
-from streammeta.service.threads import LABELS, watched
+from streammeta.service.threads import IDS, LABELS, watched
 from streammeta.service.trainer import TRAINER
-from streammeta.transport.base import Message
 from streammeta.transport.choice import adapters, client
 from streammeta.transport.kafka.progress import GroupProgress
 from streammeta.transport.kafka.topics import ensure_topics, find_topics
@@ -131,8 +130,10 @@ def _repartitioned(
 ) -> Iterator[None]:
     """Send the input's records on to this topic, in a thread, until the end of the context."""
     kafka, labels = settings.kafka, settings.labels.topic
-    partitions = ensure_topics(kafka, settings.input.topic, [topic])
-    forward = _Forward(settings, topic, partitions, member, stop, metrics, health)
+    by_id = labels is not None and settings.labels.join == "id"
+    topics = {REPARTITION: topic} | ({IDS: f"{settings.app.name}-{IDS}"} if by_id else {})
+    partitions = ensure_topics(kafka, settings.input.topic, list(topics.values()))
+    forward = _Forward(settings, topics, partitions, member, stop, metrics, health)
     group = f"{kafka.group_id or settings.app.name}-{REPARTITION}"
     with ExitStack() as stack:
         progress = []
@@ -140,18 +141,23 @@ def _repartitioned(
             # a name cannot hold the slash: no other application's group is called so
             is_first = source == settings.input.topic
             loop, of_group = (REPARTITION, group) if is_first else (f"{REPARTITION}/{source}", f"{group}/{source}")
-            stack.enter_context(forward.running(source, loop, of_group))
+            stack.enter_context(
+                forward.running(source, loop, of_group, event_sender(decoder(settings), notes_ids=by_id))
+            )
             if labels is not None:
                 count = ensure_topics(kafka, source, ())
                 progress.append(stack.enter_context(closing(GroupProgress(kafka, source, of_group, count))))
         if labels is not None:
             ensure_topics(kafka, labels, ())
-            send_on = label_sender(label_reader(settings))
+            send_on = label_sender(label_reader(settings), by_id=by_id)
 
             def may_go(seconds: float) -> bool:
                 return all(one.has_passed(seconds) for one in progress)
 
-            stack.enter_context(forward.running(labels, LABELS, f"{group}/{LABELS}", send_on, may_go))
+            stack.enter_context(forward.running(labels, LABELS, f"{group}/{LABELS}", send_on, may_go=may_go))
+        if by_id:
+            join = IdJoin(max(1, 2 * settings.memory.max_waiting))
+            stack.enter_context(forward.running(topics[IDS], IDS, f"{group}/{IDS}", join.take, join=join))
         yield
 
 
@@ -160,15 +166,15 @@ def _sources(settings: Settings, topic: str) -> list[str]:
     given = settings.input
     if not given.topics:
         return [given.topic]
-    ours = {topic, settings.labels.topic or "", *_topics(settings.app.name, (*CHANNELS, *TABLES)).values()}
+    ours = {topic, settings.labels.topic or "", *_topics(settings.app.name, (*CHANNELS, *TABLES, IDS)).values()}
     return list(dict.fromkeys((given.topic, *find_topics(settings.kafka, given.topics, without=ours))))
 
 
 class _Forward(NamedTuple):
-    """Sends records on to a topic, in threads."""
+    """Sends records on to topics, in threads."""
 
     settings: Settings
-    topic: str
+    topics: Mapping[str, str]  # by channel
     partitions: int
     member: str
     stop: threading.Event
@@ -181,7 +187,9 @@ class _Forward(NamedTuple):
         source: str,
         loop: str,
         group: str,
-        send_on: Callable[[Record], Message] | None = None,
+        send_on: SendOn,
+        *,
+        join: IdJoin | None = None,
         may_go: Callable[[float], bool] | None = None,
     ) -> Iterator[None]:
         """Send this topic's records on until the end of the context; raises what ended the thread."""
@@ -190,7 +198,7 @@ class _Forward(NamedTuple):
         with ExitStack() as stack:
             ledger = chosen.ledger(
                 kafka,
-                {REPARTITION: self.topic},
+                self.topics,
                 partitions=self.partitions,
                 tables=(),
                 name=name,
@@ -200,12 +208,12 @@ class _Forward(NamedTuple):
             stack.enter_context(closing(ledger))
             running = Repartition(
                 ledger,
-                decoder=decoder(settings),
+                send_on,
+                join=join,
                 commit_every_seconds=settings.state.every_seconds,
                 metrics=self.metrics,
                 health=self.health,
                 stuck_seconds=kafka.stuck_seconds,
-                send_on=send_on,
                 may_go=may_go,
                 loop=loop,
             )
@@ -214,6 +222,7 @@ class _Forward(NamedTuple):
                 source,
                 group,
                 on_revoked=running.revoked,
+                on_assigned=running.assigned,
                 on_coming=running.coming,
                 on_lost=running.lost,
                 on_lost_offset=settings.input.on_lost_offset,

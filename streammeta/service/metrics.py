@@ -13,7 +13,7 @@ from streammeta.engine import EngineStats, Outcome, Signal
 from streammeta.engine.outcome import Limit
 from streammeta.engine.presence import Reason
 from streammeta.event import Event
-from streammeta.service.threads import LABELS, MAIN, REPARTITION
+from streammeta.service.threads import IDS, LABELS, MAIN, REPARTITION
 
 __all__ = ["Fate", "MetaFate", "Metrics"]
 
@@ -46,8 +46,8 @@ class Metrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
-        self._lag = {MAIN: 0, REPARTITION: 0, LABELS: 0}  # by the loop that reads
-        self._stuck = {MAIN: 0, REPARTITION: 0, LABELS: 0}
+        self._lag = {MAIN: 0, REPARTITION: 0, LABELS: 0, IDS: 0}  # by the loop that reads
+        self._stuck = {MAIN: 0, REPARTITION: 0, LABELS: 0, IDS: 0}
         self._events(registry)
         self._work(registry)
         self._group(registry)
@@ -212,6 +212,20 @@ class Metrics:
         self.repartitioned = Counter(
             "streammeta_repartitioned_records_total", "Records sent on by task, and committed.", registry=registry
         )
+        self.joined_labels = Counter(
+            "streammeta_joined_labels_total",
+            'With [labels] join = "id", labels whose task was found by their event\'s id (joined), or was not, or not '
+            "for sure (refused: dead letters), and committed.",
+            ["result"],
+            registry=registry,
+        )
+        self.labels_without_event = Gauge(
+            "streammeta_labels_without_event",
+            'With [labels] join = "id", labels that wait here for an event of their id.',
+            registry=registry,
+        )
+        for result in ("joined", "refused"):
+            self.joined_labels.labels(result)
         self.partitions = Gauge("streammeta_assigned_partitions", "Input partitions read here.", registry=registry)
         self.tasks = Gauge("streammeta_tasks", "Tasks known.", registry=registry)
         self.tasks_in_memory = Gauge("streammeta_tasks_in_memory", "Tasks whose state is in memory.", registry=registry)

@@ -6,23 +6,26 @@ carries where it came from. A record that cannot be read goes on too, to be set 
 
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterable
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeAlias
 
 import msgspec
 import structlog
 
 from streammeta.errors import EventError, StreammetaError, ThreadError, TransactionError
-from streammeta.event import KEY_HEADER, LABEL_HEADER, ORIGIN_HEADER, Decoder, RawEvent, Record
+from streammeta.event import KEY_HEADER, LABEL_HEADER, ORIGIN_HEADER, Decoder, Event, RawEvent, Record
 from streammeta.service.http import Health
+from streammeta.service.id_join import IdJoin, event_of, label_of
 from streammeta.service.metrics import Metrics
 from streammeta.service.threads import REPARTITION
 from streammeta.service.watchdog import Streak, Watchdog
 from streammeta.transport.base import GroupSource, Message, Partition, TransactionalSink
 
-__all__ = ["CHANNEL", "Repartition", "label_sender"]
+__all__ = ["CHANNEL", "Repartition", "SendOn", "event_sender", "label_sender"]
 
 CHANNEL = REPARTITION
+SendOn: TypeAlias = Callable[[Record], Sequence[Message]]
 _encode = msgspec.json.Encoder().encode
 _log = structlog.get_logger(__name__)
 _LONGEST_PAUSE = 10.0
@@ -36,12 +39,12 @@ class Repartition:
 
     Args:
         ledger: where it goes, with the offsets.
-        decoder: finds the task in a record.
+        send_on: makes of a record what goes on.
         commit_every_seconds: how often what was sent is committed; it can be read after that.
         metrics: counts what is sent on, and what waits for it.
         health: is updated at every turn, and of what keeps it from working.
         stuck_seconds: records that do not come, or transactions that fail, for so long end it.
-        send_on: makes of a record what goes on; None: the record itself, under its task.
+        join: whose ``take`` is ``send_on``: it remembers earlier records, which are read again when a partition comes.
         may_go: whether records of this time, in seconds since 1970, may go on now; those that may not wait, unread by
             others and uncommitted. None: all go at once.
         loop: its name, in health, metrics and messages.
@@ -51,21 +54,24 @@ class Repartition:
     def __init__(  # noqa: PLR0913 (most of them are for tests and for watching)
         self,
         ledger: TransactionalSink,
+        send_on: SendOn,
         *,
-        decoder: Decoder,
         commit_every_seconds: float,
         metrics: Metrics | None = None,
         health: Health | None = None,
         stuck_seconds: float = 300.0,
-        send_on: Callable[[Record], Message] | None = None,
+        join: IdJoin | None = None,
         may_go: Callable[[float], bool] | None = None,
         loop: str = REPARTITION,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._send_on, self._may_go, self._loop = send_on or self._sent_on, may_go, loop
+        self._send_on, self._join, self._may_go, self._loop = send_on, join, may_go, loop
+        self._starts: dict[Partition, int] = {}  # what is before it was sent on already, and is read for the join only
+        self._arrived: set[Partition] = set()  # held back
+        self._joined: Counter[str] = Counter()  # labels by what the join made of them, since the last commit
         self._held: deque[Record] = deque()  # read, and not sent on yet
         self._ask_at, self._paused = 0.0, False
-        self._ledger, self._decoder, self._every, self._clock = ledger, decoder, commit_every_seconds, clock
+        self._ledger, self._every, self._clock = ledger, commit_every_seconds, clock
         self._metrics, self._health, self._stuck_seconds = metrics, health or Health(clock), stuck_seconds
         self._watchdog, self._failed = Watchdog(), Streak(f"{loop}: transactions", stuck_seconds)
         self._look_at = 0.0
@@ -104,23 +110,55 @@ class Repartition:
             for partition in gone:
                 self._positions.pop(partition, None)
             self._held = deque(one for one in self._held if (one.origin.topic, one.origin.partition) not in gone)
+            self._forget(gone)
 
     def lost(self, partitions: Iterable[Partition]) -> None:
         """Others went on before we knew: nothing since the last commit may count. Called while polling."""
         self._positions.clear()
         self._held.clear()
+        self._forget(partitions)
         raise TransactionError(f"{self._loop}: {sorted(partitions)} were taken from us while we were silent")
 
     def coming(self, partitions: Iterable[Partition]) -> None:  # noqa: ARG002 the same whatever comes
         """End what lost members left open, so that their offsets can be read, and others read past it."""
         self._ledger.evict()
 
+    def assigned(self, partitions: Iterable[Partition]) -> None:
+        """Hold back what comes, until the join remembers what was before it. Called while polling."""
+        if self._join is not None:
+            self._arrived |= set(partitions)
+            self._source.pause(self._arrived)
+
+    def _read_again(self, join: IdJoin) -> None:
+        """Let in what arrived, from where the join has to begin; where the broker does not say, in a later round."""
+        begins, positions = self._source.begins(), self._source.assigned()
+        for partition in self._arrived & begins.keys() & positions.keys():
+            join.forget(partition[1])
+            self._starts[partition] = positions[partition]
+            begin = max(begins[partition], positions[partition] - join.replayed)
+            self._source.seek({partition: min(begin, positions[partition])})
+            self._source.resume([partition])
+            self._arrived.remove(partition)
+            _log.info("reading ids again", partition=partition[1], begin=begin, offset=positions[partition])
+
+    def _forget(self, partitions: Iterable[Partition]) -> None:
+        if self._join is not None:
+            for partition in partitions:
+                self._arrived.discard(partition)
+                self._starts.pop(partition, None)
+                self._join.forget(partition[1])
+
     def _go_round(self) -> None:
+        if self._join is not None and self._arrived:
+            self._read_again(self._join)
         self._pause(len(self._held) >= _POLL_RECORDS)
         self._held.extend(self._source.poll(_POLL_RECORDS, _POLL_SECONDS))
-        records = self._ready()
+        records = self._fresh(self._ready())
         if records:
-            self._ledger.send([self._send_on(record) for record in records])
+            messages = [message for record in records for message in self._send_on(record)]
+            self._ledger.send(messages)
+            if self._join is not None:
+                self._joined.update("refused" if dict(one.headers)[LABEL_HEADER] else "joined" for one in messages)
             if not self._positions:
                 self._commit_at = self._clock() + self._every
         for record in records:
@@ -130,6 +168,19 @@ class Repartition:
             self._commit()
         self._health.turned(self._loop)
         self._look()
+
+    def _fresh(self, records: list[Record]) -> list[Record]:
+        """Without those that were sent on already, which the join takes again and nobody gets again."""
+        starts = self._starts
+        if self._join is None or not starts:
+            return records
+        fresh = []
+        for record in records:
+            if record.origin.offset < starts.get((record.origin.topic, record.origin.partition), 0):
+                self._join.take(record)
+            else:
+                fresh.append(record)
+        return fresh
 
     def _pause(self, is_full: bool) -> None:
         """Read no more while enough wait, and still be polled, as the group wants it."""
@@ -162,7 +213,10 @@ class Repartition:
             self._health.working(self._loop)
             if self._metrics is not None:
                 self._metrics.repartitioned.inc(self._sent)
+                for result, count in self._joined.items():
+                    self._metrics.joined_labels.labels(result).inc(count)
         self._positions, self._sent = {}, 0
+        self._joined.clear()
 
     def _look(self) -> None:
         """Show what waits in the real input, each second; end where its records wait and do not come for too long."""
@@ -173,6 +227,8 @@ class Repartition:
         source, metrics = self._source, self._metrics
         if metrics is not None:
             metrics.repartition(sum(source.lag().values()) + len(self._held), self._loop)
+            if self._join is not None:
+                metrics.labels_without_event.set(self._join.waiting)
         if not self._held:  # what waits here does not come later for it
             self._watchdog.look(source, source.assigned(), now, most=self._stuck_seconds, show=self._show_stuck)
 
@@ -181,57 +237,81 @@ class Repartition:
             self._metrics.stuck(partitions, self._loop)
 
     def _recover(self, stop: threading.Event, err: TransactionError) -> None:
-        self._health.failing(f"{self._loop}: the last transaction failed: {err}", self._loop)
-        self._failed.add(err, self._clock())
-        pause = min(0.1 * 2 ** min(self._failed.count, 10), _LONGEST_PAUSE)
-        _log.error("records were not sent on; going on from the last commit", reason=str(err), seconds=pause)
         self._positions, self._sent = {}, 0
         self._held.clear()
-        stop.wait(pause)
-        try:
-            self._ledger.reset()
-            self._source.rewind()
-        except TransactionError as again:
-            _log.error("no transaction can begin; trying again", reason=str(again))
+        self._joined.clear()
+        while not stop.is_set():
+            self._health.failing(f"{self._loop}: the last transaction failed: {err}", self._loop)
+            self._failed.add(err, self._clock())
+            pause = min(0.1 * 2 ** min(self._failed.count, 10), _LONGEST_PAUSE)
+            _log.error("records were not sent on; going on from the last commit", reason=str(err), seconds=pause)
+            stop.wait(pause)
+            try:
+                self._ledger.reset()
+                self._source.rewind()
+                self.assigned(self._source.assigned())
+                break
+            except TransactionError as again:  # to go on from here would leave out what was not committed
+                err = again
 
-    def _sent_on(self, record: Record) -> Message:
-        """The record itself, under its task."""
+
+def event_sender(decoder: Decoder, *, notes_ids: bool = False) -> SendOn:
+    """What makes of an event the record itself, under its task.
+
+    Args:
+        decoder: finds the task in a record.
+        notes_ids: whether labels are to find the task of an event by its id: then that is noted in NAME-ids.
+    """
+
+    def send_on(record: Record) -> Sequence[Message]:
+        note: tuple[Message, ...] = ()
         try:
-            key = self._decoder.decode(record).task.encode()
+            event = decoder.decode(record)
+            key = event.task.encode()
+            if notes_ids and isinstance(event, Event) and event.y is None and event.id is not None:
+                note = (event_of(event.id, event.task),)
         except EventError:  # the reader there sets it aside
             key = record.key or b""
         origin = (ORIGIN_HEADER, str(record.origin).encode())
         given = () if record.key is None else ((KEY_HEADER, record.key),)  # `[input.fields]` may ask for it
-        return Message(CHANNEL, record.value, key, (*record.headers, origin, *given))
+        return Message(CHANNEL, record.value, key, (*record.headers, origin, *given)), *note
+
+    return send_on
 
 
-def label_sender(read: Callable[[Record], RawEvent]) -> Callable[[Record], Message]:
+def label_sender(read: Callable[[Record], RawEvent], *, by_id: bool = False) -> SendOn:
     """What makes of a record of a topic of labels the label that goes on, under its task, in the README's shape.
 
     A record that is no label goes on as it came, with the reason in a header, to be set aside where all are.
 
     Args:
         read: what a record says; raises EventError.
+        by_id: whether labels that name no task find it by their event's id, in NAME-ids.
     """
 
-    def send_on(record: Record) -> Message:
+    def send_on(record: Record) -> Sequence[Message]:
         origin = (ORIGIN_HEADER, str(record.origin).encode())
         try:
-            raw = _complete(read(record), record)
+            raw = _complete(read(record), record, by_id=by_id)
         except EventError as err:
             reason = str(err).removeprefix(f"{record.origin}: ").encode(errors="replace")
-            return Message(CHANNEL, record.value, record.key, (*record.headers, origin, (LABEL_HEADER, reason)))
+            return (Message(CHANNEL, record.value, record.key, (*record.headers, origin, (LABEL_HEADER, reason))),)
+        if raw.task is None:
+            return (label_of(record, raw),)
         content = _encode({"id": raw.id, "task": raw.task, "y": raw.y})
-        return Message(CHANNEL, content, str(raw.task).encode(), (origin, (LABEL_HEADER, b"")))
+        return (Message(CHANNEL, content, str(raw.task).encode(), (origin, (LABEL_HEADER, b""))),)
 
     return send_on
 
 
-def _complete(raw: RawEvent, record: Record) -> RawEvent:
-    for name, found in (("label", raw.y), ("id", raw.id), ("task", raw.task)):
+def _complete(raw: RawEvent, record: Record, *, by_id: bool) -> RawEvent:
+    wanted = {"label": raw.y, "id": raw.id} | ({} if by_id else {"task": raw.task})
+    for name, found in wanted.items():
         if found is None:
+            remedy = "label and id" if by_id else "label, id and task"
+            without = ', or [labels] join = "id" where labels name no task' if name == "task" else ""
             raise EventError(
-                f"{record.origin}: a label from a topic of its own has no {name}; wanted label, id and task: name "
-                "their fields in [labels.fields]"
+                f"{record.origin}: a label from a topic of its own has no {name}; wanted {remedy}: name their fields "
+                f"in [labels.fields]{without}"
             )
     return raw

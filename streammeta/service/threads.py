@@ -4,6 +4,7 @@ thread        who starts it                 when something unexpected ends it
 main          `streammeta run`              the command ends with the reason
 repartition   `app.serve`                   `Repartition.failure`, and the service stops
 labels        `app.serve`                   the same
+ids           `app.serve`                   the same
 meta-update   `background.MetaWorker`       nothing does: what a meta-update raises is handed to the loop, and counted
 reload        `app.serve`                   `watched` stops the service
 http          `http.HttpServer`             `watched` stops the service; a request's own thread only logs
@@ -20,10 +21,11 @@ import structlog
 
 from streammeta.errors import ThreadError
 
-__all__ = ["LABELS", "MAIN", "REPARTITION", "watched"]
+__all__ = ["IDS", "LABELS", "MAIN", "REPARTITION", "watched"]
 
 MAIN: Final = "main"  # the loop that predicts and learns
 REPARTITION: Final = "repartition"  # the loop that sends records on by task
+IDS: Final = "ids"  # the loop that finds the task of labels that name an event's id only
 LABELS: Final = "labels"  # the loop that sends labels of a topic of their own after their events
 
 _log = structlog.get_logger(__name__)

@@ -100,6 +100,9 @@ class GroupSource(Source, Protocol):
     def is_stable(self) -> bool:
         """Whether the group is at rest; while it shares out partitions, a commit may come too late."""
 
+    def begins(self) -> Positions:
+        """The first offsets that the logs of our partitions still hold; empty when the broker does not say in time."""
+
     def ends(self) -> Positions:
         """Where the logs of our partitions end now, as the broker says; empty when it does not in time."""
 

@@ -214,6 +214,10 @@ class MemoryMember:
         """Our name, and the epoch in which we joined."""
         return self._name, self._epoch
 
+    def begins(self) -> Positions:
+        """Where our logs begin: nothing is ever deleted here."""
+        return dict.fromkeys(self._next, 0)
+
     def ends(self) -> Positions:
         """Where our logs end."""
         return {(topic, number): self._log.stable_end(topic, number) for topic, number in self._next}

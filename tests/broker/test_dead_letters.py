@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -16,7 +16,7 @@ from streammeta.app.parts import label_reader
 from streammeta.config import Settings
 from streammeta.errors import ConfigError, TransportError
 from streammeta.event import Decoder, Event, Origin, Record
-from streammeta.service.repartition import Repartition, label_sender
+from streammeta.service.repartition import event_sender, label_sender
 from streammeta.service.result import dead_letter
 from streammeta.transport.kafka.settings import KafkaSettings
 from streammeta.transport.kafka.topic_log import TopicLog
@@ -203,11 +203,11 @@ def test_what_was_sent_on_by_task_goes_back_where_it_came_from_with_its_own_key(
     raw = Record(b'{"truth": 1, "id": "7"}', Origin(names[1], 1, 6), b"mine", (), WHEN)
     good_label = Record(b'{"truth": 1, "id": "7", "task": "a"}', Origin(names[1], 0, 7), b"mine", (), WHEN)
     by_task, by_label = (
-        Repartition(cast("Any", None), decoder=Decoder(), commit_every_seconds=1)._sent_on,
+        event_sender(Decoder()),
         label_sender(label_reader(settings)),
     )
     with Transactions(settings.kafka, f"{topic}/service") as transactions:
-        for sent_on in (by_task(event), by_label(raw), by_label(good_label)):
+        for sent_on in (*by_task(event), *by_label(raw), *by_label(good_label)):
             record = Record(sent_on.value, Origin(f"{topic}-repartition", 0, 0), sent_on.key, sent_on.headers, WHEN)
             letter = dead_letter(record, "for some reason")
             transactions.send(names[2], letter.value, key=letter.key, headers=letter.headers, partition=0)

@@ -12,7 +12,7 @@ from streammeta.app.parts import decoder, label_reader
 from streammeta.config import Settings, load
 from streammeta.engine import Engine, EngineSettings
 from streammeta.errors import ConfigError, EventError, TransactionError
-from streammeta.event import LABEL_HEADER, ORIGIN_HEADER, Decoder, Label, Origin, Record
+from streammeta.event import LABEL_HEADER, ORIGIN_HEADER, Label, Origin, Record
 from streammeta.service.metrics import Metrics
 from streammeta.service.repartition import Repartition, label_sender
 from streammeta.service.turn import Turn
@@ -35,7 +35,7 @@ def test_a_label_goes_on_under_its_task_in_a_shape_that_the_events_mapping_does_
     send_on = label_sender(label_reader(SETTINGS))
     given = {"order_id": 17, "shop": {"id": "s1"}, "returned": True, "why": "too small"}
 
-    message = send_on(Record(json.dumps(given).encode(), Origin("returns", 0, 3), b"17"))
+    (message,) = send_on(Record(json.dumps(given).encode(), Origin("returns", 0, 3), b"17"))
 
     assert message.key == b"s1"
     assert decoder(SETTINGS).decode(received(message)) == Label("17", 1, "s1", AT, source="returns/0/3")
@@ -55,7 +55,7 @@ def test_a_label_goes_on_under_its_task_in_a_shape_that_the_events_mapping_does_
 )
 def test_what_is_no_label_is_set_aside_as_it_came_with_the_reason(value: bytes, says: str) -> None:
     """A dead letter of it must be the producer's bytes."""
-    message = label_sender(label_reader(SETTINGS))(Record(value, Origin("returns", 0, 3), b"17"))
+    (message,) = label_sender(label_reader(SETTINGS))(Record(value, Origin("returns", 0, 3), b"17"))
 
     assert message.value == value
     assert dict(message.headers)[ORIGIN_HEADER] == b"returns/0/3"
@@ -79,9 +79,8 @@ def forward(log: MemoryLog, name: str, may_go: Callable[[float], bool]) -> Repar
     now = iter(range(10_000_000))
     running = Repartition(
         MemoryTransactionalSink(log, name),
-        decoder=Decoder(),
+        label_sender(label_reader(SETTINGS)),
         commit_every_seconds=0.0,
-        send_on=label_sender(label_reader(SETTINGS)),
         may_go=may_go,
         loop="labels",
         clock=lambda: float(next(now)),

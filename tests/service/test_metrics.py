@@ -59,7 +59,7 @@ def test_no_label_can_grow_without_bound(metrics: Metrics) -> None:
     closed = {
         "fate": {"predicted", "learned", "late_label", "rejected", "tombstone", "written", "remembered", "skipped"},
         "verdict": {"published", "held_back"},
-        "result": {"accepted", "refused", "failed", "committed"},
+        "result": {"accepted", "refused", "failed", "committed", "joined"},
         "kind": {"assigned", "revoked", "lost"},
         "reason": {"dropped", "replaced", "forgotten", "worse", "damaged", "age", "limit", "asked"},
         "limit": set(get_args(Limit)),

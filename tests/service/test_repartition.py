@@ -12,7 +12,7 @@ from streammeta.errors import ThreadError, TransactionError
 from streammeta.event import ORIGIN_HEADER, Decoder
 from streammeta.service.http import Health
 from streammeta.service.metrics import Metrics
-from streammeta.service.repartition import Repartition
+from streammeta.service.repartition import Repartition, event_sender
 from streammeta.service.threads import watched
 from streammeta.transport.base import Message
 from streammeta.transport.memory_log import MemoryLog, MemoryMember, MemoryTransactionalSink
@@ -25,7 +25,7 @@ class Killed(BaseException):
 
 
 def forward(log: MemoryLog, name: str) -> Repartition:
-    running = Repartition(MemoryTransactionalSink(log, name), decoder=Decoder(), commit_every_seconds=0.0)
+    running = Repartition(MemoryTransactionalSink(log, name), event_sender(Decoder()), commit_every_seconds=0.0)
     source = MemoryMember(
         log,
         name,
@@ -102,7 +102,7 @@ def test_an_end_that_nobody_foresaw_stops_the_service_with_its_reason() -> None:
     health, stop = Health(lambda: 0.0), threading.Event()
     health.restored()
     health.reading(1)
-    running = Repartition(Broken(log, "a"), decoder=Decoder(), commit_every_seconds=0.0, health=health)
+    running = Repartition(Broken(log, "a"), event_sender(Decoder()), commit_every_seconds=0.0, health=health)
     source = MemoryMember(
         log, "a", on_revoked=running.revoked, on_assigned=lambda _: None, on_lost=running.lost, on_coming=running.coming
     )
@@ -134,7 +134,11 @@ def test_transactions_that_fail_again_and_again_end_it_with_the_cause() -> None:
     stop = threading.Event()
     stop.wait = lambda _=None: False  # type: ignore[method-assign]  # no test waits for pauses
     running = Repartition(
-        MemoryTransactionalSink(log, "a"), decoder=Decoder(), commit_every_seconds=0.0, stuck_seconds=60.0, clock=clock
+        MemoryTransactionalSink(log, "a"),
+        event_sender(Decoder()),
+        commit_every_seconds=0.0,
+        stuck_seconds=60.0,
+        clock=clock,
     )
     source = MemoryMember(
         log, "a", on_revoked=running.revoked, on_assigned=lambda _: None, on_lost=running.lost, on_coming=running.coming
@@ -153,7 +157,7 @@ def test_what_waits_in_the_real_input_is_counted() -> None:
     """With repartition the loop reads another topic: a lag of 0 there says nothing when records are not sent on."""
     log, metrics = filled(MemoryLog("in", 2)), Metrics(CollectorRegistry())
     running = Repartition(
-        MemoryTransactionalSink(log, "a"), decoder=Decoder(), commit_every_seconds=0.0, metrics=metrics
+        MemoryTransactionalSink(log, "a"), event_sender(Decoder()), commit_every_seconds=0.0, metrics=metrics
     )
     source = MemoryMember(
         log, "a", on_revoked=running.revoked, on_assigned=lambda _: None, on_lost=running.lost, on_coming=running.coming

@@ -237,12 +237,19 @@ class ConfluentSource:
         member.logs = self._log.given_of()
         return member
 
+    def begins(self) -> Positions:
+        """The first offsets that the logs of our partitions still hold."""
+        return self._borders(0)
+
     def ends(self) -> Positions:
         """Where the logs of our partitions end now: asked again, because a client that stalls knows old ends only."""
+        return self._borders(1)
+
+    def _borders(self, which: int) -> Positions:
         try:
-            return {partition: self._offsets.borders(partition)[1] for partition in list(self._next)}
+            return {partition: self._offsets.borders(partition)[which] for partition in list(self._next)}
         except TransactionError as err:
-            _log.warning("ends of partitions cannot be had", reason=str(err))
+            _log.warning("begins or ends of partitions cannot be had", reason=str(err))
             return {}
 
     @property

@@ -8,8 +8,8 @@ else gets the partitions: so what is committed in ``on_revoked`` is what the nex
 
 import time
 from collections import deque
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 import structlog
@@ -143,8 +143,9 @@ class KafkaSource:
         """
         for partition, offset in positions.items():
             if partition in self._next:
-                self._consumer.seek(TopicPartition(*partition), offset)
-                self._next[partition] = offset
+                with suppress(ValueError):  # it went since the last poll, and the next one lets go of it
+                    self._consumer.seek(TopicPartition(*partition), offset)
+                    self._next[partition] = offset
             else:
                 self._kept[partition] = offset
 
@@ -197,12 +198,19 @@ class KafkaSource:
         member.logs = self._log.given_of()
         return member
 
+    def begins(self) -> Positions:
+        """The first offsets that the logs of our partitions still hold."""
+        return self._borders(self._consumer.beginning_offsets)
+
     def ends(self) -> Positions:
         """Where the logs of our partitions end now: asked again, because a client that stalls knows old ends only."""
+        return self._borders(self._consumer.end_offsets)
+
+    def _borders(self, ask: Callable[..., Mapping[TopicPartition, int]]) -> Positions:
         try:
-            found = self._consumer.end_offsets([_at(partition) for partition in self._next])
+            found = ask([_at(partition) for partition in self._next], timeout_ms=self._timeout_ms)
         except (KafkaError, AssertionError) as err:
-            _log.warning("ends of partitions cannot be had", reason=str(err))
+            _log.warning("begins or ends of partitions cannot be had", reason=str(err))
             return {}
         return {(at.topic, at.partition): offset for at, offset in found.items()}
 
