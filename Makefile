@@ -90,7 +90,7 @@ coverage: setup  ## the tests with the lines they run counted; fails below the f
 	@touch $@
 
 docs: .tools/docs/.ready  ## the documentation site, into out/site; warnings are errors
-	NO_MKDOCS_2_WARNING=1 .tools/docs/bin/mkdocs build --quiet
+	@set -o pipefail; NO_MKDOCS_2_WARNING=1 .tools/docs/bin/mkdocs build 2>&1 | sed '/^INFO/d'  # with --quiet it sees no warning
 	@echo "out/site/index.html"
 
 .tools/deploy/.ready: $(UV) deploy/check/requirements.txt deploy/check/tools.sh

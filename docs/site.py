@@ -21,7 +21,7 @@ PAGES = {  # in the repository -> in the site
     "examples/README.md": "examples.md",
     "simulators/README.md": "simulators.md",
 }
-_LINK = re.compile(r"(\]\()((?!\w+:|#)[^)#\s]+)((?:#[^)\s]*)?\))")
+_LINK = re.compile(r"\[([^\]]*)\]\(((?!\w+:|#)[^)#\s]+)((?:#[^)\s]*)?)\)")
 
 
 def on_files(files: Files, config: Any) -> Files:  # noqa: ANN401 mkdocs' own type
@@ -38,11 +38,14 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:  # noqa: ANN401
     )
 
     def moved(link: re.Match[str]) -> str:
-        target = posixpath.normpath(posixpath.join(posixpath.dirname(here), link[2]))
+        label, path, anchor = link.groups()
+        target = posixpath.normpath(posixpath.join(posixpath.dirname(here), path))
         if target in PAGES:
-            return f"{link[1]}{PAGES[target]}{link[3]}"
+            return f"[{label}]({PAGES[target]}{anchor})"
         if target.startswith("docs/"):
-            return f"{link[1]}{target.removeprefix('docs/')}{link[3]}"
-        return f"{link[1]}{link[2]}{link[3]}"  # mkdocs says what it does not find
+            return f"[{label}]({target.removeprefix('docs/')}{anchor})"
+        if (ROOT / target).is_file():  # a program, which is no page
+            return label
+        return link[0]  # mkdocs says what it does not find
 
     return _LINK.sub(moved, markdown)
