@@ -170,7 +170,7 @@ def test_a_run_that_set_everything_aside_fails_with_its_reasons(
     ("text", "message"),
     [
         ("a,a,y\n1,2,3\n", "d.csv: the header row has the names a more than once"),
-        ("", "d.csv: the header row has nothing"),
+        ("", "d.csv: is empty; wanted a header row and rows"),
         ("a,y\n", "there are no records to choose by"),
         ("a,b\n1,2\n", "the first records have no label `y`"),
     ],

@@ -20,6 +20,7 @@ _MOST_TEXTS = 100  # classes
 _FEW_TEXTS = 0.1  # of labels that are numbers else: markers of missing ones
 _ORDERS = 200  # tried beside the one of the numbers
 _MOST_FEATURES = 200
+_SHOWN = 12  # names that a message lists
 _Floats: TypeAlias = npt.NDArray[np.float64]
 
 
@@ -44,6 +45,7 @@ def resolve_kind(
     seed: int | None,
     first: Callable[[], Iterable[Record]],
     decoder: Decoder | None = None,
+    label: str = "y",
 ) -> tuple[Settings, str]:
     """The settings for a replay, and why what is predicted is predicted.
 
@@ -53,18 +55,19 @@ def resolve_kind(
         seed: wins over them, unless None.
         first: the first records.
         decoder: reads them; None: one with default settings.
+        label: the field with the label, for messages.
     """
     if kind is not None and kind != "auto":
         chosen = ChosenKind(kind, "as asked for")
     elif kind is None and "kind" in settings.app.model_fields_set:
         chosen = ChosenKind(settings.app.kind, "as the configuration says")
     else:
-        chosen = choose_kind(first(), decoder)
+        chosen = choose_kind(first(), decoder, label)
     changes = {"kind": chosen.kind} | ({} if seed is None else {"seed": seed})
     return settings.model_copy(update={"app": settings.app.model_copy(update=changes)}), chosen.reason
 
 
-def choose_kind(records: Iterable[Record], decoder: Decoder | None = None) -> ChosenKind:
+def choose_kind(records: Iterable[Record], decoder: Decoder | None = None, label: str = "y") -> ChosenKind:
     """Classification or regression, from the labels of a stream's first records.
 
     Text is classes, fractions are a target. Whole numbers are classes where they are few; else they are a target where
@@ -74,11 +77,13 @@ def choose_kind(records: Iterable[Record], decoder: Decoder | None = None) -> Ch
     Args:
         records: the first of the stream.
         decoder: reads them; None: one with default settings.
+        label: the field with the label, for messages.
 
     Raises:
         ConfigError: no record has a label, or none can be used; the message says why. Or they are hundreds of texts.
     """
     decoder, refusals, seen, count = decoder or Decoder(), Refusals(), list[_Seen](), 0
+    without: dict[str, None] = {}  # names of features where there is no label
     for count, record in enumerate(records, 1):  # noqa: B007 it is the number of records at the end
         try:
             event = decoder.decode(record)
@@ -87,16 +92,22 @@ def choose_kind(records: Iterable[Record], decoder: Decoder | None = None) -> Ch
             continue
         if event.y is not None:
             seen.append(_Seen(event.y, event.x if isinstance(event, Event) else {}))
+        elif isinstance(event, Event) and isinstance(event.x, Mapping) and len(without) < _SHOWN:
+            without |= dict.fromkeys(event.x)
     if seen:
         return _choose(seen)
     wanted = "wanted --kind classification or regression"
     if not count:
-        raise ConfigError(f"--kind auto: there are no records to choose by; {wanted}")
+        raise ConfigError(
+            f"--kind auto: there are no records to choose by: no row but a header, or nothing at all; {wanted}"
+        )
     why = "; ".join(refusals.lines(3))
     if refusals.count == count:
         raise ConfigError(f"--kind auto: none of the first {count:,} records can be used: {why}")
+    there = f" (they have {', '.join(list(without)[:_SHOWN])})" if without else ""
     raise ConfigError(
-        f"--kind auto: the first records have no label `y`; name its column or field with --label, or {wanted}"
+        f"--kind auto: the first records have no label `{label}`{there}; name its column or field with --label, or "
+        + wanted
         + (f"; {refusals.count:,} of the first {count:,} cannot be used: {why}" if why else "")
     )
 

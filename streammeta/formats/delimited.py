@@ -1,9 +1,9 @@
 """Text files of rows and columns (CSV and its kin), read into events' JSON.
 
-The head of the file decides how it is read: its encoding (UTF-8, UTF-16 by its byte order mark, else Windows-1252
-where UTF-8 does not fit), its separator (of comma, semicolon, tab and bar the one that the header has most of), whether
-numbers have decimal commas, and whether the first column is the index that pandas writes without a name. `description`
-says what was found.
+The head of the file decides how it is read: its encoding (UTF-8, UTF-16 by its byte order mark or its zero bytes, else
+Windows-1252 where UTF-8 does not fit), its separator (of comma, semicolon, tab and bar the one that the header has most
+of), whether numbers have decimal commas, how quotes inside of quotes are written, which columns are dates, and whether
+the first column is the index that pandas writes without a name. `description` says what was found.
 """
 
 import codecs
@@ -12,16 +12,17 @@ import io
 import math
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, TypeAlias
 
 import msgspec
 
-from streammeta.errors import EventError
+from streammeta.errors import EventError, TransportError
 from streammeta.formats.fields import JOINT, OPTIONS, check_columns
 from streammeta.formats.mapping import Mapper, parse_seconds
+from streammeta.formats.moment import ORDERS, Order, order_of, seconds_of
 
 __all__ = ["MISSING", "SEPARATORS", "Dialect", "read_rows", "sniff"]
 
@@ -32,6 +33,7 @@ MISSING |= frozenset(("#DIV/0!", "#VALUE!", "#REF!", "#NAME?", "#NUM!", "#NULL!"
 _HEAD = 65_536  # bytes by which the dialect is decided
 _HEAD_ROWS = 200
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
+_SHOWN = 100  # characters of a header that a message repeats
 _LONGEST_LINE = 16 * 2**20  # characters of a refused row that are handed on
 _HUGE = sys.float_info.max  # what an infinite cell becomes: JSON has no infinity, and the decoder refuses this
 _COMMA = re.compile(r"[-+]?(\d{1,3}(\.\d{3})+|\d+),\d+")
@@ -39,7 +41,7 @@ _THOUSANDS = re.compile(r"[-+]?\d{1,3}(\.\d{3})+")
 _POINT = re.compile(r"[-+]?\d*\.\d+")
 _DECORATED = re.compile(r"[-+]?[$€£¥]?[ \u00a0]?[-+]?(\d{1,3}(,\d{3})+|\d+)(\.\d+)?[ \u00a0]?[$€£¥%]?")
 _DECORATION = {ord(sign): None for sign in "$€£¥%, \u00a0"}
-_ISO = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d([.,]\d+)?)?([Zz]|[-+]\d\d:?\d\d)?)?")
+_GROUPED = re.compile(r"[-+]?\d{1,3}(,\d{3})+")
 _GIVEN = re.compile(r"sep=(.)")
 
 _Cell: TypeAlias = float | str | None
@@ -55,8 +57,9 @@ class Dialect:
     has_decimal_commas: bool = False
     has_index: bool = False  # the first column has no name and counts rows
     passed_over: int = 0  # lines before the header
-    times: tuple[str, ...] = ()  # columns of ISO 8601 dates or times
     example: str = ""  # a number with a sign or with thousands, as "$1,234.50" or "12 %"
+    times: tuple[tuple[str, Order], ...] = ()  # columns of dates or times, and how they are written
+    has_backslashes: bool = False  # before quotes inside of quotes, where others double the quote
 
     @property
     def description(self) -> str:
@@ -74,8 +77,11 @@ class Dialect:
             found.append(f"{self.passed_over} line(s) before the header passed over")
         if self.example:
             found.append(f"numbers such as {self.example!r}")
+        if self.has_backslashes:
+            found.append("quotes inside of quotes after a backslash")
         if self.times:
-            found.append(f"times in {', '.join(self.times)}")
+            written = (f"{name} ({ORDERS[order]})" if ORDERS[order] else name for name, order in self.times)
+            found.append(f"times in {', '.join(written)}")
         return ", ".join(found)
 
 
@@ -91,17 +97,36 @@ def sniff(head: bytes) -> Dialect:
     lines = lines[passed_over:]
     header = re.sub(r'"[^"]*"', "", lines[0]) if lines else ""
     separator = given[1] if given and given[1] in SEPARATORS else max(SEPARATORS, key=header.count)
-    try:
-        rows = list(islice(csv.reader(lines, delimiter=separator, skipinitialspace=True), _HEAD_ROWS))
-    except csv.Error:
-        rows = []
+    rows, escaped = (_split(lines, separator, has_backslashes=one) for one in (False, True))
+    has_backslashes = _misfits(rows) > 0 and _misfits(escaped) == 0 and '\\"' in text
+    rows = escaped if has_backslashes else rows
     cells = [cell.strip() for row in rows[1:] for cell in row]
-    commas = separator != "," and any(map(_COMMA.fullmatch, cells))
+    commas = any(_COMMA.fullmatch(cell) and (separator != "," or not _GROUPED.fullmatch(cell)) for cell in cells)
     points = any(_POINT.fullmatch(cell) and not _THOUSANDS.fullmatch(cell) for cell in cells)
     example = next((cell for cell in cells if _DECORATED.fullmatch(cell) and not cell.isdecimal()), "")
     decorated = "" if _is_bare(example) or (commas and not points) else example
     times = tuple(_times(rows))
-    return Dialect(encoding, separator, commas and not points, _has_index(rows), passed_over, times, decorated)
+    has_commas, has_index = commas and not points, _has_index(rows)
+    return Dialect(encoding, separator, has_commas, has_index, passed_over, decorated, times, has_backslashes)
+
+
+def _split(lines: Sequence[str], separator: str, *, has_backslashes: bool) -> list[list[str]]:
+    try:
+        return list(islice(_csv_reader(lines, separator, has_backslashes=has_backslashes), _HEAD_ROWS))
+    except csv.Error:
+        return []
+
+
+def _csv_reader(lines: Iterable[str], separator: str, *, has_backslashes: bool) -> Iterator[list[str]]:
+    escape = "\\" if has_backslashes else None
+    return csv.reader(
+        lines, delimiter=separator, skipinitialspace=True, doublequote=not has_backslashes, escapechar=escape
+    )
+
+
+def _misfits(rows: Sequence[Sequence[str]]) -> int:
+    """Rows that have other cells than the header; all, where there are none."""
+    return sum(bool(row) and len(row) != len(rows[0]) for row in rows) if rows else 1
 
 
 def _before_header(lines: Sequence[str]) -> int:
@@ -128,17 +153,20 @@ def _is_bare(cell: str) -> bool:
     return True
 
 
-def _times(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Columns in which all cells that are not missing are dates or times."""
+def _times(rows: Sequence[Sequence[str]]) -> Iterator[tuple[str, Order]]:
+    """Columns in which all cells that are not missing are dates or times, written one way."""
     for i, name in enumerate(rows[0] if rows else ()):
-        cells = [row[i].strip() for row in rows[1:] if i < len(row) and row[i].strip() not in MISSING]
-        if len(cells) > 1 and all(map(_ISO.fullmatch, cells)):
-            yield name.strip()
+        order = order_of([row[i].strip() for row in rows[1:] if i < len(row) and row[i].strip() not in MISSING])
+        if order is not None:
+            yield name.strip(), order
 
 
 def _encoding(head: bytes) -> str:
     if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "utf-16"
+    zeros = [head[i::2].count(0) for i in (0, 1)]
+    if max(zeros) > len(head) // 5 and min(zeros) <= max(zeros) // 10:  # text has no zero bytes, and this every second
+        return "utf-16-be" if zeros[0] > zeros[1] else "utf-16-le"
     lines = [line for line in head.split(b"\n")[:-1] if not line.isascii()]
     bad = sum(not _is_utf8(line) for line in lines)
     return "cp1252" if bad > 1 and bad == len(lines) else "utf-8-sig"  # one bad row costs that row
@@ -178,7 +206,8 @@ def read_rows(file: io.BufferedReader, mapper: Mapper, at: str, say: Callable[[s
     try:
         for _ in range(dialect.passed_over):
             text.readline()
-        rows = _without_csv_errors(csv.reader(text, delimiter=dialect.separator, skipinitialspace=True))
+        reader = _csv_reader(text, dialect.separator, has_backslashes=dialect.has_backslashes)
+        rows = _without_csv_errors(reader)
         row_as_json = _row_encoder(next(rows, []), dialect, mapper, at)
         for row in rows:
             if row:
@@ -188,26 +217,37 @@ def read_rows(file: io.BufferedReader, mapper: Mapper, at: str, say: Callable[[s
             text.detach()  # the file is its owner's to close
 
 
+class _Unsplit(list[str]):
+    """Of a row that the csv module cannot split, the reason."""
+
+
 def _without_csv_errors(rows: Iterator[list[str]]) -> Iterator[list[str]]:
-    """Rows that the csv module cannot split become rows of one cell."""
+    """Rows that the csv module cannot split say why."""
     while True:
         try:
             yield next(rows)
         except StopIteration:
             return
         except csv.Error as err:
-            yield [str(err)]
+            yield _Unsplit(
+                [f"the row cannot be split into cells: {err}; is a quote never closed, or a cell very long?"]
+            )
 
 
 def _row_encoder(header: Sequence[str], dialect: Dialect, mapper: Mapper, at: str) -> Callable[[list[str]], bytes]:
     """A function from the cells of a row to the event's JSON."""
     columns = [name.strip() or f"column_{i}" for i, name in enumerate(header)]
+    _check_header(columns, at)
     check_columns(columns, mapper.fields, at)
     number = _with_comma if dialect.has_decimal_commas else _number
-    fields = _field_reader(columns, mapper, number, at)
-    features = _feature_reader(columns, mapper, dialect, at)
+    fields = _field_reader(columns, mapper, number, dict(dialect.times), at)
+    features = _feature_reader(columns, mapper, dialect)
 
     def encode(row: list[str]) -> bytes:
+        if isinstance(row, _Unsplit):
+            return _refused((), row[0])
+        if len(row) == len(columns) + 1 and not row[-1].strip():
+            row.pop()  # a separator after the last cell
         if len(row) != len(columns):
             return _refused(row, f"{len(row)} cells, wanted {len(columns)} as in the header")
         try:
@@ -224,8 +264,19 @@ def _row_encoder(header: Sequence[str], dialect: Dialect, mapper: Mapper, at: st
     return encode
 
 
+def _check_header(columns: Sequence[str], at: str) -> None:
+    """Refuse a first row of numbers: it is data, and would be the names of what follows."""
+    numbers = [number for name in columns if isinstance(number := _number(name), float)]
+    is_range = len(set(numbers)) == len(numbers) and all(number.is_integer() for number in numbers)
+    if len(numbers) == len(columns) > 1 and not is_range:
+        raise TransportError(
+            f"{at}: the first row has numbers only ({', '.join(columns)[:_SHOWN]}), and would be the names of the "
+            "columns; wanted a row with a name for each column before it"
+        )
+
+
 def _field_reader(
-    columns: Sequence[str], mapper: Mapper, number: Callable[[str], _Cell], at: str
+    columns: Sequence[str], mapper: Mapper, number: Callable[[str], _Cell], orders: Mapping[str, Order], at: str
 ) -> Callable[[list[str]], dict[str, Any]]:
     """What makes task, id, label and time of a row; what is missing is left out."""
     options = zip(("task", "id", "label", "time"), ("task", "id", "y", "ts"), strict=True)
@@ -243,32 +294,37 @@ def _field_reader(
                 cell = (cells[0] or "").strip()
                 event[ours] = cell if _CODE.fullmatch(cell) else number(cells[0] or "")
             else:
-                event[ours] = parse_seconds(cells[0], mapper.fields.time, at)
+                event[ours] = _as_time(cells[0] or "", columns[where[0]], orders, at)
         return event
 
     return read
 
 
-def _feature_reader(
-    columns: Sequence[str], mapper: Mapper, dialect: Dialect, at: str
-) -> Callable[[list[str]], dict[str, Any]]:
+def _feature_reader(columns: Sequence[str], mapper: Mapper, dialect: Dialect) -> Callable[[list[str]], dict[str, Any]]:
     """What makes features of a row."""
     used = {name for option in OPTIONS for name in mapper.columns(option)}
     places = [i for i, name in enumerate(columns) if name not in used and not (i == 0 and dialect.has_index)]
     places = [i for i in places if mapper.takes(columns[i])]
-    times = [columns[i] for i in places if columns[i] in dialect.times]
+    orders = dict(dialect.times)
+    times = [columns[i] for i in places if columns[i] in orders]
     if times:
         plain = _plain_reader(columns, places, mapper, has_commas=dialect.has_decimal_commas)
 
         def with_times(row: list[str]) -> dict[str, Any]:
             x = plain(row)
             for name in times:
-                if isinstance(x[name], str) and _ISO.fullmatch(x[name].strip()):
-                    x[name] = parse_seconds(x[name], name, at)
+                if isinstance(x[name], str):  # what is no date stays text
+                    x[name] = x[name] if (found := seconds_of(x[name], orders[name])) is None else found
             return x
 
         return with_times
     return _plain_reader(columns, places, mapper, has_commas=dialect.has_decimal_commas)
+
+
+def _as_time(cell: str, name: str, orders: Mapping[str, Order], at: str) -> float | None:
+    order = orders.get(name)
+    seconds = None if order is None else seconds_of(cell, order)
+    return parse_seconds(cell, name, at) if seconds is None else seconds
 
 
 def _plain_reader(

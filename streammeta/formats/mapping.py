@@ -4,6 +4,7 @@ import math
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import copy
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
@@ -46,9 +47,16 @@ class Mapper:
         self._markers, self._field_markers = _markers(fields.missing)
         self._marked = bool(fields.missing)
         self._takes_all = not fields.include and not fields.exclude
+        self._texts: Mapping[str, Callable[[str], Feature]] = {}
         self._taken: dict[str, bool] = {}
         self._never = {o: fields.names(o) for o in OPTIONS if getattr(fields, o) != getattr(Fields(), o)}
         self._records = 0
+
+    def with_texts(self, readers: Mapping[str, Callable[[str], Feature]]) -> "Mapper":
+        """The same mapping for records in which these features' texts are read further: as times, as numbers."""
+        other = copy(self)
+        other._texts = readers
+        return other
 
     def read(self, given: Mapping[str, Any], at: Origin | str, record: Record | None = None) -> RawEvent:
         """What an object says. Without any feature, but with label and id, it is a late label.
@@ -66,6 +74,8 @@ class Mapper:
         if self._never or self._records < _LOOKED_AT:
             self._watch(given, task=task, label=y, id=id_, time=time)
         x: dict[str, Feature] | None = self._features(given, at)
+        if self._texts and x:
+            x |= {name: read(text) for name, read in self._texts.items() if isinstance(text := x.get(name), str)}
         if self._marked:
             time = None if self.is_marker(self.fields.time, time) else time
             y = None if self.is_marker(self.fields.label, y) else y

@@ -16,17 +16,15 @@ from itertools import islice
 from pathlib import Path, PurePath
 from typing import BinaryIO, NamedTuple, cast
 
-import msgspec
-
 from streammeta.errors import TransportError
 from streammeta.formats.delimited import SEPARATORS, read_rows, sniff
-from streammeta.formats.mapping import Mapper, reshape
+from streammeta.formats.json_lines import looks_like_json, read_json
+from streammeta.formats.mapping import Mapper
 from streammeta.formats.tables import TABLES, read_table, require
 
 __all__ = ["DAMAGE", "Form", "find_files", "find_form", "read_recording"]
 
 DAMAGE = (OSError, EOFError, zlib.error, lzma.LZMAError, UnicodeError)  # how a cut or damaged file shows
-_LONGEST_LINE = 16 * 2**20  # bytes; the rest of a longer line is passed over
 _BUFFER = 2**18
 _HEAD = 65_536
 _DELIMITED = (".csv", ".tsv")
@@ -103,21 +101,21 @@ def read_recording(file: BinaryIO, path: PurePath, mapper: Mapper, say: Callable
         form = Form(next((one for one, magic in _PACKED.items() if head.startswith(magic)), ""), form.kind)
     lines = _unpacked(lines, form.packing, at)
     kind = form.kind
+    if kind not in _LINES and not lines.peek(1):
+        raise TransportError(f"{at}: is empty; wanted a header row and rows, or JSON objects, one a line")
     if not form.is_known:
         kind = _kind_by_content(lines.peek(_HEAD)[:_HEAD], at)
         packed = f"{form.packing[1:]}, " if form.packing and not find_form(path).packing else ""
         found = f"taken for {packed}{kind[1:]} by what it begins with"
     if kind in TABLES:
         say(found)
-        yield from read_table(_seekable(lines), TABLES[kind], mapper, path.name, at)
+        yield from read_table(_seekable(lines), TABLES[kind], mapper, path.name, at, say)
     elif kind in _DELIMITED:
+        if looks_like_json(lines.peek(_HEAD)[:_HEAD].removeprefix(codecs.BOM_UTF8).lstrip()):
+            raise TransportError(f"{at}: holds JSON objects, and its name says rows of columns; name it .jsonl")
         yield from read_rows(lines, mapper, at, lambda dialect: say(", ".join(filter(None, (found, dialect)))))
     else:
-        is_flat = mapper.fields.is_default and _is_flat(lines.peek(_HEAD)[:_HEAD])
-        flat = "JSON objects without `x`: their fields beside task, y, id and ts are features" if is_flat else ""
-        say(", ".join(filter(None, (found, flat))))
-        is_mapped = is_flat or not mapper.fields.is_default
-        yield from _mapped(at, lines, mapper, path.name) if is_mapped else _json_rows(at, lines)
+        yield from read_json(lines, mapper, path.name, at, lambda seen: say(", ".join(filter(None, (found, seen)))))
 
 
 def _unpacked(file: io.BufferedReader, packing: str, at: str) -> io.BufferedReader:
@@ -183,31 +181,3 @@ def _kind_by_content(head: bytes, at: str) -> str:
         f"{at}: of a kind not known, and it does not begin as JSON or as rows of columns (separated by one of {seen}); "
         f"wanted {_WANTED}"
     )
-
-
-def _is_flat(head: bytes) -> bool:
-    """Whether the first object has no `x`, and more than what an event or a late label has beside it."""
-    first = next((line for line in head.removeprefix(codecs.BOM_UTF8).splitlines() if line.strip()), b"")
-    try:
-        found = msgspec.json.decode(first, type=dict[str, object])
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return False
-    return bool(found.keys() - {"x", "y", "task", "id", "ts"}) and "x" not in found
-
-
-def _mapped(at: str, lines: io.BufferedReader, mapper: Mapper, name: str) -> Iterator[bytes]:
-    for number, line in enumerate(_json_rows(at, lines)):
-        yield reshape(line, mapper, f"{name}/0/{number}")
-
-
-def _json_rows(at: str, lines: io.BufferedReader) -> Iterator[bytes]:
-    if lines.peek(3)[:3] == codecs.BOM_UTF8:
-        lines.read(3)
-    if lines.peek(1)[:1] == b"[":
-        raise TransportError(f"{at}: holds one JSON array; wanted one object a line (`jq -c '.[]'` makes them)")
-    while line := lines.readline(_LONGEST_LINE):
-        text = line.strip()
-        while not line.endswith(b"\n") and len(line) == _LONGEST_LINE:
-            line = lines.readline(_LONGEST_LINE)
-        if text:
-            yield text

@@ -1,12 +1,12 @@
 """Tables that are no text, row by row: Parquet and Arrow (Feather) by pyarrow, Excel by openpyxl; both are extras."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 from typing import Any, BinaryIO
 
 from streammeta.errors import ConfigError, TransportError
 from streammeta.formats.delimited import MISSING
-from streammeta.formats.fields import check_columns
+from streammeta.formats.fields import OPTIONS, check_columns
 from streammeta.formats.mapping import Mapper, encode
 
 __all__ = ["TABLES", "read_table", "require"]
@@ -43,7 +43,9 @@ def require(package: str, extra: str, what: str) -> Any:  # noqa: ANN401 a modul
         ) from err
 
 
-def read_table(file: BinaryIO, form: str, mapper: Mapper, name: str, at: str) -> Iterator[bytes]:
+def read_table(
+    file: BinaryIO, form: str, mapper: Mapper, name: str, at: str, say: Callable[[str], None]
+) -> Iterator[bytes]:
     """Each row of a table as an event's JSON.
 
     Args:
@@ -52,12 +54,13 @@ def read_table(file: BinaryIO, form: str, mapper: Mapper, name: str, at: str) ->
         mapper: knows which columns are what.
         name: the file's, for the origins in messages.
         at: the file's path, for messages.
+        say: is given what had to be left out, once.
 
     Raises:
         ConfigError: the package that reads it is not installed.
         TransportError: it is damaged, or lacks a column that the mapping asks for.
     """
-    rows = {"Parquet": _parquet, "Arrow": _arrow, "Excel": _excel}[form](file, mapper, at)
+    rows = {"Parquet": _parquet, "Arrow": _arrow, "Excel": _excel}[form](file, mapper, at, say)
     number = -1
     while True:
         try:
@@ -75,15 +78,15 @@ def read_table(file: BinaryIO, form: str, mapper: Mapper, name: str, at: str) ->
         yield encode(mapper, row, f"{name}/0/{number}")
 
 
-def _parquet(file: BinaryIO, mapper: Mapper, at: str) -> Iterator[dict[str, Any]]:
+def _parquet(file: BinaryIO, mapper: Mapper, at: str, say: Callable[[str], None]) -> Iterator[dict[str, Any]]:
     parquet = require("pyarrow.parquet", "files", f"{at}: Parquet")
     source = parquet.ParquetFile(file)
-    kept = _columns(source.schema_arrow, mapper, at)
+    kept = _columns(source.schema_arrow, mapper, at, say)
     for batch in source.iter_batches(_BATCH_ROWS, columns=kept):
         yield from _rows(batch)
 
 
-def _arrow(file: BinaryIO, mapper: Mapper, at: str) -> Iterator[dict[str, Any]]:
+def _arrow(file: BinaryIO, mapper: Mapper, at: str, say: Callable[[str], None]) -> Iterator[dict[str, Any]]:
     ipc = require("pyarrow.ipc", "files", f"{at}: Arrow")
     start = file.read(6)
     file.seek(0)
@@ -93,16 +96,25 @@ def _arrow(file: BinaryIO, mapper: Mapper, at: str) -> Iterator[dict[str, Any]]:
     else:
         reader = ipc.open_stream(file)
         batches = iter(reader)
-    kept = _columns(reader.schema, mapper, at)
+    kept = _columns(reader.schema, mapper, at, say)
     for batch in batches:
         yield from _rows(batch.select(kept))
 
 
-def _columns(schema: Any, mapper: Mapper, at: str) -> list[str]:  # noqa: ANN401 pyarrow has no types
-    """The columns but the index that pandas writes along."""
+def _columns(schema: Any, mapper: Mapper, at: str, say: Callable[[str], None]) -> list[str]:  # noqa: ANN401 as above
+    """The columns but the index that pandas writes along, and bytes, which are no feature."""
     kept = [name for name in schema.names if not name.startswith(_PANDAS_INDEX)]
     check_columns(kept, mapper.fields, at)
-    return kept
+    used = {name for option in OPTIONS for name in mapper.columns(option)}
+    binary = [one.name for one in schema if one.name in kept and one.name not in used and _is_bytes(one.type)]
+    if binary:
+        say(f"left out, as bytes are no feature: {', '.join(binary)}")
+    return [name for name in kept if name not in binary]
+
+
+def _is_bytes(kind: Any) -> bool:  # noqa: ANN401 pyarrow has no types
+    types = require("pyarrow", "files", "Arrow").types
+    return bool(types.is_binary(kind) or types.is_large_binary(kind) or types.is_fixed_size_binary(kind))
 
 
 def _rows(batch: Any) -> Iterator[dict[str, Any]]:  # noqa: ANN401 pyarrow has no types
@@ -119,7 +131,7 @@ def _rows(batch: Any) -> Iterator[dict[str, Any]]:  # noqa: ANN401 pyarrow has n
     yield from arrow.RecordBatch.from_arrays(columns, names=batch.schema.names).to_pylist()
 
 
-def _excel(file: BinaryIO, mapper: Mapper, at: str) -> Iterator[dict[str, Any]]:
+def _excel(file: BinaryIO, mapper: Mapper, at: str, _: Callable[[str], None]) -> Iterator[dict[str, Any]]:
     """The first sheet; its first row has the names."""
     openpyxl = require("openpyxl", "files", f"{at}: Excel")
     book = openpyxl.load_workbook(file, read_only=True, data_only=True)

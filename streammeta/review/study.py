@@ -106,7 +106,9 @@ def opened(plan: Plan, settings: Settings, *, kind: Any = None, seed: int | None
     with closing(found.source), nullcontext() if plan.state is None else state_held(plan.state):
         wanted = found.kind if kind in (None, "auto") and found.kind is not None else kind
         read = decoder(settings)
-        settings, reason = resolve_kind(settings, kind=wanted, seed=seed, first=found.first, decoder=read)
+        settings, reason = resolve_kind(
+            settings, kind=wanted, seed=seed, first=found.first, decoder=read, label=fields.label
+        )
         source = DelayedLabelSource(found.source, read, label_delay=delay, speed=plan.speed)
         tally, begun = Tally(settings.app.kind), _begun(plan, settings, found.source)
         baselines = [*_learners(plan, settings), *_river(plan, settings)]

@@ -164,6 +164,9 @@ class FileSource:
                 self._bytes_before += os.fstat(self._file.fileno()).st_size
                 self._file.close()
                 self._file = self._opened(number)
+            if len(self._files) > 1 and not path.stat().st_size:  # as tools that write parts in parallel leave them
+                said[f"{path.name} is empty"] = None
+                continue
             descriptions: list[str] = [] if len(self._files) < 2 else [f"{len(self._files)} files"]
             for row in read_recording(self._file, path, self._mapper, lambda found: said.update({found: None})):
                 self.description = self.description or ", ".join(filter(None, (*descriptions, *said)))

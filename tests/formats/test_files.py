@@ -185,6 +185,104 @@ def test_encodings_and_packings_are_found_out(
     assert description == said
 
 
+TEN = "".join(f"{day}/{month}/2024,{day / 2},{day % 2}\n" for day, month in [(1, 5), (2, 5), (3, 5), (14, 5)])
+SECONDS = [1714521600.0 + 86400 * i for i in (0, 1, 2, 13)]  # from the first of May, 2024
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "rows", "description"),
+    [
+        (
+            "utf-16le.csv",
+            PLAIN.replace("t,", "ä,").encode("utf-16-le"),
+            [(x, "ä", y) for x, _, y in ROWS],
+            "encoding utf-16-le",
+        ),
+        ("utf-16be.csv", PLAIN.encode("utf-16-be"), ROWS, "encoding utf-16-be"),
+        ("commas.csv", b'task,a,y\nt,"1,5",0\nt,"2,0",1\n', ROWS, "decimal commas"),
+        ("grouped.csv", b'a,y\n"1,500",0\n"2,000",1\n', [({"a": 1500.0}, "", 0), ({"a": 2000.0}, "", 1)], None),
+        (
+            "escaped.csv",
+            b'task,a,y\nt,"say \\"hi, you\\"",0\nt,"b",1\n',
+            [({"a": 'say "hi, you"'}, "t", 0), ({"a": "b"}, "t", 1)],
+            "quotes inside of quotes after a backslash",
+        ),
+        ("after.csv", b"task,a,y\nt,1.5,0,\nt,2,1,\n", ROWS, ""),
+        (
+            "long.csv",
+            b"a,y\n" + b"x" * 200_000 + b",1\n1.5,0\n",
+            ["the row cannot be split into cells: field larger than field limit", ({"a": 1.5}, "", 0)],
+            "",
+        ),
+        (
+            "european.csv",
+            ("at,a,y\n" + TEN).encode(),
+            [({"at": s, "a": d / 2}, "", d % 2) for s, d in zip(SECONDS, (1, 2, 3, 14), strict=True)],
+            "times in at (day, month, year)",
+        ),
+        (
+            "american.csv",
+            b"ts,a,y\n5/1/2024 4:05 PM,1,0\n5/14/2024 12:00 AM,2,1\n",
+            [({"a": 1.0}, "", 0), ({"a": 2.0}, "", 1)],
+            "times in ts (month, day, year)",
+        ),
+        ("unsure.csv", b"at,a,y\n1/2/2024,1,0\n2/1/2024,2,1\n", None, ""),
+        (
+            "array.json",
+            b'[{"task": "t", "a": 1.5, "y": 0},\n {"task": "t", "a": 2, "y": 1}]',
+            ROWS,
+            "JSON objects without `x`: their fields beside task, y, id and ts are features",
+        ),
+        ("readme.json", b'[{"x": {"a": 1.5}, "task": "t", "y": 0}, {"x": {"a": 2}, "task": "t", "y": 1}]', ROWS, ""),
+        ("pretty.json", b'{\n "x": {"a": 1.5}, "task": "t", "y": 0\n}\n{"x": {"a": 2}, "task": "t", "y": 1}', ROWS, ""),
+        (
+            "nan.jsonl",
+            b'{"x": {"a": NaN, "b": "NaN \\" Infinity"}, "y": 0}\n{"x": {"a": -Infinity}, "y": 1}\n',
+            [({"a": None, "b": 'NaN " Infinity'}, "", 0), "feature 'a' is -1.79"],
+            "",
+        ),
+        (
+            "texts.jsonl",
+            b'{"at": {"day": "2024-05-01"}, "a": "1.5", "zip": "12", "y": 0}\n'
+            b'{"at": {"day": "2024-05-02"}, "a": "2", "zip": "13", "y": 1}\n'
+            b'{"at": {"day": "no"}, "a": "high", "zip": "13", "y": 1}\n',
+            None,
+            "JSON objects without `x`: their fields beside task, y, id and ts are features",
+        ),
+        (
+            "times.jsonl",
+            b'{"at": {"day": "2024-05-01"}, "a": "1.5", "zip": "12", "y": 0}\n'
+            b'{"at": {"day": "2024-05-02"}, "a": "2", "zip": "13", "y": 1}\n',
+            [
+                ({"at.day": SECONDS[0], "a": 1.5, "zip": "12"}, "", 0),
+                ({"at.day": SECONDS[1], "a": 2.0, "zip": "13"}, "", 1),
+            ],
+            "JSON objects without `x`: their fields beside task, y, id and ts are features, times in at.day, numbers "
+            "written as text in a",
+        ),
+    ],
+)
+def test_files_of_many_makers_are_read_as_meant_and_it_is_said(
+    name: str, content: bytes, rows: list[Any] | None, description: str | None, tmp_path: Path
+) -> None:
+    """Read otherwise, each of these is a column of hundreds of categories, or a stream of dead letters."""
+    (tmp_path / name).write_bytes(content)
+
+    found, said = read(tmp_path / name)
+
+    assert description in (said, None)
+    for one, wanted in zip(found, rows or found, strict=True):
+        assert wanted in one if isinstance(wanted, str) and isinstance(one, str) else one == wanted
+
+
+def test_parts_that_are_empty_cost_nothing_and_are_said(tmp_path: Path) -> None:
+    """Tools that write parts in parallel leave some."""
+    for name, content in (("1.csv", ""), ("2.csv", PLAIN), ("3.csv", "")):
+        (tmp_path / name).write_text(content)
+
+    assert read(tmp_path) == (ROWS, "3 files, 1.csv is empty")
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
@@ -197,7 +295,11 @@ def test_encodings_and_packings_are_found_out(
             b"\0\1\2,\n\3,\n",
             "wanted .csv, .tsv, .jsonl, .ndjson, .json, each also with .gz, .bz2, .xz, .zst, or",
         ),
-        ("a.jsonl", b'[{"x": 1}]', "holds one JSON array; wanted one object a line"),
+        ("a.jsonl", b'["s", 1]\n["t", 2]\n', "begins as one array of objects, and cannot be read so"),
+        ("a.json", b'{\n "x": {"a": 1}\n}\n{"x"', "begins as objects over several lines, and cannot be read so"),
+        ("a.csv", b'{"a": 1, "y": 0}\n', "holds JSON objects, and its name says rows of columns; name it .jsonl"),
+        ("a.csv", b"", "is empty; wanted a header row and rows"),
+        ("a.csv", b"1.5,0,1\n2,0,1\n", r"the first row has numbers only \(1.5, 0, 1\), and would be the names"),
         ("a.csv", b"a,a,y\n1,2,3\n", "the header row has the names a more than once"),
     ],
 )
@@ -340,6 +442,14 @@ def test_excel_and_parquet_come_as_people_save_them(tmp_path: Path) -> None:
         ({"kind": "p", "cost": 1.5, "at": 1704153600.0, "nested.b": 1}, "", 0),
         ({"kind": "q", "cost": None, "at": None, "nested.b": 2}, "", 1),
     ]
+
+
+def test_bytes_in_a_table_are_left_out_and_said(tmp_path: Path) -> None:
+    """A picture beside the numbers would make a dead letter of each row."""
+    frame = pd.DataFrame({"task": ["t", "t"], "a": [1.5, 2.0], "y": [0, 1], "picture": [b"\0\xff", b"\1"]})
+    frame.to_parquet(tmp_path / "a.parquet")
+
+    assert read(tmp_path / "a.parquet") == (ROWS, "left out, as bytes are no feature: picture")
 
 
 def test_a_package_that_is_not_there_is_named_with_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

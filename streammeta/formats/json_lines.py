@@ -1,0 +1,193 @@
+"""Files of JSON: an object a line, as a topic would carry them, or one array of objects, or objects over several lines.
+
+Where objects have no `x`, their fields are features, and the first of them decide what a text is: a date or time is
+seconds since 1970, and a number with a fraction that is written as text is that number. What was found is said.
+"""
+
+import codecs
+import io
+import json
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from itertools import chain, islice
+from typing import Any
+
+import msgspec
+
+from streammeta.errors import EventError, TransportError
+from streammeta.event import Feature
+from streammeta.formats.mapping import Mapper, reshape
+from streammeta.formats.moment import ORDERS, Order, order_of, seconds_of
+from streammeta.formats.value import flatten
+
+__all__ = ["looks_like_json", "read_json"]
+
+_LONGEST_LINE = 16 * 2**20  # bytes; the rest of a longer line is passed over
+_HEAD = 65_536  # bytes by which it is decided what texts are
+_HEAD_ROWS = 200
+_README = frozenset(("x", "y", "task", "id", "ts"))  # what an event or a late label has
+_LARGEST = b"1.7976931348623157e308"  # stands for infinity, which JSON does not have; the decoder refuses it
+_STRINGS_AND_NAN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|(-?)Infinity|NaN', re.DOTALL)
+_FRACTION = re.compile(r"[-+]?\d*\.\d+")
+_read = msgspec.json.Decoder(dict[str, Any]).decode
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+def looks_like_json(begin: bytes) -> bool:
+    """Whether a file's first bytes are the begin of a JSON object with a name, or of an array of such."""
+    return re.match(rb'\[?\s*\{\s*("[^"]*"\s*:|\})', begin) is not None
+
+
+def read_json(
+    lines: io.BufferedReader, mapper: Mapper, name: str, at: str, say: Callable[[str], None]
+) -> Iterator[bytes]:
+    """Each object of a file as an event's JSON.
+
+    Args:
+        lines: the open file, unpacked.
+        mapper: knows which fields are what.
+        name: the file's, for the origins in messages.
+        at: the file's path, for messages.
+        say: is given what had to be found out, once.
+
+    Raises:
+        TransportError: it is an array that ends too soon or has other values than objects, or no JSON.
+    """
+    if lines.peek(3)[:3] == codecs.BOM_UTF8:
+        lines.read(3)
+    head = lines.peek(_HEAD)[:_HEAD]
+    if _is_whole(head):
+        rows = _values(_standard(lines.read()), at)
+        first = list(islice(rows, _HEAD_ROWS))
+    else:  # what a pipe or a damaged file has is handed out as it comes
+        rows, first = map(_standard, _rows(lines)), []
+    objects = [one for row in first or _head_rows(head) if (one := _object(row)) is not None]
+    is_flat = mapper.fields.is_default and _is_flat(objects)
+    if not is_flat and mapper.fields.is_default:
+        say("")
+        yield from chain(first, rows)
+        return
+    readers = {} if any("x" in one for one in objects) else dict(_readers(objects))
+    say(", ".join(_description(readers, is_flat=is_flat)))
+    if readers:
+        mapper = mapper.with_texts({field: _Text(order) for field, order in readers.items()})
+    for number, row in enumerate(chain(first, rows)):
+        yield reshape(row, mapper, f"{name}/0/{number}")
+
+
+def _description(readers: Mapping[str, Order | None], *, is_flat: bool) -> Iterator[str]:
+    if is_flat:
+        yield "JSON objects without `x`: their fields beside task, y, id and ts are features"
+    written = {field: order for field, order in readers.items() if order is not None}
+    if written:
+        times = (f"{field} ({ORDERS[order]})" if ORDERS[order] else field for field, order in written.items())
+        yield f"times in {', '.join(times)}"
+    numbers = [field for field, order in readers.items() if order is None]
+    if numbers:
+        yield f"numbers written as text in {', '.join(numbers)}"
+
+
+def _is_whole(head: bytes) -> bool:
+    """Whether this begins an array, or an object that goes on in the next line: no object a line."""
+    begin = head.lstrip()
+    return begin[:1] == b"[" or begin.split(b"\n", 1)[0].strip() == b"{"
+
+
+def _head_rows(head: bytes) -> list[bytes]:
+    rows = head.splitlines()
+    whole = rows[:-1] if len(head) >= _HEAD and len(rows) > 1 else rows  # the last one may be cut
+    return [_standard(row) for row in whole[:_HEAD_ROWS] if row.strip()]
+
+
+class _Text:
+    """Reads a field's texts: dates of an order, or numbers; what is neither stays text."""
+
+    def __init__(self, order: Order | None) -> None:
+        self._order = order
+
+    def __call__(self, text: str) -> Feature:
+        if self._order is not None:
+            seconds = seconds_of(text, self._order)
+            return text if seconds is None else seconds
+        try:
+            return float(text)
+        except ValueError:
+            return text
+
+
+def _readers(objects: list[dict[str, Any]]) -> Iterator[tuple[str, Order | None]]:
+    """Fields whose texts are all dates, with their order, or all numbers, some with fractions."""
+    texts = defaultdict[str, list[str]](list)
+    for one in objects:
+        try:
+            for field, value in one.items():
+                for full, inner in flatten(value, field, ""):
+                    if isinstance(inner, str) and inner.strip():
+                        texts[full].append(inner.strip())
+        except EventError:
+            continue
+    for field, found in texts.items():
+        order = order_of(found)
+        if order is not None:
+            yield field, order
+        elif any(map(_FRACTION.fullmatch, found)) and all(map(_is_number, found)):
+            yield field, None
+
+
+def _is_number(text: str) -> bool:
+    return re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", text) is not None
+
+
+def _object(row: bytes) -> dict[str, Any] | None:
+    try:
+        return _read(row)
+    except _UNREADABLE:
+        return None
+
+
+def _is_flat(objects: list[dict[str, Any]]) -> bool:
+    """Whether the first object has no `x`, and more than what an event or a late label has beside it."""
+    return bool(objects) and bool(objects[0].keys() - _README) and "x" not in objects[0]
+
+
+def _standard(row: bytes) -> bytes:
+    """JSON as Python writes it (NaN, Infinity) as JSON: a missing value, and one that the decoder refuses."""
+    return _STRINGS_AND_NAN.sub(_replaced, row) if b"NaN" in row or b"Infinity" in row else row
+
+
+def _replaced(match: re.Match[bytes]) -> bytes:
+    text = match[0]
+    return text if text[:1] == b'"' else b"null" if text == b"NaN" else (match[1] or b"") + _LARGEST
+
+
+def _rows(lines: io.BufferedReader) -> Iterator[bytes]:
+    while line := lines.readline(_LONGEST_LINE):
+        text = line.strip()
+        while not line.endswith(b"\n") and len(line) == _LONGEST_LINE:
+            line = lines.readline(_LONGEST_LINE)
+        if text:
+            yield text
+
+
+def _values(content: bytes, at: str) -> Iterator[bytes]:
+    """The objects of an array, or one after the other; the whole file is in memory for it."""
+    is_array = content.lstrip()[:1] == b"["
+    try:
+        if is_array:
+            yield from map(bytes, msgspec.json.decode(content, type=list[msgspec.Raw]))
+            return
+        text, decoder, place = content.decode(), json.JSONDecoder(), 0
+        while place < len(text):
+            if text[place].isspace():
+                place += 1
+                continue
+            begin = place
+            _, place = decoder.raw_decode(text, begin)
+            yield text[begin:place].encode()
+    except (*_UNREADABLE, ValueError) as err:
+        what = "one array of objects" if is_array else "objects over several lines"
+        raise TransportError(
+            f"{at}: begins as {what}, and cannot be read so ({str(err)[:200]}); wanted that, or one object a line "
+            "(`jq -c` makes them)"
+        ) from err
