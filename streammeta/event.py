@@ -76,6 +76,8 @@ class Event(msgspec.Struct, frozen=True):
     id: str | None = None  # what a late label refers to
     ts: float | None = None  # seconds since 1970
     source: str | None = None  # where it came from first, if not from ``origin``
+    actions: Any = None  # of a decision: what can be done, as the record has it; not checked yet
+    action: Any = None  # of a decision: what was done already; not checked yet
 
 
 class Label(msgspec.Struct, frozen=True, gc=False):
@@ -96,6 +98,8 @@ class RawEvent(msgspec.Struct, omit_defaults=True):
     task: str | int | None = None
     id: str | int | None = None
     ts: float | str | None = None
+    actions: Any = None  # only looked at where decisions are made
+    action: Any = None
     problem: Any = None  # of a file's row that is no event: what is wrong with it
 
 
@@ -169,7 +173,17 @@ class Decoder:
             fields.x = {}  # a label that names no event is an event of its own, with nothing to look at
         _check_features(fields.x, at)
         ts = _seconds(fields.ts, record, at)
-        return Event(x=fields.x, task=task, origin=at, y=y, id=id_, ts=ts, source=first_origin(record))
+        return Event(
+            x=fields.x,
+            task=task,
+            origin=at,
+            y=y,
+            id=id_,
+            ts=ts,
+            source=first_origin(record),
+            actions=fields.actions,
+            action=fields.action,
+        )
 
     def _read_sent_on(self, record: Record) -> RawEvent:
         """As always, but for labels from a topic of their own, which were brought into the README's shape."""

@@ -5,32 +5,24 @@ holds: meta-Thompson sampling with features (Kveton et al. 2021, arXiv:2102.0612
 So a new task explores less, because others were explored before it.
 """
 
-import hashlib
 import math
-from collections import OrderedDict
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-import numpy as np
+from pydantic import ValidationError
 
-from streammeta.decisions.exploration import (
-    Doubles,
-    Exploration,
-    best_only,
-    epsilon_greedy,
-    inverse_gap_weighting,
-    probability_of_best,
-    upper_confidence,
-)
-from streammeta.engine import EngineSettings
+from streammeta.decisions.engine import DecisionEngine
+from streammeta.decisions.outcome import DecisionOutcome
+from streammeta.engine import EngineSettings, EngineStats, Outcome
+from streammeta.engine.settings import Exploration
 from streammeta.errors import ConfigError, EventError
-from streammeta.estimator import MetaRegressor
+from streammeta.event import Event, Feature, Label, Origin
+from streammeta.formats.value import flatten, tag
 
-__all__ = ["Decision", "MetaDecider", "stable_uniform"]
+__all__ = ["Decision", "MetaDecider"]
 
-_TAG = "\x1fstreammeta.decision"  # the feature that names task and action to the regressor
-_UNIT = 2.0**-64
+_PLAIN = frozenset((bool, int, float, str))
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,17 +36,27 @@ class Decision:
     scores: Mapping[Hashable, float]  # expected reward of every action
 
 
+class _PortableEngine(DecisionEngine):
+    """An engine that can be copied and pickled, by way of its snapshot."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self).restore, (self.settings, self.snapshot(), None)
+
+
 class MetaDecider:
-    """Choose among actions, event by event, for many related tasks.
+    """Choose among actions, event by event, for many related tasks: `DecisionEngine`, for Python.
 
     Args:
         actions: what can be done, at least two, all different.
         task: the feature that names an event's task; it is not used as a feature. None: one task.
-        exploration: "inverse_gap" (SquareCB: exact propensities, γ grows with the task's rewards), "thompson" (with
-            exact propensities, too), "upper_confidence", "epsilon_greedy" or "greedy".
+        exploration: "inverse_gap" (among the actions that may be the best, the further below the more seldom),
+            "thompson" (with exact propensities, too), "upper_confidence", "epsilon_greedy" or "greedy".
         epsilon: of "epsilon_greedy".
-        width: of "upper_confidence", in standard deviations.
-        gamma: of "inverse_gap": γ is ``gamma`` · √(K · rewards of the task), in units of the rewards' own spread.
+        width: in standard errors: of "inverse_gap", within which an action may be the best; of "upper_confidence",
+            which are added.
+        cost: of "inverse_gap": what a decision may give away by trying another action than the best, in standard
+            deviations of the rewards, by what is known.
+        heads: "each" (a head for each action) or "shared" (one for all, for actions that are many).
         max_waiting: decisions whose reward is still to come, at most; the oldest is forgotten then, and counted.
         settings: of the learner, as for `MetaRegressor`.
         seed: fixes the learner and every choice.
@@ -82,26 +84,34 @@ class MetaDecider:
         exploration: Exploration = "inverse_gap",
         epsilon: float = 0.05,
         width: float = 1.0,
-        gamma: float = 2.0,
+        cost: float = 0.01,
+        heads: Literal["each", "shared"] = "each",
         max_waiting: int = 100_000,
         settings: EngineSettings | Mapping[str, Any] | None = None,
         seed: int = 0,
     ) -> None:
-        if len(set(actions)) != len(actions) or len(actions) < 2:
-            raise ConfigError(f"MetaDecider: got actions={list(actions)!r}; wanted two or more, all different")
-        if exploration not in Exploration.__args__:  # type: ignore[attr-defined]  # of a Literal
-            known = ", ".join(Exploration.__args__)  # type: ignore[attr-defined]
-            raise ConfigError(f"MetaDecider: got exploration={exploration!r}; wanted one of {known}")
-        if not (0 <= epsilon <= 1 and width >= 0 and gamma >= 0 and max_waiting >= 1):
-            got = f"{epsilon=}, {width=}, {gamma=}, {max_waiting=}"
-            raise ConfigError(f"MetaDecider: got {got}; wanted 0 <= epsilon <= 1, the others not negative")
-        self.actions, self.task, self.exploration = tuple(actions), task, exploration
-        self.epsilon, self.width, self.gamma, self.max_waiting, self.seed = epsilon, width, gamma, max_waiting, seed
-        self.model = MetaRegressor(_TAG, settings=settings, seed=seed)
-        self.forgotten = 0  # decisions dropped because too many waited
-        self._waiting: OrderedDict[Hashable, tuple[Mapping[Hashable, Any], Hashable]] = OrderedDict()
-        self._rewards: dict[str, int] = {}  # of each task
-        self._spread = _Spread()
+        self.actions, self.task, self.seed = tuple(actions), task, seed
+        self._of = {str(action): action for action in self.actions}
+        if len(self._of) != len(self.actions) or len(self.actions) < 2:
+            raise ConfigError(f"MetaDecider: got actions={list(actions)!r}; wanted two or more, all different as text")
+        tree = settings.model_dump(exclude_unset=True) if isinstance(settings, EngineSettings) else dict(settings or {})
+        decide = {"exploration": exploration, "epsilon": epsilon, "width": width, "cost": cost, "heads": heads}
+        tree |= {"kind": "regression", "seed": seed, "decide": decide | {"actions": tuple(self._of)}}
+        tree["memory"] = {**tree.get("memory", {}), "max_waiting": max_waiting}
+        try:
+            chosen = EngineSettings.model_validate(tree)
+        except ValidationError as err:
+            wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}, got {e['input']!r}" for e in err.errors())
+            raise ConfigError(f"MetaDecider: {wrong}") from err
+        if chosen.meta.mode == "background":
+            raise ConfigError("MetaDecider: settings.meta.mode is 'background'; wanted 'sync' or 'off'")
+        self._engine: DecisionEngine = _PortableEngine(chosen)
+        self._learned = 0  # decisions made elsewhere
+
+    @property
+    def stats(self) -> EngineStats:
+        """Counts: of `tasks` each is a task and an action, `expired` are decisions that waited too long."""
+        return self._engine.stats()
 
     def choose_one(self, x: Mapping[Hashable, Any], *, id: Hashable) -> Decision:
         """Choose for one event; its reward comes by ``reward_one`` under the same id.
@@ -112,21 +122,20 @@ class MetaDecider:
         Raises:
             EventError: a decision of that id waits for its reward already, or a feature is not one.
         """
-        if id in self._waiting:
-            raise EventError(
-                f"decision {id!r}: it waits for its reward already; wanted an id of its own for each event"
-            )
-        means, variances = self._scores(x)
-        propensities = self._explore(means, variances, self._rewards.get(self._tag(x), 0))
-        chosen = drawn(propensities, stable_uniform(self.seed, id))
-        self._wait(id, x, self.actions[chosen])
-        return Decision(
-            id,
-            self.actions[chosen],
-            float(propensities[chosen]),
-            dict(zip(self.actions, propensities.tolist(), strict=True)),
-            dict(zip(self.actions, means.tolist(), strict=True)),
-        )
+        return self.choose_many([x], ids=[id])[0]
+
+    def choose_many(self, rows: Sequence[Mapping[Hashable, Any]], *, ids: Sequence[Hashable]) -> list[Decision]:
+        """Choose for several events: the same decisions as one by one, several times as fast.
+
+        Raises:
+            EventError: as ``choose_one``, for the first that is refused; the others were made.
+        """
+        events = [self._event(x, repr(one)) for x, one in zip(rows, ids, strict=True)]
+        made = self._accepted(events)
+        return [
+            Decision(one, self._of[str(found.action)], *self._by_action(found))
+            for one, found in zip(ids, made, strict=True)
+        ]
 
     def reward_one(self, id: Hashable, reward: float) -> None:
         """Learn the reward of a decision, once.
@@ -135,99 +144,69 @@ class MetaDecider:
             EventError: nothing of that id waits (it was never chosen, was rewarded before, or was forgotten), or the
                 reward is not a finite number; then nothing changes.
         """
-        if not math.isfinite(reward):
-            raise EventError(f"decision {id!r}: got the reward {reward}; wanted a finite number")
-        if id not in self._waiting:
-            raise EventError(
-                f"decision {id!r}: none of that id waits for a reward; it was never chosen, was rewarded before, or "
-                f"was forgotten because more than max_waiting = {self.max_waiting} waited"
-            )
-        x, action = self._waiting.pop(id)
-        self.learn_one(x, action, reward)
+        self.reward_many({id: reward})
+
+    def reward_many(self, rewards: Mapping[Hashable, float] | Iterable[tuple[Hashable, float]]) -> None:
+        """Learn the rewards of several decisions, by their ids, in this order.
+
+        Raises:
+            EventError: as ``reward_one``, for the first that is refused; the others were learned.
+        """
+        pairs = rewards.items() if isinstance(rewards, Mapping) else rewards
+        labels = []
+        for one, reward in pairs:
+            if not math.isfinite(reward):
+                raise EventError(f"decision {one!r}: got the reward {reward}; wanted a finite number")
+            labels.append(Label(repr(one), float(reward), "", Origin(repr(one), 0, 0)))
+        self._accepted(labels)
 
     def learn_one(self, x: Mapping[Hashable, Any], action: Hashable, reward: float) -> None:
-        """Learn a decision that was made elsewhere: a log, or a rule that ran before."""
+        """Learn a decision that was made elsewhere: a log, or a rule that ran before.
+
+        Raises:
+            EventError: the action is none of ours, a feature is not one, or the reward is not a finite number.
+        """
         if action not in self.actions:
             raise EventError(f"got the action {action!r}; wanted one of {', '.join(map(repr, self.actions))}")
-        tag = self._tag(x)
-        self.model.learn_one(self._row(x, tag, action), reward)  # type: ignore[arg-type]  # a float is a Real
-        self._rewards[tag] = self._rewards.get(tag, 0) + 1
-        self._spread.add(reward)
+        if not math.isfinite(reward):
+            raise EventError(f"got the reward {reward}; wanted a finite number")
+        event = self._event(x, None)
+        self._learned += 1
+        self._accepted([Event(event.x, event.task, event.origin, float(reward), action=str(action))])
 
     def propensities_one(self, x: Mapping[Hashable, Any]) -> dict[Hashable, float]:
         """How likely each action would be chosen now; nothing changes."""
-        means, variances = self._scores(x)
-        found = self._explore(means, variances, self._rewards.get(self._tag(x), 0))
-        return dict(zip(self.actions, found.tolist(), strict=True))
+        found, _ = self._engine.propensities(self._event(x, None))
+        return {self._of[name]: p for name, p in found.items()}
 
-    def _scores(self, x: Mapping[Hashable, Any]) -> tuple[Doubles, Doubles]:
-        """Mean and variance of each action's reward [K]."""
-        tag = self._tag(x)
-        pairs = self.model.predict_with_variance_rows([self._row(x, tag, action) for action in self.actions])
-        found = np.array(pairs, np.float64)
-        return found[:, 0], found[:, 1]
+    def _accepted(self, events: Sequence[Event | Label]) -> list[DecisionOutcome]:
+        found = [outcome for outcome in self._engine.step(events) if isinstance(outcome, DecisionOutcome)]
+        for outcome in found:
+            _raise_if_rejected(outcome)
+        return found
 
-    def _explore(self, means: Doubles, variances: Doubles, rewards: int) -> Doubles:
-        match self.exploration:
-            case "inverse_gap":
-                scale = self._spread.deviation or 1.0
-                return inverse_gap_weighting(means / scale, self.gamma * math.sqrt(len(self.actions) * rewards))
-            case "thompson":
-                return probability_of_best(means, variances)
-            case "upper_confidence":
-                return upper_confidence(means, variances, self.width)
-            case "epsilon_greedy":
-                return epsilon_greedy(means, self.epsilon)
-            case _:
-                return best_only(means)
+    def _by_action(self, found: DecisionOutcome) -> tuple[float, dict[Hashable, float], dict[Hashable, float]]:
+        propensities, scores = found.propensities or {}, found.scores or {}
+        return (
+            float(found.propensity or 0.0),
+            {self._of[name]: p for name, p in propensities.items()},
+            {self._of[name]: score for name, score in scores.items()},
+        )
 
-    def _wait(self, id: Hashable, x: Mapping[Hashable, Any], action: Hashable) -> None:
-        self._waiting[id] = dict(x), action
-        if len(self._waiting) > self.max_waiting:
-            self._waiting.popitem(last=False)
-            self.forgotten += 1
-
-    def _tag(self, x: Mapping[Hashable, Any]) -> str:
-        return "" if self.task is None else str(x.get(self.task, ""))
-
-    def _row(self, x: Mapping[Hashable, Any], tag: str, action: Hashable) -> dict[Hashable, Any]:
-        """The event as the regressor reads it: every (task, action) is a task of its own."""
-        features = {name: value for name, value in x.items() if name != self.task}
-        return features | {_TAG: f"{self.actions.index(action)}\x1f{tag}"}
+    def _event(self, x: Mapping[Hashable, Any], id_: str | None) -> Event:
+        """An event; what it is called is all that its draw depends on, beside the seed."""
+        origin = Origin("learned", 0, self._learned) if id_ is None else Origin(id_, 0, 0)
+        features: dict[str, Feature] = {}
+        for name, value in x.items():
+            if name == self.task:
+                continue
+            if type(value) in _PLAIN and value == value:  # noqa: PLR0124 NaN is missing
+                features[str(name)] = value
+            else:
+                features.update(flatten(value, str(name), origin))
+        return Event(features, "" if self.task is None else tag(x.get(self.task)), origin, id=id_)
 
 
-@dataclass(slots=True)
-class _Spread:
-    """Running variance of the rewards (Welford 1962)."""
-
-    count: int = 0
-    mean: float = 0.0
-    square: float = 0.0
-
-    def add(self, value: float) -> None:
-        self.count += 1
-        gap = value - self.mean
-        self.mean += gap / self.count
-        self.square += gap * (value - self.mean)
-
-    @property
-    def deviation(self) -> float:
-        return math.sqrt(self.square / self.count) if self.count else 0.0
-
-
-def stable_uniform(seed: int, *key: Hashable) -> float:
-    """A number in [0, 1) that depends on seed and key alone: the same on every machine and after every crash.
-
-    Args:
-        seed: of the run.
-        key: what the choice is for, as values whose ``repr`` is stable: an id; or topic, partition and offset.
-    """
-    digest = hashlib.blake2b(repr((seed, *key)).encode(), digest_size=8).digest()
-    return (int.from_bytes(digest, "big") >> 11) * (_UNIT * 2**11)
-
-
-def drawn(propensities: Doubles, uniform: float) -> int:
-    """The action that a number in [0, 1) falls on; never one of probability 0."""
-    cumulative = propensities.cumsum()
-    index = int(np.searchsorted(cumulative, uniform * cumulative[-1], side="right"))
-    return min(index, int(np.flatnonzero(propensities)[-1]))
+def _raise_if_rejected(outcome: Outcome) -> None:
+    if outcome.rejected is not None:
+        raise EventError(outcome.rejected)

@@ -48,16 +48,21 @@ def fingerprint(settings: EngineSettings) -> dict[str, Any]:
     """The settings that saved state depends on."""
     drift = settings.drift
     recall = {"drift.concepts": drift.concepts, "drift.concept_events": drift.concept_events}
-    return (recall if drift.response == "recall" else {}) | {
-        "app.kind": settings.kind,
-        "learner.method": settings.learner.method,
-        "learner.support": settings.learner.support,
-        "learner.experts": ", ".join(one if isinstance(one, str) else one.name for one in settings.learner.experts),
-        "learner.many_classes": gaussians_above(settings),
-        "learner.members": settings.learner.members,
-        "learner.hidden": settings.learner.hidden,
-        "learner.encoded": settings.learner.encoded,
-        "learner.memories": len(settings.learner.memories),
-        "memory.window": settings.memory.window,
-        "drift.detector": settings.drift.detector,
-    }
+    decide = {} if settings.decide is None else {"decide.heads": settings.decide.heads}
+    return (
+        (recall if drift.response == "recall" else {})
+        | decide
+        | {
+            "app.kind": settings.kind if settings.decide is None else "decision",
+            "learner.method": settings.learner.method,
+            "learner.support": settings.learner.support,
+            "learner.experts": ", ".join(one if isinstance(one, str) else one.name for one in settings.learner.experts),
+            "learner.many_classes": gaussians_above(settings),
+            "learner.members": settings.learner.members,
+            "learner.hidden": settings.learner.hidden,
+            "learner.encoded": settings.learner.encoded,
+            "learner.memories": len(settings.learner.memories),
+            "memory.window": settings.memory.window,
+            "drift.detector": settings.drift.detector,
+        }
+    )

@@ -229,6 +229,14 @@ class PendingEvents:
         assert found is not None  # the index and the events are one
         return found
 
+    def tasks_of(self, partition: int, id_: str) -> Sequence[str]:
+        """The tasks of a partition of which events with this id wait."""
+        return self._tasks.get((partition, id_), ())
+
+    def find(self, partition: int, task: str, id_: str) -> Waiting:
+        """An event that waits."""
+        return self._events[partition, task, id_]
+
     def take_changed(self) -> dict[tuple[TaskKey, int], Mapping[str, Waiting]]:
         """The pages changed since this was last asked, with who waits in them now."""
         changed, self._changed = self._changed, set()

@@ -117,6 +117,13 @@ class Presence:
             return ()
         return self._forget_old(partition, part)
 
+    def until_forgetting(self, partition: int) -> tuple[float, float]:
+        """How many calls of ``see`` for a partition are certain to forget no task, and before which time stamp."""
+        part = self._partitions.get(partition)
+        if part is None:
+            return 1.0, math.inf
+        return min(part.due - part.number, self._most - len(part.tasks) + 1) - 1, part.due_time
+
     def _forget_old(self, partition: int, part: _Partition) -> list[TaskKey]:
         tasks, gone = part.tasks, list[TaskKey]()
         while tasks:

@@ -2,13 +2,21 @@
 
 from typing import Literal, TypeAlias
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, field_validator
 
 from streammeta.engine.drift.settings import DriftSettings
 from streammeta.engine.tasks import MemorySettings
 from streammeta.meta.settings import Kind, LearnerSettings
 
-__all__ = ["EngineSettings", "MetaSettings", "Sampling", "SegmentSettings"]
+__all__ = [
+    "ACTION_OF",
+    "DecideSettings",
+    "EngineSettings",
+    "Exploration",
+    "MetaSettings",
+    "Sampling",
+    "SegmentSettings",
+]
 
 Sampling: TypeAlias = Literal["uniform", "recency", "loss", "nearest"]
 
@@ -86,6 +94,59 @@ class MetaSettings(SegmentSettings, frozen=True, extra="forbid"):
     )
 
 
+Exploration: TypeAlias = Literal["inverse_gap", "thompson", "upper_confidence", "epsilon_greedy", "greedy"]
+ACTION_OF = "→"  # between a task's tag and an action: what is learned of the two is a task of the engine
+
+
+class DecideSettings(BaseModel, frozen=True, extra="forbid"):
+    """How actions are chosen, with [app] kind = "decision"."""
+
+    actions: tuple[str, ...] = Field(
+        (), description="What can be done, at least two; an event may bring `actions` of its own instead."
+    )
+    exploration: Exploration = Field(
+        "inverse_gap",
+        description='How: "inverse_gap" (among the actions that may be the best, the further below the more seldom), '
+        '"thompson", "upper_confidence", "epsilon_greedy" or "greedy".',
+    )
+    epsilon: float = Field(0.05, ge=0, le=1, description="Of epsilon_greedy: the share of choices by chance.")
+    width: float = Field(
+        1.0,
+        ge=0,
+        le=100,
+        description="Standard errors: of inverse_gap, within which an action may be the best; of upper_confidence, "
+        "which are added.",
+    )
+    cost: float = Field(
+        0.01,
+        gt=0,
+        le=100,
+        description="Of inverse_gap: what a decision may give away by trying another action than the best, in standard "
+        "deviations of the rewards, by what is known.",
+    )
+    heads: Literal["each", "shared"] = Field(
+        "each",
+        description='What learns: a head for each action ("each"), or one for all, which sees the action and its '
+        'features ("shared"), for actions that are many or change.',
+    )
+    rewards: Literal["reward", "label"] = Field(
+        "reward",
+        description='What a label `y` is: the reward of the action taken ("reward"), or the right action, for '
+        'simulation with labelled streams: 1 where it was taken, else 0 ("label").',
+    )
+
+    @field_validator("actions")
+    @classmethod
+    def _are_actions(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        wrong = [name for name in value if not name or ACTION_OF in name or len(name) > 1_000]
+        if len(value) == 1 or len(set(value)) < len(value) or wrong:
+            raise ValueError(
+                f"actions: got {list(value)!r:.200}; wanted two or more, all different, none empty, longer than 1,000 "
+                f"characters or with {ACTION_OF!r} in it"
+            )
+        return value
+
+
 class EngineSettings(BaseModel, frozen=True, extra="forbid"):
     """All of the engine's settings."""
 
@@ -95,3 +156,4 @@ class EngineSettings(BaseModel, frozen=True, extra="forbid"):
     meta: MetaSettings = MetaSettings()
     drift: DriftSettings = DriftSettings()
     memory: MemorySettings = MemorySettings()
+    decide: DecideSettings | None = None  # of a regression: of rewards, by which actions are chosen

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from streammeta.meta.base import Ints
 from streammeta.native import _kernels as kernels
 
-__all__ = ["can_be_omitted", "is_stale", "leave_out", "left_out", "refresh"]
+__all__ = ["can_be_omitted", "derive_unseen", "is_stale", "leave_out", "left_out", "refresh"]
 
 _REBUILD_SHARE, _SHARE_WITH_BACKLOG = 16, 4
 
@@ -46,6 +46,23 @@ def is_stale(columns: Mapping[str, npt.NDArray[Any]], row: int, version: int) ->
     """Whether this row's φ is to be derived for an event that came now, under θ of this version."""
     own = columns["version"][row]
     return bool(left_out(own) or (columns["rebuild_cooldown"][row] < 1 and own != version))
+
+
+def derive_unseen(columns: Mapping[str, npt.NDArray[Any]], rows: Ints, version: int) -> Ints:
+    """Whose φ, of these rows [N], is to be derived under θ ``version`` though no event of theirs came.
+
+    As ``refresh`` would say with their next event, and it counts as derived then; who remembers nothing has nothing.
+    """
+    own, rest = columns["version"][rows], columns["rebuild_cooldown"][rows]
+    was_left_out = left_out(own)
+    stale = np.unique(rows[(was_left_out | (rest < 1) & (own != version)) & (columns["window_count"][rows] > 0)])
+    own = columns["version"][stale]
+    own = np.where(left_out(own), leave_out(own), own)
+    older = stale[own != version]
+    count = np.minimum(columns["window_count"][older], columns["window_y"].shape[1])
+    columns["version"][stale] = version
+    columns["rebuild_cooldown"][older] = count // _REBUILD_SHARE
+    return stale
 
 
 def refresh(

@@ -17,9 +17,10 @@ from streammeta.engine.columns import Column, RowCodec
 from streammeta.engine.presence import ForgetAfter, parse_forget_after
 from streammeta.engine.spill import Spill, TaskKey
 
-__all__ = ["MemorySettings", "TaskTable"]
+__all__ = ["IN_SPILL", "MemorySettings", "TaskTable"]
 
 
+IN_SPILL = -2  # in place of a row
 _KNOWN_TASKS = 100_000  # of a partition, 1 kB of spill each where they are young
 
 
@@ -204,9 +205,28 @@ class TaskTable:
         """The row of a task that is known, brought back from the spill if need be; this does not count as touched."""
         row = self._rows.get(key)
         if row is None:
+            was_touched = key in self._touched
             row, _ = self.touch(key)
-            self._touched.discard(key)
+            if not was_touched:
+                self._touched.discard(key)
         return row
+
+    def find(self, partition: int, tags: Sequence[str]) -> list[int]:
+        """The rows of tasks of a partition; −1: no such task is known; ``IN_SPILL``: it has none. Nothing changes."""
+        found = [self._rows.get((partition, tag), -1) for tag in tags]
+        if self.leaving or len(self._spill):
+            for i, tag in enumerate(tags):
+                key = partition, tag
+                if key in self.leaving:
+                    found[i] = -1
+                elif found[i] < 0 and key in self._spill:
+                    found[i] = IN_SPILL
+        return found
+
+    def mark_changed(self, key: TaskKey) -> None:
+        """The row of a task has other values, though no event of it came."""
+        if key[0] >= 0:
+            self._touched.add(key)
 
     def reserve(self, count: int) -> None:
         """Reserve rows for ``count`` more tasks at once, or for as many as stay in memory."""

@@ -66,6 +66,18 @@ def run_values(
     variance: _Floats,
     /,
 ) -> None: ...
+def score_values(
+    weights: tuple[_Floats, ...],
+    A: _Floats,
+    B: _Floats,
+    logw: _Floats,
+    noise: _Floats,
+    rows: _Ints,
+    xs: _Floats,
+    mean: _Floats,
+    doubt: _Floats,
+    /,
+) -> None: ...
 def remember(
     window_x: _Floats,
     window_y: _Floats,

@@ -319,6 +319,25 @@ std::pair<float, float> predict_value(const Weights& w, const float* evidence, c
     return {mean, spread};
 }
 
+// The mean of an event's normalized target, and how far it may be wrong: its variance without the target's own noise.
+std::pair<float, float> expect_value(const Weights& w, const float* evidence, const float* noise, Workspace& work) {
+    const float share = 1.f / float(w.E), *weights = work.weights.data(), *output = work.output.data();
+    float *variance = work.logs.data(), mean = 0, doubt = 0;
+    mix(w, evidence, work);
+    for (Index g = 0; g < w.G; g++) {
+        const float* of = noise + 2 * g * LANES;
+        const Row<float> prior = load(w.scale.data + g * LANES) * PRIOR_COUNT;
+        const Row<float> own = (prior + load(of)) / (load(of + LANES) + PRIOR_COUNT);
+        (own * load(work.spread.data() + g * LANES)).store(variance + g * LANES);
+    }
+    for (Index k = 0; k < w.E * w.K; k++) mean += share * weights[k] * output[k];
+    for (Index k = 0; k < w.E * w.K; k++) {
+        const float gap = output[k] - mean;
+        doubt += share * weights[k] * (variance[k] + gap * gap);
+    }
+    return {mean, doubt};
+}
+
 void learn_value_evidence(const Weights& w, float* evidence, float* noise, float target, Workspace& work) {
     float* logs = work.logs.data();  // the predictive variances, until here
     const Row<float> one = broadcast<float>(1);
@@ -440,6 +459,51 @@ void run_values(nb::tuple weights, Array<float, 4> A, Array<float, 5> B, Array<f
     run(w, state, events, predicted, work, predict, learn);
 }
 
+// What rows [N, K] expect of events xs [N, S, D], one for all K (S = 1) or one each (S = K); nothing is learned. Row −1
+// is a task that learned nothing yet.
+void score_values(nb::tuple weights, Array<const float, 4> A, Array<const float, 5> B, Array<const float, 3> logw,
+                  Array<const float, 4> noise, Array<const int64_t, 2> rows, Matrices xs, Array<float, 2> mean,
+                  Array<float, 2> doubt) {
+    const Weights w(weights);
+    const Index N = rows.shape[0], K = rows.shape[1], S = xs.shape[1], P = w.m * (w.m + 1) / 2, T = A.shape[0];
+    const bool fits = A.shape[1] == w.G && A.shape[2] == P && A.shape[3] == LANES && B.shape[0] == T &&
+                      B.shape[1] == w.G && B.shape[2] == w.m && B.shape[3] >= 1 && B.shape[4] == LANES &&
+                      logw.shape[0] == T && logw.shape[1] == w.G && logw.shape[2] == LANES && noise.shape[0] == T &&
+                      noise.shape[1] == w.G && noise.shape[2] == 2 && noise.shape[3] == LANES;
+    require(fits, "score: a state that does not fit the weights");
+    require(w.H + 1 <= w.first.shape[2] && w.J + 1 <= w.second.shape[2], "score: weights without an output");
+    require(xs.shape[0] == N && (S == 1 || S == K) && xs.shape[2] == w.shift.size() && mean.shape == rows.shape &&
+                doubt.shape == rows.shape,
+            "score: events that do not fit the weights or each other");
+    for (Index i = 0; i < N * K; i++) require(rows.data[i] >= -1 && rows.data[i] < T, "score: a row that is not there");
+    nb::gil_scoped_release released;
+    Workspace work(w, 1);
+    const Index wide = B.shape[3];
+    Rows<float> blank(w.G * std::max(P, w.m * wide + 2));
+    clear_rows(blank.data(), w.G * std::max(P, w.m * wide + 2));
+    const float shift = w.y_affine[0], spread = w.y_affine[1];
+    const Index together = std::max<Index>(ENCODED_TOGETHER / S, 1);  // events whose K inputs are encoded at once
+    Encoder encoder(w, 1, std::min(N, together) * S);
+    for (Index begin = 0; begin < N; begin += together) {
+        const Index end = std::min(begin + together, N);
+        encoder.encode(xs.data + begin * S * w.shift.size(), (end - begin) * S);
+        for (Index n = begin; n < end; n++) {
+            for (Index k = 0; k < K; k++) {
+                const Index row = rows[n][k];
+                if (k < S) encoder.into_lanes((n - begin) * S + k, work);
+                for (Index g = 0; g < w.G; g++) {
+                    const float* sums = row < 0 ? blank.data() : A[row][g].data;
+                    predict_block(w, sums, row < 0 ? blank.data() : B[row][g].data, wide, g, work);
+                }
+                const float* evidence = row < 0 ? blank.data() : logw[row].data;
+                const auto [first, second] = expect_value(w, evidence, row < 0 ? blank.data() : noise[row].data, work);
+                mean[n][k] = first * spread + shift;
+                doubt[n][k] = second * spread * spread;
+            }
+        }
+    }
+}
+
 // Fill what rows [R] remember, oldest first: of [N], x [N, D], y [N], forget [N].
 void remember(Array<const float, 3> window_x, Array<const float, 2> window_y, Array<const int64_t, 1> pushed,
               Array<const int64_t, 1> since, Array<const int64_t, 1> rows, Array<int64_t, 1> of, Array<float, 2> x,
@@ -467,6 +531,7 @@ void remember(Array<const float, 3> window_x, Array<const float, 2> window_y, Ar
 void bind_event(nb::module_& module) {
     module.def("run_classes", &run_classes);
     module.def("run_values", &run_values);
+    module.def("score_values", &score_values);
     module.def("remember", &remember);
 }
 

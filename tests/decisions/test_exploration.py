@@ -1,3 +1,5 @@
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
@@ -5,6 +7,7 @@ from streammeta.decisions import (
     best_only,
     epsilon_greedy,
     inverse_gap_weighting,
+    plausible_gap_weighting,
     probability_of_best,
     upper_confidence,
 )
@@ -23,6 +26,43 @@ def test_inverse_gaps_are_the_papers_formula() -> None:
 def test_no_evidence_is_uniform_and_endless_evidence_is_greedy() -> None:
     assert inverse_gap_weighting(SCORES, 0.0) == pytest.approx([1 / 3] * 3)
     assert inverse_gap_weighting(SCORES, 1e12) == pytest.approx([0, 1, 0], abs=1e-9)
+
+
+def test_only_actions_that_may_be_the_best_are_tried() -> None:
+    """By hand: 0.4 lies within √(0.01 + 0.01) of 0.5, 0.2 does not; γ = 2 √(2 / 0.01) = 28.28."""
+    found = plausible_gap_weighting(SCORES, np.full(3, 0.01), 1.0)
+
+    p = 1 / (2 + 0.1 * 2 * np.sqrt(2 / 0.01))
+    assert found == pytest.approx([0.0, 1 - p, p])
+
+
+def test_what_is_given_away_is_bounded() -> None:
+    """However little is known, a decision's expected loss by its own scores stays below what the settings allow."""
+    means, doubts = np.random.default_rng(0).random((200, 5)), np.full((200, 5), 4.0)
+    found = plausible_gap_weighting(means, doubts, 3.0, np.full(200, 0.01))
+
+    assert (found * (means.max(1, keepdims=True) - means)).sum(1).max() <= 0.01
+    assert (plausible_gap_weighting(np.ones(4), np.ones(4), 1.0, 1e-6) == 0.25).all()
+
+
+@pytest.mark.parametrize(
+    "explored",
+    [
+        lambda m, v: plausible_gap_weighting(m, v, 1.0, np.full(m.shape[:-1], 0.01)),
+        lambda m, v: upper_confidence(m, v, 1.0),
+        lambda m, _: epsilon_greedy(m, 0.1),
+        lambda m, _: inverse_gap_weighting(m, 3.0),
+    ],
+)
+def test_propensities_have_the_same_bits_alone_and_among_others(explored: Callable[..., np.ndarray]) -> None:
+    """Polls after a crash are others than before it."""
+    random = np.random.default_rng(1)
+    means, doubts = random.standard_normal((50, 11)), random.random((50, 11))
+
+    together = explored(means, doubts)
+
+    assert all((explored(means[i : i + 1], doubts[i : i + 1])[0] == together[i]).all() for i in range(50))
+    assert together.sum(1) == pytest.approx(np.ones(50))
 
 
 def test_epsilon_is_shared_by_all_actions_the_best_included() -> None:

@@ -8,7 +8,8 @@ Lanes left over see no features, so their state stays 0. Equations: see ``stream
 ``streammeta/native/event.cpp``.
 """
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +26,7 @@ __all__ = [
     "remembered",
     "run_classes",
     "run_values",
+    "score_values",
 ]
 
 LANES = 16
@@ -94,6 +96,26 @@ def run_values(
 ) -> None:
     """As ``run_classes``, for targets: fill mean [N, 1] and variance [N]; noise [T, G, 2, 16] is state, too."""
     kernels.run_values(w, A, B, logw, noise, rows, xs, ys, forget, mean, variance)
+
+
+def score_values(w: Weights, phi: Mapping[str, npt.NDArray[Any]], rows: Ints, xs: Floats) -> tuple[Floats, Floats]:
+    """What the heads of these rows [N, K] expect of events; nothing is learned.
+
+    Args:
+        w: θ.
+        phi: the tasks' state: A, B, logw and noise.
+        rows: of K tasks for each event; −1 is one that learned nothing yet.
+        xs: [N, 1, D] one event for all K, or [N, K, D].
+
+    Returns:
+        The means [N, K] of the normalized target, and the variances [N, K] of those means, without the target's noise.
+
+    Raises:
+        ValueError: shapes do not fit, or a row is not there.
+    """
+    mean, doubt = np.empty(rows.shape, np.float32), np.empty(rows.shape, np.float32)
+    kernels.score_values(w, phi["A"], phi["B"], phi["logw"], phi["noise"], rows, xs, mean, doubt)
+    return mean, doubt
 
 
 def remembered(windows: Windows, rows: Ints, features: int) -> tuple[Ints, Floats, Floats, npt.NDArray[np.uint8]]:
