@@ -45,8 +45,8 @@ COMPILE = $(UV) pip compile --quiet --universal --generate-hashes --no-header --
 
 lock: $(UV)  ## resolve the newest allowed versions into requirements.lock (with hashes, for every platform)
 	$(COMPILE) --group dev -o requirements.lock --upgrade pyproject.toml
-	$(COMPILE) --extra avro --extra confluent -c requirements.lock -o deploy/image/train.txt pyproject.toml
-	$(COMPILE) --extra avro --extra confluent -c requirements.lock --override deploy/image/without-torch.txt -o deploy/image/serve.txt pyproject.toml
+	$(COMPILE) --extra avro --extra protobuf --extra confluent -c requirements.lock -o deploy/image/train.txt pyproject.toml
+	$(COMPILE) --extra avro --extra protobuf --extra confluent -c requirements.lock --override deploy/image/without-torch.txt -o deploy/image/serve.txt pyproject.toml
 	$(COMPILE) --upgrade -o deploy/image/uv.txt deploy/image/uv.in
 	$(COMPILE) --upgrade -o deploy/check/requirements.txt deploy/check/requirements.in
 	$(COMPILE) --upgrade -o docs/requirements.txt docs/requirements.in

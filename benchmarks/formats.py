@@ -18,6 +18,7 @@ from typing import Any
 import fastavro
 import msgspec
 
+from streammeta.config import InputSettings
 from streammeta.engine import Engine, EngineSettings
 from streammeta.event import Decoder, Origin, Record
 from streammeta.formats.fields import Fields
@@ -112,7 +113,7 @@ def _decoder(form: Format) -> Decoder:
     if form == "avro":
         read = avro_reader(_Known(RegistrySettings(url="http://never-asked")))
     else:
-        read = object_reader(form, RegistrySettings())
+        read = object_reader(InputSettings(format=form))
     return Decoder(read=mapped(read, Mapper(Fields(**_FIELDS))))
 
 

@@ -9,8 +9,9 @@ import json
 import os
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, Literal, Self, TypeAlias, get_args
+from typing import Any, Literal, Self, TypeAlias, get_args, get_origin
 
 from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
@@ -22,8 +23,10 @@ from streammeta.engine.settings import EngineSettings, MetaSettings
 from streammeta.engine.tasks import MemorySettings
 from streammeta.errors import ConfigError
 from streammeta.event import TaskFrom
+from streammeta.formats.csv_lines import CsvSettings
 from streammeta.formats.fields import Fields
 from streammeta.formats.objects import Format
+from streammeta.formats.protobuf import ProtobufSettings
 from streammeta.formats.registry import RegistrySettings
 from streammeta.meta.settings import METHOD_NAMES, USES_INNER_RATE, USES_INNER_STEPS, Kind, LearnerSettings
 from streammeta.service.log import LogFormat, LogLevel
@@ -92,16 +95,23 @@ class InputSettings(BaseModel, frozen=True, extra="forbid"):
     )
     topics: tuple[str, ...] = Field(
         (),
-        description='More topics of the same shape, read beside it: names, or patterns for whole names ("orders-*", of '
+        description='More topics, read beside it: names, or patterns for whole names ("orders-*", of '
         "those that are there at the start); wants repartition = true.",
     )
     format: Format = Field(
         "json",
-        description='How records are written: "json", "msgpack", or with a schema registry "avro" (wants the extra '
-        'streammeta[avro]) or "json-schema".',
+        description='How records are written: "json", "msgpack", "csv" (a row each), or with a schema registry "avro" '
+        '(wants the extra streammeta[avro]), "json-schema", or "protobuf" (streammeta[protobuf]; a file will do).',
     )
     fields: Fields = Field(default_factory=Fields, description="Which fields of a record are what.")
+    topic_fields: dict[str, Fields] = Field(
+        {},
+        description="Of topics of another shape, their own fields, by their name or a pattern: a table "
+        '[input.topic_fields."returns-*"] with the settings of [input.fields], instead of those there.',
+    )
     registry: RegistrySettings = Field(default_factory=RegistrySettings, description="Where the schemas are.")
+    csv: CsvSettings = Field(default_factory=CsvSettings, description="How rows are written.")
+    protobuf: ProtobufSettings = Field(default_factory=ProtobufSettings, description="What messages are.")
 
 
 class LabelSettings(BaseModel, frozen=True, extra="forbid"):
@@ -116,6 +126,8 @@ class LabelSettings(BaseModel, frozen=True, extra="forbid"):
         "unique in the whole stream, and the topic NAME-ids knows the task of each.",
     )
     registry: RegistrySettings = Field(default_factory=RegistrySettings, description="Where the schemas are.")
+    csv: CsvSettings = Field(default_factory=CsvSettings, description="How rows are written.")
+    protobuf: ProtobufSettings = Field(default_factory=ProtobufSettings, description="What messages are.")
 
 
 class StateSettings(BaseModel, frozen=True, extra="forbid"):
@@ -352,6 +364,13 @@ def _unused(settings: Settings, path: Path | None) -> Iterator[str]:
     yield from _unused_registry("input", chosen, path)
     yield from _unused_registry("labels", settings.labels, path)
     yield from _unused_labels(settings, path)
+    for pattern in chosen.topic_fields:
+        if not any(name == pattern or fnmatchcase(name, pattern) for name in (chosen.topic, *chosen.topics)):
+            place = _where(("input", "topic_fields"), path)
+            yield (
+                f"{place}: [input.topic_fields] {pattern!r}: fits none of [input] topic and topics "
+                f"({', '.join((chosen.topic, *chosen.topics))}); wanted one of these, or a pattern that fits one"
+            )
     if chosen.topics and not chosen.repartition:
         place = _where(("input", "topics"), path)
         yield f"{place}: [input] topics: are sent on to NAME-repartition; set [input] repartition = true"
@@ -396,15 +415,27 @@ def _unused_of_drift(drift: DriftSettings) -> Iterator[tuple[str, tuple[str, ...
 
 
 def _unused_registry(section: str, chosen: InputSettings | LabelSettings, path: Path | None) -> Iterator[str]:
-    if chosen.registry.model_fields_set and chosen.format != "avro":
-        place = _where((section, "registry"), path)
-        yield (
-            f"{place}: [{section}.registry]: is not used with [{section}] format = {chosen.format!r}; set format = "
-            "'avro', or leave it out"
-        )
-    if chosen.format == "avro" and chosen.registry.url is None:
+    """Of the tables that belong to a format: those of others, and what is missing."""
+    form, uses = chosen.format, {"registry": ("avro", "protobuf"), "csv": ("csv",), "protobuf": ("protobuf",)}
+    for name, formats in uses.items():
+        if getattr(chosen, name).model_fields_set and form not in formats:
+            place, wanted = _where((section, name), path), " or ".join(map(repr, formats))
+            yield (
+                f"{place}: [{section}.{name}]: is not used with [{section}] format = {form!r}; set format = {wanted}, "
+                "or leave it out"
+            )
+    if form == "avro" and chosen.registry.url is None:
         place = _where((section, "registry", "url"), path)
         yield f"{place}: [{section}.registry] url: is not set, and format = 'avro' needs it; wanted http://host:port"
+    if form == "csv" and not chosen.csv.columns:
+        place = _where((section, "csv", "columns"), path)
+        yield f"{place}: [{section}.csv] columns: is not set, and format = 'csv' needs it; wanted the cells' names"
+    if form == "protobuf" and chosen.registry.url is None and chosen.protobuf.descriptor is None:
+        place = _where((section, "registry", "url"), path)
+        yield (
+            f"{place}: [{section}.registry] url: is not set, and format = 'protobuf' needs it, or [{section}.protobuf] "
+            "descriptor and message"
+        )
 
 
 def _unused_labels(settings: Settings, path: Path | None) -> Iterator[str]:
@@ -459,7 +490,9 @@ def _did_you_mean(name: str, known: Mapping[str, FieldInfo]) -> str:
 
 
 def _model(field: FieldInfo) -> type[BaseModel]:
-    """The settings model a field holds; the empty model when it holds a plain value."""
+    """The settings model a field holds; the empty model when it holds a plain value, or a table of any names."""
+    if get_origin(field.annotation) is dict:
+        return BaseModel
     held = (field.annotation, *get_args(field.annotation))
     return next((one for one in held if isinstance(one, type) and issubclass(one, BaseModel)), BaseModel)
 

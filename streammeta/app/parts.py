@@ -9,7 +9,7 @@ from streammeta.config import HttpSettings, InputSettings, Settings
 from streammeta.engine import Engine
 from streammeta.event import Decoder, RawEvent, Record
 from streammeta.formats.mapping import Mapper
-from streammeta.formats.objects import mapped, object_reader
+from streammeta.formats.objects import MappedByTopic, mapped, object_reader
 from streammeta.meta.base import Gradient, Method
 from streammeta.service.http import Health, HttpServer
 from streammeta.service.http_security import Certificate, HttpSecurity
@@ -77,12 +77,13 @@ def _method(settings: Settings) -> Method | None:
 def decoder(settings: Settings) -> Decoder:
     """What reads a service's records."""
     chosen = settings.input
+    is_plain = chosen.format == "json" and chosen.fields.is_default and not chosen.topic_fields
     return Decoder(
         task_from=chosen.task_from,
         task_header=chosen.task_header,
         max_record_bytes=chosen.max_record_bytes,
         skips_tombstones=chosen.tombstones == "ignore",
-        read=None if chosen.format == "json" and chosen.fields.is_default else _reader(chosen),
+        read=None if is_plain else _reader(chosen),
     )
 
 
@@ -92,13 +93,16 @@ def _reader(chosen: InputSettings) -> Callable[[Record], RawEvent]:
     if chosen.task_from != "field":
         place = "key" if chosen.task_from == "key" else f"header:{chosen.task_header}"
         fields = fields.model_copy(update={"task": place})
-    return mapped(object_reader(chosen.format, chosen.registry), Mapper(fields))
+    if chosen.topic_fields:
+        others = {pattern: Mapper(one) for pattern, one in chosen.topic_fields.items()}
+        return MappedByTopic(object_reader(chosen), Mapper(fields), others)
+    return mapped(object_reader(chosen), Mapper(fields))
 
 
 def label_reader(settings: Settings) -> Callable[[Record], RawEvent]:
     """What reads the records of a topic of labels; raises EventError."""
     chosen = settings.labels
-    return mapped(object_reader(chosen.format, chosen.registry), Mapper(chosen.fields))
+    return mapped(object_reader(chosen), Mapper(chosen.fields))
 
 
 def options(settings: Settings) -> Options:

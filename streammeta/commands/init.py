@@ -19,8 +19,7 @@ from streammeta.errors import ConfigError, EventError
 from streammeta.event import Decoder, Origin, Record
 from streammeta.formats.fields import OPTIONS, Fields
 from streammeta.formats.mapping import Mapper
-from streammeta.formats.objects import ReadObject, mapped, object_reader
-from streammeta.formats.registry import RegistrySettings
+from streammeta.formats.objects import ReadObject, json_reader, mapped, object_reader
 from streammeta.formats.survey import Choice, Column, Survey, sample_lines, survey
 from streammeta.formats.value import feature
 from streammeta.transport.choice import adapters
@@ -180,7 +179,7 @@ class _Drafting:
         return found
 
     def _kind(self, fields: Fields) -> tuple[str | None, str]:
-        decoder = Decoder(read=mapped(object_reader("json", RegistrySettings()), Mapper(fields)))
+        decoder = Decoder(read=mapped(json_reader(), Mapper(fields)))
         at = Origin("sample", 0, 0)
         records = [Record(json.dumps(one).encode(), at) for one in self._sample.objects if one is not None]
         try:
@@ -261,7 +260,7 @@ def _topic(stream: str, given: Settings) -> _Sample:
             if not any(reader.missing(_CHANNEL, partition) for partition in range(partitions)):
                 break
     chosen = given.input
-    read = _json_object if chosen.format == "json" else _by(object_reader(chosen.format, chosen.registry))
+    read = _json_object if chosen.format == "json" else _by(object_reader(chosen))
     share = max(1, _RECORDS // max(1, len(rows)))
     taken = [(key, value, number) for number, found in sorted(rows.items()) for key, value in islice(found, share)]
     return _Sample(

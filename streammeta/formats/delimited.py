@@ -24,7 +24,7 @@ from streammeta.formats.fields import JOINT, OPTIONS, check_columns
 from streammeta.formats.mapping import Mapper, parse_seconds
 from streammeta.formats.moment import ORDERS, Order, order_of, seconds_of
 
-__all__ = ["MISSING", "SEPARATORS", "Dialect", "read_rows", "sniff"]
+__all__ = ["CODE", "MISSING", "SEPARATORS", "Dialect", "as_number", "as_number_with_comma", "read_rows", "sniff"]
 
 MISSING = frozenset(
     ("", "NA", "N/A", "n/a", "#N/A", "#NA", "<NA>", "NaT", "-", "?", "\\N")  # spreadsheets', pandas', databases'
@@ -239,7 +239,7 @@ def _row_encoder(header: Sequence[str], dialect: Dialect, mapper: Mapper, at: st
     columns = [name.strip() or f"column_{i}" for i, name in enumerate(header)]
     _check_header(columns, at)
     check_columns(columns, mapper.fields, at)
-    number = _with_comma if dialect.has_decimal_commas else _number
+    number = as_number_with_comma if dialect.has_decimal_commas else as_number
     fields = _field_reader(columns, mapper, number, dict(dialect.times), at)
     features = _feature_reader(columns, mapper, dialect)
 
@@ -266,7 +266,7 @@ def _row_encoder(header: Sequence[str], dialect: Dialect, mapper: Mapper, at: st
 
 def _check_header(columns: Sequence[str], at: str) -> None:
     """Refuse a first row of numbers: it is data, and would be the names of what follows."""
-    numbers = [number for name in columns if isinstance(number := _number(name), float)]
+    numbers = [number for name in columns if isinstance(number := as_number(name), float)]
     is_range = len(set(numbers)) == len(numbers) and all(number.is_integer() for number in numbers)
     if len(numbers) == len(columns) > 1 and not is_range:
         raise TransportError(
@@ -292,7 +292,7 @@ def _field_reader(
                 event[ours] = JOINT.join(cell or "" for cell in cells)
             elif ours == "y":
                 cell = (cells[0] or "").strip()
-                event[ours] = cell if _CODE.fullmatch(cell) else number(cells[0] or "")
+                event[ours] = cell if CODE.fullmatch(cell) else number(cells[0] or "")
             else:
                 event[ours] = _as_time(cells[0] or "", columns[where[0]], orders, at)
         return event
@@ -332,14 +332,14 @@ def _plain_reader(
 ) -> Callable[[list[str]], dict[str, Any]]:
     names = [columns[i] for i in places]
     if mapper.fields.missing:
-        number = _with_comma if has_commas else _number
+        number = as_number_with_comma if has_commas else as_number
 
         def careful(row: list[str]) -> dict[str, Any]:
             return {columns[i]: None if mapper.is_marker(columns[i], row[i]) else number(row[i]) for i in places}
 
         return careful
     if has_commas:
-        return lambda row: {columns[i]: _with_comma(row[i]) for i in places}
+        return lambda row: {columns[i]: as_number_with_comma(row[i]) for i in places}
     return lambda row: dict(zip(names, _numbers([row[i] for i in places]), strict=True))
 
 
@@ -352,13 +352,14 @@ def _numbers(cells: list[str]) -> Sequence[_Cell]:
     try:
         numbers = list(map(float, cells))
     except ValueError:
-        return [_number(cell) for cell in cells]
+        return [as_number(cell) for cell in cells]
     if math.isfinite(sum(numbers)) and "_" not in "".join(cells):
         return numbers
-    return [_number(cell) for cell in cells]
+    return [as_number(cell) for cell in cells]
 
 
-def _number(cell: str) -> _Cell:
+def as_number(cell: str) -> _Cell:
+    """A cell as a number where it is one, None where it stands for a missing value, and else as it is."""
     try:
         number = float(cell)
     except ValueError:
@@ -373,14 +374,14 @@ def _number(cell: str) -> _Cell:
     return None if math.isnan(number) else math.copysign(_HUGE, number)
 
 
-def _with_comma(cell: str) -> _Cell:
-    """As ``_number``, of a file whose numbers have decimal commas, and points between thousands."""
+def as_number_with_comma(cell: str) -> _Cell:
+    """As `as_number`, of a file whose numbers have decimal commas, and points between thousands."""
     bare = cell.strip().strip("$€£¥% \u00a0")
     is_number = _COMMA.fullmatch(bare) or _THOUSANDS.fullmatch(bare)
-    return _number(bare.replace(".", "").replace(",", ".") if is_number else cell)
+    return as_number(bare.replace(".", "").replace(",", ".") if is_number else cell)
 
 
-_CODE = re.compile(r"[+-]?0[0-9]+")  # no number is written so: 01 is another class than 1, as it is in JSON
+CODE = re.compile(r"[+-]?0[0-9]+")  # no number is written so: 01 is another class than 1, as it is in JSON
 
 
 def _refused(row: Sequence[str], problem: str) -> bytes:

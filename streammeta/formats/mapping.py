@@ -136,11 +136,17 @@ class Mapper:
                 x[name] = value
             elif kind is int:
                 x[name] = _as_float(value)
-            else:
+            elif self._takes_all or self._may_take(name):
                 x.update(_inside(value, name, at))
         for name in used:
             x.pop(name, None)
         return x if self._takes_all and not self._marked else self._chosen(x)
+
+    def _may_take(self, name: str) -> bool:
+        """Whether this, or something in it, is a feature; what is left out may be of any type."""
+        include, exclude = self.fields.include, self.fields.exclude
+        inside = any(pattern.startswith(f"{name}.") or "*" in pattern for pattern in include)
+        return not fits([name], exclude) and (not include or inside or fits([name], include))
 
     def _chosen(self, x: dict[str, Feature]) -> dict[str, Feature]:
         """Those that patterns take, without values that stand for a missing one."""

@@ -1,54 +1,83 @@
-"""From a topic's bytes to objects: JSON, MessagePack, and in the registry's wire format Avro and JSON with a schema.
-
-The wire format is Confluent's: a zero byte, four bytes with the schema's id, the data.
-"""
+"""From a topic's bytes to objects: JSON, MessagePack, CSV, and by a registry's schemas Avro, Protobuf and JSON."""
 
 import io
 import json
-import struct
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 import msgspec
 
 from streammeta.errors import EventError
-from streammeta.event import RawEvent, Record
+from streammeta.event import RawEvent, Record, first_origin
+from streammeta.formats.csv_lines import CsvSettings, RowReader
+from streammeta.formats.fields import fits
+from streammeta.formats.framing import unframed
 from streammeta.formats.mapping import Mapper
+from streammeta.formats.protobuf import MessageReader, ProtobufSettings
 from streammeta.formats.registry import Registry, RegistrySettings, Schema
 from streammeta.formats.tables import require
 
-__all__ = ["Format", "ReadObject", "avro_reader", "mapped", "object_reader"]
+__all__ = ["Format", "MappedByTopic", "ReadObject", "Written", "avro_reader", "json_reader", "mapped", "object_reader"]
 
-Format: TypeAlias = Literal["json", "msgpack", "avro", "json-schema"]
+Format: TypeAlias = Literal["json", "msgpack", "avro", "json-schema", "protobuf", "csv"]
 ReadObject: TypeAlias = Callable[[Record], Mapping[str, Any]]
 
 _MOST_SCHEMAS = 1_000
-_HEAD = struct.Struct(">bI")
 _SHOWN = 200  # characters of a refused value that a message repeats
 
 
-def object_reader(form: Format, registry: RegistrySettings) -> ReadObject:
+class Written(Protocol):
+    """How a topic's records are written."""
+
+    @property
+    def format(self) -> Format:
+        """The format's name."""
+
+    @property
+    def registry(self) -> RegistrySettings:
+        """Where schemas are."""
+
+    @property
+    def csv(self) -> CsvSettings:
+        """Of "csv": what the columns are."""
+
+    @property
+    def protobuf(self) -> ProtobufSettings:
+        """Of "protobuf": what messages are, where no registry knows."""
+
+
+def object_reader(written: Written) -> ReadObject:
     """What reads a record's value as an object.
 
     It raises EventError where the value is none, and TransactionError where a registry does not answer.
 
     Args:
-        form: how values are written.
-        registry: where schemas are, of "avro".
+        written: how values are written.
 
     Raises:
-        ConfigError: a package that reads it is not installed, or there is no registry's address.
+        ConfigError: a package that reads it is not installed, there is no registry's address, or a file of types cannot
+            be used.
     """
+    form = written.format
     if form == "avro":
-        return avro_reader(Registry(registry))
+        return avro_reader(Registry(written.registry))
+    if form == "csv":
+        return RowReader(written.csv)
+    if form == "protobuf":
+        return MessageReader(written.protobuf, None if written.registry.url is None else Registry(written.registry))
+    return json_reader(form)
+
+
+def json_reader(form: Literal["json", "msgpack", "json-schema"] = "json") -> ReadObject:
+    """What reads JSON, its binary sibling, or JSON after a schema's id; as `object_reader`."""
     decode = msgspec.msgpack.Decoder(dict[str, Any]).decode if form == "msgpack" else None
     read = decode or msgspec.json.Decoder(dict[str, Any]).decode
 
     def plain(record: Record) -> Mapping[str, Any]:
         value = record.value or b""
         if form == "json-schema":
-            value = _unframed(record)[1]
+            value = unframed(record)[1]
         try:
             return read(value)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError) as err:
@@ -66,15 +95,28 @@ def mapped(read: ReadObject, mapper: Mapper) -> Callable[[Record], RawEvent]:
     return raw
 
 
-def _unframed(record: Record) -> tuple[int, bytes]:
-    """The schema's id, and the data."""
-    value = record.value or b""
-    if len(value) < _HEAD.size or value[0]:
-        raise EventError(
-            f"{record.origin}: begins with {value[: _HEAD.size].hex(' ') or 'nothing'}, wanted 00 and the four bytes "
-            "of a schema's id: is this topic in the registry's wire format? If not, set [input] format"
-        )
-    return _HEAD.unpack_from(value)[1], value[_HEAD.size :]
+class MappedByTopic:
+    """What a record says, by the mapping of the topic that it came from first.
+
+    Args:
+        read: a record's object.
+        mapper: of all topics but those.
+        others: by name or pattern of a topic; the first that fits counts.
+    """
+
+    def __init__(self, read: ReadObject, mapper: Mapper, others: Mapping[str, Mapper]) -> None:
+        self._read, self._mapper, self._others = read, mapper, others
+        self._found: dict[str, Mapper] = {}
+
+    def __call__(self, record: Record) -> RawEvent:
+        """Read one; raises EventError."""
+        origin = first_origin(record)  # "topic/partition/offset"
+        topic = record.origin.topic if origin is None else origin.rsplit("/", 2)[0]
+        mapper = self._found.get(topic)
+        if mapper is None:
+            fitting = (one for pattern, one in self._others.items() if fits([topic], [pattern]))
+            mapper = self._found[topic] = next(fitting, self._mapper)
+        return mapper.read(self._read(record), record.origin, record)
 
 
 def avro_reader(registry: Registry) -> ReadObject:
@@ -83,7 +125,7 @@ def avro_reader(registry: Registry) -> ReadObject:
     parsed: OrderedDict[int, Any] = OrderedDict()
 
     def read(record: Record) -> Mapping[str, Any]:
-        number, data = _unframed(record)
+        number, data = unframed(record)
         schema = parsed.get(number)
         if schema is None:
             schema = parsed[number] = _parsed(fastavro, registry.schema(number, record.origin), number, record)

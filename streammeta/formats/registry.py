@@ -9,7 +9,7 @@ import ssl
 import time
 import urllib.error
 import urllib.request
-from base64 import b64encode
+from base64 import b64decode, b64encode
 from collections import OrderedDict
 from collections.abc import Callable
 from http.client import HTTPException
@@ -64,6 +64,12 @@ class Schema(NamedTuple):
     kind: str  # "AVRO", "JSON" or "PROTOBUF"
     text: str
     references: tuple["Schema", ...] = ()  # what it refers to, the innermost first
+    name: str = ""  # by which another one refers to it
+
+    @property
+    def serialized(self) -> bytes:
+        """Of Protobuf, asked for so: the descriptor of its file."""
+        return b64decode(self.text, validate=True)
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
@@ -108,12 +114,13 @@ class Registry:
             handlers.append(urllib.request.HTTPSHandler(context=self._trust()))
         self._opener = urllib.request.build_opener(*handlers)
 
-    def schema(self, number: int, at: object) -> Schema:
+    def schema(self, number: int, at: object, *, serialized: bool = False) -> Schema:
         """The schema of this id.
 
         Args:
             number: its id.
             at: the record that names it, for messages.
+            serialized: whether Protobuf is to come as a descriptor rather than as text; always so for one registry.
 
         Raises:
             EventError: the registry does not know it.
@@ -125,15 +132,16 @@ class Registry:
             return known
         if self._now() - self._unknown.get(number, -_UNKNOWN_SECONDS) < _UNKNOWN_SECONDS:
             raise self._not_known(number, at)
-        answer = self._ask(f"/schemas/ids/{number}")
+        form = "?format=serialized" if serialized else ""
+        answer = self._ask(f"/schemas/ids/{number}{form}")
         if answer is None:
             self._remember(self._unknown, number, self._now())
             raise self._not_known(number, at)
-        schema = self._made(answer, at)
+        schema = self._made(answer, at, form)
         self._remember(self._known, number, schema)
         return schema
 
-    def _made(self, answer: dict[str, Any], at: object) -> Schema:
+    def _made(self, answer: dict[str, Any], at: object, form: str) -> Schema:
         """A schema with what it refers to, each once."""
         found: dict[tuple[str, int], Schema] = {}
 
@@ -147,7 +155,7 @@ class Registry:
                     continue
                 if len(found) >= _MOST_REFERENCES:
                     raise EventError(f"{at}: its schema refers to more than {_MOST_REFERENCES} others")
-                inner = self._ask(f"/subjects/{quote(key[0], safe='')}/versions/{key[1]}")
+                inner = self._ask(f"/subjects/{quote(key[0], safe='')}/versions/{key[1]}{form}")
                 if inner is None:
                     raise EventError(
                         f"{at}: its schema refers to {key[0]!r}, version {key[1]}, which {self._url} lacks"
@@ -155,7 +163,8 @@ class Registry:
                 found[key] = Schema("", "")  # so that a circle ends
                 collect(inner.get("references"))
                 del found[key]
-                found[key] = Schema(str(inner.get("schemaType") or "AVRO"), str(inner.get("schema")))
+                kind, text = str(inner.get("schemaType") or "AVRO"), str(inner.get("schema"))
+                found[key] = Schema(kind, text, name=str(one.get("name") or ""))
 
         collect(answer.get("references"))
         return Schema(str(answer.get("schemaType") or "AVRO"), str(answer.get("schema")), tuple(found.values()))

@@ -30,10 +30,23 @@ class RegistryServer:
         version = 1 + sum(name == subject for name, _ in self.by_version)
         answer = {"schema": json.dumps(schema)} | ({} if kind == "AVRO" else {"schemaType": kind})
         if references:
-            answer["references"] = [{"name": s, "subject": s, "version": v} for s, v in references]
+            named = [(one[0], *one) if len(one) == 2 else one for one in references]
+            answer["references"] = [{"name": name, "subject": s, "version": v} for name, s, v in named]
         self.by_id[number] = answer
         self.by_version[subject, version] = answer | {"id": number, "version": version, "subject": subject}
         return number
+
+    def add_file(self, descriptor: bytes, *, subject: str, references: Any = ()) -> int:
+        """Protobuf: as text, which nobody here reads, unless it is asked for as a descriptor."""
+        number = self.add("syntax = ...", subject=subject, kind="PROTOBUF", references=references)
+        version = max(one for name, one in self.by_version if name == subject)
+        for answer in (self.by_id[number], self.by_version[subject, version]):
+            answer["serialized"] = b64encode(descriptor).decode()
+        return number
+
+    def _written(self, answer: dict[str, Any], query: str) -> dict[str, Any]:
+        plain = {name: value for name, value in answer.items() if name != "serialized"}
+        return plain | ({"schema": answer["serialized"]} if query == "format=serialized" else {})
 
     def answer(self, path: str, authorization: str | None) -> tuple[int, Any]:
         self.asked.append(path)
@@ -42,11 +55,12 @@ class RegistryServer:
             return 503, {"error_code": 50301, "message": "away"}
         if self.wanted is not None and authorization != self.wanted:
             return 401, {"error_code": 401, "message": "Unauthorized"}
+        path, _, query = path.partition("?")
         match path.strip("/").split("/"):
             case ["schemas", "ids", number] if int(number) in self.by_id:
-                return 200, self.by_id[int(number)]
+                return 200, self._written(self.by_id[int(number)], query)
             case ["subjects", subject, "versions", version] if (unquote(subject), int(version)) in self.by_version:
-                return 200, self.by_version[unquote(subject), int(version)]
+                return 200, self._written(self.by_version[unquote(subject), int(version)], query)
         return 404, {"error_code": 40403, "message": "Schema not found"}
 
 

@@ -15,8 +15,7 @@ from streammeta.errors import ConfigError, EventError, TransportError
 from streammeta.event import KEY_HEADER, Decoder, Event, Label, Origin, Record
 from streammeta.formats.fields import Fields, make_fields
 from streammeta.formats.mapping import Mapper
-from streammeta.formats.objects import mapped, object_reader
-from streammeta.formats.registry import RegistrySettings
+from streammeta.formats.objects import json_reader, mapped
 from streammeta.transport.file import FileSource
 
 AT = Origin("orders", 0, 7)
@@ -33,9 +32,7 @@ SHOP = Fields(task=("store.country", "store.id"), label="sold", id="order_id", t
 
 
 def decode(given: object, fields: Fields, **record: Any) -> Event | Label:
-    return Decoder(read=mapped(object_reader("json", RegistrySettings()), Mapper(fields))).decode(
-        Record(json.dumps(given).encode(), AT, **record)
-    )
+    return Decoder(read=mapped(json_reader(), Mapper(fields))).decode(Record(json.dumps(given).encode(), AT, **record))
 
 
 def test_a_nested_record_is_read_by_the_names_that_it_has() -> None:

@@ -247,7 +247,7 @@ def test_json_with_a_schema_and_messagepack_are_read() -> None:
         ('[input.registry]\nurl = "http://r:8081"', r"\[input.registry\]: is not used with \[input\] format = 'json'"),
         ('format = "avro"\n[input.registry]\nurl = "file:///etc/passwd"', "url: wanted http://host:port"),
         ('format = "avro"\n[input.registry]\nurl = "http://a:b@r"', "secrets belong into username and password"),
-        ('format = "protobuf"', "got 'protobuf'"),
+        ('format = "thrift"', "got 'thrift'"),
     ],
 )
 def test_what_cannot_be_is_refused_at_the_start(text: str, says: str, tmp_path: Path) -> None:

@@ -1,0 +1,79 @@
+"""A topic whose records are single rows of CSV, without a header: the configuration names the columns."""
+
+import csv
+import io
+import re
+from collections.abc import Mapping
+from typing import Literal, Self, TypeAlias
+
+from pydantic import BaseModel, Field, model_validator
+
+from streammeta.errors import EventError
+from streammeta.event import Record
+from streammeta.formats.delimited import CODE, MISSING, as_number, as_number_with_comma
+
+__all__ = ["CsvSettings", "RowReader"]
+
+_WHOLE = re.compile(r"[-+]?\d+")
+_Cell: TypeAlias = int | float | str | None
+
+
+class CsvSettings(BaseModel, frozen=True, extra="forbid"):
+    """How rows of a topic are written, with format = "csv"."""
+
+    columns: tuple[str, ...] = Field((), description="The names of a row's cells, in their order; wanted.")
+    separator: str = Field(",", min_length=1, max_length=1, description="What stands between two cells.")
+    decimal: Literal[".", ","] = Field(".", description="What stands before the decimals of a number.")
+
+    @model_validator(mode="after")
+    def _is_possible(self) -> Self:
+        if len(set(self.columns)) < len(self.columns) or not all(self.columns):
+            raise ValueError(
+                f"columns: are {', '.join(map(repr, self.columns))}; wanted a name for each, and each once"
+            )
+        if self.separator == self.decimal or self.separator in '"\r\n':
+            raise ValueError(
+                f"separator: is {self.separator!r}, which stands in numbers, or around cells, or ends a row"
+            )
+        return self
+
+
+class RowReader:
+    """Reads a record's value as one row.
+
+    Args:
+        settings: with columns.
+    """
+
+    def __init__(self, settings: CsvSettings) -> None:
+        self._settings = settings
+        self._number = as_number if settings.decimal == "." else as_number_with_comma
+
+    def __call__(self, record: Record) -> Mapping[str, _Cell]:
+        """The row's cells by their columns; numbers as numbers, but a code such as 007 as text.
+
+        Raises:
+            EventError: it is not UTF-8, or not one row of as many cells.
+        """
+        columns = self._settings.columns
+        try:
+            text = (record.value or b"").decode("utf-8-sig")
+            rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=self._settings.separator))
+        except (UnicodeDecodeError, csv.Error) as err:
+            raise EventError(f"{record.origin}: not a row of CSV: {str(err)[:200]}") from err
+        if len(rows) != 1:
+            raise EventError(f"{record.origin}: holds {len(rows)} rows of CSV, wanted one a record")
+        if len(rows[0]) != len(columns):
+            raise EventError(
+                f"{record.origin}: {len(rows[0])} cells, wanted {len(columns)} as in [input.csv] columns; is the "
+                f"separator {self._settings.separator!r}?"
+            )
+        return dict(zip(columns, map(self._cell, rows[0]), strict=True))
+
+    def _cell(self, cell: str) -> _Cell:
+        bare = cell.strip()
+        if bare in MISSING:
+            return None
+        if CODE.fullmatch(bare):
+            return bare
+        return int(bare) if _WHOLE.fullmatch(bare) and len(bare) < 300 else self._number(cell)
