@@ -60,7 +60,7 @@ class MessageReader:
         self._fixed = None if settings.descriptor is None else self._of_file(settings.descriptor, settings.message)
 
     def __call__(self, record: Record) -> Mapping[str, Any]:
-        """The message's fields by their names, messages in it as objects; an optional field that was not set is None."""
+        """The message's fields by their names, messages in it as objects; an optional one that was not set is None."""
         value = record.value or b""
         if self._fixed is not None and value[:1] != b"\0":  # no message begins with 0
             return self._parsed(self._fixed, value, record)
