@@ -5,6 +5,7 @@ Each command imports the part of the library that it calls: PyTorch, River and m
 """
 
 import json
+import os
 import shlex
 import sys
 import time
@@ -235,7 +236,7 @@ def replay(
             nullcontext() if out is None else closing(FileSink(out, append=bool(ready.begun.positions))) as sink,
         ):
             figures = study.run(ready, sink=sink, observers=[live], stop=stop)
-    figures = {"file": stream, "command": shlex.join(["streammeta", *sys.argv[1:]]), **figures}
+    figures = {"file": stream, "command": _repeated(figures), **figures}
     if html is not None:
         write_page(figures, html)
     if pictures is not None:
@@ -627,6 +628,22 @@ def _show(figures: "Figures", json_to: Path | None, board: _Board) -> None:
             typer.echo(line)
     if json_to is not None:
         typer.echo(f"report written to {json_to}", err=True)
+
+
+def _repeated(figures: "Figures") -> str:
+    """The command that makes this report again: with the variables that were set, and where it was stopped its end."""
+    secrets = ("PASSWORD", "TOKEN")
+    variables = [
+        f"{name}={shlex.quote(value)}"
+        for name, value in sorted(os.environ.items())
+        if name.startswith("STREAMMETA_") and not any(secret in name for secret in secrets)
+    ]
+    words = list(sys.argv[1:])
+    if figures["stopped"] and figures["stream"]["resumed_at"] is None:
+        if "--limit" in words:
+            del words[words.index("--limit") : words.index("--limit") + 2]
+        words += ["--limit", str(figures["records"])]
+    return " ".join([*variables, shlex.join(["streammeta", *words])])
 
 
 def _write_json(figures: "Figures", path: Path) -> None:

@@ -37,6 +37,8 @@ __all__ = [
 ]
 
 _MOST_REASONS = 5  # shown
+_MOST_CLASSES = 100  # listed with their scores
+_MOST_CONFUSED = 12  # classes of the table of what was taken for what
 
 Figures: TypeAlias = dict[str, Any]  # a JSON object
 
@@ -153,6 +155,7 @@ class Tally:
             "labels_by_age": self.by_age.counts(),
             "error_after_drift": self.after_drift.means(),
             "labels_after_drift": self.after_drift.counts(),
+            **({} if self.kind == "regression" else _by_class(self._classes)),
         }
 
 
@@ -289,6 +292,31 @@ def _macro_f1(classes: metrics.ConfusionMatrix) -> float:
             both = classes.sum_row[one] + classes.sum_col[one]
             scores.append(2 * classes[one][one] / both if both else 0.0)
     return float(sum(scores) / len(scores))
+
+
+def _by_class(classes: metrics.ConfusionMatrix) -> Figures:
+    """Each class's labels and scores, the commonest first; and what was taken for what, among the commonest."""
+    names = sorted((one for one in classes.classes if one is not None), key=lambda one: -classes.sum_row[one])
+    rows = []
+    for one in names[:_MOST_CLASSES]:
+        labels, said, right = int(classes.sum_row[one]), int(classes.sum_col[one]), int(classes[one][one])
+        rows.append(
+            {
+                "class": str(one),
+                "labels": labels,
+                "predicted": said,
+                "precision": right / said if said else None,
+                "recall": right / labels if labels else None,
+                "f1": 2 * right / (labels + said) if labels + said else None,
+            }
+        )
+    shown = names[:_MOST_CONFUSED]
+    counts = [[int(classes[true][said]) for said in shown] for true in shown]
+    others = [int(classes.sum_row[true]) - sum(row) for true, row in zip(shown, counts, strict=True)]
+    return {
+        "classes_of": rows,
+        "confusion": {"classes": [str(one) for one in shown], "counts": counts, "other_or_none": others},
+    }
 
 
 def _finite(value: float | None) -> float | None:

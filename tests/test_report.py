@@ -148,3 +148,24 @@ def test_report_is_shown_as_lines_and_as_tables() -> None:
     assert "error at a task's n-th label: 1: 0.0000 (n 1), 2: 1.0000 (n 1)" in told
     assert "accuracy" in drawn
     assert "11-20" in drawn
+
+
+def test_scores_of_each_class_are_scikit_learns() -> None:
+    """A rare class that is never found hides in every mean."""
+    y = [0] * 6 + [1] * 3 + [2]
+    predicted: list[int | None] = [0, 0, 0, 1, 1, None, 1, 1, 0, 0]
+
+    figures = tally_of([scored(a, b) for a, b in zip(y, predicted, strict=True)]).figures()
+
+    answered = [-1 if one is None else one for one in predicted]
+    precision, recall, f1, labels = sklearn.precision_recall_fscore_support(
+        y, answered, labels=[0, 1, 2], zero_division=0
+    )
+    rows = figures["classes_of"]
+    assert [row["class"] for row in rows] == ["0", "1", "2"]
+    assert [row["labels"] for row in rows] == labels.tolist()
+    assert [row["precision"] or 0.0 for row in rows] == pytest.approx(precision.tolist())
+    assert [row["recall"] for row in rows] == pytest.approx(recall.tolist())
+    assert [row["f1"] for row in rows] == pytest.approx(f1.tolist())
+    assert figures["confusion"]["counts"] == [[3, 2, 0], [1, 2, 0], [1, 0, 0]]
+    assert figures["confusion"]["other_or_none"] == [1, 0, 0]

@@ -81,6 +81,7 @@ def replay(
         unsaved = ", ".join(running.unsaved_experts) or None
     chosen = settings.learner.experts
     return {
+        "records": summary.records,
         **tally.figures(),
         "rejected_reasons": summary.refusals.figures(),
         **cost,

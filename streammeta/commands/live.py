@@ -46,7 +46,7 @@ def shown(
     clock: Callable[[], float],
     beside: Sequence[_Other] = (),
 ) -> Iterator[Observe]:
-    """While open, the observer it yields keeps people informed.
+    """While open, the observer it yields keeps people informed; the last thing that is shown is how it ended.
 
     Args:
         tally: the figures; somebody else feeds it, before this observer.
@@ -70,11 +70,15 @@ def shown(
         if now > then:
             rate = (tally.events - events_then) / (now - then)
         events_then, then = tally.events, now
+        show(rate)
+
+    def show(rate: float | None) -> None:
         screen.show(fraction(), [*_rows(tally, rate), *_others(tally, beside)])
 
     if not console.is_terminal:
         screen: _Screen = _Lines(console, title)
         yield observe
+        show(None)
         return
     table = _Table(title)
     screen = table
@@ -82,8 +86,10 @@ def shown(
         yield observe
 
 
-def _rows(tally: Tally, rate: float) -> list[_Row]:
-    rows = [("events", f"{tally.events:,}"), ("events/s", f"{rate:,.0f}")]
+def _rows(tally: Tally, rate: float | None) -> list[_Row]:
+    rows = [("events", f"{tally.events:,}")]
+    if rate is not None:
+        rows.append(("events/s", f"{rate:,.0f}"))
     if tally.error is not None:
         name = "accuracy" if tally.kind == "classification" else "mean absolute error"
         rows.append((name, f"{1 - tally.error if tally.kind == 'classification' else tally.error:.4f}"))

@@ -9,6 +9,7 @@ import time
 from array import array
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import isnan
 from statistics import median
 from typing import Any, Final, NamedTuple
 
@@ -16,7 +17,8 @@ from streammeta.engine import Outcome, Signal
 from streammeta.event import Event, Label
 from streammeta.report import Figures, Tally, resident_bytes
 from streammeta.review.baseline import Baseline
-from streammeta.review.trace import Trace
+from streammeta.review.guesses import Guess, Guesses
+from streammeta.review.trace import Trace, encode_errors
 
 __all__ = ["STREAMMETA", "Comparison", "Detection"]
 
@@ -26,6 +28,10 @@ _FOUND_WITHIN = 100  # events of a task after its concept changed in which a sig
 _MOST_MARKS = 2_000  # drifts whose places are kept
 _SAMPLE_EVENTS = 512  # between two looks at time and memory
 _MOST_SAMPLES = 400
+_MOST_TASKS = 1_000  # in the list of the worst
+_FEW_LABELS = 10  # a task with fewer is listed after the others: its error says little
+_MOST_TIMES = 200  # places at which the time is kept
+_EPOCH = 1e8  # seconds; a time stamp below it is no date
 
 
 @dataclass(slots=True)
@@ -36,6 +42,9 @@ class _Task:
     since: int | None = None  # events since its concept truly changed; None: it never did
     changes: int = 0
     waits: bool = False  # for the last change to be found
+    labels: int = 0
+    errors: float = 0.0  # their sum
+    drifts: int = 0  # signalled
 
 
 class _Place(NamedTuple):
@@ -44,6 +53,7 @@ class _Place(NamedTuple):
     age: int  # events of the task before it
     since: int | None  # of them, since its concept truly changed
     changes: int  # of its concept until then
+    guess: Guess
 
 
 class _Sample(NamedTuple):
@@ -66,12 +76,13 @@ class Detection:
     delays: list[int] = field(default_factory=list)  # events of the task from each change to its signal
 
     def figures(self, labels: int) -> Figures:
-        """Ready for JSON; changes too near the end to be found or missed count as neither."""
+        """Ready for JSON; changes too near the end to be found or missed are undecided."""
         judged = len(self.delays) + self.missed
         return {
             "true_drifts": self.true,
             "found": len(self.delays),
             "missed": self.missed,
+            "undecided": self.true - judged,
             "found_share": len(self.delays) / judged if judged else None,
             "median_delay": float(median(self.delays)) if self.delays else None,
             "false_alarms": self.false_alarms,
@@ -111,6 +122,8 @@ class Comparison:
         self._memory: dict[str, int | None] = {}  # of baselines, when the figures are made
         self._marks: dict[str, array[int]] = {"true": array("q"), "signalled": array("q")}  # as labels seen by then
         self.detection = Detection()
+        self._guesses = Guesses(tally.kind)
+        self._times, self._now, self._in_time = array("d"), _EPOCH, True  # of each label; whether all go forward
         self._samples: list[_Sample] = []
         self._sample_at, self._sample_every = 0, _SAMPLE_EVENTS
         self._resumed = clock()
@@ -146,6 +159,12 @@ class Comparison:
             "labels_seen": {"count": self._labels, "sha256": self._digest.hexdigest()},
             "drift_marks": {name: list(marks[:_MOST_MARKS]) for name, marks in self._marks.items()},
             **({} if self._drifted is None else {"detection": self.detection.figures(self._labels)}),
+            "guesses": {
+                name: {"error": _mean(errors), "errors": encode_errors(errors, self._own.tally.kind)}
+                for name, errors in self._guesses.errors.items()
+            },
+            "worst_tasks": self._worst_tasks(),
+            "label_times": self._label_times(),
             "progress": {
                 "labels": [sample.labels for sample in self._samples],
                 "events": [sample.events for sample in self._samples],
@@ -157,6 +176,29 @@ class Comparison:
                 },
             },
         }
+
+    def _worst_tasks(self) -> list[Figures]:
+        """Tasks with labels, by their error, the worst first; those with few labels last."""
+        known = [(tag, task) for tag, task in self._tasks.items() if task.labels]
+        known.sort(key=lambda one: (one[1].labels < _FEW_LABELS, -one[1].errors / one[1].labels))
+        return [
+            {
+                "task": tag,
+                "events": task.events,
+                "labels": task.labels,
+                "error": task.errors / task.labels,
+                "drifts": task.drifts,
+            }
+            for tag, task in known[:_MOST_TASKS]
+        ]
+
+    def _label_times(self) -> Figures | None:
+        """When labels counted, at some of them; None where events have no time, or do not come in its order."""
+        if not self._in_time or not self._times:
+            return None
+        last = len(self._times) - 1
+        at = sorted({round(i * last / _MOST_TIMES) for i in range(_MOST_TIMES + 1)})
+        return {"labels": [i + 1 for i in at], "seconds": [self._times[i] for i in at]}
 
     def _run(
         self,
@@ -183,7 +225,9 @@ class Comparison:
             if self._drifted is not None and self._events in self._drifted:
                 self._change(task)
             self._events += 1
-            place = _Place(task.events, task.since, task.changes)
+            self._in_time &= event.ts is not None and event.ts >= self._now
+            self._now = self._now if event.ts is None else event.ts
+            place = _Place(task.events, task.since, task.changes, self._guesses.now(event.task))
             task.events += 1
             task.since = None if task.since is None else task.since + 1
             if event.y is None:
@@ -191,11 +235,25 @@ class Comparison:
                     self._asked[event.id] = place
                 return place
         else:
-            place = self._asked.pop(event.id, _Place(task.events, task.since, task.changes))
+            now = _Place(task.events, task.since, task.changes, self._guesses.now(event.task))
+            place = self._asked.pop(event.id, now)
         self._judge(task, place, signalled=outcome.signal is Signal.DRIFT)
+        self._count(task, outcome, place)
         self._digest.update(f"{event.task}\x1f{event.y}\x1e".encode())
         self._labels += 1
         return place
+
+    def _count(self, task: _Task, outcome: Outcome, place: _Place) -> None:
+        """Take in a label: for its task, for the guesses, and when it came."""
+        y = outcome.event.y
+        if y is None:
+            return
+        task.labels += 1
+        task.errors += 0.0 if outcome.error is None else outcome.error
+        task.drifts += outcome.signal is Signal.DRIFT
+        self._guesses.judge(outcome.event.task, y, place.guess)
+        if self._in_time:
+            self._times.append(self._now)
 
     def _change(self, task: _Task) -> None:
         self.detection.true += 1
@@ -227,3 +285,8 @@ class Comparison:
         if len(self._samples) >= _MOST_SAMPLES:
             self._samples = self._samples[::2]
             self._sample_every *= 2
+
+
+def _mean(errors: Sequence[float]) -> float | None:
+    known = [error for error in errors if not isnan(error)]
+    return sum(known) / len(known) if known else None

@@ -10,7 +10,7 @@ import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,7 +20,9 @@ import narwhals as nw
 import structlog
 
 from streammeta.config import Settings, load
+from streammeta.engine import Outcome
 from streammeta.errors import ConfigError
+from streammeta.event import Event
 from streammeta.formats.fields import make_fields
 from streammeta.report import Figures
 from streammeta.review.comparison import STREAMMETA
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = ["Review", "replay"]
+
+_PREDICTED = ("task", "id", "time", "prediction", "probability", "deviation", "label", "error")
 
 
 def replay(  # noqa: PLR0913 each is a word of the command, too
@@ -84,13 +88,42 @@ def replay(  # noqa: PLR0913 each is a word of the command, too
         known.input.fields, label=label, task=task, id=id, time=time, include=include, exclude=exclude, missing=missing
     )
     plan = Plan(stream, against=against, limit=limit, label_delay=label_delay, fields=fields, **more)
+    seen = _Predictions()
     with _quiet(), opened(plan, known, kind=kind, seed=seed) as ready:
-        figures = run(ready)
+        figures = run(ready, observers=[seen.observe])
     check_used(figures)
-    return Review(figures)
+    return Review(figures, seen.columns)
 
 
-@dataclass(frozen=True)
+class _Predictions:
+    """What was predicted of each event when it came; a late label fills in the row of its event."""
+
+    def __init__(self) -> None:
+        self.columns: dict[str, list[Any]] = {name: [] for name in _PREDICTED}
+        self._waiting: dict[tuple[str, str], int] = {}  # rows, by task and id
+
+    def observe(self, outcomes: Sequence[Outcome], rejected: int) -> None:  # noqa: ARG002 the tally counts them
+        """Add a step's outcomes."""
+        for outcome in outcomes:
+            event = outcome.event
+            if isinstance(event, Event):
+                self._add(event, outcome)
+            elif (row := self._waiting.pop((event.task, event.id), None)) is not None:
+                self.columns["label"][row], self.columns["error"][row] = event.y, outcome.error
+
+    def _add(self, event: Event, outcome: Outcome) -> None:
+        if event.y is None and event.id is not None:
+            self._waiting[event.task, event.id] = len(self.columns["task"])
+        probability = max(outcome.probabilities.values()) if outcome.probabilities else None
+        deviation = None if outcome.variance is None else outcome.variance**0.5
+        said = (outcome.prediction, probability, deviation)
+        for name, value in zip(
+            _PREDICTED, (event.task, event.id, event.ts, *said, event.y, outcome.error), strict=True
+        ):
+            self.columns[name].append(value)
+
+
+@dataclass(frozen=True, repr=False)
 class Review:
     """What came of a replay.
 
@@ -98,6 +131,36 @@ class Review:
     """
 
     figures: Figures  # as `streammeta replay --json` writes them
+    seen: Mapping[str, Sequence[Any]] = field(default_factory=dict)  # columns of ``predictions``
+
+    def __repr__(self) -> str:
+        f, classify = self.figures, self.figures["kind"] == "classification"
+        scores = ("accuracy", "kappa", "log_loss") if classify else ("mae", "rmse", "r2")
+        beside = [(name, one["error"]) for name, one in f["learners"].items() if name != STREAMMETA]
+        beside += [(name, one["error"]) for name, one in f["guesses"].items()]
+        others = (f"{name} {1 - e if classify else e:.4f}" for name, e in beside if e is not None)
+        known = (f"{name.replace('_', ' ')} {f[name]:.4f}" for name in scores if f[name] is not None)
+        counts = f"{f['events']:,} events of {f['tasks']:,} tasks, {f['labelled']:,} labels"
+        return "\n".join(
+            (
+                f"{f['stream']['name']}: {f['kind']}, {counts}; {f['status']}",
+                ", ".join(known) or "no label came",
+                f"beside ({scores[0]}): {', '.join(others) or 'nothing'}",
+                f"{f['rejected']:,} records set aside, {f['drifts']:,} drifts signalled",
+                "frames: learners, tasks, predictions, errors, by_age, drifts; .plot(), .html(FILE), .json(FILE)",
+            )
+        )
+
+    @cached_property
+    def tasks(self) -> Any:  # noqa: ANN401 a frame
+        """One row a task, the worst first (a thousand at most): events, labels, mean error, drifts signalled."""
+        return _frame(self.figures["worst_tasks"], ("task", "events", "labels", "error", "drifts"))
+
+    @cached_property
+    def predictions(self) -> Any:  # noqa: ANN401 a frame
+        """One row an event, as it was predicted when it came; without rows where only the figures are known."""
+        columns = {name: list(self.seen.get(name, ())) for name in _PREDICTED}
+        return nw.from_dict(columns, backend=_backend()).to_native()
 
     @cached_property
     def learners(self) -> Any:  # noqa: ANN401 a frame
@@ -134,7 +197,7 @@ class Review:
         """Where drifts were signalled, and truly were (where the stream says), by labels seen until then."""
         marks: Mapping[str, Sequence[int]] = self.figures["drift_marks"]
         rows = [{"label": at, "what": what} for what, places in marks.items() for at in places]
-        return _frame(sorted(rows, key=lambda row: row["label"]) or [{"label": None, "what": None}][:0])
+        return _frame(sorted(rows, key=lambda row: row["label"]), ("label", "what"))
 
     def compare(self, other: "Review", *, learner: str = STREAMMETA) -> Paired:
         """A paired test of a learner in this replay against the same one in another replay of the same stream."""
@@ -201,7 +264,8 @@ def _backend() -> Literal["pandas", "polars"]:
     raise ConfigError("data frames need pandas or polars; install streammeta[frames]")
 
 
-def _frame(rows: Sequence[Mapping[str, Any]]) -> Any:  # noqa: ANN401 a frame of the installed kind
-    names = list(dict.fromkeys(name for row in rows for name in row))
+def _frame(rows: Sequence[Mapping[str, Any]], names: Sequence[str] = ()) -> Any:  # noqa: ANN401 a frame of the installed kind
+    """Of rows; ``names`` are columns that are there without a row, too."""
+    names = list(dict.fromkeys([*names, *(name for row in rows for name in row)]))
     columns = {name: [row.get(name) for row in rows] for name in names}
     return nw.from_dict(columns, backend=_backend()).to_native()

@@ -1,7 +1,6 @@
 """The report as one HTML file: no scripts, nothing fetched, readable on paper, on a phone, light and dark."""
 
 import json
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from streammeta.review.picture import PICTURES
 __all__ = ["page", "write_page"]
 
 _DARK = ("#5db3f2", "#f39a4a", "#48c9a5", "#ee86bd", "#b49af0", "#d9b93b", "#93cc5c", "#f08a7c")
+_MOST_TASKS = 15  # shown
 _SCORES = {
     "classification": (("accuracy", "accuracy"), ("kappa", "kappa"), ("log_loss", "log loss")),
     "regression": (("mae", "MAE"), ("rmse", "RMSE"), ("r2", "R²"), ("negative_log_likelihood", "neg. log likelihood")),
@@ -32,7 +32,7 @@ def page(figures: Figures, *, made: datetime | None = None) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    templates.filters |= {"number": _number, "share": _share}
+    templates.filters |= {"number": _number, "fixed": _fixed}
     drawn = [(picture, draw(picture, figures)) for picture in PICTURES]
     pictures = [(picture, Markup(svg(figure, picture.name))) for picture, figure in drawn if figure is not None]  # noqa: S704 our own drawing
     single = {name: value for name, value in figures.items() if isinstance(value, int | float | str | bool)}
@@ -48,6 +48,7 @@ def page(figures: Figures, *, made: datetime | None = None) -> str:
         settings=json.dumps(figures["settings"], indent=2),
         made=(made or datetime.now(UTC)).strftime("%Y-%m-%d %H:%M UTC"),
         headline=_headline(figures),
+        worst=figures["worst_tasks"][:_MOST_TASKS],
     )
 
 
@@ -65,17 +66,34 @@ def write_page(figures: Figures, path: Path) -> None:
 
 
 def _headline(figures: Figures) -> str:
-    """The run in a sentence."""
+    """The run in a sentence or two: how right, beside what, and what is not in it."""
     classify, paired = figures["kind"] == "classification", figures.get("paired", [])
     value = figures["accuracy" if classify else "mae"]
+    parts = [] if not figures["stopped"] else [f"This run was {figures['status']}."]
     if value is None:
-        return "No label came, so nothing can be said."
-    said = f"{value:.1%} of the labels were predicted right" if classify else f"The mean absolute error is {value:.4g}"
-    if not paired:
-        return f"{said}."
-    best = min(paired, key=lambda pair: float(pair["error_b"]))
-    other = f"{1 - best['error_b']:.1%}" if classify else f"{best['error_b']:.4g}"
-    return f"{said}; the best of the others, {best['b']}, has {other}: {best['verdict']}."
+        parts.append("No label came, so nothing can be said.")
+    else:
+        said = (
+            f"{value:.1%} of the labels were predicted right" if classify else f"The mean absolute error is {value:.4g}"
+        )
+        if paired:
+            best = min(paired, key=lambda pair: float(pair["error_b"]))
+            other = _result(best["error_b"], classify)
+            said += f"; the best of the others, {best['b']}, has {other}: {best['verdict']}"
+        parts.append(f"{said}.")
+        error = 1 - value if classify else value
+        better = [(one["error"], name) for name, one in figures["guesses"].items() if one["error"] is not None]
+        least, name = min(better, default=(error, ""))
+        if least < error:
+            parts.append(f"The {name} alone, without learning, has {_result(least, classify)}.")
+    if figures["rejected"]:
+        share = figures["rejected"] / max(figures["records"], 1)
+        parts.append(f"{figures['rejected']:,} of {figures['records']:,} records ({share:.1%}) were set aside.")
+    return " ".join(parts)
+
+
+def _result(error: float, classify: bool) -> str:
+    return f"{1 - error:.1%}" if classify else f"{error:.4g}"
 
 
 def _number(value: Any, digits: int = 4) -> str:  # noqa: ANN401 a cell
@@ -88,5 +106,6 @@ def _number(value: Any, digits: int = 4) -> str:  # noqa: ANN401 a cell
     return f"{value:.{digits}g}"
 
 
-def _share(parts: Mapping[str, float | None], name: str) -> str:
-    return _number(parts.get(name), 3)
+def _fixed(value: float | None, decimals: int) -> str:
+    """With one number of decimals in a column, so that figures can be compared at a glance."""
+    return "–" if value is None else f"{value:,.{decimals}f}"

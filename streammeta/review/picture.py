@@ -4,12 +4,13 @@ They are drawn once, for PNG and for HTML.
 """
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
+from matplotlib.ticker import Formatter, LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
 from streammeta.errors import TransportError
 from streammeta.report import AGES, Figures
@@ -21,6 +22,11 @@ __all__ = ["PICTURES", "smoothed", "write_png"]
 _POINTS = 120  # of a curve over time
 _MOST_LINES = 60  # drifts drawn one by one; more are drawn as how many there were
 _LONGEST_NAME = 50  # characters in a legend
+_LEGEND_ROW = 0.17  # inches of a row of it; beyond two they make the picture higher
+_GUESS_STYLES: Final = ("dotted", (0, (4, 2)))  # of what one would say without learning
+_MEMORY_COLOURS: Final = PALETTE[:3:-1]  # none of the first learners'
+_DAY = 86_400.0
+_TIME_FORMATS: Final = ((60 * _DAY, "%b %Y"), (2 * _DAY, "%d %b %Y"), (3_600.0, "%d %b %H:%M"), (-1.0, "%H:%M:%S"))
 
 
 def write_png(figures: Figures, folder: Path) -> list[Path]:
@@ -74,12 +80,15 @@ def _over_time(axes: Axes, figures: Figures) -> bool:
     labels = figures["labels_seen"]["count"]
     if labels < 2:
         return False
+    for style, (name, guess) in zip(_GUESS_STYLES, figures["guesses"].items(), strict=True):
+        xs, ys = smoothed(decode_errors(guess["errors"]).tolist())
+        axes.plot(xs, ys, color=INK, linewidth=0.9, linestyle=style, alpha=0.75, label=name)
     for name, colour, one in reversed(_learners(figures)):  # streammeta's on top
         xs, ys = smoothed(decode_errors(one["errors"]).tolist())
         axes.plot(xs, ys, color=colour, label=name)
     _mark_drifts(axes, figures["drift_marks"], labels)
     axes.set(ylabel=_what(figures), xlim=(0, labels), ylim=(0, None))
-    _along_labels(axes)
+    _along_labels(axes, figures)
     _legend(axes)
     return True
 
@@ -188,9 +197,9 @@ def _inside(axes: Axes, figures: Figures, which: str, label: str) -> bool:
     heads = np.array([values for _, values in shown])
     for at, values in enumerate(heads.T):
         name = {0: names[0], heads.shape[1] - 1: names[1]}.get(at, f"memory {at + 1}")
-        axes.plot([x for x, _ in shown], values, color=PALETTE[at % len(PALETTE)], label=name)
+        axes.plot([x for x, _ in shown], values, color=_MEMORY_COLOURS[at % len(_MEMORY_COLOURS)], label=name)
     axes.set(ylabel=label)
-    _along_labels(axes)
+    _along_labels(axes, figures)
     _legend(axes)
     return True
 
@@ -203,7 +212,8 @@ def _speed(axes: Axes, figures: Figures) -> bool:
     spans = np.diff(seconds)
     axes.plot(progress["labels"][1:], np.diff(events) / np.maximum(spans, 1e-9), color=PALETTE[0])
     axes.set(ylabel="events/s", ylim=(0, None))
-    _along_labels(axes)
+    axes.yaxis.set_major_formatter(_whole)
+    _along_labels(axes, figures)
     return True
 
 
@@ -213,23 +223,47 @@ def _memory(axes: Axes, figures: Figures) -> bool:
         return False
     axes.plot(progress["labels"], np.array(progress["resident_bytes"]) / 2**20, color=PALETTE[0])
     axes.set(ylabel="MiB, all learners together", ylim=(0, None))
-    _along_labels(axes)
+    _along_labels(axes, figures)
     return True
 
 
-def _along_labels(axes: Axes) -> None:
-    axes.set_xlabel("labels")
-    axes.xaxis.set_major_locator(MaxNLocator(5))
-    axes.xaxis.set_major_formatter(lambda at, _: f"{at:,.0f}")
+def _along_labels(axes: Axes, figures: Figures) -> None:
+    """How many labels came until then; and when that was, where events have times."""
+    times = figures["label_times"]
+    axes.set_xlabel("labels" if times is None else "labels, and when they came (UTC)")
+    axes.xaxis.set_major_locator(MaxNLocator(5 if times is None else 3, integer=True))
+    axes.xaxis.set_major_formatter(_whole if times is None else _Moments(times["labels"], times["seconds"]))
+
+
+def _whole(at: float, _: object) -> str:
+    return f"{at:,.0f}"
+
+
+class _Moments(Formatter):
+    """A number of labels, and under it the time at which it was reached."""
+
+    def __init__(self, labels: Sequence[int], seconds: Sequence[float]) -> None:
+        self._labels, self._seconds = labels, seconds
+        span = seconds[-1] - seconds[0]
+        self._format = next(form for least, form in _TIME_FORMATS if span >= least)
+
+    def __call__(self, at: float, pos: object = None) -> str:
+        if not 0 <= at <= self._labels[-1]:
+            return ""
+        moment = datetime.fromtimestamp(float(np.interp(at, self._labels, self._seconds)), UTC)
+        return f"{_whole(at, pos)}\n{moment:{self._format}}"
 
 
 def _legend(axes: Axes) -> None:
     """Above the drawing, where it hides nothing; names in the order of the report's table."""
     handles, names = axes.get_legend_handles_labels()
-    if len(names) > 1:
+    figure = axes.get_figure(root=True)
+    if len(names) > 1 and figure is not None:
         short = [name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…" for name in names]
         columns = 1 if max(map(len, short)) > _LONGEST_NAME // 2 else 2
-        axes.figure.legend(handles[::-1], short[::-1], loc="outside upper left", ncols=columns)
+        width, height = figure.get_size_inches()
+        figure.set_size_inches(width, height + _LEGEND_ROW * max(0, -(-len(short) // columns) - 2))
+        figure.legend(handles[::-1], short[::-1], loc="outside upper left", ncols=columns)
 
 
 PICTURES: Final = (
@@ -237,7 +271,8 @@ PICTURES: Final = (
         "error",
         "Error over time",
         "Mean error over the last 4 % of the run. Dashed lines: a task's concept truly changed (where the stream "
-        "says); ticks at the bottom: a drift was signalled. Where there are many, bars count them.",
+        "says); ticks at the bottom: a drift was signalled. Where there are many, bars count them. Thin: what one "
+        "would say without learning.",
         _over_time,
     ),
     Picture(

@@ -10,6 +10,7 @@ from streammeta.report import AGES, Figures
 
 __all__ = ["lines", "tables"]
 
+_MOST_TASKS = 5  # shown
 _SCORES = {"classification": ("accuracy", "kappa", "log_loss"), "regression": ("mae", "rmse", "r2")}
 _CURVES = (("error_by_age", "Error at a task's n-th event"), ("error_after_true_drift", "Error after a true drift"))
 
@@ -23,7 +24,10 @@ def tables(figures: Figures) -> RenderableType:
     for name, one in _ordered(figures):
         cells = [_number(one.get(score)) for score in scores]
         board.add_row(name, *cells, _number(one["events_per_second"], 0), _megabytes(one), _verdict(figures, name, one))
-    return Group(board, *(curve for which, title in _CURVES if (curve := _curve(figures, which, title)) is not None))
+    for name, error in _guesses(figures):
+        board.add_row(name, error, *["" for _ in scores[1:]], "", "", "without learning")
+    curves = [curve for which, title in _CURVES if (curve := _curve(figures, which, title)) is not None]
+    return Group(board, *_worst(figures), *curves)
 
 
 def lines(figures: Figures) -> Iterator[str]:
@@ -32,13 +36,18 @@ def lines(figures: Figures) -> Iterator[str]:
         scores = ", ".join(f"{score} {_number(one.get(score))}" for score in _SCORES[figures["kind"]])
         verdict = _verdict(figures, name, one)
         yield f"{name}: {scores}, {_number(one['events_per_second'], 0)} events/s{'; ' if verdict else ''}{verdict}"
+    for name, error in _guesses(figures):
+        yield f"{name}, without learning: {_SCORES[figures['kind']][0]} {error}"
     detection = figures.get("detection")
     if detection:
         yield (
             f"drift detection: {detection['true_drifts']:,} true drifts, {detection['found']:,} found (median delay "
-            f"{_number(detection['median_delay'], 1)}), {detection['missed']:,} missed, {detection['false_alarms']:,} "
-            "false alarms"
+            f"{_number(detection['median_delay'], 1)}), {detection['missed']:,} missed, {detection['undecided']:,} "
+            f"undecided at the end, {detection['false_alarms']:,} false alarms"
         )
+    worst = figures["worst_tasks"][:_MOST_TASKS]
+    if len(worst) > 1:
+        yield "worst tasks: " + ", ".join(f"{_tag(one)} {one['error']:.4f} (n {one['labels']:,})" for one in worst)
 
 
 def _ordered(figures: Figures) -> list[tuple[str, Mapping[str, Any]]]:
@@ -59,6 +68,30 @@ def _verdict(figures: Figures, name: str, one: Mapping[str, Any]) -> str:
             p = "" if pair["p"] is None else f" (p {pair['p']:.2g})"
             return f"{pair['verdict']}{p}"
     return ""
+
+
+def _guesses(figures: Figures) -> Iterator[tuple[str, str]]:
+    """What one would say without learning, with its first score."""
+    for name, one in figures["guesses"].items():
+        error = one["error"]
+        yield name, _number(1 - error if figures["kind"] == "classification" and error is not None else error)
+
+
+def _worst(figures: Figures) -> Iterator[Table]:
+    worst = figures["worst_tasks"][:_MOST_TASKS]
+    if len(worst) < 2:
+        return
+    table = Table(title=f"{len(worst)} of {figures['tasks']:,} tasks, the worst first", title_justify="left")
+    for head in ("task", "error", "labels", "events", "drifts"):
+        table.add_column(head, justify="left" if head == "task" else "right", overflow="fold")
+    for one in worst:
+        counts = (f"{one[name]:,}" for name in ("labels", "events", "drifts"))
+        table.add_row(_tag(one), _number(one["error"]), *counts)
+    yield table
+
+
+def _tag(task: Mapping[str, Any]) -> str:
+    return task["task"] or "(no tag)"
 
 
 def _curve(figures: Figures, which: str, title: str) -> Table | None:

@@ -212,8 +212,17 @@ def run(
         "options": dict(plan.options),
         "resumed_at": next(iter(ready.begun.positions.values()), None),
     }
-    whole = {"stream": about, **figures, **seen}
+    stopped = stop is not None and stop.is_set()
+    whole = {"stream": about, "stopped": stopped, "status": _status(ready, figures, stopped), **figures, **seen}
     return whole | {"paired": [pair.figures() for pair in paired.within(whole)]}
+
+
+def _status(ready: Opened, figures: Figures, stopped: bool) -> str:
+    """Whether the report is of all that was asked for."""
+    if not stopped:
+        return "finished"
+    read = ready.fraction()
+    return f"stopped after {figures['records']:,} records" + ("" if read is None else f", {read:.0%} of {ready.name}")
 
 
 def _find(plan: Plan, fields: Fields, seed: int) -> _Found:

@@ -114,7 +114,7 @@ class Trace:
     def figures(self) -> Figures:
         """Everything, ready for JSON."""
         whole = self.tally.figures()
-        apart = {"error_after_drift", "labels_after_drift", "events", "labelled", "rejected"}
+        apart = {"error_after_drift", "labels_after_drift", "events", "labelled", "rejected", "classes_of", "confusion"}
         return {
             "what": self.description,
             **({} if self.failed is None else {"failed": self.failed}),

@@ -29,7 +29,7 @@ def test_elsewhere_than_on_a_terminal_there_is_a_plain_line_every_few_seconds() 
             observe([OUTCOME], 0)
 
     lines = out.getvalue().splitlines()
-    assert len(lines) == 3
+    assert len(lines) == 4  # the last one is how it ended
     assert lines[1] == "replay: read 50%, events 6,000, events/s 1,000, accuracy 1.0000, drifts 0, rejected 0"
     assert "\x1b" not in out.getvalue()
 

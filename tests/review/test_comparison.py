@@ -100,6 +100,7 @@ def test_signals_are_held_against_the_true_changes() -> None:
     found = comparison.figures()["detection"]
     assert found["true_drifts"] == 4
     assert (found["found"], found["missed"], found["false_alarms"]) == (1, 2, 2)
+    assert found["found"] + found["missed"] + found["undecided"] == found["true_drifts"]
     assert (found["median_delay"], found["found_share"], found["delays"]) == (11.0, 1 / 3, {"11": 1})
     assert found["false_alarms_per_1000_labels"] == 4.0
     assert comparison.figures()["drift_marks"] == {"true": [100, 300, 450, 495], "signalled": [110, 250, 420]}
@@ -165,3 +166,37 @@ def test_errors_survive_the_way_through_json() -> None:
     ):
         with pytest.raises(ValueError, match=r"errors|base64|Only|padding|buffer"):
             decode_errors(damaged)
+
+
+def test_tasks_are_listed_worst_first_and_those_of_few_labels_last() -> None:
+    """The first thing to look at; a task with one wrong label of one is no news."""
+    tally = Tally("classification")
+    comparison = Comparison(tally)
+    events = [*stream(40, task="half"), *stream(40, task="good"), *stream(1, task="new")]
+    said = {"half": 1, "good": 0, "new": 0}
+    outcomes = [one for event in events for one in outcomes_of([event], said=said[event.task])]
+
+    watched(comparison, tally, outcomes)
+
+    worst = comparison.figures()["worst_tasks"]
+    assert [(one["task"], one["labels"], one["error"]) for one in worst] == [
+        ("half", 40, 0.75),
+        ("good", 40, 0.25),
+        ("new", 1, 1.0),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("times", "known"),
+    [([1.7e9, 1.7e9 + 60], True), ([1.7e9 + 60, 1.7e9], False), ([1.7e9, None], False), ([3.0, 4.0], False)],
+)
+def test_times_are_kept_where_they_go_forward_and_are_dates(times: list[float | None], known: bool) -> None:
+    """An axis that jumps back, or counts from a producer's own zero, says something false."""
+    tally = Tally("classification")
+    comparison = Comparison(tally)
+    events = [replace(event, ts=ts) for event, ts in zip(stream(2), times, strict=True)]
+
+    watched(comparison, tally, outcomes_of(events))
+
+    found = comparison.figures()["label_times"]
+    assert found == ({"labels": [1, 2], "seconds": times} if known else None)

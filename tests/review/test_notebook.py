@@ -37,6 +37,49 @@ def test_frames_hold_what_the_report_says(review: Review) -> None:
     assert (review.drifts["what"] == "true").sum() == review.figures["detection"]["true_drifts"]
 
 
+def test_it_says_in_five_lines_what_came_of_it(review: Review) -> None:
+    """Not the megabyte of figures that it holds."""
+    first, scores, beside, counts, frames = repr(review).splitlines()
+
+    assert first == (
+        "shared-representation: classification, 1,500 events of "
+        f"{review.figures['tasks']} tasks, 1,500 labels; finished"
+    )
+    assert scores.startswith(f"accuracy {review.figures['accuracy']:.4f}, kappa ")
+    assert beside.startswith("beside (accuracy): river:dummy.NoChangeClassifier 0.")
+    assert counts.startswith("0 records set aside, ")
+    assert "predictions" in frames
+
+
+def test_predictions_and_tasks_are_frames_too(review: Review) -> None:
+    """One row an event, as it was predicted; one row a task, the worst first."""
+    predictions, tasks = review.predictions, review.tasks
+
+    assert len(predictions) == 1500
+    assert (predictions["prediction"] != predictions["label"]).mean() == pytest.approx(1 - review.figures["accuracy"])
+    assert set(predictions["task"]) == set(tasks["task"])
+    assert tasks["labels"].sum() == 1500
+    assert tasks["drifts"].sum() == review.figures["drifts"]
+
+
+def test_late_labels_fill_in_the_rows_of_their_events() -> None:
+    """Else a replay with a delay would have predictions without an answer."""
+    late = streammeta.replay("stagger", limit=300, seed=1, label_delay=20).predictions
+
+    assert len(late) == 300
+    assert late["label"].notna().sum() == late["error"].notna().sum() >= 280
+
+
+def test_frames_without_rows_have_their_columns(review: Review) -> None:
+    """What is done with them next names a column."""
+    empty = Review({**review.figures, "drift_marks": {"true": [], "signalled": []}, "worst_tasks": []})
+
+    assert list(empty.drifts.columns) == ["label", "what"]
+    assert list(empty.tasks.columns) == ["task", "events", "labels", "error", "drifts"]
+    assert list(empty.predictions.columns)[:3] == ["task", "id", "time"]
+    assert (len(empty.drifts), len(empty.tasks), len(empty.predictions)) == (0, 0, 0)
+
+
 def test_polars_is_used_where_pandas_is_not(review: Review, monkeypatch: pytest.MonkeyPatch) -> None:
     """River itself does without pandas."""
     monkeypatch.setattr("streammeta.review.notebook.find_spec", lambda name: None if name == "pandas" else name)
