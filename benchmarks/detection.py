@@ -22,7 +22,7 @@ import torch
 
 from benchmarks.peers.files import FILES
 from streammeta.engine import Engine, EngineSettings, Outcome, Signal
-from streammeta.engine.drift import DetectorName, DriftResponse
+from streammeta.engine.drift import DetectorName, DriftResponseName
 from streammeta.event import Event, Origin
 from streammeta.simulators import SCENARIOS, Alarm, Drift, Sample, detection, simulate
 
@@ -130,7 +130,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="SEED")
     parser.add_argument("--events", type=int, metavar="N", help="of each stream")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the streams")
-    parser.add_argument("--response", choices=get_args(DriftResponse), default="mix", help="what follows a signal")
+    parser.add_argument("--response", choices=get_args(DriftResponseName), default="mix", help="what follows a signal")
     parser.add_argument("--json", type=Path, metavar="OUT", help="where the figures go; what it holds is not run again")
     parser.add_argument("--markdown", type=Path, metavar="OUT", help="where the tables go")
     parser.add_argument("--quick", action="store_true", help=f"{_QUICK_EVENTS} events a stream, to see that it runs")

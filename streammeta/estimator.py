@@ -15,7 +15,7 @@ from river import base
 from river.utils import dataframe
 
 from streammeta.engine import Engine, EngineSettings, Kind, Outcome, Signal
-from streammeta.engine.drift import DetectorName, DriftResponse, settings_like
+from streammeta.engine.drift import DetectorName, DriftResponseName, settings_like
 from streammeta.errors import ConfigError, EventError
 from streammeta.event import Event, Feature, LabelValue, Origin
 from streammeta.formats.value import flatten, is_missing, label, tag
@@ -61,7 +61,7 @@ class _MetaLearner(base.Base):  # type: ignore[misc]  # mypy does not look into 
         *,
         method: str | Method | None = None,
         detector: DetectorName | base.DriftDetector | base.BinaryDriftDetector | None = None,
-        response: DriftResponse | None = None,
+        response: DriftResponseName | None = None,
         settings: EngineSettings | Mapping[str, Any] | None = None,
         seed: int = 0,
     ) -> None:
@@ -197,7 +197,7 @@ class MetaClassifier(_MetaLearner, base.MiniBatchClassifier):  # type: ignore[mi
         *,
         method: str | Method | None = None,
         detector: DetectorName | base.DriftDetector | base.BinaryDriftDetector | None = None,
-        response: DriftResponse | None = None,
+        response: DriftResponseName | None = None,
         settings: EngineSettings | Mapping[str, Any] | None = None,
         seed: int = 0,
     ) -> None:

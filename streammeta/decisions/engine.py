@@ -26,7 +26,6 @@ from streammeta.decisions.scoring import Scores, score
 from streammeta.engine import Engine, EngineSettings, Outcome, Signal
 from streammeta.engine.features import Filled
 from streammeta.engine.looks import is_outdated, look
-from streammeta.engine.runs import Item
 from streammeta.engine.settings import ACTION_OF
 from streammeta.engine.spill import TaskKey
 from streammeta.engine.staleness import derive_unseen
@@ -85,9 +84,8 @@ class DecisionEngine(Engine):
         self._configured: Actions = {name: {} for name in settings.decide.actions}
         self._look_ahead, self._tags = _SHORTEST, dict[str, list[str]]()
         self._action_slots: dict[str, tuple[int, ...]] = {}  # of the feature that is an action's name
-        self._prepared: dict[int, Filled] = {}  # of events on their way into the engine, by identity
         super().__init__(settings, method)
-        if not set(self._method.phi_layout(1, 1)) >= _HEADS:
+        if not set(self._memory.method.phi_layout(1, 1)) >= _HEADS:
             raise ConfigError(
                 f'[learner] method: {settings.learner.method!r} says no variance of its own; wanted "exact-heads" with '
                 '[app] kind = "decision"'
@@ -113,7 +111,7 @@ class DecisionEngine(Engine):
 
     def _gather(self, events: Sequence[Event | Label], begin: int, outcomes: list[Outcome | None]) -> tuple[_Part, int]:
         """Take in events from ``begin`` on as far as none depends on another's reward, and say where that ends."""
-        most = min(max(self._until_change(), 1), self._look_ahead)
+        most = min(max(self._cycle.until_change(), 1), self._look_ahead)
         part, end = _Part(), min(begin + most, len(events))
         for at in range(begin, end):
             event = events[at]
@@ -137,7 +135,7 @@ class DecisionEngine(Engine):
         """Whether no task is forgotten in this part, were this event in it: tasks begin again at their own event."""
         partition, ts = event.origin.partition, event.ts if isinstance(event, Event) else None
         if partition not in part.spans:
-            part.spans[partition] = self._presence.until_forgetting(partition)
+            part.spans[partition] = self._memory.presence.until_forgetting(partition)
         if ts is not None and ts > part.latest:
             part.latest = ts
         events, time = part.spans[partition]
@@ -147,7 +145,9 @@ class DecisionEngine(Engine):
         """A reward, for the task that learns it; None where the decision has to be made first."""
         partition = event.origin.partition
         waiting = [
-            tag for tag in self._waiting.tasks_of(partition, event.id) if (partition, tag, event.id) not in part.learned
+            tag
+            for tag in self._memory.waiting.tasks_of(partition, event.id)
+            if (partition, tag, event.id) not in part.learned
         ]
         shared = self._how.heads == "shared"
         tags = [tag for tag in waiting if not event.task or (tag if shared else parted(tag)[0]) == event.task]
@@ -186,7 +186,7 @@ class DecisionEngine(Engine):
         """A decision to make; None where a row of it has to be brought back from the spill first."""
         key, actions = (event.origin.partition, event.task), actions_of(event, self._configured)
         tags = self._tags_of(event.task) if actions is self._configured else tags_of(event.task, actions, self._how)
-        rows = self._tasks.find(key[0], tags)
+        rows = self._memory.tasks.find(key[0], tags)
         if IN_SPILL in rows:
             if part.items:
                 return None  # when its turn comes: which tasks leave memory depends on the order
@@ -201,7 +201,7 @@ class DecisionEngine(Engine):
 
     def _recalled(self, partition: int, tags: Sequence[str], rows: Sequence[int]) -> list[int]:
         """These rows, those in the spill brought back."""
-        recall = self._tasks.recall
+        recall = self._memory.tasks.recall
         return [recall((partition, tag)) if row == IN_SPILL else row for tag, row in zip(tags, rows, strict=True)]
 
     def _tags_of(self, task: str) -> list[str]:
@@ -216,7 +216,7 @@ class DecisionEngine(Engine):
     def _is_waiting(self, part: _Part, event: Event) -> bool:
         """Whether a decision of this task and id waits for its reward, or will after this part."""
         partition, id_ = event.origin.partition, event.id or ""
-        waiting, shared = self._waiting.tasks_of(partition, id_), self._how.heads == "shared"
+        waiting, shared = self._memory.waiting.tasks_of(partition, id_), self._how.heads == "shared"
         return (partition, id_) in part.ids or any((tag if shared else parted(tag)[0]) == event.task for tag in waiting)
 
     def _made_elsewhere(self, part: _Part, event: Event) -> Event:
@@ -238,15 +238,15 @@ class DecisionEngine(Engine):
         """What the action earned: the label itself, or 1 where it is the label."""
         if self._how.rewards == "label":
             return float(str(y) == action)
-        self._labels.check(y, event.origin)
+        self._memory.labels.check(y, event.origin)
         return y
 
     def _action_waiting(self, partition: int, tag: str, id_: str) -> str:
         """The action of a decision that waits."""
         if self._how.heads == "each":
             return parted(tag)[1]
-        waits = self._waiting.find(partition, tag, id_)
-        slots = self._features.slots
+        waits = self._memory.waiting.find(partition, tag, id_)
+        slots = self._memory.features.slots
         return next((str(slots[slot].value) for slot in waits.slots if slots[slot].name == ACTION_OF), "")
 
     # -- choosing ------------------------------------------------------------------------------------------------------
@@ -257,21 +257,23 @@ class DecisionEngine(Engine):
         It does where φ becomes stale by events of its own task, and where a look at it would come after the looks
         that rewards bring: what they count together is added up in the order of the log.
         """
+        memory = self._memory
         choices = [(i, item) for i, (_, item) in enumerate(part.items) if isinstance(item, Choice)]
         if not choices:
             return len(part.items)
-        columns, (owner, rows) = self._tasks.columns, _flat([choice.rows for _, choice in choices])
+        columns, (owner, rows) = memory.tasks.columns, _flat([choice.rows for _, choice in choices])
         before = np.array([choice.before for _, choice in choices])[owner]
         rest, version = columns["rebuild_cooldown"][rows], columns["version"][rows]
-        bad = (rest <= before) & (rest >= 1) & (version != self._shared.stamp)
+        bad = (rest <= before) & (rest >= 1) & (version != memory.shared.stamp)
         is_late = np.array([i > 0 for i, _ in choices])[owner]
-        bad |= is_late & is_outdated(columns, rows, self._shared.frame.epoch)
+        bad |= is_late & is_outdated(columns, rows, memory.shared.frame.epoch)
         return choices[owner[bad.argmax()]][0] if bad.any() else len(part.items)
 
     def _read(self, part: _Part, kept: int, outcomes: list[Outcome | None]) -> None:
         """Features into slots, in the order of the events; what cannot be read is refused."""
+        memory = self._memory
         items, part.items = part.items[:kept], []
-        ignored, shared = self._features.ignored, self._features.shared  # counted when they are learned
+        ignored, shared = memory.features.ignored, memory.features.shared  # counted when they are learned
         for at, item in items:
             event = item.event if isinstance(item, Choice) else item
             try:
@@ -279,23 +281,24 @@ class DecisionEngine(Engine):
                     item.filled = self._fill(item.event, item.actions)
                 elif isinstance(item, Event):
                     base, (name,) = self._fill(item, item.actions)[0], item.actions
-                    self._prepared[id(item)] = self._with_action(base, name)
+                    self._cycle.prepared[id(item)] = self._with_action(base, name)
             except EventError as err:
                 self._refuse(at, event, err, outcomes)
                 continue
             part.items.append((at, item))
-        self._features.ignored, self._features.shared = ignored, shared
+        memory.features.ignored, memory.features.shared = ignored, shared
 
     def _fill(self, event: Event, actions: Actions) -> list[Filled]:
         """What heads see of an event [1], or of each action where they have features of their own [K], in slots."""
+        memory = self._memory
         for name in actions:
             if name not in self._action_slots:
-                slots, _ = self._features.read({ACTION_OF: name}, event.origin)
+                slots, _ = memory.features.read({ACTION_OF: name}, event.origin)
                 self._action_slots[name] = slots
-        base = self._features.read(event.x, event.origin)
+        base = memory.features.read(event.x, event.origin)
         if not any(actions.values()):
             return [base]
-        own = [self._features.read(own_features(one), event.origin) for one in actions.values()]
+        own = [memory.features.read(own_features(one), event.origin) for one in actions.values()]
         return [Filled((*base.slots, *one.slots), [*base.values, *one.values]) for one in own]
 
     def _with_action(self, filled: Filled, name: str) -> Filled:
@@ -308,7 +311,7 @@ class DecisionEngine(Engine):
         choices = [item for _, item in part.items if isinstance(item, Choice)]
         if not choices:
             return
-        self._grow()
+        self._memory.grow()
         self._bring_up_to_date(choices)
         like: dict[tuple[int, int], list[Choice]] = {}
         for choice in choices:
@@ -319,23 +322,25 @@ class DecisionEngine(Engine):
 
     def _bring_up_to_date(self, choices: Sequence[Choice]) -> None:
         """Bring the rows of these decisions up to what tasks share now, as events of theirs would."""
+        memory = self._memory
         owner, rows = _flat([choice.rows for choice in choices])
-        changed = dict.fromkeys(rows[is_outdated(self._tasks.columns, rows, self._shared.frame.epoch)].tolist())
+        changed = dict.fromkeys(rows[is_outdated(memory.tasks.columns, rows, memory.shared.frame.epoch)].tolist())
         for row in changed:
             partition, _ = _key_of(row, owner, rows, choices)
-            self._follow_look(partition, row, look(self._tasks.columns, row, self._shared.frame))
-        stale = derive_unseen(self._tasks.columns, rows, self._shared.stamp)
+            self._cycle.follow_look(partition, row, look(memory.tasks.columns, row, memory.shared.frame))
+        stale = derive_unseen(memory.tasks.columns, rows, memory.shared.stamp)
         if stale.size:
-            self._derive(self._fixed, self._tasks.columns, stale, self._labels.outputs)
+            memory.response.derive(memory.fixed, memory.tasks.columns, stale, memory.labels.outputs)
         for row in (*changed, *stale.tolist()):
-            self._tasks.mark_changed(_key_of(row, owner, rows, choices))
+            memory.tasks.mark_changed(_key_of(row, owner, rows, choices))
 
     def _score(self, group: Sequence[Choice]) -> Scores:
         """What each action [N, K] is expected to earn."""
+        memory = self._memory
         rows = np.array([choice.rows for choice in group], np.int64)
-        base = self._features.table([filled for choice in group for filled in choice.filled])
+        base = memory.features.table([filled for choice in group for filled in choice.filled])
         exact = base.reshape(len(group), -1, base.shape[1])
-        return score(self._fixed, self._tasks.columns, rows, self._in_slots(exact, [one.actions for one in group]))
+        return score(memory.fixed, memory.tasks.columns, rows, self._in_slots(exact, [one.actions for one in group]))
 
     def _in_slots(self, exact: Doubles, actions: Sequence[Actions]) -> Doubles:
         """Features [N, 1 or K, D] and which action it is, for all of them [N, K, D]."""
@@ -363,19 +368,15 @@ class DecisionEngine(Engine):
         inner = [self._as_event(item) if isinstance(item, Choice) else item for _, item in part.items]
         for (at, item), event, done in zip(part.items, inner, super().step(inner), strict=True):
             outcomes[at] = self._said(item, event, done, part.came[at])
-        self._prepared.clear()
+        self._cycle.prepared.clear()
 
     def _as_event(self, choice: Choice) -> Event:
         """A decision as an event of the task of the action that was chosen."""
         event, k, name = choice.event, choice.taken, self._names(choice)[choice.taken]
         y = None if event.y is None else self._reward_of(event.y, name, event)
         made = Event(event.x, choice.tags[k], event.origin, y, event.id, event.ts, event.source)
-        self._prepared[id(made)] = self._with_action(choice.filled[k if len(choice.filled) > 1 else 0], name)
+        self._cycle.prepared[id(made)] = self._with_action(choice.filled[k if len(choice.filled) > 1 else 0], name)
         return made
-
-    def _admit(self, at: int, event: Event | Label, filled: Filled | None) -> Item:
-        """As an engine does, with the features as they were read when the action was chosen."""
-        return super()._admit(at, event, self._prepared.get(id(event), filled))
 
     def _names(self, choice: Choice) -> Sequence[str]:
         return self._how.actions if choice.actions is self._configured else tuple(choice.actions)
@@ -408,23 +409,24 @@ class DecisionEngine(Engine):
         Raises:
             EventError: the event is none, or brings actions that are none.
         """
+        memory = self._memory
         actions = actions_of(event, self._configured)
         tags = tags_of(event.task, actions, self._how)
-        features, shared = self._features.fork(), self._shared.copy()
+        features, shared = memory.features.fork(), memory.shared.copy()
         filled = []
         for name, own in actions.items():
             parts = [features.read(x, event.origin) for x in ({ACTION_OF: name}, event.x, own_features(own))]
             filled.append(
                 Filled(tuple(chain(*(one.slots for one in parts))), list(chain(*(one.values for one in parts))))
             )
-        grown = shared.grow(features.slots, self._labels.names)
-        wider = self._columns(len(features), len(shared.own)) if grown else None
-        columns, known = self._tasks.copy([(event.origin.partition, tag) for tag in tags], wider)
+        grown = shared.grow(features.slots, memory.labels.names)
+        wider = memory.layout(len(features), len(shared.own)) if grown else None
+        columns, known = memory.tasks.copy([(event.origin.partition, tag) for tag in tags], wider)
         rows = np.where(known, np.arange(len(tags)), -1)
-        fixed = self._fixed._replace(weights=shared.weights, frame=shared.frame)
+        fixed = memory.fixed._replace(weights=shared.weights, frame=shared.frame)
         stale = derive_unseen(columns, rows[rows >= 0], shared.stamp)
         if stale.size:
-            self._derive(fixed, columns, stale, self._labels.outputs)
+            memory.response.derive(fixed, columns, stale, memory.labels.outputs)
         scores = score(fixed, columns, rows[None], features.table(filled)[None])
         found = explore(*scores, self._how)[0]
         return dict(zip(actions, found.tolist(), strict=True)), dict(
@@ -436,7 +438,7 @@ class DecisionEngine(Engine):
         if partition < 0 or self._how.heads == "shared":
             return super().forget(partition, task)
         begin = joined(task, "")
-        tags = [tag for (of, tag), _ in self._presence.items() if of == partition and tag.startswith(begin)]
+        tags = [tag for (of, tag), _ in self._memory.presence.items() if of == partition and tag.startswith(begin)]
         known = [super(DecisionEngine, self).forget(partition, tag) for tag in tags if parted(tag)[0] == task]
         return any(known)
 

@@ -5,7 +5,7 @@ that others have: as tasks under partition numbers below zero, which no changelo
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -20,10 +20,10 @@ from streammeta.engine.episodes import (
     segment_key,
 )
 from streammeta.engine.features import FeatureSpace
+from streammeta.engine.item import Item
 from streammeta.engine.labels import LabelSpace
 from streammeta.engine.outcome import Outcome, Signal
 from streammeta.engine.presence import Presence
-from streammeta.engine.runs import Item
 from streammeta.engine.scale import exact_window
 from streammeta.engine.spill import TaskKey
 from streammeta.engine.tasks import TaskTable
@@ -43,7 +43,6 @@ class Exchange:
         tasks: the engine's.
         features: likewise.
         labels: likewise.
-        own: the slots that have a second float32.
         presence: when tasks were last seen.
     """
 
@@ -54,11 +53,10 @@ class Exchange:
         tasks: TaskTable,
         features: FeatureSpace,
         labels: LabelSpace,
-        own: Callable[[], list[int]],
         presence: Presence,
     ) -> None:
         self._kind: Kind = kind
-        self._own, self._presence = own, presence
+        self._presence = presence
         self._window, self._tasks, self._features, self._labels = window, tasks, features, labels
         self._log = EpisodeLog(window)
         self._forgotten: list[TaskKey] = []  # tasks of ours whose segments are to be forgotten, too
@@ -77,8 +75,6 @@ class Exchange:
 
     def note(self, items: Sequence[Item], outcomes: Sequence[Outcome | None]) -> None:
         """Note the circumstances of labels that were just learned, the last first: so their numbers are known."""
-        if not self.is_writing:
-            return
         counts, later = self._tasks.columns["window_count"], dict[int, int]()
         for item in reversed(items):
             outcome, source = outcomes[item.at], item.source
@@ -92,8 +88,12 @@ class Exchange:
                 about = Circumstance(ts, source.origin.offset, outcome.theta_version, outcome.loss, drifted)
                 self._log.note((source.origin.partition, item.task), number, about)
 
-    def changed(self) -> Iterator[tuple[int, bytes, bytes | None]]:
-        """Segments that are complete since this was last asked: partition, key, record; None: of a forgotten task."""
+    def changed(self, own: Sequence[int]) -> Iterator[tuple[int, bytes, bytes | None]]:
+        """Segments that are complete since this was last asked: partition, key, record; None: of a forgotten task.
+
+        Args:
+            own: the slots that have a second float32.
+        """
         forgotten, self._forgotten = self._forgotten, []
         for partition, tag in forgotten:  # before what came of its tag since
             yield from ((partition, key, None) for key in all_keys(tag))
@@ -102,7 +102,7 @@ class Exchange:
             row = tasks.recall(task)
             for numbers, known in self._log.due(task, int(tasks.columns["window_count"][row])):
                 at = np.array(numbers) % self._window
-                x = exact_window(tasks.columns, row, at, len(names), self._own())
+                x = exact_window(tasks.columns, row, at, len(names), own)
                 y = tasks.columns["window_y"][row, at].tolist()
                 labels = [self._labels.classes[int(one)] for one in y] if self._labels.classify else y
                 record = encode_segment(self._kind, numbers.start, names, x, labels, known)

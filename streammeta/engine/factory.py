@@ -1,14 +1,12 @@
-"""What follows from the engine's settings: the learner, what keeps earlier concepts, and what saved state must fit."""
+"""What follows from the engine's settings: the learner, and what saved state must fit."""
 
 from typing import Any
 
-from streammeta.engine.recall import Recall
 from streammeta.engine.settings import EngineSettings
-from streammeta.errors import ConfigError
 from streammeta.meta.base import Method
 from streammeta.meta.exact.heads import exact_heads
 
-__all__ = ["fingerprint", "gaussians_above", "make_method", "make_recall"]
+__all__ = ["fingerprint", "gaussians_above", "make_method"]
 
 
 def gaussians_above(settings: EngineSettings) -> int:
@@ -18,18 +16,6 @@ def gaussians_above(settings: EngineSettings) -> int:
     if settings.kind != "classification" or learner.method != "exact-heads" or named:
         return 0
     return learner.many_classes
-
-
-def make_recall(method: Method, settings: EngineSettings) -> Recall | None:
-    """What keeps earlier concepts, where the settings want it; raises ConfigError for a learner that cannot."""
-    if settings.drift.response != "recall":
-        return None
-    if not {"A", "B"} <= set(method.phi_layout(1, 1)):
-        raise ConfigError(
-            f'[drift] response: "recall" mixes the sums of exact heads, and [learner] method is '
-            f'{settings.learner.method!r}; wanted method = "exact-heads", or response = "mix"'
-        )
-    return Recall(method, classify=settings.kind == "classification")
 
 
 def make_method(settings: EngineSettings) -> Method:

@@ -1,5 +1,6 @@
 """Labels: which classes there are, and the events that wait for a label that comes late."""
 
+import math
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,11 @@ class LabelSpace:
     A class is what JSON writes as one key: 1 and "1" are one class, and so are 1, 1.0 and True; "01", "1.0" and "true"
     are others. It is given back in the form in which it came first.
 
+    Attributes:
+        classify: labels are classes.
+        classes: those that are known, in order.
+        outputs: what a learner predicts for each event: a probability a class, or one mean.
+
     >>> space = LabelSpace("classification", max_classes=8)
     >>> space.is_new("cat"), space.learn("cat"), space.is_new("cat")
     (True, 0, False)
@@ -39,13 +45,9 @@ class LabelSpace:
         self.classify = kind == "classification"
         self._max_classes = max_classes
         self.classes: list[LabelValue] = []
+        self.outputs = 0 if self.classify else 1
         self.refused = 0  # labels of a class too many; since this process began
         self._index: dict[LabelValue, int] = {}
-
-    @property
-    def outputs(self) -> int:
-        """What a learner predicts for each event: a probability a class, or one mean."""
-        return len(self.classes) if self.classify else 1
 
     @property
     def names(self) -> Sequence[LabelValue]:
@@ -95,6 +97,7 @@ class LabelSpace:
             found = len(self.classes)
             self.classes.append(y if isinstance(y, str) else int(y))
             self._enter(y, found)
+            self.outputs = len(self.classes)
         return found
 
     def _enter(self, y: LabelValue, index: int) -> None:
@@ -103,9 +106,11 @@ class LabelSpace:
         if twin is not None:
             self._index[twin] = index
 
-    def number(self, y: LabelValue) -> float:
-        """What a learner learns: the index of a known class, or the target."""
-        return float(self._index[y] if self.classify else y)
+    def numbers(self, labels: Sequence[LabelValue | None]) -> Doubles:
+        """What a learner learns [N]: the indices of classes, or targets; NaN where there is none, or none known yet."""
+        if self.classify:
+            return np.array([math.nan if y is None else self._index.get(y, math.nan) for y in labels], np.float64)
+        return np.array([math.nan if y is None else y for y in labels], np.float64)
 
     def fork(self) -> "LabelSpace":
         """A space that knows the same classes, and may learn others of its own."""
@@ -123,6 +128,8 @@ class LabelSpace:
     def load(self, classes: Sequence[LabelValue]) -> None:
         """Know these classes, in this order."""
         self.classes, self._index = list(classes), {}
+        if self.classify:
+            self.outputs = len(self.classes)
         for index, y in enumerate(classes):
             self._enter(y, index)
 

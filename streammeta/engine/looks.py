@@ -75,7 +75,8 @@ def is_outdated(columns: _Columns, rows: Ints, epoch: int) -> _Bools:
 def until_look(columns: _Columns, rows: Ints, labels: _Doubles, strays: Ints, outdated: _Bools) -> int:
     """How many of these events [N] may be taken before a task comes that is to be looked at first."""
     most = int(outdated.argmax()) if outdated.any() else len(rows)
-    return kernels.until_look(*_counts(columns), rows, labels, strays, most)
+    counts = columns["labelled"], columns["scale.next"], columns["scale.strays"]
+    return kernels.until_look(*counts, rows, labels, strays, most)
 
 
 def due_for_look(columns: _Columns, rows: Ints, labels: _Doubles, strays: Ints) -> list[int]:
@@ -83,11 +84,8 @@ def due_for_look(columns: _Columns, rows: Ints, labels: _Doubles, strays: Ints) 
 
     "scale.strays" of the rows is brought up to date.
     """
-    return kernels.due_for_look(*_counts(columns), rows, labels, strays)
-
-
-def _counts(columns: _Columns) -> tuple[Ints, Ints, Ints]:
-    return columns["labelled"], columns["scale.next"], columns["scale.strays"]
+    counts = columns["labelled"], columns["scale.next"], columns["scale.strays"]
+    return kernels.due_for_look(*counts, rows, labels, strays)
 
 
 def look(columns: _Columns, row: int, frame: FrameScale, last: _Doubles | None = None) -> Look:

@@ -6,145 +6,61 @@ with the signal, and what of it still lies ahead in the run is predicted again.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeAlias
+from collections.abc import Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from msgspec.structs import replace
 
 from streammeta.engine.buffer import push
-from streammeta.engine.drift import Detectors, DriftResponse, DriftSettings
 from streammeta.engine.experts import Blend, Case, Cases, Mixture, RunLabels
-from streammeta.engine.features import Filled
+from streammeta.engine.item import Item
 from streammeta.engine.judge import Judged, count_events, judge
-from streammeta.engine.labels import LabelSpace, Waiting
+from streammeta.engine.memory import Memory
 from streammeta.engine.outcome import Outcome, Signal
-from streammeta.engine.recall import Recall
 from streammeta.engine.scale import (
-    BEFORE,
-    SINCE,
-    Fixed,
-    FrameScale,
+    Seen,
     learned_targets,
-    seen_features,
-    seen_targets,
-    seen_window,
-    split,
     units,
 )
-from streammeta.engine.tasks import TaskTable
-from streammeta.event import Event, Label
-from streammeta.meta.base import Floats, Ints, Method
+from streammeta.engine.taskrow import forget_window, record_drift, start_concept
+from streammeta.event import Event
+from streammeta.meta.base import Forget, Ints
 
-__all__ = ["Counts", "Item", "Runs", "Seen"]
+__all__ = ["Runs"]
 
 Doubles: TypeAlias = npt.NDArray[np.float64]
-
-
-@dataclass(slots=True)
-class Item:
-    """One event or label on its way through a step."""
-
-    at: int  # its place in the batch
-    source: Event | Label
-    row: int
-    task: str
-    filled: Filled
-    waits: Waiting | None  # the event whose label this is, or this event while it has none
-    is_new_task: bool
-    judged: tuple[int, float, float] | None = None  # its task's labels before, loss and error in spreads of its target
-
-
-@dataclass(slots=False)
-class Counts:
-    """What has happened since the engine began."""
-
-    seen: int = 0  # events and labels taken in: the clock of all that is shared
-    events: int = 0
-    labelled: int = 0
-    drifts: int = 0
-    refused: int = 0
-    resets: int = 0  # tasks that began again because a prediction was not a finite number
-    refused_updates: int = 0  # meta-updates whose numbers were not finite
-    next_look: int = 0  # seen, when what tasks share is next looked at
-    meta_begun: int = 0  # seen, when the last meta-update began
-
-
-class Seen(NamedTuple):
-    """Raw events [N] of these rows, as they are kept and as the learner sees them."""
-
-    rows: Ints
-    exact: npt.NDArray[np.float64]  # [N, D] features
-    high: Floats  # [N, D] as windows keep them
-    low: Floats  # [N, K]
-    x: Floats  # [N, inputs] normalized
-    labels: npt.NDArray[np.float64]  # [N] class indices or targets; NaN is none
-    y: Floats  # [N] normalized labels
-
-    @classmethod
-    def of(
-        cls,
-        columns: Mapping[str, npt.NDArray[Any]],
-        rows: Ints,
-        exact: npt.NDArray[np.float64],
-        labels: npt.NDArray[np.float64],
-        frame: FrameScale,
-    ) -> "Seen":
-        """These events under this scale."""
-        high, low = split(exact, frame.own)
-        x = seen_features(frame, columns, rows, high, low)
-        y = seen_targets(frame, columns, rows, labels)
-        return cls(rows, exact, high, low, x, labels, y)
-
-    def cut(self, begin: int, end: int) -> "Seen":
-        """Some of them."""
-        return Seen._make(part[begin:end] for part in self)
 
 
 class Runs:
     """Takes events through predict, judge, detect, adapt, remember.
 
     Args:
-        method: the learner; its φ is columns of ``tasks``.
-        drift: what a drift makes a task forget.
-        mixture: blends the learner's predictions with those of experts; None: there are none.
-        counts: kept up to date here.
+        memory: the learner, its experts and detectors, and the rows of tasks.
     """
 
-    def __init__(
-        self,
-        method: Method,
-        tasks: TaskTable,
-        labels: LabelSpace,
-        detectors: Detectors,
-        mixture: Mixture | None,
-        drift: DriftSettings,
-        counts: Counts,
-        recall: Recall | None = None,
-    ) -> None:
-        self._recall = recall
-        self._method, self._tasks, self._labels, self._detectors = method, tasks, labels, detectors
-        self._mixture, self._counts = mixture, counts
-        self._response, self._keep_events = drift.response, drift.keep_events
-        self._phi = tuple(method.phi_layout(1, 1))
+    def __init__(self, memory: Memory) -> None:
+        self._memory, self._response = memory, memory.response
+        self._keep_events = memory.settings.drift.keep_events
+        self._phi = tuple(memory.method.phi_layout(1, 1))
 
-    def go(self, shared: Fixed, items: Sequence[Item], seen: Seen, outcomes: list[Outcome | None]) -> None:
+    def go(self, items: Sequence[Item], seen: Seen, outcomes: list[Outcome | None]) -> None:
         """Fill the outcomes of these items, under θ and the scale of now.
 
         A label of a class not seen before comes alone, and is judged here but not learned: see ``learn``.
         """
-        run = self._run(shared, items, seen)
-        if len(items) == 1 and self._labels.is_new(items[0].source.y):
-            run.labels[0] = self._labels.outputs  # one beyond those that are known
+        memory = self._memory
+        run = _Run(self._memory, items, seen)
+        if len(items) == 1 and memory.labels.is_new(items[0].source.y):
+            run.labels[0] = memory.labels.outputs  # one beyond those that are known
         for row, places in run.places.items():
             if len(places) > 1:
                 run.saved[row] = (self._state(row), 0)
         self._predict(run, np.arange(len(items)))
         mixture = self._awake()
         if mixture:
-            run.opinions = mixture.ask(run.cases(), self._labels.outputs)
+            run.opinions = mixture.ask(run.cases(), memory.labels.outputs)
         begin = 0
         while begin < len(items):
             begin = self._go_on(run, begin, outcomes) if run.finite[begin] else self._refuse(run, begin, outcomes)
@@ -154,11 +70,12 @@ class Runs:
         """Judge events from ``begin`` on as far as nothing comes between them, and say where that ends.
 
         What comes between are a drift, a prediction that is no number, and the label of an event that is judged here;
-        with recall, or experts that are asked one by one, every event.
+        with a response that looks at labels, or experts that are asked one by one, every event.
         """
-        mixture, columns = self._awake(), self._tasks.columns
+        memory = self._memory
+        mixture, columns = self._awake(), memory.tasks.columns
         one_by_one = mixture is not None and run.opinions is None
-        end = begin + 1 if one_by_one or self._recall else run.until(begin)
+        end = begin + 1 if one_by_one or self._response.looks_at_labels else run.until(begin)
         if mixture and one_by_one:
             blend = run.blends[begin] = self._blend(mixture, run, begin)
             run.set_prediction(begin, blend.mean, blend.variance)
@@ -180,19 +97,19 @@ class Runs:
             return end
         if mixture and one_by_one:
             self._teach_experts(mixture, run, begin)
-        if self._recall:
-            outcomes[last.at] = self._look_back(self._recall, run, begin, outcomes[last.at])  # type: ignore[arg-type]
-        elif drifted is not None:
-            self._begin_again(run, drifted, self._response, self._keep_events)
+        if drifted is not None:
+            self._begin_again(run, drifted, self._response.forgets, self._keep_events)
+        elif self._response.looks_at_labels:
+            outcomes[last.at] = self._look_back(run, begin, outcomes[last.at])  # type: ignore[arg-type]
         return end
 
     def _judge_mixed(self, mixture: Mixture, run: "_Run", begin: int, end: int) -> tuple[Judged, int | None]:
         """As ``_judge``, with what the experts said of the run mixed in."""
-        columns, rows = self._tasks.columns, run.rows[begin:end]
+        columns, rows = self._memory.tasks.columns, run.rows[begin:end]
         evidence = mixture.evidence(columns, rows)
         self._mix(mixture, run, begin, end)
         found, drifted = self._judge(run, begin, end)
-        if drifted is not None and drifted + 1 < end:  # what lies behind it is predicted again
+        if drifted is not None and drifted + 1 < end:  # what comes after it is predicted again
             mixture.put_back(columns, rows, evidence)
             self._mix(mixture, run, begin, drifted + 1)
             run.predict_late(begin, drifted + 1)
@@ -200,14 +117,19 @@ class Runs:
 
     def _judge(self, run: "_Run", begin: int, end: int) -> tuple[Judged, int | None]:
         """Judge these events, and let the detectors see their labels; with which of them a drift came first."""
+        memory = self._memory
         run.predict_late(begin, end)
         part = slice(begin, end)
         found = judge(
             *(run.means[part], run.known[part], run.variances[part], run.spread[part], run.labels[part]),
-            classify=self._labels.classify,
-            binary=self._detectors.binary,
+            classify=memory.labels.classify,
+            binary=memory.detectors.binary,
         )
-        return found, self._watch(run, begin, found)
+        items, update = run.items, memory.detectors.watch
+        for i, value in enumerate(found.watched.tolist(), begin):
+            if value == value and update(items[i].row, value):  # noqa: PLR0124  NaN: there is no label
+                return found, i
+        return found, None
 
     def _mix(self, mixture: Mixture, run: "_Run", begin: int, end: int) -> None:
         """Mix the learner's predictions of these events with the experts' opinions, each under the labels before it."""
@@ -217,26 +139,18 @@ class Runs:
         known = RunLabels(
             np.where(run.is_kept, run.seen.labels, math.nan)[part],
             np.zeros(end - begin, np.bool_),
-            mixture.no_parts(end - begin, self._labels.outputs),
+            mixture.no_parts(end - begin, self._memory.labels.outputs),
         )
         for i in run.late:
             waits = run.items[i].waits
             if begin <= i < end and waits is not None and waits.mean is not None and waits.parts is not None:
                 known.given[i - begin] = True
                 known.parts[i - begin, :, : waits.parts.shape[1]] = waits.parts
-        columns, own = self._tasks.columns, (run.own_means[part], run.own_variances[part])
+        columns, own = self._memory.tasks.columns, (run.own_means[part], run.own_variances[part])
         run.means[part], run.variances[part] = mixture.blend_run(columns, run.rows[part], *own, opinions[part], known)
         for i in run.pending:
             if begin <= i < end:
                 run.items[i].waits.parts = known.parts[i - begin].copy()  # type: ignore[union-attr]  # it is pending
-
-    def _watch(self, run: "_Run", begin: int, found: Judged) -> int | None:
-        """Let the detectors see these labels, and say with which of them a drift came first."""
-        items, update = run.items, self._detectors.watch
-        for i, value in enumerate(found.watched.tolist(), begin):
-            if value == value and update(items[i].row, value):  # noqa: PLR0124  NaN: there is no label
-                return i
-        return None
 
     def _write(
         self,
@@ -249,8 +163,9 @@ class Runs:
         drifted: int | None,
         outcomes: list[Outcome | None],
     ) -> None:
-        """The outcomes of events judged, and what the curriculum and recall observe of them."""
-        classes, columns = self._labels.classes, self._tasks.columns
+        """The outcomes of events judged, and what the curriculum and the response observe of them."""
+        memory = self._memory
+        classes, columns = memory.labels.classes, memory.tasks.columns
         means, variances, known = run.means[begin:end].tolist(), run.variances[begin:end].tolist(), run.known
         best = None if found.best is None else found.best.tolist()
         loss, error = found.loss.tolist(), found.error.tolist()
@@ -266,10 +181,10 @@ class Runs:
             signal = Signal.DRIFT if i == drifted else Signal.NEW_TASK if item.is_new_task else Signal.STEADY
             if is_labelled:
                 item.judged = ages[k], own_loss[k], own_error[k]
-                if self._recall:
+                if self._response.looks_at_labels:
                     unit = run.spread[i]
                     own = None if variance is None else variance / (unit * unit)
-                    self._recall.observe_loss(columns, item.row, own_loss[k], own)
+                    self._response.observe_loss(columns, item.row, own_loss[k], own)
             outcomes[item.at] = Outcome(
                 item.source,
                 prediction,
@@ -283,9 +198,9 @@ class Runs:
                 sinces[k] if sinces[k] >= 0 else None,
             )
 
-    def learn(self, shared: Fixed, item: Item, seen: Seen) -> None:
+    def learn(self, item: Item, seen: Seen) -> None:
         """Learn one item that ``go`` has judged while its class was not known yet; now ``seen`` has the label."""
-        run, mixture = self._run(shared, [item], seen), self._awake()
+        run, mixture = _Run(self._memory, [item], seen), self._awake()
         self._predict(run, np.arange(1))
         run.unkept.append(0)
         if mixture:
@@ -295,154 +210,139 @@ class Runs:
 
     def _awake(self) -> Mixture | None:
         """The mixture, where it takes part."""
-        return self._mixture if self._mixture and self._mixture.is_awake(self._labels.outputs) else None
+        memory = self._memory
+        return memory.mixture if memory.mixture and memory.mixture.is_awake(memory.labels.outputs) else None
 
     def _blend(self, mixture: Mixture, run: "_Run", i: int) -> Blend:
         """The learner's prediction of event i with those of the experts; of a late label what was predicted before."""
         waits = run.items[i].waits
         if waits is not None and waits.mean is not None and waits.parts is not None:
             return Blend(waits.mean.tolist(), waits.variance, waits.parts)
-        blend = mixture.blend(self._tasks.columns, run.case(i), run.means[i].tolist(), float(run.variances[i]))
+        blend = mixture.blend(self._memory.tasks.columns, run.case(i), run.means[i].tolist(), float(run.variances[i]))
         if waits is not None:
             waits.parts = blend.parts
         return blend
 
     def _teach_experts(self, mixture: Mixture, run: "_Run", i: int) -> None:
         """Let the experts learn event i, which is in its task's window by then."""
+        memory = self._memory
         self._remember(run)
         mixture.learn(
-            self._tasks.columns, run.case(i), run.blends[i].parts, float(run.seen.labels[i]), self._labels.outputs
+            memory.tasks.columns,
+            run.case(i),
+            run.blends[i].parts,
+            float(run.seen.labels[i]),
+            memory.labels.outputs,
         )
-
-    def labels(self, items: Sequence[Item]) -> npt.NDArray[np.float64]:
-        """Labels [N] as numbers; NaN where there is none yet, or none that is known."""
-        labels = (item.source.y for item in items)
-        return np.array([math.nan if y is None or self._labels.is_new(y) else self._labels.number(y) for y in labels])
-
-    def _run(self, shared: Fixed, items: Sequence[Item], seen: Seen) -> "_Run":
-        shift, spread = np.zeros(len(items)), np.ones(len(items))
-        if not self._labels.classify:
-            shift, spread = units(shared.frame, self._tasks.columns["scale.y"][seen.rows])
-        return _Run(shared, items, seen, shift, spread, self._labels.outputs)
 
     def _predict(self, run: "_Run", which: Ints) -> None:
         """Predict these events of a run and learn their labels, in this order."""
-        columns, rows = self._tasks.columns, run.rows[which]
-        found = self._method.run(run.weights, columns, rows, run.seen.x[which], run.y[which], self._labels.outputs)
+        memory = self._memory
+        columns, rows = memory.tasks.columns, run.rows[which]
+        found = memory.method.run(run.weights, columns, rows, run.seen.x[which], run.y[which], memory.labels.outputs)
         mean, variance = found.mean.astype(np.float64), found.variance.astype(np.float64)
-        if not self._labels.classify:
+        if not memory.labels.classify:
             spread = run.spread[which]
             mean, variance = run.shift[which, None] + spread[:, None] * mean, spread * spread * variance
         run.means[which], run.variances[which] = run.own_means[which], run.own_variances[which] = mean, variance
         run.finite[which] = np.isfinite(mean).all(axis=1) & np.isfinite(variance)
 
-    def _look_back(self, recall: Recall, run: "_Run", i: int, outcome: Outcome) -> Outcome:
-        """What the earlier concepts of event i's task say to its label, and what follows of it."""
+    def _look_back(self, run: "_Run", i: int, outcome: Outcome) -> Outcome:
+        """Ask the response to drifts about event i's label, which signalled none, and do what follows of it."""
         self._remember(run)
-        columns, row, outputs = self._tasks.columns, run.items[i].row, self._labels.outputs
-        if outcome.signal is Signal.DRIFT:
-            self._begin_again(run, i, "recall", self._keep_events)
+        memory, rows = self._memory, run.rows[i : i + 1]
+        columns, row, outputs = memory.tasks.columns, int(rows[0]), memory.labels.outputs
+        since = self._response.look_back(run.shared, columns, row, outputs)
+        if since is None:
             return outcome
-        back = recall.returned(run.shared, columns, row, outputs)
-        if back:
-            recall.suspect(run.shared, columns, row, back, outputs)
-        elif recall.page_is_full(columns, row):
-            recall.file(run.shared, columns, row, 0, outputs)
-        if not (back or recall.is_due(columns, row)):
-            return outcome
-        since = recall.weigh(run.shared, columns, row, outputs)
         if since:
-            columns["labels_since_drift"][row] = columns["labels_kept_at_drift"][row] = since
-            self._detectors.reset(row)
+            start_concept(columns, row, since)
+            memory.detectors.reset(row)
             self._count_drift(row)
             outcome = replace(outcome, signal=Signal.DRIFT)
-        self._changed_between(run, i, lambda: recall.derive(run.shared, columns, run.rows[i : i + 1], outputs))
+        later = self._rewind(run, i)
+        self._response.derive(run.shared, columns, rows, outputs)
+        self._predict_again(run, i, later)
         return outcome
 
-    def _begin_again(self, run: "_Run", i: int, response: DriftResponse, keep: int) -> None:
-        """The concept of event i's task changed: forget as the settings say, but for the last ``keep`` labels."""
+    def _begin_again(self, run: "_Run", i: int, forgets: Forget, keep: int) -> None:
+        """The concept of event i's task changed: forget so much, but for the last ``keep`` labels."""
         self._remember(run)
-        columns, rows, outputs = self._tasks.columns, run.rows[i : i + 1], self._labels.outputs
-        row = int(rows[0])
-        if self._recall:
-            keep = self._recall.end(run.shared, columns, row, keep, outputs)
-        if response == "reset":
-            columns["window_count"][row] = keep = 0
-            for name in ("scale.x", "scale.y"):
-                columns[name][row, [SINCE, BEFORE]] = 0
-        columns["labels_since_drift"][row] = columns["labels_kept_at_drift"][row] = min(
-            keep, int(columns["window_count"][row])
-        )
+        memory, rows = self._memory, run.rows[i : i + 1]
+        columns, row, outputs = memory.tasks.columns, int(rows[0]), memory.labels.outputs
+        keep = self._response.end(run.shared, columns, row, keep, outputs)
+        if forgets is Forget.ALL:
+            forget_window(columns, row)
+            keep = 0
+        start_concept(columns, row, keep)
+        later = self._rewind(run, i)
+        memory.method.restart(run.weights, columns, rows, forgets)
+        self._response.restarted(run.shared, columns, rows, keep, outputs)
+        self._predict_again(run, i, later)
+        memory.detectors.reset(row)
 
-        def forget() -> None:
-            self._method.restart(run.weights, columns, rows, "reset" if response == "reset" else "mix")
-            if self._recall:
-                self._recall.weigh(run.shared, columns, row, outputs)
-                self._recall.derive(run.shared, columns, rows, outputs)
-            elif keep:
-                held = seen_window(columns, rows, run.shared.frame)
-                self._method.rebuild(run.weights, columns, rows, held, outputs)
-
-        self._changed_between(run, i, forget)
-        self._detectors.reset(row)
-
-    def _changed_between(self, run: "_Run", i: int, change: Callable[[], None]) -> None:
-        """Change φ of event i's task as it was after that event, and predict the later ones again."""
-        columns, row = self._tasks.columns, run.items[i].row
-        later = np.array([j for j in run.places[row] if j > i])
+    def _rewind(self, run: "_Run", i: int) -> Ints:
+        """Bring φ of event i's task back to what it was after that event; its later events in the run."""
+        memory, row = self._memory, run.items[i].row
+        columns, later = memory.tasks.columns, np.array([j for j in run.places[row] if j > i], np.int64)
         if later.size:
             state, start = run.saved[row]
             for name, value in state.items():
                 columns[name][row] = value
             again = np.array([j for j in run.places[row] if start <= j <= i])
             x, y = run.seen.x[again], run.y[again]
-            self._method.run(run.weights, columns, run.rows[again], x, y, self._labels.outputs)
-        change()
+            memory.method.run(run.weights, columns, run.rows[again], x, y, memory.labels.outputs)
+        return later
+
+    def _predict_again(self, run: "_Run", i: int, later: Ints) -> None:
+        """Predict these events again, under the φ that their task has after event i."""
         if later.size:
+            row = run.items[i].row
             run.saved[row] = (self._state(row), i + 1)
             self._predict(run, later)
 
     def _state(self, row: int) -> dict[str, npt.NDArray[Any]]:
         """A copy of one task's φ."""
-        return {name: self._tasks.columns[name][row].copy() for name in self._phi}
+        return {name: self._memory.tasks.columns[name][row].copy() for name in self._phi}
 
     def _remember(self, run: "_Run") -> None:
         """Put what was learned into the windows of the tasks."""
+        memory = self._memory
         if run.unkept:
             seen, which = run.seen, run.unkept
-            push(self._tasks.columns, run.rows[which], seen.high[which], seen.low[which], seen.labels[which])
-            self._counts.labelled += len(run.unkept)
+            push(memory.tasks.columns, run.rows[which], seen.high[which], seen.low[which], seen.labels[which])
+            memory.counts.labelled += len(run.unkept)
             run.unkept = []
 
     def _refuse(self, run: "_Run", i: int, outcomes: list[Outcome | None]) -> int:
         """A prediction that is not a number: its task starts again, so that one bad state does not last."""
-        self._counts.refused += 1
-        self._counts.resets += 1
+        memory = self._memory
+        memory.counts.refused += 1
+        memory.counts.resets += 1
         item, at = run.items[i], run.items[i].source.origin
         said = f"{at}: the prediction is not a finite number; its task starts again"
         outcomes[item.at] = Outcome(item.source, rejected=said)
         run.y[i], run.is_kept[i] = math.nan, False
-        self._begin_again(run, i, "reset", 0)
+        self._begin_again(run, i, Forget.ALL, 0)
         return i + 1
 
     def _count_drift(self, row: int) -> None:
-        columns = self._tasks.columns
-        self._counts.drifts += 1
-        columns["drifts"][row] += 1
-        columns["drift_at"][row] = columns["seen_at"][row]
+        memory = self._memory
+        memory.counts.drifts += 1
+        record_drift(memory.tasks.columns, row)
 
 
 class _Run:
     """What is known of a run's events while it goes on."""
 
-    def __init__(
-        self, shared: Fixed, items: Sequence[Item], seen: Seen, shift: Doubles, spread: Doubles, outputs: int
-    ) -> None:
-        size = len(items)
+    def __init__(self, memory: Memory, items: Sequence[Item], seen: Seen) -> None:
+        size, shared, outputs = len(items), memory.fixed, memory.labels.outputs
         self.shared, self.weights, self.items, self.seen = shared, shared.weights, items, seen
         self.rows, self.y, self.labels = seen.rows, learned_targets(shared.frame, seen.y), seen.labels.copy()
         self.is_kept = ~np.isnan(seen.labels)  # a label that is known, whose event goes into the window
-        self.shift, self.spread = shift, spread  # [N] of each event's task's target
+        self.shift, self.spread = np.zeros(size), np.ones(size)  # [N] of each event's task's target
+        if not memory.labels.classify:
+            self.shift, self.spread = units(shared.frame, memory.tasks.columns["scale.y"][seen.rows])
         self.places: dict[int, list[int]] = {}  # of each task's events in the run
         for i, item in enumerate(items):
             self.places.setdefault(item.row, []).append(i)

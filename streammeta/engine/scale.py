@@ -40,6 +40,7 @@ __all__ = [
     "Doubles",
     "Fixed",
     "FrameScale",
+    "Seen",
     "SharedScale",
     "check_scale",
     "dump_scale",
@@ -50,6 +51,7 @@ __all__ = [
     "load_scale",
     "placed_scale",
     "renumber_scale",
+    "restart_units",
     "seen_features",
     "seen_targets",
     "seen_window",
@@ -242,6 +244,37 @@ def seen_features(frame: FrameScale, columns: _Columns, rows: Ints, high: Floats
     return seen
 
 
+class Seen(NamedTuple):
+    """Raw events [N] of these rows, as they are kept and as the learner sees them."""
+
+    rows: Ints
+    exact: Doubles  # [N, D] features
+    high: Floats  # [N, D] as windows keep them
+    low: Floats  # [N, K]
+    x: Floats  # [N, inputs] normalized
+    labels: Doubles  # [N] class indices or targets; NaN is none
+    y: Floats  # [N] normalized labels
+
+    @classmethod
+    def of(
+        cls,
+        columns: _Columns,
+        rows: Ints,
+        exact: Doubles,
+        labels: Doubles,
+        frame: FrameScale,
+    ) -> "Seen":
+        """These events under this scale."""
+        high, low = split(exact, frame.own)
+        x = seen_features(frame, columns, rows, high, low)
+        y = seen_targets(frame, columns, rows, labels)
+        return cls(rows, exact, high, low, x, labels, y)
+
+    def cut(self, begin: int, end: int) -> "Seen":
+        """Some of them."""
+        return Seen._make(part[begin:end] for part in self)
+
+
 def units(frame: FrameScale, scale: Doubles) -> tuple[Doubles, Doubles]:
     """Shift and spread [...] of targets whose tasks have this "scale.y" [..., 7, 1]: value = shift + spread · seen."""
     own = scale[..., SPREAD, 0] > 0
@@ -306,6 +339,12 @@ def check_scale(found: _Columns, views: _Columns, has_views: Bools, at: str) -> 
             raise SnapshotError(f"{at}: a row with {name} that no task has: it is damaged")
     if not ((found["scale.strays"] >= 0) & (found["scale.next"] > 0) & (found["scale.epoch"] >= 0)).all():
         raise SnapshotError(f"{at}: a row with looks that no task has: it is damaged")
+
+
+def restart_units(columns: _Columns, row: int) -> None:
+    """The window of this row begins again: its present units hold from its first label on."""
+    for name in ("scale.x", "scale.y"):
+        columns[name][row, [SINCE, BEFORE]] = 0
 
 
 def renumber_scale(columns: _Columns, rows: Ints, slots: Ints) -> None:

@@ -59,6 +59,7 @@ class Shared:
 
     Attributes:
         reference: the scale when all tasks were to be looked at again for the last time.
+        size: how many features and outputs it knows.
         version: of θ: how often it was changed.
         stamp: of what φ is derived under: the same number only for the same θ and normalization, in any process.
         next_scaling: events and labels in all partitions at which the normalization is read again.
@@ -71,6 +72,7 @@ class Shared:
         self._layouts: dict[int, tuple[int, int]] = {}  # of former θ, by its inputs
         self._slots: tuple[Slot, ...] = ()
         self._outputs: tuple[LabelValue, ...] = ()
+        self.size = 0, 0
         self._start: Theta | None = None  # as ``start`` returns it
         self.version = 0
         self.next_scaling = _FIRST_SCALING
@@ -95,9 +97,10 @@ class Shared:
 
         What was there is unchanged; new features are not normalized yet, and new outputs are 0.
         """
-        if self._is_large_enough(slots, outputs):
+        if self.size == (len(slots), len(outputs)):
             return False
         self._slots, self._outputs, self._start = tuple(slots), tuple(outputs), None
+        self.size = len(slots), len(outputs)
         self.state = self._grown(self.state)
         self.frame = self._framed(wider_scale(self.frame.shared, len(slots)))
         self._compile()
@@ -125,18 +128,10 @@ class Shared:
         other._layouts = dict(self._layouts)
         return other
 
-    def _is_large_enough(self, slots: Sequence[Slot], outputs: Sequence[LabelValue]) -> bool:
-        return (len(slots), len(outputs)) == (len(self._slots), len(self._outputs))
-
     @property
     def scaling_id(self) -> int:
         """Of the normalization in force."""
         return self._scaling_id
-
-    @property
-    def until_scaling(self) -> int:
-        """Events and labels until the normalization is read again."""
-        return self.next_scaling - self._sums.total
 
     def rescale(self, categories: npt.NDArray[np.bool_]) -> None:
         """Read the normalization again, where it is due."""
@@ -199,6 +194,7 @@ class Shared:
     def load(self, header: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]], names: Names) -> None:
         """Become what ``dump`` described; raises SnapshotError when it is of another learner."""
         self._slots, self._outputs, self._start = tuple(names.slots), tuple(names.outputs), None
+        self.size = len(names.slots), len(names.outputs)
         self._own = tuple(_checked_own(header["own"], len(self._slots)))
         self.state = self._checked(header, arrays, self.start())
         self._layout, self._layouts = (len(self._slots), len(self._own)), {}

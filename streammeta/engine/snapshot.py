@@ -1,9 +1,5 @@
-"""State on disk: one safetensors file, replaced atomically, with the offsets that belong to it.
+"""State on disk: one file, replaced as a whole (``packing``), with the offsets that belong to it."""
 
-Nothing is pickled: arrays are raw bytes with a dtype and a shape, everything else is MessagePack of plain values.
-"""
-
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +8,8 @@ from typing import Any
 import msgspec
 import numpy as np
 import numpy.typing as npt
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save
 
+from streammeta.engine.packing import DAMAGE, pack, unpack, write_whole
 from streammeta.errors import SnapshotError
 from streammeta.transport.base import Partition, Positions
 
@@ -22,13 +17,15 @@ __all__ = ["Snapshot", "read_snapshot", "saved_array", "write_snapshot"]
 
 _FORMAT = 4
 _READABLE = (3, 4)  # 3 does not say when a task was last seen
-_HEADER = "__header__"
 
 
 class _File(msgspec.Struct, frozen=True):
     format: int
     engine: dict[str, Any]
     positions: list[tuple[str, int, int]]  # topic, partition, next offset
+
+
+_DECODER = msgspec.msgpack.Decoder(_File)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,22 +47,9 @@ def write_snapshot(path: Path, snapshot: Snapshot, positions: Positions) -> int:
         "engine": snapshot.header,
         "positions": [[topic, partition, offset] for (topic, partition), offset in positions.items()],
     }
-    packed = np.frombuffer(msgspec.msgpack.encode(header), dtype=np.uint8)
-    arrays = {name: np.asarray(array, order="C") for name, array in snapshot.arrays.items()}
-    data = save({_HEADER: packed, **arrays})
-    beside = path.with_name(path.name + ".new")
+    data = pack(header, snapshot.arrays)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with beside.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-        directory = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        write_whole(path, data)
     except OSError as err:
         raise SnapshotError(f"{path}: the snapshot cannot be written ({err}); name another place") from err
     return len(data)
@@ -81,11 +65,8 @@ def read_snapshot(path: Path) -> tuple[Snapshot, dict[Partition, int]] | None:
         return None
     advice = "restore it from a copy, or move it away to begin again"
     try:
-        arrays = load_file(path)
-        if _HEADER not in arrays:
-            raise SnapshotError(f"{path}: not a readable snapshot (it has no header); {advice}")
-        file = msgspec.msgpack.decode(arrays.pop(_HEADER).tobytes(), type=_File)
-    except (OSError, SafetensorError, msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError) as err:
+        file, arrays = unpack(path.read_bytes(), _DECODER)
+    except (OSError, *DAMAGE) as err:
         raise SnapshotError(f"{path}: not a readable snapshot ({err}); {advice}") from err
     if file.format not in _READABLE:
         raise SnapshotError(f"{path}: snapshot format {file.format}, wanted {_FORMAT}; {advice}")

@@ -17,7 +17,17 @@ import numpy.typing as npt
 from streammeta.meta.base import Ints
 from streammeta.native import _kernels as kernels
 
-__all__ = ["can_be_omitted", "derive_unseen", "is_stale", "leave_out", "left_out", "refresh"]
+__all__ = [
+    "can_be_omitted",
+    "derive_unseen",
+    "is_stale",
+    "leave_out",
+    "left_out",
+    "mark_derived",
+    "mark_left_out",
+    "mark_underived",
+    "refresh",
+]
 
 _REBUILD_SHARE, _SHARE_WITH_BACKLOG = 16, 4
 
@@ -35,6 +45,21 @@ def can_be_omitted(columns: Mapping[str, npt.NDArray[Any]], rows: Ints, version:
 def leave_out(versions: Ints) -> Ints:
     """What the column ``version`` says of rows without φ; and the other way about."""
     return -3 - versions  # of −1 and more makes −2 and less
+
+
+def mark_left_out(columns: Mapping[str, npt.NDArray[Any]], rows: Ints) -> None:
+    """These rows [n] have no φ from now on; rows that had none have it again, as their version says."""
+    columns["version"][rows] = leave_out(columns["version"][rows])
+
+
+def mark_derived(columns: Mapping[str, npt.NDArray[Any]], row: int, version: int) -> None:
+    """φ of this row has just been derived under θ and a normalization of this stamp."""
+    columns["version"][row] = version
+
+
+def mark_underived(columns: Mapping[str, npt.NDArray[Any]], rows: Ints) -> None:
+    """φ of these rows is to be derived at their next event, whatever θ is then."""
+    columns["version"][rows], columns["rebuild_cooldown"][rows] = -1, 0
 
 
 def left_out(versions: Ints) -> npt.NDArray[np.bool_]:

@@ -57,11 +57,7 @@ class PartitionSums:
         self._changed: set[int] = set()
         self._within: Doubles | None = None  # over all partitions, until something changes
         self.is_fixed = False  # nothing is counted any more
-
-    @property
-    def total(self) -> int:
-        """Events and labels in all partitions, as far as we know."""
-        return sum(part.seen for _, part in self._parts())
+        self.total = 0  # events and labels in all partitions, as far as we know
 
     def observe(self, partition: int, seen: int, xs: Doubles, ys: Doubles | None) -> None:
         """Take in events and labels of a partition, in order of arrival.
@@ -75,12 +71,15 @@ class PartitionSums:
         if self.is_fixed:
             return
         part = self._of(partition)
-        sums = wider(part.sums, xs.shape[1])
+        sums = part.sums
+        if sums.features.counts.size < xs.shape[1]:
+            sums = wider(sums, xs.shape[1])
         features = observed(sums.features, self._kept_in("features", xs, sums.features))
         target = sums.target
         if ys is not None:
             target = observed(target, self._kept_in("target", ys[:, None], target))
         part.seen, part.sums = part.seen + seen, sums._replace(features=features, target=target)
+        self.total += seen
 
     def _kept_in(self, name: Literal["features", "target"], values: npt.NDArray[Any], own: Moments) -> npt.NDArray[Any]:
         """Values [N, D] within ten standard deviations of all partitions', while the own are too few to say."""
@@ -151,19 +150,19 @@ class PartitionSums:
     def add_published(self, partition: int, part: Part) -> None:
         """These were published."""
         self._others[partition] = part
-        self._within = None
+        self._recount()
 
     def own(self, partition: int) -> None:
         """The partition is ours from now on: its sums go on from what was published last."""
         found = self._others.get(partition)
         self._ours[partition] = Part() if found is None else found.copy()
-        self._within = None
+        self._recount()
 
     def forget(self, partition: int) -> None:
         """Another process has the partition now."""
         self._ours.pop(partition, None)
         self._changed.discard(partition)
-        self._within = None
+        self._recount()
 
     def dump(self) -> tuple[list[tuple[int, int]], dict[str, npt.NDArray[Any]]]:
         """Plain values and arrays from which ``load`` makes the same; what others published is not in it."""
@@ -180,11 +179,18 @@ class PartitionSums:
         for number, count in seen:
             parts = {name: arrays.get(f"sums.{number}.{name}", _MISSING) for name in names}
             self._ours[number] = _part(count, parts, f"the sums of partition {number}")
+        self._recount()
+
+    def _recount(self) -> None:
+        """Other partitions are known, or other sums of them."""
+        self._within = None
+        self.total = sum(part.seen for _, part in self._parts())
 
     def _of(self, number: int) -> Part:
         self._changed.add(number)
         if number not in self._ours:
             self._ours[number] = Part()
+            self._recount()
         return self._ours[number]
 
     def _parts(self) -> list[tuple[int, Part]]:

@@ -1,8 +1,7 @@
 """θ as one record, with its optimizer, the normalization it was learned under, and what slots and classes mean.
 
 The process that learns θ publishes it; the others go on with it, and so does the next that learns. What changes with
-every event (counts, draws, rhythm) is a small record of its own, so that θ need not be written again for it. A
-safetensors file in a record: arrays, and MessagePack of plain values. Nothing is pickled.
+every event (counts, draws, rhythm) is a small record of its own, so that θ need not be written again for it.
 """
 
 import hashlib
@@ -13,9 +12,8 @@ from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 import msgspec
 import numpy as np
 import numpy.typing as npt
-from safetensors import SafetensorError
-from safetensors.numpy import load, save
 
+from streammeta.engine.packing import DAMAGE, pack, unpack
 from streammeta.errors import SnapshotError
 from streammeta.event import LabelValue
 
@@ -30,7 +28,6 @@ __all__ = [
     "encode_weights",
 ]
 
-_HEADER, _NO_HEADER = "__header__", np.zeros(0, np.uint8)
 _LASTING = ("theta.", "outer.", "scale.", "reference.")  # arrays that change with θ or the normalization only
 _Kind = TypeVar("_Kind")
 _Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
@@ -151,13 +148,13 @@ _PROGRESS_DECODER = msgspec.msgpack.Decoder(_ProgressHeader)
 def encode_weights(weights: Weights) -> bytes:
     """The record."""
     w = weights
-    return _saved((4, w.settings, w.slots, w.width, w.classes, w.counts, w.random, w.shared, w.about), w.arrays)
+    return pack((4, w.settings, w.slots, w.width, w.classes, w.counts, w.random, w.shared, w.about), w.arrays)
 
 
 def encode_progress(progress: Progress) -> bytes:
     """The record."""
     p = progress
-    return _saved((1, p.version, p.theta_id, p.counts, p.random, p.about), p.arrays)
+    return pack((1, p.version, p.theta_id, p.counts, p.random, p.about), p.arrays)
 
 
 def decode_progress(value: bytes, at: str) -> Progress:
@@ -170,19 +167,12 @@ def decode_progress(value: bytes, at: str) -> Progress:
     return Progress(header.version, header.theta_id, header.counts, header.random, header.about, arrays)
 
 
-def _saved(header: tuple[Any, ...], arrays: dict[str, npt.NDArray[Any]]) -> bytes:
-    packed = np.frombuffer(msgspec.msgpack.encode(header), np.uint8)
-    data: bytes = save({_HEADER: packed, **{name: np.asarray(array, order="C") for name, array in arrays.items()}})
-    return data
-
-
 def _loaded(
     value: bytes, decoder: msgspec.msgpack.Decoder[_Kind], what: str
 ) -> tuple[_Kind, dict[str, npt.NDArray[Any]]]:
     try:
-        arrays = load(value)
-        return decoder.decode(arrays.pop(_HEADER, _NO_HEADER).tobytes()), arrays
-    except (SafetensorError, msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError) as err:
+        return unpack(value, decoder)
+    except DAMAGE as err:
         raise SnapshotError(
             f"{what} ({err}); wanted what this version of streammeta wrote: choose another [app] name, or delete the "
             "topic to begin again"

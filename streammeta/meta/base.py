@@ -9,7 +9,8 @@ members of an ensemble.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple, TypeAlias
+from enum import Enum
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +24,7 @@ __all__ = [
     "Axis",
     "Episodes",
     "Floats",
+    "Forget",
     "Gradient",
     "Ints",
     "Kind",
@@ -30,7 +32,6 @@ __all__ = [
     "Method",
     "Phi",
     "Predictions",
-    "Response",
     "Scaling",
     "Theta",
     "Windows",
@@ -39,9 +40,15 @@ __all__ = [
 Floats: TypeAlias = npt.NDArray[np.float32]
 Ints: TypeAlias = npt.NDArray[np.int64]
 Gradient: TypeAlias = Callable[["Theta", "Episodes", str], tuple[float, "Theta"]]
-Response: TypeAlias = Literal["mix", "reset"]
 Theta: TypeAlias = dict[str, npt.NDArray[np.floating]]
 Phi: TypeAlias = dict[str, npt.NDArray[Any]]
+
+
+class Forget(Enum):
+    """How much of φ a change of a task's concept makes a learner forget."""
+
+    PART = "part"  # what remembers long is kept, and the learner finds out whether it still holds
+    ALL = "all"  # as a new task
 
 
 class Scaling(NamedTuple):
@@ -118,7 +125,7 @@ class Method(NamedTuple):
     # (weights, φ, rows [N], x [N, D], y [N], C): each event is predicted, and where y is no NaN it is learned, in
     # this order; rows may repeat, and predictions do not depend on how events were grouped into calls
     run: Callable[[Any, Phi, Ints, Floats, Floats, int], Predictions]
-    restart: Callable[[Any, Phi, Ints, Response], None]  # the concept of these tasks changed
+    restart: Callable[[Any, Phi, Ints, Forget], None]  # the concept of these tasks changed
     # (weights, φ, rows [N], windows [N], C): φ of each row from its window alone, place i for rows[i]
     rebuild: Callable[[Any, Phi, Ints, Windows, int], None]
     # (θ, episodes, device) -> value and gradient of the meta-objective; another device than "cpu" wants torch

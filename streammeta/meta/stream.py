@@ -31,12 +31,12 @@ from streammeta.meta.autograd import EpisodeTensors, cpu_threads, into_arrays, i
 from streammeta.meta.base import (
     Episodes,
     Floats,
+    Forget,
     Ints,
     Kind,
     Method,
     Phi,
     Predictions,
-    Response,
     Scaling,
     Windows,
 )
@@ -137,8 +137,8 @@ def in_stream(  # noqa: C901, PLR0915  a factory of closures, each of them short
             return Predictions(chances / chances.sum(1, keepdims=True), np.zeros(rows.size, np.float32))
         return _in_units(units, phi, rows, y, output[:, 0], variance)
 
-    def restart(_weights: _Weights, phi: Phi, rows: Ints, response: Response) -> None:
-        kept = support // 4 if response == "mix" else 0
+    def restart(_weights: _Weights, phi: Phi, rows: Ints, forget: Forget) -> None:
+        kept = support // 4 if Forget(forget) is Forget.PART else 0
         phi["support_width"][rows, : support - kept] = 0
         if "residual" in phi:
             phi["residual"][rows] = 0

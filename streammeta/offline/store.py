@@ -1,6 +1,5 @@
 """A trained θ on disk: one safetensors file, replaced atomically; nothing in it can run code."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
+from streammeta.engine.packing import write_whole
 from streammeta.errors import SnapshotError
 from streammeta.meta.learner import OuterState, named, part
 
@@ -52,14 +52,8 @@ def store(path: Path, trained: Trained) -> None:
     tensors |= {"refused": state.refused, "loss": state.loss}
     header = _Header(_FORMAT, int(state.updates), list(tensors), dict(trained.about))
     plain = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
-    beside = path.with_name(path.name + ".new")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with beside.open("wb") as file:
-            file.write(save(plain, {_HEADER: msgspec.json.encode(header).decode()}))
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
+        write_whole(path, save(plain, {_HEADER: msgspec.json.encode(header).decode()}))
     except OSError as err:
         raise SnapshotError(f"{path}: the trained weights cannot be written ({err}); name another file") from err
 

@@ -12,7 +12,7 @@ from streammeta.engine import Engine, EngineSettings
 from streammeta.engine.outcome import Signal
 from streammeta.errors import ConfigError
 from streammeta.event import Event, Origin
-from streammeta.meta.base import Episodes, Scaling, Windows
+from streammeta.meta.base import Episodes, Forget, Scaling, Windows
 from streammeta.meta.catalogue import methods_for
 from streammeta.meta.names import Slot
 from streammeta.meta.outer import outer_step, start_outer
@@ -125,7 +125,7 @@ def test_what_is_kept_of_a_task_is_its_last_events_and_rebuild_finds_the_same():
     assert phi["support_y"].tolist() == other["support_y"].tolist() == [[2, 3, 4, 5]]
     assert phi["support_x"].tolist() == other["support_x"].tolist()
     assert phi["support_width"].tolist() == other["support_width"].tolist() == [[2, 2, 2, 2]]
-    method.restart(weights, phi, np.zeros(1, np.int64), "mix")
+    method.restart(weights, phi, np.zeros(1, np.int64), Forget.PART)
     assert phi["support_width"].tolist() == [[0, 0, 0, 2]]
 
 

@@ -72,6 +72,7 @@ class Detectors:
         self._settings = settings
         self._rows: dict[int, _Watch] = {}
         self._kind = None if settings.detector == "none" else _KINDS[settings.detector]
+        self.binary = self._kind is not None and self._kind.binary  # they see only if a prediction was right
         self._state = STATES.get(settings.detector, DetectorState)
         self._decoder = msgspec.msgpack.Decoder(self._state | None)
         self._parameters = checked_parameters(settings)
@@ -93,11 +94,6 @@ class Detectors:
         if variance is None:
             return self.watch(row, kernels.watched_class(loss, error, self.binary))
         return self.watch(row, kernels.watched_value(error, variance, self.binary))
-
-    @property
-    def binary(self) -> bool:
-        """Whether they see only if a prediction was right."""
-        return self._kind is not None and self._kind.binary
 
     def watch(self, row: int, value: float) -> bool:
         """As `update`, of the number in [0, 1] that a detector sees of a label; see the module."""

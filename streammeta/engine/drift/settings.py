@@ -6,12 +6,12 @@ from pydantic import BaseModel, Field
 
 from streammeta.errors import ConfigError
 
-__all__ = ["PARAMETERS", "DetectorName", "DriftResponse", "DriftSettings", "Range", "checked_parameters"]
+__all__ = ["PARAMETERS", "DetectorName", "DriftResponseName", "DriftSettings", "Range", "checked_parameters"]
 
 DetectorName: TypeAlias = Literal[
     "adwin", "change-point", "page-hinkley", "kswin", "ddm", "eddm", "hddm-a", "hddm-w", "none"
 ]
-DriftResponse: TypeAlias = Literal["mix", "reset", "recall"]
+DriftResponseName: TypeAlias = Literal["mix", "reset", "recall"]
 
 
 class DriftSettings(BaseModel, frozen=True, extra="forbid"):
@@ -24,7 +24,7 @@ class DriftSettings(BaseModel, frozen=True, extra="forbid"):
         default_factory=dict,
         description="Settings of that detector by their names there; the others keep our defaults.",
     )
-    response: DriftResponse = Field(
+    response: DriftResponseName = Field(
         default="mix",
         description="On drift: let the mixture decide between old and new (mix), begin again (reset), or as mix but "
         "with earlier concepts of the task that fit what came since (recall).",

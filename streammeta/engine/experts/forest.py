@@ -109,7 +109,7 @@ class _Trees:
 
     @property
     def is_full(self) -> bool:
-        """Whether a tree has no room for a split, and may have more."""
+        """Whether a tree has no node left for a split, and may have more."""
         nodes = self.nodes.shape[1]
         return bool(self.trees[:, 0].max() + 2 > nodes) and nodes < _MOST_NODES
 

@@ -12,19 +12,20 @@ from collections.abc import Iterator, Mapping
 
 from streammeta.engine.handover.changelog import Changelog, Held
 from streammeta.engine.handover.giving import Change, Giving
-from streammeta.engine.handover.parts import TaskParts, Written
 from streammeta.engine.handover.taking import Taking
+from streammeta.engine.handover.written import Written
+from streammeta.engine.memory import Memory
 
-__all__ = ["Change", "Changelog", "Handover", "TaskParts"]
+__all__ = ["Change", "Changelog", "Handover"]
 
 
 class Handover:
     """Gives tasks away and takes them, partition by partition. One an engine: it knows what is written already."""
 
-    def __init__(self, parts: TaskParts) -> None:
-        self._parts, self._written = parts, Written()
-        self._held = Held(parts.spill_directory)
-        self._giving, self._taking = Giving(parts, self._written), Taking(parts, self._written)
+    def __init__(self, memory: Memory) -> None:
+        self._memory, self._written = memory, Written()
+        self._held = Held(memory.settings.memory.spill_directory)
+        self._giving, self._taking = Giving(memory, self._written), Taking(memory, self._written)
 
     def changes(self) -> Iterator[Change]:
         """What changed since this was last asked. The caller must write it, or drop the engine."""
@@ -49,9 +50,9 @@ class Handover:
 
     def forget(self, partition: int) -> None:
         """Drop a partition's tasks: another process has them now."""
-        self._parts.tasks.forget(partition)
-        self._parts.waiting.forget(partition)
-        self._parts.presence.forget(partition)
+        self._memory.tasks.forget(partition)
+        self._memory.waiting.forget(partition)
+        self._memory.presence.forget(partition)
         self._written.forget(partition)
-        if self._parts.mixture:
-            self._parts.mixture.forget_partition(partition)
+        if self._memory.mixture:
+            self._memory.mixture.forget_partition(partition)

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streammeta.engine.columns import pack_rows
-from streammeta.engine.handover.parts import TaskParts, Written, chunks
+from streammeta.engine.factory import fingerprint
 from streammeta.engine.handover.record import (
     FORMAT,
     PAGE,
@@ -21,9 +21,11 @@ from streammeta.engine.handover.record import (
     encode,
     schema_id,
 )
+from streammeta.engine.handover.written import SPARSE, Written, chunks, page_count, row_columns
 from streammeta.engine.labels import Waiting
+from streammeta.engine.memory import Memory
 from streammeta.engine.spill import TaskKey
-from streammeta.engine.staleness import can_be_omitted, leave_out, left_out
+from streammeta.engine.staleness import can_be_omitted, left_out, mark_left_out
 from streammeta.meta.base import Floats
 
 __all__ = ["Change", "Giving"]
@@ -42,15 +44,15 @@ class Change(NamedTuple):
 class Giving:
     """Returns what changed, and notes that it is written."""
 
-    def __init__(self, parts: TaskParts, written: Written) -> None:
-        self._parts, self._written = parts, written
+    def __init__(self, memory: Memory, written: Written) -> None:
+        self._memory, self._written = memory, written
         self._schema: tuple[_Sizes, bytes, bytes] | None = None  # the current one: of what sizes, its id, encoded
 
     def changes(self) -> Iterator[Change]:
         """See ``Handover.changes``."""
-        parts = self._parts
-        forgotten = parts.tasks.take_forgotten()
-        touched, waits = sorted(parts.tasks.take_touched()), parts.waiting.take_changed()
+        memory = self._memory
+        forgotten = memory.tasks.take_forgotten()
+        touched, waits = sorted(memory.tasks.take_touched()), memory.waiting.take_changed()
         for key in forgotten:  # before what came of its tag since
             yield from self._tombstones(key)
         if not (touched or waits):
@@ -63,7 +65,7 @@ class Giving:
                 yield Change(partition, Key("schema", 0, id_.hex()).encode(), encoded)
         for chunk in chunks(touched):
             yield from self._heads(chunk, id_)
-            parts.tasks.shrink()
+            memory.tasks.shrink()
         for (key, number), events in waits.items():
             value = encode(WaitPage(FORMAT, id_, [_wait(*one) for one in events.items()])) if events else None
             yield Change(key[0], Key("wait", number, key[1]).encode(), value)
@@ -76,15 +78,15 @@ class Giving:
         if written is None:
             return
         yield Change(key[0], Key("task", 0, key[1]).encode(), None)
-        for number in range(min(self._parts.pages, max(written) // PAGE)):
+        for number in range(min(page_count(self._memory), max(written) // PAGE)):
             yield Change(key[0], Key("page", number, key[1]).encode(), None)
 
     def _pieces(self, partition: int, id_: bytes) -> Iterator[Change]:
         """Those pieces of what experts know of a partition that are not what the changelog has."""
-        if not self._parts.mixture:
+        if not self._memory.mixture:
             return
         known = self._written.parts.setdefault(partition, {})
-        for name, array in self._parts.mixture.partition(partition).items():
+        for name, array in self._memory.mixture.partition(partition).items():
             before = known.get(name)
             if array is before:
                 continue
@@ -100,24 +102,34 @@ class Giving:
             known[name] = array.copy() if array.flags.writeable else array
 
     def _current_schema(self) -> tuple[bytes, bytes]:
-        parts = self._parts
-        own = parts.own()
-        sizes = (len(parts.features), len(parts.labels.classes), parts.features.width, len(own))
+        memory = self._memory
+        own = memory.shared.own
+        sizes = (len(memory.features), len(memory.labels.classes), memory.features.width, len(own))
         if self._schema is None or self._schema[0] != sizes:
-            columns = parts.tasks.columns
+            columns = memory.tasks.columns
             layout, phi, scale = (
                 [(name, columns[name].dtype.str, list(columns[name].shape[1:])) for name in names]
-                for names in (parts.row_columns, parts.derived, parts.sparse)
+                for names in (row_columns(memory), memory.response.derived, SPARSE)
             )
-            slots = parts.features.slots
-            schema = (FORMAT, parts.fingerprint, layout, phi, scale, slots, own, sizes[2], parts.labels.classes)
+            slots = memory.features.slots
+            schema = (
+                FORMAT,
+                fingerprint(memory.settings),
+                layout,
+                phi,
+                scale,
+                slots,
+                own,
+                sizes[2],
+                memory.labels.classes,
+            )
             encoded = encode(schema)
             self._schema = sizes, schema_id(encoded), encoded
         return self._schema[1:]
 
     def _heads(self, keys: Sequence[TaskKey], id_: bytes) -> Iterator[Change]:
         """The rows of some tasks, and those pages of their windows that have become full."""
-        tasks, detectors = self._parts.tasks, self._parts.detectors
+        tasks, detectors = self._memory.tasks, self._memory.detectors
         rows = np.array([tasks.recall(key) for key in keys], np.int64)
         columns = tasks.columns
         phi_of = self._phi(rows)
@@ -129,27 +141,27 @@ class Giving:
             for number in self._full_pages(key, pushed, labelled):
                 x, y = self._events(row, number * PAGE, (number + 1) * PAGE)
                 page = Page(FORMAT, id_, number, _bytes(x), _bytes(y))
-                yield Change(key[0], Key("page", number % self._parts.pages, key[1]).encode(), encode(page))
+                yield Change(key[0], Key("page", number % page_count(self._memory), key[1]).encode(), encode(page))
             self._written.counts[key] = pushed, labelled
             x, y = self._events(row, pushed - pushed % PAGE, pushed)
-            seen = self._parts.presence.last_seen(key)
+            seen = self._memory.presence.last_seen(key)
             head = Head(FORMAT, id_, data.data, phi, scale, _bytes(x), _bytes(y), detectors.dump(row), seen)
             yield Change(key[0], Key("task", 0, key[1]).encode(), encode(head))
 
     def _packed(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
         """The columns of these rows that are written of every task; also of those that were in the spill without φ."""
-        columns = self._parts.tasks.columns
+        columns = self._memory.tasks.columns
         marked = rows[left_out(columns["version"][rows])]
-        columns["version"][marked] = leave_out(columns["version"][marked])
-        packed = pack_rows(columns, self._parts.row_columns, rows)
-        columns["version"][marked] = leave_out(columns["version"][marked])
+        mark_left_out(columns, marked)
+        packed = pack_rows(columns, row_columns(self._memory), rows)
+        mark_left_out(columns, marked)
         return packed
 
     def _phi(self, rows: npt.NDArray[np.int64]) -> list[memoryview]:
         """φ of these rows as bytes; nothing of those whose windows make the same again."""
-        names, columns = self._parts.derived, self._parts.tasks.columns
+        names, columns = self._memory.response.derived, self._memory.tasks.columns
         found = [memoryview(b"")] * rows.size
-        needed = np.flatnonzero(~can_be_omitted(columns, rows, self._parts.stamp()))
+        needed = np.flatnonzero(~can_be_omitted(columns, rows, self._memory.shared.stamp))
         if names and needed.size:
             for place, data in zip(needed.tolist(), pack_rows(columns, names, rows[needed]), strict=True):
                 found[place] = data.data
@@ -157,7 +169,7 @@ class Giving:
 
     def _scale(self, rows: npt.NDArray[np.int64]) -> list[memoryview]:
         """The own views of these rows as bytes; nothing where they are all zeros."""
-        columns, names = self._parts.tasks.columns, self._parts.sparse
+        columns, names = self._memory.tasks.columns, SPARSE
         packed = pack_rows(columns, names, rows)
         return [data.data if data.any() else memoryview(b"") for data in packed]
 
@@ -166,15 +178,15 @@ class Giving:
         before, labelled_before = self._written.counts.get(key, (0, 0))
         if pushed - before != labelled - labelled_before:  # the window began again in between
             before = 0
-        first = max(before // PAGE, (pushed - self._parts.window) // PAGE, 0)
+        first = max(before // PAGE, (pushed - self._memory.settings.memory.window) // PAGE, 0)
         return range(first, pushed // PAGE)
 
     def _events(self, row: int, begin: int, end: int) -> tuple[Floats, npt.NDArray[Any]]:
         """Labelled events of a task by number, as its window has them; what it has no more are its newer ones."""
-        columns = self._parts.tasks.columns
-        at = np.arange(begin, end) % self._parts.window
-        high = columns["window_x"][row, at, : len(self._parts.features)]
-        low = columns["window_low"][row, at, : len(self._parts.own())]
+        columns = self._memory.tasks.columns
+        at = np.arange(begin, end) % self._memory.settings.memory.window
+        high = columns["window_x"][row, at, : len(self._memory.features)]
+        low = columns["window_low"][row, at, : len(self._memory.shared.own)]
         return np.concatenate([high, low], axis=1), columns["window_y"][row, at]
 
 

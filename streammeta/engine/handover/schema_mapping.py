@@ -8,8 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from streammeta.engine.checkpoint import check_fingerprint
-from streammeta.engine.handover.parts import TaskParts
+from streammeta.engine.factory import fingerprint
 from streammeta.engine.handover.record import Schema, decode, schema_id
+from streammeta.engine.memory import Memory
 from streammeta.errors import SnapshotError
 
 __all__ = ["Meaning", "Meanings"]
@@ -65,7 +66,7 @@ class Meanings(NamedTuple):
     at: str
 
     @classmethod
-    def read(cls, schemas: Mapping[str, bytes], parts: TaskParts, at: str) -> "Meanings":
+    def read(cls, schemas: Mapping[str, bytes], memory: Memory, at: str) -> "Meanings":
         """Read the schemas, and learn the features and classes that are new here."""
         found = []
         for tag, value in schemas.items():
@@ -75,21 +76,21 @@ class Meanings(NamedTuple):
                 raise SnapshotError(
                     f"{at}: schema {tag[:50]} holds another one ({id_.hex()}); wanted what its key says"
                 )
-            check_fingerprint(schema.settings, parts.fingerprint)
+            check_fingerprint(schema.settings, fingerprint(memory.settings))
             found.append((len(schema.slots) + len(schema.classes), id_, schema))
         known = {}
         for _, id_, schema in sorted(found, key=lambda one: one[:2]):
-            slots, classes = parts.features.merge(schema.slots, schema.width), parts.labels.merge(schema.classes)
+            slots, classes = memory.features.merge(schema.slots, schema.width), memory.labels.merge(schema.classes)
             if -1 in classes:
                 raise SnapshotError(f"{at}: holds {len(classes)} classes; raise [memory] max_classes so that all fit")
             if not all(slot < len(slots) for slot in schema.own):
                 raise SnapshotError(f"{at}: own views of slots {schema.own}, wanted some of {len(slots)} slots")
             own_slots = [slots[slot] for slot in schema.own]
-            parts.give_own([slot for slot in own_slots if slot >= 0])
-            place = {slot: k for k, slot in enumerate(parts.own())}
+            memory.give_own_views([slot for slot in own_slots if slot >= 0])
+            place = {slot: k for k, slot in enumerate(memory.shared.own)}
             own = [place.get(slot, -1) for slot in own_slots]
             known[id_] = Meaning(schema, *(np.array(numbers, np.int64) for numbers in (slots, classes, own)))
-        parts.widen()
+        memory.fit()
         return cls(known, at)
 
     def of(self, id_: bytes) -> Meaning:

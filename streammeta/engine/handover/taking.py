@@ -9,7 +9,6 @@ import numpy.typing as npt
 from streammeta.engine.concepts import check_concepts, renumber_concepts
 from streammeta.engine.experts.base import Renumbering
 from streammeta.engine.experts.gaussian import check_gaussian, renumber_gaussian
-from streammeta.engine.handover.parts import TaskParts, Written, chunks
 from streammeta.engine.handover.record import (
     PAGE,
     PART,
@@ -24,10 +23,12 @@ from streammeta.engine.handover.record import (
     unpack_rows,
 )
 from streammeta.engine.handover.schema_mapping import Meaning, Meanings
+from streammeta.engine.handover.written import SPARSE, Written, chunks, label_dtype, page_count, row_columns
 from streammeta.engine.labels import Waiting
+from streammeta.engine.memory import Memory
 from streammeta.engine.presence import LastSeen
 from streammeta.engine.scale import check_scale, renumber_scale
-from streammeta.engine.staleness import leave_out, left_out
+from streammeta.engine.staleness import left_out, mark_left_out, mark_underived
 from streammeta.errors import SnapshotError
 
 __all__ = ["Taking"]
@@ -40,16 +41,16 @@ _MOST_BYTES = 2**30
 class Taking:
     """Takes in what another process gave, and notes that it is written."""
 
-    def __init__(self, parts: TaskParts, written: Written) -> None:
-        self._parts, self._written = parts, written
+    def __init__(self, memory: Memory, written: Written) -> None:
+        self._memory, self._written = memory, written
 
     def take(self, partition: int, records: Mapping[bytes, bytes], at: str) -> Iterator[int]:
         """See ``Handover.take``."""
         found = _sorted_out(records, at)
-        meanings = Meanings.read(found.schemas, self._parts, at)
+        meanings = Meanings.read(found.schemas, self._memory, at)
         self._written.schemas[partition] = set(meanings.known)
         pages = _Pages(records, meanings, at)
-        self._parts.tasks.reserve(found.tasks)
+        self._memory.tasks.reserve(found.tasks)
         done, seen = 0, list[tuple[str, LastSeen | None]]()
         for chunk in chunks(key for key in records if parse_key(key, at).kind == "task"):
             heads: dict[bytes, list[tuple[str, Head]]] = {}
@@ -60,19 +61,19 @@ class Taking:
                 seen.append((tag, None if head.seen is None else LastSeen(*head.seen)))
             for id_, alike in heads.items():
                 self._take_heads(partition, meanings.of(id_), alike, pages)
-            self._parts.tasks.shrink()
+            self._memory.tasks.shrink()
             done += len(chunk)
             yield done
         for key in sorted(found.waits):
             self._take_waits(partition, key, decode(WaitPage, records[key.encode()], at), meanings, at)
         self._take_parts(partition, found.parts, meanings, at)
-        for task in self._parts.presence.load(partition, seen):
-            self._parts.leave(task)
+        for task in self._memory.presence.load(partition, seen):
+            self._memory.leave(task)
         yield done
 
     def _take_parts(self, partition: int, parts: Mapping[tuple[str, int], bytes], meanings: Meanings, at: str) -> None:
         """What experts know of the partition, put together from its pieces."""
-        if not parts or not self._parts.mixture:
+        if not parts or not self._memory.mixture:
             return
         arrays: dict[str, npt.NDArray[Any]] = {}
         widest: Meaning | None = None
@@ -87,43 +88,43 @@ class Taking:
                     widest = meaning
         assert widest is not None  # there is a piece
         here = Renumbering(widest.slots, widest.classes, widest.same)
-        self._parts.mixture.take_partition(partition, arrays, here, at)
+        self._memory.mixture.take_partition(partition, arrays, here, at)
         if here.same:
             self._written.parts[partition] = arrays
 
     def _take_heads(self, partition: int, meaning: Meaning, heads: Sequence[tuple[str, Head]], pages: "_Pages") -> None:
-        parts = self._parts
+        memory = self._memory
         found = unpack_rows(meaning.schema.layout, [head.row for _, head in heads], pages.at)
         self._check_rows(found, pages.at)
         cut = np.array([not head.phi for _, head in heads])
         phi = unpack_rows(meaning.schema.phi, [head.phi for _, head in heads if head.phi], pages.at)
-        self._check_shapes(phi, self._parts.derived, pages.at)
+        self._check_shapes(phi, self._memory.response.derived, pages.at)
         has_views = np.array([bool(head.scale) for _, head in heads])
         views = unpack_rows(meaning.schema.scale, [head.scale for _, head in heads if head.scale], pages.at)
-        self._check_shapes(views, self._parts.sparse, pages.at)
+        self._check_shapes(views, SPARSE, pages.at)
         check_scale(found, views, has_views, pages.at)
         keys = [(partition, tag) for tag, _ in heads]
-        rows = np.array(parts.tasks.place(keys), np.int64)
-        columns = parts.tasks.columns
+        rows = np.array(memory.tasks.place(keys), np.int64)
+        columns = memory.tasks.columns
         for part, where in ((found, rows), (phi, rows[~cut]), (views, rows[has_views])):
             for name, values in part.items():
                 place: tuple[Any, ...] = (where, *(slice(n) for n in values.shape[1:]))
                 columns[name][place] = values
-        if self._parts.derived:
-            columns["version"][rows[cut]] = leave_out(found["version"][cut])
+        if self._memory.response.derived:
+            mark_left_out(columns, rows[cut])
         pieces: list[_Piece] = []
         for row, pushed, (tag, head) in zip(rows.tolist(), found["window_count"].tolist(), heads, strict=True):
             pieces += self._window(row, pushed, tag, head, meaning, pages)
-            parts.detectors.load(row, head.detector)
+            memory.detectors.load(row, head.detector)
             if pushed:
-                parts.recent.add(row)
+                memory.recent.add(row)
         self._put(pieces, pages.at)
         if not meaning.same:
-            classes = meaning.classes if parts.labels.classify else None
+            classes = meaning.classes if memory.labels.classify else None
             renumber_concepts(columns, rows, found, (meaning.slots, meaning.own), classes)
             renumber_gaussian(columns, rows, found, meaning.slots, meaning.classes)
             renumber_scale(columns, rows, meaning.slots)
-            columns["version"][rows], columns["rebuild_cooldown"][rows] = -1, 0
+            mark_underived(columns, rows)
             if "last.label" in columns:
                 last = columns["last.label"][rows]
                 columns["last.label"][rows] = np.where(last < 0, -1, meaning.classes[last])
@@ -132,7 +133,7 @@ class Taking:
 
     def _check_rows(self, found: Mapping[str, npt.NDArray[Any]], at: str) -> None:
         """Refuse rows that this engine has no place for, and numbers that no row has."""
-        self._check_shapes(found, self._parts.row_columns, at)
+        self._check_shapes(found, row_columns(self._memory), at)
         for name in _COUNTERS:
             if not ((found[name] >= 0) & (found[name] <= _MOST)).all():
                 raise SnapshotError(f"{at}: a row with {name} of {found[name].min()}, wanted a count: it is damaged")
@@ -146,7 +147,7 @@ class Taking:
         check_gaussian(found, at)
 
     def _check_shapes(self, found: Mapping[str, npt.NDArray[Any]], names: Sequence[str], at: str) -> None:
-        columns = self._parts.tasks.columns
+        columns = self._memory.tasks.columns
         for name in names:
             came, shape = (found[name].shape[1:] if name in found else None), columns[name].shape[1:]
             fits = (
@@ -159,18 +160,18 @@ class Taking:
         self, row: int, pushed: int, tag: str, head: Head, meaning: Meaning, pages: "_Pages"
     ) -> Iterator["_Piece"]:
         """The labelled events that a task remembers: its full pages, and the open one."""
-        for number in range(max((pushed - self._parts.window) // PAGE, 0), pushed // PAGE):
-            page, of = pages.get(tag, number, number % self._parts.pages)
+        for number in range(max((pushed - self._memory.settings.memory.window) // PAGE, 0), pushed // PAGE):
+            page, of = pages.get(tag, number, number % page_count(self._memory))
             yield _Piece(row, number * PAGE, PAGE, page.x, page.y, of)
         if pushed % PAGE or head.open_x or head.open_y:
             yield _Piece(row, pushed - pushed % PAGE, pushed % PAGE, head.open_x, head.open_y, meaning)
 
     def _put(self, pieces: Sequence["_Piece"], at: str) -> None:
         """Put labelled events into the windows of their tasks, all of one meaning at once."""
-        columns = self._parts.tasks.columns
+        columns = self._memory.tasks.columns
         for meaning in {id(piece.meaning): piece.meaning for piece in pieces}.values():
             ours = [piece for piece in pieces if piece.meaning is meaning]
-            width, dtype = len(meaning.slots) + len(meaning.own), self._parts.label_dtype
+            width, dtype = len(meaning.slots) + len(meaning.own), label_dtype(self._memory)
             for piece in ours:
                 if len(piece.y) != dtype.itemsize * piece.events or len(piece.x) != 4 * piece.events * width:
                     raise SnapshotError(
@@ -179,7 +180,7 @@ class Taking:
                     )
             rows = np.repeat([piece.row for piece in ours], [piece.events for piece in ours])
             where = np.concatenate([np.arange(piece.begin, piece.begin + piece.events) for piece in ours])
-            where %= self._parts.window
+            where %= self._memory.settings.memory.window
             xs = np.frombuffer(b"".join([piece.x for piece in ours]), np.float32).reshape(len(rows), width)
             ys = np.frombuffer(b"".join([piece.y for piece in ours]), dtype)
             if np.isinf(xs).any():
@@ -191,7 +192,7 @@ class Taking:
                 wide = np.full((len(rows), columns[name].shape[2]), np.nan, np.float32)
                 wide[:, numbers[kept]] = values[:, kept]
                 columns[name][rows, where] = wide
-            columns["window_y"][rows, where] = meaning.labels(ys, at, classify=self._parts.labels.classify)
+            columns["window_y"][rows, where] = meaning.labels(ys, at, classify=self._memory.labels.classify)
 
     def _take_waits(self, partition: int, key: Key, page: WaitPage, meanings: Meanings, at: str) -> None:
         meaning = meanings.of(page.schema)
@@ -204,7 +205,7 @@ class Taking:
             ):
                 raise SnapshotError(f"{at}: {key.encode()!r:.100} holds an event whose values do not fit its slots")
             slots = meaning.slots[event.slots]
-            mean = None if event.mean is None else meaning.mean(event.mean, at, classify=self._parts.labels.classify)
+            mean = None if event.mean is None else meaning.mean(event.mean, at, classify=self._memory.labels.classify)
             waiting = Waiting(
                 (partition, key.tag),
                 tuple(slots[slots >= 0].tolist()),
@@ -215,11 +216,11 @@ class Taking:
                 key.number,
                 self._said(event, meaning, at),
             )
-            self._parts.waiting.place(event.id, waiting)
+            self._memory.waiting.place(event.id, waiting)
 
     def _said(self, event: Wait, meaning: Meaning, at: str) -> npt.NDArray[np.float64] | None:
         """What experts said of an event that waits; None where classes have other numbers: they are asked again."""
-        evidence = self._parts.tasks.columns.get("experts.evidence")
+        evidence = self._memory.tasks.columns.get("experts.evidence")
         if event.parts is None or evidence is None or not meaning.same:
             return None
         row = 8 * evidence.shape[1]

@@ -40,11 +40,11 @@ from streammeta.meta.base import (
     Axis,
     Episodes,
     Floats,
+    Forget,
     Ints,
     Method,
     Phi,
     Predictions,
-    Response,
     Scaling,
     Theta,
     Windows,
@@ -103,9 +103,9 @@ def exact_heads(settings: LearnerSettings, kind: Kind, seed: int = 0) -> Method:
             run_values(weights, *state, rows, x, y, _FORGET_NOTHING, mean, variance)
         return Predictions(mean, variance)
 
-    def restart(weights: Weights, phi: Phi, rows: Ints, response: Response) -> None:
+    def restart(weights: Weights, phi: Phi, rows: Ints, forget: Forget) -> None:
         for name in ("A", "B") if classify else ("A", "B", "noise"):
-            if response == "mix":
+            if Forget(forget) is Forget.PART:  # an error where it is no Forget, not a reset
                 phi[name][rows] *= np.expand_dims(weights.slow, tuple(range(1, phi[name].ndim - 2)))
             else:
                 phi[name][rows] = 0

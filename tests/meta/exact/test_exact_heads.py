@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from streammeta.meta.autograd import EpisodeTensors, into_tensors
-from streammeta.meta.base import Kind, Method, Phi, Scaling, Theta, Windows
+from streammeta.meta.base import Forget, Kind, Method, Phi, Scaling, Theta, Windows
 from streammeta.meta.exact.heads import exact_heads
 from streammeta.meta.names import Slot
 from streammeta.meta.settings import LearnerSettings
@@ -180,7 +180,7 @@ def test_mix_restarts_the_slowest_head_and_reset_all(kind: Kind) -> None:
     slow, others = weights.slow[0] == 0, weights.slow[0] == 1
     kept = phi["A"][..., others].copy()
 
-    method.restart(weights, phi, row, "mix")
+    method.restart(weights, phi, row, Forget.PART)
 
     assert int(slow.sum()) == MEMBERS
     assert not phi["A"][..., slow].any()
@@ -196,7 +196,7 @@ def test_mix_restarts_the_slowest_head_and_reset_all(kind: Kind) -> None:
     method.rebuild(weights, last, row, windows(xs[6:], ys[6:], 4), outputs)
     np.testing.assert_allclose(phi["A"][..., slow], last["A"][..., slow], rtol=1e-5)
 
-    method.restart(weights, phi, row, "reset")
+    method.restart(weights, phi, row, Forget.ALL)
     assert not any(array.any() for array in phi.values())
 
 

@@ -26,14 +26,18 @@ drifts); Anderson et al. (2016), Recurring concept meta-learning (which stored m
 
 import math
 from collections.abc import Mapping
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from streammeta.engine.buffer import window
-from streammeta.engine.concepts import BEFORE, BEGUN, CERTAIN, LOOKED_AT, PRESENT
-from streammeta.engine.scale import Fixed, learned_targets, seen_features, seen_targets, seen_window
+from streammeta.engine.columns import Column
+from streammeta.engine.concepts import BEFORE, BEGUN, CERTAIN, LOOKED_AT, PRESENT, concept_columns
+from streammeta.engine.responses.base import DriftResponse
+from streammeta.engine.scale import Fixed, learned_targets, seen_features, seen_targets
+from streammeta.engine.settings import EngineSettings
+from streammeta.errors import ConfigError
 from streammeta.meta.base import Floats, Ints, Method, Windows
 from streammeta.native.elementary import exp, log
 
@@ -90,18 +94,35 @@ class _Task(NamedTuple):
         return np.flatnonzero(self.columns["past.count"][self.row])
 
 
-class Recall:
+class Recall(DriftResponse):
     """Keeps the concepts of tasks, and finds them again.
 
     Args:
         method: the learner, whose φ is in the columns.
-        classify: whether labels are classes.
+        settings: the engine's.
+
+    Raises:
+        ConfigError: the learner has no sums that could be mixed.
     """
 
-    def __init__(self, method: Method, *, classify: bool) -> None:
-        self._method, self._classify = method, classify
+    looks_at_labels: ClassVar[bool] = True
+
+    def __init__(self, method: Method, settings: EngineSettings) -> None:
+        super().__init__(method, settings)
+        if not {"A", "B"} <= set(method.phi_layout(1, 1)):
+            raise ConfigError(
+                f'[drift] response: "recall" mixes the sums of exact heads, and [learner] method is '
+                f'{settings.learner.method!r}; wanted method = "exact-heads", or response = "mix"'
+            )
+        self.derived = ()  # φ is of concepts, too
+        self._classify = settings.kind == "classification"
         self._phi = tuple(method.phi_layout(1, 1))
         self._sums = ("A", "B")  # of φ
+
+    def columns(self, kept: Mapping[str, Column]) -> Mapping[str, Column]:
+        """Pages of labelled events of each concept, and what is known of it."""
+        drift = self._settings.drift
+        return concept_columns(drift.concepts, drift.concept_events, kept)
 
     # -- at a label ----------------------------------------------------------------------------------------------------
 
@@ -114,7 +135,18 @@ class Recall:
         usual *= _USUAL_DECAY
         usual += math.exp(-surprise), 1.0
 
-    def returned(self, shared: Fixed, columns: _Columns, row: int, outputs: int) -> int:
+    def look_back(self, shared: Fixed, columns: _Phi, row: int, outputs: int) -> int | None:
+        """Ask the earlier concepts what they say to the label; see ``DriftResponse``."""
+        back = self._returned(shared, columns, row, outputs)
+        if back:
+            self._begin(shared, columns, row, back, outputs, certain=False)
+        elif self._page_is_full(columns, row):
+            self._file(shared, columns, row, 0, outputs)
+        if not (back or self._is_due(columns, row)):
+            return None
+        return self._weigh(shared, columns, row, outputs)
+
+    def _returned(self, shared: Fixed, columns: _Columns, row: int, outputs: int) -> int:
         """Labels since another concept seems to have returned; 0: none has."""
         since, labelled = self._since(columns, row), int(columns["labelled"][row])
         if since < (2 * LOOKED_AT if columns["past.share"][row].max() > _LIKELY else _FEWEST):
@@ -133,7 +165,7 @@ class Recall:
         length = int(factors.argmax())
         return length + _FEWEST if factors[length] > _RETURNED + math.log(known.size) else 0
 
-    def is_due(self, columns: _Columns, row: int) -> bool:
+    def _is_due(self, columns: _Columns, row: int) -> bool:
         """Whether a row's concepts are to be weighed again after this label."""
         return self._since(columns, row) in _WEIGHED_AT and bool(columns["past.count"][row].any())
 
@@ -141,18 +173,14 @@ class Recall:
         """Labels since the concept changed, or may have."""
         return int(columns["labelled"][row] - max(columns["past.concept"][row, BEGUN], 0))
 
-    def page_is_full(self, columns: _Columns, row: int) -> bool:
+    def _page_is_full(self, columns: _Columns, row: int) -> bool:
         """Whether enough labels came under the present concept to file them."""
         since = int(columns["labels_since_drift"][row])
         return since > 0 and since % columns["past.y"].shape[2] == 0
 
     # -- concepts ------------------------------------------------------------------------------------------------------
 
-    def suspect(self, shared: Fixed, columns: _Columns, row: int, kept: int, outputs: int) -> None:
-        """The present concept may have ended ``kept`` labels ago."""
-        self._begin(shared, columns, row, kept, outputs, certain=False)
-
-    def end(self, shared: Fixed, columns: _Columns, row: int, kept: int, outputs: int) -> int:
+    def end(self, shared: Fixed, columns: _Phi, row: int, kept: int, outputs: int) -> int:
         """The present concept ended about ``kept`` labels ago, and the row's own counters do not say so yet.
 
         Returns:
@@ -166,12 +194,12 @@ class Recall:
         return kept
 
     def _begin(self, shared: Fixed, columns: _Columns, row: int, kept: int, outputs: int, *, certain: bool) -> None:
-        self.file(shared, columns, row, kept, outputs)
+        self._file(shared, columns, row, kept, outputs)
         concept = columns["past.concept"][row]
         before = concept[PRESENT] if concept[PRESENT] >= 0 else concept[BEFORE]
         concept[:] = -1, before, int(certain), columns["labelled"][row] - kept
 
-    def file(self, shared: Fixed, columns: _Columns, row: int, kept: int, outputs: int) -> None:
+    def _file(self, shared: Fixed, columns: _Columns, row: int, kept: int, outputs: int) -> None:
         """Keep the present concept, by a row's labels before the last ``kept``."""
         labels, page = int(columns["labels_since_drift"][row]) - kept, columns["past.y"].shape[2]
         if labels < _SHORTEST_CONCEPT:
@@ -187,7 +215,7 @@ class Recall:
         columns["past.count"][row, place], columns["past.used"][row, place] = n, columns["labelled"][row]
         columns["past.concept"][row, PRESENT] = place
 
-    def weigh(self, shared: Fixed, columns: _Columns, row: int, outputs: int) -> int:
+    def _weigh(self, shared: Fixed, columns: _Columns, row: int, outputs: int) -> int:
         """Set the shares of a row's concepts by the labels since its drift; φ is left as it is.
 
         Returns:
@@ -220,10 +248,14 @@ class Recall:
         concept[PRESENT], concept[CERTAIN] = best, 1
         return since if is_news else 0
 
+    def restarted(self, shared: Fixed, columns: _Phi, rows: Ints, kept: int, outputs: int) -> None:  # noqa: ARG002
+        """φ from the labels of the new concept, and from those earlier ones that fit them."""
+        self._weigh(shared, columns, int(rows[0]), outputs)
+        self.derive(shared, columns, rows, outputs)
+
     def derive(self, shared: Fixed, columns: _Phi, rows: Ints, outputs: int) -> None:
         """φ of these rows from their windows, and from the concepts that are likely to be their concept."""
-        held = seen_window(columns, rows, shared.frame)
-        self._method.rebuild(shared.weights, columns, rows, held, outputs)
+        super().derive(shared, columns, rows, outputs)
         for row in rows.tolist():
             share, since = columns["past.share"][row], self._since(columns, row)
             if since >= columns["window_y"].shape[1]:
@@ -239,7 +271,7 @@ class Recall:
                 for k, part in enumerate(parts):
                     own += part * phi[name][k]
 
-    def forget(self, columns: _Columns, row: int) -> None:
+    def forget_concepts(self, columns: _Columns, row: int) -> None:
         """A row's concepts say nothing any more: its numbers are in another unit."""
         columns["past.count"][row] = columns["past.share"][row] = 0
         columns["past.concept"][row, [PRESENT, BEFORE]] = -1

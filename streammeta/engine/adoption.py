@@ -1,0 +1,190 @@
+"""θ between processes: as it is published, what another one published, and which of two is better."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from streammeta.engine.checkpoint import check_fingerprint, random_from, random_state
+from streammeta.engine.factory import fingerprint
+from streammeta.engine.memory import Memory
+from streammeta.engine.shared import Names, Shared
+from streammeta.engine.spill import TaskKey
+from streammeta.engine.training import Training
+from streammeta.engine.trial import Verdict, compare, newest_episodes
+from streammeta.engine.weights import Weights
+from streammeta.errors import SnapshotError
+from streammeta.meta.base import MetaState
+from streammeta.meta.names import Slot
+
+__all__ = ["Adoption", "Candidate"]
+
+_LONGEST_STEP = 3.0  # times the rate, of a meta-update
+_TRIALS = 8  # drawings of episodes on which a doubtful θ is compared with ours
+_CLEARLY, _LEAST_GAP = 3.0, 0.15  # standard errors, and nats: an hour back costs less, a flipped sign twice as much
+_JUDGES, _LEAST_JUDGED = 16, 64  # tasks on whose labels a candidate is judged, at most; labels, at least
+_META_COUNTS = ("seen", "next_look", "meta_begun")  # by which θ's next change is due
+
+
+class Candidate(NamedTuple):
+    """θ that is to be judged on what comes later."""
+
+    weights: Weights
+    state: MetaState
+    known: dict[TaskKey, int]  # labelled events of each task elsewhere, of which some may have been learned from
+
+
+class Adoption:
+    """Gives θ to other processes, and takes theirs.
+
+    Args:
+        memory: has θ.
+        training: whether θ changes here.
+    """
+
+    def __init__(self, memory: Memory, training: Training) -> None:
+        self._memory, self._training = memory, training
+
+    def weights(self) -> Weights:
+        """θ and all else that tasks share, for another process to go on with."""
+        memory = self._memory
+        header, arrays = memory.shared.dump()
+        del header["next_scaling"]  # each process has its own
+        return Weights(
+            fingerprint(memory.settings),
+            memory.features.slots,
+            memory.features.width,
+            memory.labels.classes,
+            {name: getattr(memory.counts, name) for name in _META_COUNTS},
+            random_state(self._training.curriculum.random),
+            header,
+            arrays | self._training.dump(),
+        )
+
+    def candidate(self) -> Candidate:
+        """θ as it is now, to be judged by ``judge`` on labelled events that come later, from other processes."""
+        now = self.weights()
+        arrays = {name: array.copy() for name, array in now.arrays.items()}
+        slots, classes = list(now.slots), list(now.classes)
+        weights = replace(now, slots=slots, classes=classes, arrays=arrays)
+        return Candidate(weights, self._memory.shared.state, self._memory.exchange.known)
+
+    def judge(self, candidate: Candidate, before: MetaState | None) -> Verdict | None:
+        """How θ set aside does beside the version before, on labels that came since; nothing changes.
+
+        Args:
+            candidate: what ``candidate`` gave.
+            before: the version before; None: θ as it began.
+
+        Returns:
+            None where too few labels have come yet.
+        """
+        memory = self._memory
+        fresh = {key: count - candidate.known.get(key, 0) for key, count in memory.exchange.known.items()}
+        chosen = [(key, count) for key, count in fresh.items() if count > 0][-_JUDGES:]
+        if sum(count for _, count in chosen) < _LEAST_JUDGED:
+            return None
+        rows = np.array([memory.tasks.recall(key) for key, _ in chosen], np.int64)
+        episodes = newest_episodes(
+            memory.tasks.columns,
+            rows,
+            [count for _, count in chosen],
+            memory.shared.frame,
+            length=memory.settings.meta.length,
+            kind=memory.settings.kind,
+        )
+        memory.tasks.shrink()
+        if episodes.scored.sum() < _LEAST_JUDGED / 2:
+            return None
+        ours = memory.shared.grown(candidate.state)
+        theirs = memory.shared.start() if before is None else memory.shared.grown(before)
+        return compare(memory.method.gradient, ours, theirs, episodes, memory.method.members)
+
+    def adopt(self, weights: Weights | None, *, train: bool, fixed: bool = False, is_trusted: bool = False) -> bool:
+        """Go on with the θ that another process published, and from now on change and publish it (train) or not.
+
+        Features and classes are known by their names: it does not matter in which order they came, here or there.
+
+        Args:
+            weights: what was published last; None: nothing yet.
+            train: whether this engine is the one that changes θ from now on.
+            fixed: whether the normalization is theirs, too, and stays.
+            is_trusted: whether it is taken however it does on our own tasks, as where somebody went back to it.
+
+        Returns:
+            False where θ was refused: it is clearly worse on the windows of our own tasks. The present one stays.
+
+        Raises:
+            SnapshotError: the weights are of other settings, or damaged; θ stays as it was.
+        """
+        self._training.is_ours = train
+        return weights is None or self._take_weights(weights, train=train, fixed=fixed, is_trusted=is_trusted)
+
+    def _take_weights(self, weights: Weights, *, train: bool, fixed: bool, is_trusted: bool) -> bool:
+        """Check all of it first, so that what is damaged changes nothing."""
+        memory = self._memory
+        check_fingerprint(weights.settings, fingerprint(memory.settings))
+        slots = [Slot(*slot) for slot in weights.slots]
+        classes = weights.classes if memory.labels.classify else memory.labels.names
+        memory.shared.check(weights.shared, weights.arrays, Names(slots, classes))
+        random = random_from(weights.random, "the published weights are")
+        missing = [name for name in _META_COUNTS if name not in weights.counts]
+        if missing:
+            raise SnapshotError(
+                f"the published weights are damaged (no count {missing[0]}); delete them to start again"
+            )
+        if train:
+            self._load_or_keep(weights.arrays)
+        features = memory.features.merge(weights.slots, weights.width)
+        outputs = memory.labels.merge(weights.classes) if memory.labels.classify else [0]
+        memory.fit()
+        shared = memory.shared.copy()
+        shared.take(weights.shared, weights.arrays, Names(slots, classes, features, outputs), fixed=fixed)
+        if not (fixed or is_trusted) and self._is_worse(shared):
+            memory.shared.version = max(memory.shared.version, shared.version)  # what we publish next comes after it
+            return False
+        memory.shared, memory.sums.is_fixed = shared, fixed
+        if train:
+            for name in _META_COUNTS:
+                setattr(memory.counts, name, weights.counts[name])
+            self._training.curriculum.random.bit_generator.state = random
+        memory.fit()
+        return True
+
+    def _load_or_keep(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+        """As ``Training.load``; where that is refused, all of it stays as it was."""
+        before = {name: array.copy() for name, array in self._training.dump().items()}
+        try:
+            self._training.load(arrays)
+        except SnapshotError:
+            self._training.load(before)
+            raise
+
+    def _is_worse(self, other: Shared) -> bool:
+        """Whether θ of another process is clearly worse than ours on what our tasks remember.
+
+        Only a θ that lies farther away than its meta-updates can have brought it is compared: a step of Adam is at most
+        about its rate.
+        """
+        memory = self._memory
+        ours, theirs, rate = memory.shared.state.theta, other.state.theta, memory.settings.meta.rate
+        updates = max(other.version - memory.shared.version, 0)
+        if any(theirs[name].shape != p.shape for name, p in ours.items()):
+            return False  # it has views of features that ours has not
+        moved = max(float(np.abs(theirs[name] - p).max()) if p.size else 0.0 for name, p in ours.items())
+        if moved <= _LONGEST_STEP * rate * updates:
+            return False
+        random, gaps = self._training.curriculum.random.bit_generator.state, []
+        for _ in range(_TRIALS):
+            episodes = self._training.draw()
+            if episodes is not None:
+                theirs_lost, ours_lost = (memory.method.gradient(one, episodes, "cpu")[0] for one in (theirs, ours))
+                gaps.append(theirs_lost - ours_lost)
+        self._training.curriculum.random.bit_generator.state = random
+        if len(gaps) < _TRIALS:
+            return False
+        mean, error = float(np.mean(gaps)), float(np.std(gaps, ddof=1)) / math.sqrt(len(gaps))
+        return not mean <= _CLEARLY * error + _LEAST_GAP  # NaN is worse

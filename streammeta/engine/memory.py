@@ -1,0 +1,197 @@
+"""What an engine remembers, as one: tasks, what they share, and the verbs that concern several of its parts.
+
+Only ``Engine`` makes one, and those who work for it change it: the cycle, meta-updates, θ of other processes, tasks on
+the move. What each part is for says its class.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from streammeta.engine.buffer import RecentRows
+from streammeta.engine.columns import Column
+from streammeta.engine.drift import Detectors
+from streammeta.engine.exchange import Exchange
+from streammeta.engine.experts import Mixture, choose
+from streammeta.engine.factory import gaussians_above, make_method
+from streammeta.engine.features import FeatureSpace
+from streammeta.engine.labels import LabelSpace, PendingEvents
+from streammeta.engine.looks import Look
+from streammeta.engine.presence import Presence
+from streammeta.engine.responses import make_response
+from streammeta.engine.scale import SHIFT, SPREAD, Fixed
+from streammeta.engine.settings import EngineSettings
+from streammeta.engine.shared import Shared
+from streammeta.engine.spill import TaskKey
+from streammeta.engine.staleness import can_be_omitted, left_out, mark_left_out
+from streammeta.engine.sums import PartitionSums
+from streammeta.engine.taskrow import task_columns
+from streammeta.engine.tasks import TaskTable
+from streammeta.meta.base import Ints, Method, Phi, Scaling
+
+__all__ = ["Counts", "Memory"]
+
+_QUICK_EVENTS = 32  # labelled events from which φ is derived sooner than it is read back
+
+
+@dataclass(slots=False)
+class Counts:
+    """What has happened since the engine began."""
+
+    seen: int = 0  # events and labels taken in: the clock of all that is shared
+    events: int = 0
+    labelled: int = 0
+    drifts: int = 0
+    refused: int = 0
+    resets: int = 0  # tasks that began again because a prediction was not a finite number
+    refused_updates: int = 0  # meta-updates whose numbers were not finite
+    next_look: int = 0  # seen, when what tasks share is next looked at
+    meta_begun: int = 0  # seen, when the last meta-update began
+
+
+class Memory:
+    """The parts of an engine's memory.
+
+    Args:
+        settings: the engine's.
+        method: a learner of the caller's own; None: the one that the settings name.
+    """
+
+    def __init__(self, settings: EngineSettings, method: Method | None = None) -> None:
+        kept = settings.memory
+        self.settings = settings
+        self.method = method or make_method(settings)
+        self.features = FeatureSpace(kept.max_features)
+        self.labels = LabelSpace(settings.kind, kept.max_classes)
+        self.waiting = PendingEvents(kept.max_waiting)
+        self.presence = Presence(kept.known_tasks, kept.forgotten_after)
+        self.sums = PartitionSums()
+        self.mixture = self._make_mixture()
+        self.response = make_response(self.method, settings)
+        self.detectors = Detectors(settings.drift)
+        self.recent = RecentRows(settings.meta.recent_events)
+        self.tasks = TaskTable(
+            self.layout(0, 0),
+            kept,
+            dump_extra=self.detectors.dump,
+            load_extra=self._load_detector,
+            on_release=self._release,
+            derived=self.response.derived,
+            leave_out_derived=self._leave_out_derived if self.response.derived else None,
+        )
+        self.shared = Shared(self.method, self.sums, classify=self.labels.classify)
+        self.exchange = Exchange(settings.kind, kept.window, self.tasks, self.features, self.labels, self.presence)
+        self.counts = Counts()
+
+    def _make_mixture(self) -> Mixture | None:
+        """The experts beside the learner; None: there are none."""
+        settings = self.settings
+        chosen = settings.learner.experts
+        above = {}
+        if gaussians_above(settings):
+            chosen, above = (*chosen, "gaussian"), {"gaussian": settings.learner.many_classes}
+        experts = choose(chosen, settings.kind, settings.seed, self.features, self.scaling_of, self.sums)
+        return Mixture(experts, settings.kind, above=above) if experts else None
+
+    # -- tasks ---------------------------------------------------------------------------------------------------------
+
+    def leave(self, key: TaskKey) -> None:
+        """Forget a task, but for its row: that is given back where things shared by all tasks may change."""
+        self.tasks.leave(key)
+        self.waiting.forget_task(key)
+        self.exchange.forget_task(key)
+
+    def forget(self, partition: int, task: str) -> bool:
+        """Forget all of a task of ours, between two steps; if its tag comes again, it begins as any new task does.
+
+        What all tasks share keeps what it learned from this one: θ, the normalization, and what experts count.
+
+        Returns:
+            Whether there was such a task.
+        """
+        if not self.presence.drop((partition, task)):
+            return False
+        self.leave((partition, task))
+        self.exchange.unwrite((partition, task))
+        self.tasks.release((partition, task))
+        return True
+
+    # -- φ -------------------------------------------------------------------------------------------------------------
+
+    @property
+    def fixed(self) -> Fixed:
+        """θ and the scale of now, which a run of events is worked off under."""
+        return Fixed(self.shared.weights, self.shared.version, self.shared.frame)
+
+    def rescale(self, fixed: Fixed, columns: Phi, row: int, found: Look) -> None:
+        """φ of a task whose scale a look has changed."""
+        rows = np.array([row])
+        self.method.respread(columns, rows, 0.0 if found.unit_changed else found.noise)
+        self.response.derive(fixed, columns, rows, self.labels.outputs)
+
+    def scaling_of(self, columns: Mapping[str, npt.NDArray[Any]], row: int) -> Scaling:
+        """A task's own view of each feature, or the shared one, for experts."""
+        frame = self.shared.frame
+        D = frame.shared.shift.size
+        own, scale = columns["scale.x"][row, SPREAD, :D] > 0, columns["scale.x"][row, :, :D]
+        shift = np.where(own, scale[SHIFT], frame.shared.shift)
+        gain = np.where(own, 1 / np.where(own, scale[SPREAD], 1.0), frame.shared.gain)
+        return Scaling(shift.astype(np.float32), gain.astype(np.float32), 0.0, 1.0)
+
+    # -- columns -------------------------------------------------------------------------------------------------------
+
+    def grow(self) -> None:
+        """Widen for features and classes seen for the first time; nothing that was there changes."""
+        if self.shared.size != (len(self.features), self.labels.outputs):
+            self.shared.grow(self.features.slots, self.labels.names)
+            self.widen()
+
+    def fit(self) -> None:
+        """As ``grow``, where features or classes came from another process."""
+        self.shared.grow(self.features.slots, self.labels.names)
+        self.widen()
+
+    def give_own_views(self, slots: list[int]) -> None:
+        """Let these slots, which may be new, have views of a task's own, too."""
+        self.shared.grow(self.features.slots, self.labels.names)
+        self.shared.give_own_views(slots)
+        self.widen()
+
+    def widen(self) -> None:
+        """Give every row the columns that features, classes and own views of now want."""
+        for name, column in self.layout(len(self.features), len(self.shared.own)).items():
+            if column.shape != self.tasks.columns[name].shape[1:]:
+                self.tasks.widen(name, column.shape)
+
+    def layout(self, features: int, own: int) -> dict[str, Column]:
+        """What is kept of each task, for D ``features`` of which K have views of a task's ``own``."""
+        size, classify = self.settings.memory.window, self.labels.classify
+        kept = task_columns(self.method, features, self.labels.outputs, size, own=own, classify=classify)
+        kept |= self.response.columns(kept)
+        if self.mixture:
+            kept |= self.mixture.layout(kept["window_x"].shape[1], self.labels.outputs)
+        return kept
+
+    def _leave_out_derived(self, rows: Ints) -> npt.NDArray[np.bool_]:
+        """Which of these rows go to the spill without φ: those of few events, from which it is quickly derived again.
+
+        A stream whose tags never come back has hardly any others, and φ is most of their bytes.
+        """
+        columns = self.tasks.columns
+        light = can_be_omitted(columns, rows, self.shared.stamp) & (columns["window_count"][rows] <= _QUICK_EVENTS)
+        marked = rows[light & ~left_out(columns["version"][rows])]
+        mark_left_out(columns, marked)
+        return light
+
+    def _load_detector(self, row: int, state: bytes) -> None:
+        if state:
+            self.detectors.load(row, state)
+        else:
+            self.detectors.reset(row)
+
+    def _release(self, row: int) -> None:
+        self.recent.drop(row)
+        self.detectors.reset(row)
