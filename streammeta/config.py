@@ -38,6 +38,7 @@ __all__ = [
     "InputSettings",
     "LabelSettings",
     "LogSettings",
+    "OutputSettings",
     "Settings",
     "StateSettings",
     "example",
@@ -144,6 +145,24 @@ class StateSettings(BaseModel, frozen=True, extra="forbid"):
     )
 
 
+class OutputSettings(BaseModel, frozen=True, extra="forbid"):
+    """What predictions say."""
+
+    explain: bool = Field(
+        default=False,
+        description="Whether each says what its features contributed, as `streammeta explain` does: some "
+        "milliseconds an event.",
+    )
+    explain_orders: int = Field(
+        4,
+        ge=2,
+        le=1_000,
+        multiple_of=2,
+        description="Orders of features that are drawn for it, of more than five; an event costs so many predictions "
+        "times its features.",
+    )
+
+
 class HttpSettings(BaseModel, frozen=True, extra="forbid", hide_input_in_errors=True):
     """The server for /metrics, /livez and /readyz."""
 
@@ -222,6 +241,7 @@ class Settings(BaseSettings):
     meta: MetaSettings = Field(default_factory=MetaSettings)
     drift: DriftSettings = Field(default_factory=DriftSettings)
     memory: MemorySettings = Field(default_factory=MemorySettings)
+    output: OutputSettings = Field(default_factory=OutputSettings)
     state: StateSettings = Field(default_factory=StateSettings)
     http: HttpSettings = Field(default_factory=HttpSettings)
     log: LogSettings = Field(default_factory=LogSettings)

@@ -119,6 +119,7 @@ def options(settings: Settings) -> Options:
         background_share=settings.meta.background_share,
         trainer=settings.meta.trainer,
         keep_versions=settings.meta.keep_versions,
+        explain_orders=settings.output.explain_orders if settings.output.explain else 0,
     )
 
 

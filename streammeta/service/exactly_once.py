@@ -360,6 +360,7 @@ class ExactlyOnce:
             clock=self._clock,
             full=options.poll_records,
         )
+        self._turn.explain_orders = options.explain_orders
         if options.partitions > 1 or options.trainer == "separate":
             engine.write_episodes()
         self._episodes.end()

@@ -56,6 +56,7 @@ class Options:
     background_share: float = 1.0  # likewise, of a service; a replay has no backlog
     trainer: Literal["member", "separate"] = "member"  # who changes θ: one of the members, or `streammeta train`
     keep_versions: int = 0  # of θ
+    explain_orders: int = 0  # see Turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +132,7 @@ class Service:
             observers=observers,
             clock=clock,
         )
+        self._turn.explain_orders = options.explain_orders
         self._busy, self._limits, self._decoder = Busy(metrics), LimitWatch(metrics), decoder
         self._source: Source | None = None  # while running
         self._positions: dict[Partition, int] = {}  # what the engine's state includes: next offsets

@@ -1,6 +1,6 @@
 """What goes out: predictions, signals and dead letters, as messages for a sink."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import msgspec
 
@@ -33,14 +33,20 @@ TIMESTAMP_HEADER = "streammeta-timestamp"  # of a dead letter: when its record w
 CHANNELS = (PREDICTIONS, SIGNALS, DEAD_LETTERS)
 TABLES = (STATE, WEIGHTS, EPISODES)
 
+_NOTHING: Mapping[str, object] = {}
 _JSON = msgspec.json.Encoder()
 
 
-def messages(outcome: Outcome) -> Iterator[Message]:
-    """A prediction for an event, and a signal where something changed; a late label can only bring a signal."""
+def messages(outcome: Outcome, more: Mapping[str, object] = _NOTHING) -> Iterator[Message]:
+    """A prediction for an event, and a signal where something changed; a late label can only bring a signal.
+
+    Args:
+        outcome: of the event or label.
+        more: further fields of the prediction.
+    """
     key, partition = outcome.event.task.encode() or None, outcome.event.origin.partition
     if isinstance(outcome.event, Event):
-        yield Message(PREDICTIONS, _JSON.encode(_prediction(outcome, outcome.event)), key, partition=partition)
+        yield Message(PREDICTIONS, _JSON.encode(_prediction(outcome, outcome.event, more)), key, partition=partition)
     if outcome.signal is not Signal.STEADY:
         yield Message(SIGNALS, _JSON.encode(_signal(outcome)), key, partition=partition)
 
@@ -71,7 +77,7 @@ def theta_refused(version: int | None, reason: str, partition: int) -> Message:
     return Message(SIGNALS, _JSON.encode(signal), None, partition=partition)
 
 
-def _prediction(outcome: Outcome, event: Event) -> dict[str, object]:
+def _prediction(outcome: Outcome, event: Event, more: Mapping[str, object]) -> dict[str, object]:
     known = (
         {"mean": outcome.prediction, "variance": outcome.variance}
         if outcome.probabilities is None
@@ -86,6 +92,7 @@ def _prediction(outcome: Outcome, event: Event) -> dict[str, object]:
         "signal": outcome.signal.value,
         "theta_version": outcome.theta_version,
         "source": event.source or str(event.origin),
+        **more,
     }
 
 

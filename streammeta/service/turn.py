@@ -10,6 +10,7 @@ from streammeta.errors import EventError
 from streammeta.event import Decoder, Event, Label, Record, task_to_forget
 from streammeta.formats.refusal import Refusals
 from streammeta.service.background import MetaUpdates
+from streammeta.service.contributions import contributions
 from streammeta.service.metrics import Metrics
 from streammeta.service.result import dead_letter, messages
 from streammeta.transport.base import Message
@@ -58,13 +59,17 @@ class Turn:
         self._decoder, self._metrics, self._batch, self._clock = decoder, metrics, batch_events, clock
         self._observers = observers
         self.theta_changed = False  # θ changed since somebody last set this to False
+        self.explain_orders = 0  # by which each prediction says what its features contributed; 0: none does
         self.records = self.rejected = 0
         self.refusals = Refusals()
+        self._is_explaining = False
+        self._explained: list[dict[str, object]] = []  # of the last turn's events and labels, where that is wanted
 
     def take(self, records: Sequence[Record], *, answer: bool = True) -> list[Message]:
         """Predict and learn; returns what is to be published, nothing if no ``answer`` is wanted."""
         self._metrics.poll_records.observe(len(records))
         read, dead, forget = self._decode(records)
+        self._is_explaining = answer and self.explain_orders > 0
         outcomes = self._in_order([event for _, event in read], forget)
         accepted = [outcome for outcome in outcomes if outcome.rejected is None]
         for outcome in outcomes:
@@ -76,13 +81,15 @@ class Turn:
         if not answer:
             return []
         out = dead
-        for (record, _), outcome in zip(read, outcomes, strict=True):
-            out += messages(outcome) if outcome.rejected is None else [dead_letter(record, outcome.rejected)]
+        explained = self._explained or [{}] * len(outcomes)
+        for (record, _), outcome, why in zip(read, outcomes, explained, strict=True):
+            out += messages(outcome, why) if outcome.rejected is None else [dead_letter(record, outcome.rejected)]
         return out
 
     def _in_order(self, events: Sequence[Event | Label], forget: Sequence["_Forget"]) -> list[Outcome]:
         """The outcomes of events between which tasks are to be forgotten."""
         outcomes: list[Outcome] = []
+        self._explained = []
         for one in forget:
             outcomes += self._step(events[len(outcomes) : one.after])
             known = self.engine.forget(one.partition, one.task)
@@ -98,7 +105,8 @@ class Turn:
         size = (self._batch or len(events)) * (_BATCHES_WITH_BACKLOG if has_backlog else 1)
         while len(outcomes) < len(events):
             begun = self._clock()
-            outcomes += self.engine.step(events[len(outcomes) : len(outcomes) + size])
+            batch = events[len(outcomes) : len(outcomes) + size]
+            outcomes += self._explain(batch) if self._is_explaining else self.engine.step(batch)
             seconds = self._clock() - begun
             self._metrics.step_seconds.observe(seconds)
             if self.meta is not None:
@@ -106,6 +114,15 @@ class Turn:
                 self.theta_changed |= self.meta.between(worked_seconds=seconds, more=more, has_backlog=has_backlog)
         if not events and self.meta is not None:
             self.theta_changed |= self.meta.between()
+        return outcomes
+
+    def _explain(self, events: Sequence[Event | Label]) -> list[Outcome]:
+        """The engine's outcomes, event by event: each is explained by what was known just before it."""
+        outcomes: list[Outcome] = []
+        for event in events:
+            found = contributions(self.engine, event, orders=self.explain_orders) if isinstance(event, Event) else None
+            self._explained.append({"explanation": None if found is None else found.figures()})
+            outcomes += self.engine.step([event])
         return outcomes
 
     def _decode(

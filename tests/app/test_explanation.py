@@ -3,12 +3,13 @@ import math
 import numpy as np
 import pytest
 
-from streammeta.app.explanation import explain, read_event, shapley
+from streammeta.app.explanation import explain, read_event
 from streammeta.engine import Engine, EngineSettings
 from streammeta.engine.settings import MetaSettings
 from streammeta.errors import ConfigError
 from streammeta.event import Decoder, Event, Origin
 from streammeta.meta.settings import LearnerSettings
+from streammeta.service.contributions import shapley
 
 SMALL = {"learner": LearnerSettings(hidden=8, encoded=4), "meta": MetaSettings(mode="off")}
 
