@@ -19,7 +19,7 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from streammeta.engine.drift.settings import DriftSettings
-from streammeta.engine.settings import EngineSettings, MetaSettings
+from streammeta.engine.settings import AppKind, DecideSettings, EngineSettings, MetaSettings
 from streammeta.engine.tasks import MemorySettings
 from streammeta.errors import ConfigError
 from streammeta.event import TaskFrom
@@ -28,7 +28,7 @@ from streammeta.formats.fields import Fields
 from streammeta.formats.objects import Format
 from streammeta.formats.protobuf import ProtobufSettings
 from streammeta.formats.registry import RegistrySettings
-from streammeta.meta.settings import METHOD_NAMES, USES_INNER_RATE, USES_INNER_STEPS, Kind, LearnerSettings
+from streammeta.meta.settings import METHOD_NAMES, USES_INNER_RATE, USES_INNER_STEPS, LearnerSettings
 from streammeta.service.log import LogFormat, LogLevel
 from streammeta.transport.kafka.settings import KafkaSettings, OnLostOffset, check_name, read_secret
 
@@ -48,6 +48,11 @@ __all__ = [
 _DEFAULT_METHOD = LearnerSettings.model_fields["method"].default
 _PREFIX = "STREAMMETA_"
 _BETWEEN = "__"
+_EXPLORATIONS = {  # by which settings are used
+    "epsilon": ("epsilon_greedy",),
+    "width": ("inverse_gap", "upper_confidence"),
+    "cost": ("inverse_gap",),
+}
 _OF_KUBERNETES = ("tcp://", "udp://", "sctp://")  # values of the variables that it sets for each Service
 _SECRET = ("password", "secret", "token")
 _Place: TypeAlias = tuple[int | str, ...]  # a setting's path, as pydantic gives it
@@ -61,7 +66,11 @@ class AppSettings(BaseModel, frozen=True, extra="forbid"):
         description="Names the consumer group and the topics NAME-predictions, NAME-signals, NAME-dead-letters, "
         "NAME-state, NAME-weights and NAME-episodes. Up to 200 of a-z, A-Z, 0-9, '.', '_', '-'.",
     )
-    kind: Kind = Field("classification", description='What is predicted: "classification" or "regression".')
+    kind: AppKind = Field(
+        "classification",
+        description='What is predicted: "classification" or "regression"; or "decision": an action is chosen, see '
+        "[decide], and labels are rewards.",
+    )
     seed: int = Field(0, ge=0, lt=2**31, description="Fixes every random choice.")
 
     @field_validator("name")
@@ -242,6 +251,7 @@ class Settings(BaseSettings):
     drift: DriftSettings = Field(default_factory=DriftSettings)
     memory: MemorySettings = Field(default_factory=MemorySettings)
     output: OutputSettings = Field(default_factory=OutputSettings)
+    decide: DecideSettings = Field(default_factory=DecideSettings)
     state: StateSettings = Field(default_factory=StateSettings)
     http: HttpSettings = Field(default_factory=HttpSettings)
     log: LogSettings = Field(default_factory=LogSettings)
@@ -249,7 +259,8 @@ class Settings(BaseSettings):
     def engine(self) -> EngineSettings:
         """What the engine needs to know of it."""
         return EngineSettings(
-            kind=self.app.kind,
+            kind="regression" if self.app.kind == "decision" else self.app.kind,
+            decide=self.decide if self.app.kind == "decision" else None,
             seed=self.app.seed,
             learner=self.learner,
             meta=self.meta,
@@ -400,7 +411,8 @@ def _unused(settings: Settings, path: Path | None) -> Iterator[str]:
             f"{place}: [meta] background_share: is not used with mode = {meta.mode!r}; set mode = 'background', or "
             "leave it out"
         )
-    for section, names, reason in (*_unused_of_learner(settings), *_unused_of_drift(settings.drift)):
+    unused = *_unused_of_learner(settings), *_unused_of_drift(settings.drift), *_unused_of_decisions(settings)
+    for section, names, reason in unused:
         for name in names:
             if name in getattr(settings, section).model_fields_set:
                 yield f"{_where((section, name), path)}: [{section}] {name}: is not used {reason}; leave it out"
@@ -417,8 +429,20 @@ def _unused_of_learner(settings: Settings) -> Iterator[tuple[str, tuple[str, ...
             yield "learner", ("inner_rate",), f"{with_it}, which takes no step of such a size"
         if method in METHOD_NAMES and method not in USES_INNER_STEPS:
             yield "learner", ("inner_steps",), f"{with_it}, which takes no steps"
-    if settings.app.kind == "regression" and method == _DEFAULT_METHOD:
-        yield "learner", ("many_classes",), "with [app] kind = 'regression'"
+    if settings.app.kind != "classification" and method == _DEFAULT_METHOD:
+        yield "learner", ("many_classes",), f"with [app] kind = {settings.app.kind!r}"
+
+
+def _unused_of_decisions(settings: Settings) -> Iterator[tuple[str, tuple[str, ...], str]]:
+    if settings.app.kind != "decision":
+        yield "decide", tuple(DecideSettings.model_fields), f"with [app] kind = {settings.app.kind!r}"
+        return
+    yield "learner", ("experts",), "with [app] kind = 'decision'"
+    yield "output", ("explain", "explain_orders"), "with [app] kind = 'decision'"
+    how = settings.decide.exploration
+    for name, users in _EXPLORATIONS.items():
+        if how not in users:
+            yield "decide", (name,), f"with exploration = {how!r}"
 
 
 def _unused_of_drift(drift: DriftSettings) -> Iterator[tuple[str, tuple[str, ...], str]]:

@@ -59,7 +59,7 @@ def test_every_problem_is_a_line_that_says_which_key_what_came_and_what_was_want
 
     assert sorted(problems(file)) == sorted(
         [
-            f"{file}: [app] kind: got 'regresion', wanted 'classification' or 'regression'",
+            f"{file}: [app] kind: got 'regresion', wanted 'classification', 'regression' or 'decision'",
             f"{file}: [http] port: got 99999, wanted less than or equal to 65535",
             f"{file}: [input] max_pol_records: no such setting; did you mean max_poll_records?",
             "environment STREAMMETA_LOG__LEVEL: [log] level: got 'loud', wanted 'debug', 'info', 'warning' or 'error'",

@@ -127,7 +127,7 @@ def settings_of(snapshot: Snapshot) -> EngineSettings:
     for name, value in snapshot.header.get("settings", {}).items():
         section, _, key = name.partition(".")
         if name == "app.kind":
-            tree["kind"] = value
+            tree["kind"] = "regression" if value == "decision" else value
         elif name == "learner.memories":  # saved is how many
             tree.setdefault(section, {})[key] = (1.0,) * value
         elif name == "learner.experts":  # saved are their names

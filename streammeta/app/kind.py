@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streammeta.config import Settings
-from streammeta.engine import Kind
+from streammeta.engine.settings import AppKind
 from streammeta.errors import ConfigError, EventError
 from streammeta.event import Decoder, Event, Feature, LabelValue, Record
 from streammeta.formats.refusal import Refusals
@@ -27,7 +27,7 @@ _Floats: TypeAlias = npt.NDArray[np.float64]
 class ChosenKind(NamedTuple):
     """What to predict, and why that."""
 
-    kind: Kind
+    kind: AppKind
     reason: str
 
 
@@ -41,7 +41,7 @@ class _Seen(NamedTuple):
 def resolve_kind(
     settings: Settings,
     *,
-    kind: Kind | Literal["auto"] | None,
+    kind: AppKind | Literal["auto"] | None,
     seed: int | None,
     first: Callable[[], Iterable[Record]],
     decoder: Decoder | None = None,

@@ -6,6 +6,7 @@ from pathlib import Path
 import structlog
 
 from streammeta.config import HttpSettings, InputSettings, Settings
+from streammeta.decisions.factory import engine_class
 from streammeta.engine import Engine
 from streammeta.event import Decoder, RawEvent, Record
 from streammeta.formats.mapping import Mapper
@@ -39,7 +40,8 @@ def new_engine(settings: Settings, averaged: Callable[[Gradient], Gradient] | No
     if averaged is not None:
         method = learner(settings)
         method = method._replace(gradient=averaged(method.gradient))
-    return Engine(settings.engine(), method)
+    chosen = settings.engine()
+    return engine_class(chosen)(chosen, method)
 
 
 def learner(settings: Settings) -> Method:

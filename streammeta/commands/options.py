@@ -36,7 +36,7 @@ FILE_WIDTH = 160  # columns of a table that goes to a file or a pipe
 
 Config = Annotated[Path | None, typer.Option(help="A TOML file; `streammeta config` prints one with every setting.")]
 Kind = Annotated[
-    Literal["auto", "classification", "regression"] | None,
+    Literal["auto", "classification", "regression", "decision"] | None,
     typer.Option(help="What to predict. By default as the configuration says, else chosen by the first labels."),
 ]
 Seed = Annotated[int | None, typer.Option(min=0, help="Fixes every random choice.")]

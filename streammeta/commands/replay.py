@@ -77,6 +77,12 @@ def replay(
         typer.Option(help="True concept changes, as `simulate --truth` wrote them: scores detection."),
     ] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="A setting of the scenario: name=value.")] = None,
+    as_decisions: Annotated[
+        bool,
+        typer.Option(
+            "--as-decisions", help="Choose a class for each event; only whether it was the right one is learned."
+        ),
+    ] = False,
     json_to: Json = None,
     html: Annotated[Path | None, typer.Option(help="Write the report with pictures there, as one HTML file.")] = None,
     pictures: Annotated[Path | None, typer.Option(help="Write the pictures into this folder, as PNG.")] = None,
@@ -113,11 +119,12 @@ def replay(
         speed=speed,
         truth=truth,
         state=state,
+        as_decisions=as_decisions,
         fields=mapping(settings, label, task, id_, time_, include, exclude, missing),
         options=dict(pair(one) for one in set_ or []),
     )
     with opened(plan, settings, kind=kind, seed=seed) as ready, stop_on_signals() as stop:
-        console.print(f"{ready.name}: {ready.tally.kind} ({ready.kind_reason})", highlight=False, soft_wrap=True)
+        console.print(f"{ready.name}: {ready.settings.app.kind} ({ready.kind_reason})", highlight=False, soft_wrap=True)
         if ready.description:
             console.print(f"{ready.name}: {ready.description}", highlight=False, soft_wrap=True)
         for (name, _), row in ready.begun.positions.items():
@@ -196,7 +203,7 @@ def demo(
     log.configure("warning")
     console = Console(stderr=True)
     settings, _ = resolve_kind(load(), kind="classification", seed=seed, first=list)
-    metrics, health, tally = Metrics(CollectorRegistry()), Health(time.monotonic), Tally(settings.app.kind)
+    metrics, health, tally = Metrics(CollectorRegistry()), Health(time.monotonic), Tally(settings.engine().kind)
     comparison = demonstration.Comparison(
         demonstration.stream(events, seed), demonstration.baselines(), warm_up=events // 2, seconds=seconds
     )

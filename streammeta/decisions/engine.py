@@ -385,6 +385,8 @@ class DecisionEngine(Engine):
         if done.rejected is not None:
             return DecisionOutcome(came, rejected=done.rejected)
         signal, reward = done.signal, None if event.y is None else float(event.y)
+        if came.y is not None and self._how.rewards == "label":
+            came = msgspec.structs.replace(came, y=reward)
         rest = done.theta_version, done.loss, done.error, done.age, done.since_drift
         if isinstance(item, Choice):
             k, names = item.taken, self._names(item)
@@ -392,7 +394,7 @@ class DecisionEngine(Engine):
                 signal = Signal.STEADY  # of a task that is known, an action that was not tried yet
             propensities, scores = (dict(zip(names, one, strict=True)) for one in (item.propensities, item.scores))
             return DecisionOutcome(
-                *(came, names[k], None, done.variance, signal, *rest, None),
+                *(came, done.prediction, None, done.variance, signal, *rest, None),
                 *(names[k], item.propensities[k], propensities, scores, reward),
             )
         action = str(item.action) if isinstance(item, Event) else parted(event.task)[1]

@@ -10,6 +10,7 @@ from streammeta.meta.settings import Kind, LearnerSettings
 
 __all__ = [
     "ACTION_OF",
+    "AppKind",
     "DecideSettings",
     "EngineSettings",
     "Exploration",
@@ -94,6 +95,7 @@ class MetaSettings(SegmentSettings, frozen=True, extra="forbid"):
     )
 
 
+AppKind: TypeAlias = Literal["classification", "regression", "decision"]
 Exploration: TypeAlias = Literal["inverse_gap", "thompson", "upper_confidence", "epsilon_greedy", "greedy"]
 ACTION_OF = "→"  # between a task's tag and an action: what is learned of the two is a task of the engine
 

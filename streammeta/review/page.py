@@ -20,6 +20,7 @@ _MOST_TASKS = 15  # shown
 _SCORES = {
     "classification": (("accuracy", "accuracy"), ("kappa", "kappa"), ("log_loss", "log loss")),
     "regression": (("mae", "MAE"), ("rmse", "RMSE"), ("r2", "R²"), ("negative_log_likelihood", "neg. log likelihood")),
+    "decision": (("mean_reward", "mean reward"), ("mae", "MAE of rewards")),
 }
 
 

@@ -11,7 +11,11 @@ from streammeta.report import AGES, Figures
 __all__ = ["lines", "tables"]
 
 _MOST_TASKS = 5  # shown
-_SCORES = {"classification": ("accuracy", "kappa", "log_loss"), "regression": ("mae", "rmse", "r2")}
+_SCORES = {
+    "classification": ("accuracy", "kappa", "log_loss"),
+    "regression": ("mae", "rmse", "r2"),
+    "decision": ("mean_reward", "mae"),
+}
 _CURVES = (("error_by_age", "Error at a task's n-th event"), ("error_after_true_drift", "Error after a true drift"))
 
 

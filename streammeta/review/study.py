@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from glob import has_magic
 from pathlib import Path
@@ -15,6 +15,7 @@ from streammeta.app.kind import resolve_kind
 from streammeta.app.parts import decoder, new_engine, restored_engine
 from streammeta.app.replay import Begun, replay
 from streammeta.config import Settings, load
+from streammeta.decisions.tally import DecisionTally
 from streammeta.engine import Kind
 from streammeta.errors import ConfigError, EventError, TransportError
 from streammeta.event import Origin, Record
@@ -53,6 +54,7 @@ class Plan:
     options: Mapping[str, Any] = field(default_factory=dict)  # of a scenario
     state: Path | None = None  # the directory in which the state is kept, to go on from
     fields: Fields | None = None  # which columns or fields are what; None: as the settings say
+    as_decisions: bool = False  # classes are actions, of which the right one is rewarded
     truth: Path | None = None  # where concepts of a recorded stream truly changed; a scenario knows it itself
 
 
@@ -109,13 +111,51 @@ def opened(plan: Plan, settings: Settings, *, kind: Any = None, seed: int | None
         settings, reason = resolve_kind(
             settings, kind=wanted, seed=seed, first=found.first, decoder=read, label=fields.label
         )
+        if plan.as_decisions:
+            settings = _deciding(settings, plan, fields)
+        if settings.app.kind == "decision" and (plan.against or plan.learners):
+            raise ConfigError("--against, --learner: predict labels, and this replay decides; leave them out")
         source = DelayedLabelSource(found.source, read, label_delay=delay, speed=plan.speed)
-        tally, begun = Tally(settings.app.kind), _begun(plan, settings, found.source)
+        tally, begun = _tally(settings), _begun(plan, settings, found.source)
         baselines = [*_learners(plan, settings), *_river(plan, settings)]
         comparison = Comparison(tally, baselines, drifted=found.drifted, look=begun.engine.look)
         reason = "as the scenario is" if wanted == found.kind is not None else reason
         about = found.description()
         yield Opened(plan, settings, reason, about, found.name, source, found.fraction, tally, comparison, begun)
+
+
+def _deciding(settings: Settings, plan: Plan, fields: Fields) -> Settings:
+    """The settings for a labelled stream as decisions: its classes are the actions, and the right one is rewarded."""
+    if settings.app.kind == "regression":
+        raise ConfigError(
+            f"--as-decisions: wanted a stream with classes, and its kind is {settings.app.kind!r}; overrule that "
+            "with --kind classification"
+        )
+    actions = settings.decide.actions or _classes(plan, fields, settings)
+    if len(actions) < 2:
+        raise ConfigError(f"--as-decisions: the stream has the classes {list(actions)}; wanted two or more")
+    how = settings.decide.model_copy(update={"actions": actions, "rewards": "label"})
+    app = settings.app.model_copy(update={"kind": "decision"})
+    return settings.model_copy(update={"app": app, "decide": how})
+
+
+def _classes(plan: Plan, fields: Fields, settings: Settings) -> tuple[str, ...]:
+    """Every class of a stream as text, in order: it is read to its end for that."""
+    if str(plan.stream) == STANDARD_INPUT:
+        raise ConfigError("--as-decisions: standard input cannot be read twice; name the classes in [decide] actions")
+    read, found = decoder(settings), set[str]()
+    with closing(_find(plan, fields, settings.app.seed).source) as source:
+        while not source.exhausted:
+            for record in source.poll(_PEEKED, 0.0):
+                with suppress(EventError):  # the run itself will count it
+                    y = read.decode(record).y
+                    if y is not None:
+                        found.add(str(y))
+    return tuple(sorted(found))
+
+
+def _tally(settings: Settings) -> Tally:
+    return DecisionTally() if settings.app.kind == "decision" else Tally(settings.app.kind)
 
 
 def check_used(figures: Figures) -> None:
@@ -316,11 +356,11 @@ def _river(plan: Plan, settings: Settings) -> Iterator[Baseline]:
         package, _, expression = text.partition(":")
         if package != "river" or not expression:
             raise ConfigError(f"--against {text}: wanted river: and a model, such as river:forest.ARFClassifier")
-        yield RiverBaseline(text, river_model(expression, settings.app.seed), settings.app.kind, plan.wiring)
+        yield RiverBaseline(text, river_model(expression, settings.app.seed), settings.engine().kind, plan.wiring)
 
 
 def _learners(plan: Plan, settings: Settings) -> Iterator[Baseline]:
-    fixed = {"kind": settings.app.kind, "seed": settings.app.seed}
+    fixed = {"kind": settings.engine().kind, "seed": settings.app.seed}
     for text in plan.learners:
         name = f"{STREAMMETA}:{text}"
         try:

@@ -16,6 +16,7 @@ from typing import Literal
 
 import structlog
 
+from streammeta.decisions.factory import engine_class
 from streammeta.engine import Engine, EngineSettings
 from streammeta.engine.snapshot import read_snapshot, write_snapshot
 from streammeta.errors import TransportError
@@ -82,9 +83,9 @@ def restore(settings: EngineSettings, snapshot: Path | None, method: Method | No
     """
     found = None if snapshot is None else read_snapshot(snapshot)
     if found is None:
-        return Engine(settings, method), {}
+        return engine_class(settings)(settings, method), {}
     saved, positions = found
-    engine = Engine.restore(settings, saved, method)
+    engine = engine_class(settings).restore(settings, saved, method)
     _log.info("state restored", snapshot=str(snapshot), tasks=engine.stats().tasks, partitions=len(positions))
     if engine.unsaved_experts:
         names = ", ".join(engine.unsaved_experts)

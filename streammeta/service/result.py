@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 
+from streammeta.decisions.outcome import DecisionOutcome
 from streammeta.engine import Outcome, Signal
 from streammeta.event import Event, Record, first_origin
 from streammeta.transport.base import Message
@@ -78,6 +79,8 @@ def theta_refused(version: int | None, reason: str, partition: int) -> Message:
 
 
 def _prediction(outcome: Outcome, event: Event, more: Mapping[str, object]) -> dict[str, object]:
+    if isinstance(outcome, DecisionOutcome):
+        return _decision(outcome, event)
     known = (
         {"mean": outcome.prediction, "variance": outcome.variance}
         if outcome.probabilities is None
@@ -96,12 +99,32 @@ def _prediction(outcome: Outcome, event: Event, more: Mapping[str, object]) -> d
     }
 
 
+def _decision(outcome: DecisionOutcome, event: Event) -> dict[str, object]:
+    """What was chosen; of a decision made elsewhere only what its action is expected to earn."""
+    return {
+        "id": event.id,
+        "task": event.task,
+        "ts": event.ts,
+        "action": outcome.action,
+        "propensity": outcome.propensity,
+        "prediction": outcome.prediction,
+        "variance": outcome.variance,
+        "propensities": outcome.propensities,
+        "scores": outcome.scores,
+        "signal": outcome.signal.value,
+        "theta_version": outcome.theta_version,
+        "source": event.source or str(event.origin),
+    }
+
+
 def _signal(outcome: Outcome) -> dict[str, object]:
     event = outcome.event
+    action = {"action": outcome.action} if isinstance(outcome, DecisionOutcome) else {}
     return {
         "id": event.id,
         "task": event.task,
         "ts": event.ts if isinstance(event, Event) else None,
+        **action,
         "signal": outcome.signal.value,
         "age": outcome.age,
         "error": outcome.error,

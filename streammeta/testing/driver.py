@@ -6,6 +6,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
+from streammeta.decisions.factory import engine_class
 from streammeta.engine import Engine, EngineSettings, MetaSettings
 from streammeta.event import Decoder
 from streammeta.service.exactly_once import ExactlyOnce
@@ -55,7 +56,7 @@ class Driver:
         self.log = log
         self.metrics = Metrics(CollectorRegistry())
         self._service = ExactlyOnce(
-            lambda: Engine(chosen),
+            lambda: engine_class(chosen)(chosen),
             MemoryTransactionalSink(log, name),
             MemoryChangelogReader(log),
             decoder=Decoder(),
