@@ -130,7 +130,7 @@ class _Drafting:
         shown = sample_lines(list(self._seen.columns.values()))
         if self._sample.description:
             shown.insert(0, self._sample.description)
-        return Draft("\n".join(lines) + "\n", shown, self._unsure, command)
+        return Draft("".join(f"{_one_line(line)}\n" for line in lines), shown, self._unsure, command)
 
     def _taken(self) -> set[str]:
         return {choice.name for option in OPTIONS if (choice := getattr(self._seen, option))}
@@ -167,12 +167,15 @@ class _Drafting:
 
     def _is_counter(self, column: Column) -> bool:
         values = column.first
-        return len(values) > 2 and all(b - a == 1 for a, b in pairwise(values))
+        return len(values) > 2 and not column.markers() and all(b - a == 1 for a, b in pairwise(values))
 
     def _sentinels(self) -> dict[str, str]:
         found: dict[str, str] = {}
         for name, column in self._seen.columns.items():
             value = column.sentinel()
+            for marker, count in column.markers().items():
+                found[f"{name}={marker}"] = f"{count:,} times, and all other values are numbers"
+                self._unsure.append(f"missing {name}={marker}: does it stand for none? All other values are numbers")
             if value is not None and "=" not in name:
                 found[f"{name}={value:g}"] = f"{column.values[value]:,} times, far from all others"
                 self._unsure.append(f"missing {name}={value:g}: is this a number, or does it stand for none?")
@@ -206,6 +209,11 @@ class _Drafting:
                 where[str(tag)].add(partition)
         torn = sum(len(one) > 1 for one in where.values())
         return repeats, f"{torn} of {len(where)} tasks have records in several partitions" if torn else ""
+
+
+def _one_line(text: str) -> str:
+    """Text of a stream as it may stand in a comment of TOML: without ends of lines and control characters."""
+    return "".join(one if one == "\t" or one.isprintable() else " " for one in text)
 
 
 def _is_free_text(column: Column) -> bool:
@@ -303,4 +311,5 @@ def _name(stream: str) -> str:
 
 
 def _toml(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False)
+    """A text or a list of texts; what would not be seen, as a name's no-break space, is escaped."""
+    return "".join(one if one.isprintable() else f"\\u{ord(one):04x}" for one in json.dumps(value, ensure_ascii=False))

@@ -45,7 +45,7 @@ def replay(
         str,
         typer.Argument(
             help="Recorded events: a file (.csv, .tsv, .jsonl, also .gz, .bz2, .xz, .zst; .parquet, .feather, .xlsx), "
-            "a folder, a quoted pattern, - for standard input; or a scenario's name."
+            "a folder, a quoted pattern, s3:// and the like, - for standard input; or a scenario's name."
         ),
     ],
     *,

@@ -20,6 +20,7 @@ from streammeta.errors import TransportError
 from streammeta.formats.delimited import SEPARATORS, read_rows, sniff
 from streammeta.formats.json_lines import looks_like_json, read_json
 from streammeta.formats.mapping import Mapper
+from streammeta.formats.storage import Stored, StoredFile, is_address, list_stored
 from streammeta.formats.tables import TABLES, read_table, require
 
 __all__ = ["DAMAGE", "Form", "find_files", "find_form", "read_recording"]
@@ -53,12 +54,19 @@ class Form(NamedTuple):
         return self.kind in _DELIMITED or self.kind in _LINES or self.kind in TABLES
 
 
-def find_files(stream: Path | str) -> list[Path]:
+def find_files(stream: Path | str) -> list[Path] | list[StoredFile]:
     """The files of a stream: one, all of a folder whose name says how they are read, or those that fit a pattern.
 
     Raises:
         TransportError: there are none.
+        ConfigError: it is an address, and the package that reads it is not installed.
     """
+    if is_address(stream):
+        found = list(list_stored(str(stream)))
+        stored = found if len(found) == 1 else [one for one in found if find_form(one).is_known]
+        if not stored:
+            raise TransportError(f"{stream}: no file is there that is read, or fits this pattern; wanted {_WANTED}")
+        return stored
     path = Path(stream)
     if path.is_dir():
         files = sorted(one for one in path.iterdir() if one.is_file() and find_form(one).is_known)
@@ -73,7 +81,7 @@ def find_files(stream: Path | str) -> list[Path]:
     return [path]
 
 
-def find_form(path: PurePath) -> Form:
+def find_form(path: PurePath | StoredFile) -> Form:
     """How a file's name says that it is read."""
     suffixes = [suffix.lower() for suffix in path.suffixes]
     packing = suffixes[-1] if suffixes and suffixes[-1] in _PACKED else ""
@@ -81,7 +89,9 @@ def find_form(path: PurePath) -> Form:
     return Form(packing, inner[-1] if inner else "")
 
 
-def read_recording(file: BinaryIO, path: PurePath, mapper: Mapper, say: Callable[[str], None]) -> Iterator[bytes]:
+def read_recording(
+    file: BinaryIO, path: PurePath | StoredFile, mapper: Mapper, say: Callable[[str], None]
+) -> Iterator[bytes]:
     """The rows of a file, each as the JSON that the decoder wants; one that is no event with what is wrong with it.
 
     Args:
@@ -154,7 +164,7 @@ class _Unpacking(io.RawIOBase):
 
 def _seekable(file: io.BufferedReader) -> BinaryIO:
     """The file itself, or a pipe's or packed file's bytes: these kinds have their directory at the end."""
-    return file if isinstance(file.raw, io.FileIO) and file.seekable() else io.BytesIO(file.read())
+    return file if isinstance(file.raw, io.FileIO | Stored) and file.seekable() else io.BytesIO(file.read())
 
 
 def _are_columns(text: str, separator: str) -> bool:

@@ -17,6 +17,8 @@ __all__ = ["Choice", "Column", "Survey", "sample_lines", "survey"]
 Kind: TypeAlias = Literal["empty", "flag", "whole number", "number", "time", "text"]
 
 _SENTINELS = frozenset(sign * (10**n - 1) for n in range(2, 7) for sign in (1, -1)) | {-1}
+_FEW_TEXTS = 0.5  # of as many numbers: fewer texts may be markers of a missing value
+_MOST_MARKERS = 3
 _EPOCH = (1e9, 4e9)  # seconds since 1970: 2001 to 2096
 _LABELS = re.compile(
     r"y|label|labels|target|class|outcome|response|result|sold|clicked|click|churn(ed)?|fraud|is_fraud|default(ed)?|"
@@ -62,7 +64,17 @@ class Column:
             return "whole number"
         if seen <= {"whole number", "number", "flag"}:
             return "number"
+        if self.markers():
+            return "whole number" if not self.kinds["number"] else "number"
         return "time" if seen <= {"time"} else "text"
+
+    def markers(self) -> dict[str, int]:
+        """The few texts, and how often each comes, among values that are numbers else: they stand for a missing one."""
+        texts, numbers = self.kinds["text"], self.kinds["number"] + self.kinds["whole number"]
+        if not texts or texts + numbers < sum(self.kinds.values()) or texts > _FEW_TEXTS * numbers:
+            return {}
+        found = {value: count for value, count in self.values.items() if isinstance(value, str)}
+        return found if len(found) <= _MOST_MARKERS and "=" not in self.name else {}
 
     @property
     def is_unique(self) -> bool:
@@ -79,7 +91,7 @@ class Column:
         if self.kind not in ("number", "whole number"):
             return None
         for value, count in self.values.most_common(3):
-            others = [one for one in self.values if one != value]
+            others = [one for one in self.values if one != value and not isinstance(one, str)]
             if value not in _SENTINELS or count < 3 or len(others) < 3:
                 continue
             low, high = min(others), max(others)
@@ -202,13 +214,14 @@ def _find_time(columns: dict[str, Column]) -> Choice | None:
 def _is_epoch(column: Column) -> bool:
     if column.kind not in ("number", "whole number"):
         return False
-    low, high = min(column.values), max(column.values)
+    numbers = [one for one in column.values if not isinstance(one, str)]
+    low, high = min(numbers), max(numbers)
     return any(_EPOCH[0] * unit <= low and high <= _EPOCH[1] * unit for unit in (1, 1e3, 1e6, 1e9))
 
 
 def _is_rising(column: Column) -> bool:
     seconds = [parse_seconds(one, column.name, "") or 0.0 for one in column.first if _is_time(one, column.name)]
-    return seconds == sorted(seconds) and len(seconds) > 1
+    return seconds == sorted(seconds) and len(set(seconds)) > 1
 
 
 def _find_label(columns: dict[str, Column]) -> Choice | None:
@@ -229,7 +242,7 @@ def _is_id(column: Column) -> bool:
     """Whether no two records share it, and its name says so or it counts."""
     if not column.is_unique or column.missing or column.kind not in ("text", "whole number"):
         return False
-    numbers = column.first if column.kind == "whole number" else []
+    numbers = column.first if column.kind == "whole number" and not column.markers() else []
     is_counting = len(numbers) > 2 and all(b - a == 1 for a, b in pairwise(numbers))
     return is_counting or bool(_IDS.fullmatch(_last(column.name)))
 

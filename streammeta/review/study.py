@@ -21,6 +21,7 @@ from streammeta.errors import ConfigError, EventError, TransportError
 from streammeta.event import Origin, Record
 from streammeta.formats.fields import Fields, check_columns
 from streammeta.formats.mapping import Mapper, encode_row
+from streammeta.formats.storage import is_address
 from streammeta.report import Figures, Tally
 from streammeta.review import paired
 from streammeta.review.baseline import Baseline, EngineBaseline, RiverBaseline, Wiring, river_model
@@ -311,8 +312,9 @@ def _scenario(name: str, plan: Plan, seed: int) -> _Found:
 
 
 def _is_recorded(stream: Path | str) -> bool:
-    """Whether this looks like a file, a folder, a pattern or standard input; else it is a misspelt scenario."""
-    return Path(stream).exists() or bool(Path(stream).suffix) or str(stream) == STANDARD_INPUT or has_magic(str(stream))
+    """Whether this looks like a file, a folder, a pattern, an address or standard input; else a misspelt scenario."""
+    looks = is_address(stream) or has_magic(str(stream)) or str(stream) == STANDARD_INPUT
+    return looks or Path(stream).exists() or bool(Path(stream).suffix)
 
 
 def _frame(frame: Any, limit: int | None, fields: Fields) -> _Found:  # noqa: ANN401 any frame that narwhals knows

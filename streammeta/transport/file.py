@@ -28,6 +28,7 @@ from streammeta.event import Origin, Record
 from streammeta.formats.fields import Fields
 from streammeta.formats.mapping import Mapper
 from streammeta.formats.recording import DAMAGE, find_files, read_recording
+from streammeta.formats.storage import StoredFile
 from streammeta.transport.base import Message, Partition, Positions
 
 __all__ = ["STANDARD_INPUT", "FileSink", "FileSource"]
@@ -43,8 +44,9 @@ class FileSource:
     """A recorded stream, read once from front to back in constant memory.
 
     Args:
-        path: a file, a folder (its files in the order of their names), a pattern with ``*``, or "-" for standard
-            input. Its name is the topic of the origins, its only partition is 0, offsets are rows over all files.
+        path: a file, a folder (its files in the order of their names), a pattern with ``*``, an address of these
+            (s3://, gs://, https://, by fsspec), or "-" for standard input. Its name is the topic of the origins, its
+            only partition is 0, offsets are rows over all files.
         limit: read no row from this number on.
         fields: which columns or fields are what; None: `task`, `y`, `id`, `ts`, and all others are features.
 
@@ -109,7 +111,7 @@ class FileSource:
             return 1.0
         if self._is_piped or self._file.closed:
             return None
-        size = sum(file.stat().st_size for file in self._files if file.exists())
+        size = sum(map(_size, self._files))
         return min(1.0, (self._bytes_before + self._file.tell()) / size) if size else None
 
     def assigned(self) -> Mapping[Partition, int]:
@@ -150,6 +152,8 @@ class FileSource:
         if self._is_piped:
             return cast(BinaryIO, sys.stdin.buffer)
         path = self._files[number]
+        if isinstance(path, StoredFile):
+            return path.open()
         try:
             return path.open("rb", buffering=_BUFFER)
         except OSError as err:
@@ -159,12 +163,13 @@ class FileSource:
         """The rows of all files, one file after the other."""
         said: dict[str, None] = {}
         self._bytes_before = 0
-        for number, path in enumerate(self._files or [Path(self._partition[0])]):
+        files: Sequence[Path | StoredFile] = self._files or [Path(self._partition[0])]
+        for number, path in enumerate(files):
             if number:
-                self._bytes_before += os.fstat(self._file.fileno()).st_size
+                self._bytes_before += _size(self._files[number - 1])
                 self._file.close()
                 self._file = self._opened(number)
-            if len(self._files) > 1 and not path.stat().st_size:  # as tools that write parts in parallel leave them
+            if len(self._files) > 1 and not _size(path):  # as tools that write parts in parallel leave them
                 said[f"{path.name} is empty"] = None
                 continue
             descriptions: list[str] = [] if len(self._files) < 2 else [f"{len(self._files)} files"]
@@ -188,6 +193,12 @@ class FileSource:
             self._failure = err
         else:
             self._ended = len(self._ahead) < count
+
+
+def _size(file: Path | StoredFile) -> int:
+    if isinstance(file, StoredFile):
+        return file.size
+    return file.stat().st_size if file.exists() else 0
 
 
 class FileSink:

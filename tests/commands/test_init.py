@@ -116,6 +116,36 @@ def test_noise_and_numbers_that_stand_for_nothing_are_left_out_and_said(tmp_path
     assert any(line.startswith("shelf") and "text, 2 values: " in line for line in made.lines)
 
 
+def test_a_few_texts_among_numbers_are_missing_values_and_no_free_text(tmp_path: Path) -> None:
+    """A column with an "n.a." in each seventh row would be left out as free text, and is the best there is."""
+    rows = [{"shop": i % 5, "area": "n.a." if i % 7 == 0 else 10 + i / 7, "sold": i % 2} for i in range(200)]
+    as_csv(rows, tmp_path / "a.csv")
+
+    made = draft(str(tmp_path / "a.csv"), Settings(), fixed={})
+
+    assert 'missing = ["area=n.a."]  # 29 times, and all other values are numbers' in made.toml
+    assert "exclude" not in made.toml
+    assert any("missing area=n.a.: does it stand for none?" in line for line in made.unsure)
+    (tmp_path / "s.toml").write_text(made.toml)
+    assert streammeta.replay(tmp_path / "a.csv", settings=load(tmp_path / "s.toml")).figures["features"] == 1
+
+
+def test_what_stands_in_cells_breaks_no_comment(tmp_path: Path) -> None:
+    """TOML has no control characters, and a comment ends with its line."""
+    rows = [
+        {"a\u00a0b": "x\ny = 1" if i % 2 else "re\0d", "day": "2024-01-01", "at": 1.7e9 + i, "y": i % 2}
+        for i in range(20)
+    ]
+    as_lines(rows, tmp_path / "a.jsonl")
+
+    made = draft(str(tmp_path / "a.jsonl"), Settings(), fixed={})
+    (tmp_path / "s.toml").write_text(made.toml)
+
+    fields = load(tmp_path / "s.toml").input.fields
+    assert (fields.task, fields.label) == ("a\u00a0b", "y")
+    assert fields.time == "at", "one day is no time that rises"
+
+
 def test_what_is_not_sure_is_asked_and_what_is_given_is_taken(tmp_path: Path) -> None:
     """The last column is often the label, and often not."""
     as_csv(HOUSES, tmp_path / "houses.csv")

@@ -28,7 +28,7 @@ ROWS = [({"a": 1.5}, "t", 0), ({"a": 2.0}, "t", 1)]
 COMMAS = "task;a;y\nt;1,5;0\nt;1.002,25;1\n"
 
 
-def read(path: Path, names: Fields | None = None) -> tuple[list[Any], str]:
+def read(path: Path | str, names: Fields | None = None) -> tuple[list[Any], str]:
     """Each row as (features, task, label), or its reason; and how the file was said to be written."""
     source, decoder, found = FileSource(path, fields=names), Decoder(), list[Any]()
     while not source.exhausted:
