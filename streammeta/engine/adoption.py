@@ -59,9 +59,9 @@ class Adoption:
             memory.features.width,
             memory.labels.classes,
             {name: getattr(memory.counts, name) for name in _META_COUNTS},
-            random_state(self._training.curriculum.random),
+            random_state(self._training.random),
             header,
-            arrays | self._training.dump(),
+            arrays | self._training.dump() | memory.dump_experts(),
         )
 
     def candidate(self) -> Candidate:
@@ -150,17 +150,20 @@ class Adoption:
         if train:
             for name in _META_COUNTS:
                 setattr(memory.counts, name, weights.counts[name])
-            self._training.curriculum.random.bit_generator.state = random
+            self._training.random.bit_generator.state = random
         memory.fit()
         return True
 
     def _load_or_keep(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
-        """As ``Training.load``; where that is refused, all of it stays as it was."""
-        before = {name: array.copy() for name, array in self._training.dump().items()}
+        """Take over rhythm and experts; where that is refused, all of it stays as it was."""
+        memory, training = self._memory, self._training
+        before = {name: array.copy() for name, array in (training.dump() | memory.dump_experts()).items()}
         try:
-            self._training.load(arrays)
+            training.load(arrays)
+            memory.load_experts(arrays)
         except SnapshotError:
-            self._training.load(before)
+            training.load(before)
+            memory.load_experts(before)
             raise
 
     def _is_worse(self, other: Shared) -> bool:
@@ -177,13 +180,13 @@ class Adoption:
         moved = max(float(np.abs(theirs[name] - p).max()) if p.size else 0.0 for name, p in ours.items())
         if moved <= _LONGEST_STEP * rate * updates:
             return False
-        random, gaps = self._training.curriculum.random.bit_generator.state, []
+        random, gaps = self._training.random.bit_generator.state, []
         for _ in range(_TRIALS):
             episodes = self._training.draw()
             if episodes is not None:
                 theirs_lost, ours_lost = (memory.method.gradient(one, episodes, "cpu")[0] for one in (theirs, ours))
                 gaps.append(theirs_lost - ours_lost)
-        self._training.curriculum.random.bit_generator.state = random
+        self._training.random.bit_generator.state = random
         if len(gaps) < _TRIALS:
             return False
         mean, error = float(np.mean(gaps)), float(np.std(gaps, ddof=1)) / math.sqrt(len(gaps))

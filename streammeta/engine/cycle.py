@@ -136,7 +136,7 @@ class Cycle:
         if memory.exchange.is_writing:
             memory.exchange.note(items, outcomes)
         if memory.settings.meta.mode != "off":
-            self._training.curriculum.observe_outcomes([item.judged for item in items if item.judged is not None])
+            self._training.observe_outcomes([item.judged for item in items if item.judged is not None])
 
     def _look_at(self, items: Sequence[Item], seen: Seen, strays: Ints) -> None:
         """Look at the tasks whose labels in these events say so, in order; φ follows a scale that changed."""
@@ -183,7 +183,7 @@ class Cycle:
         for gone in memory.presence.see(key, event.ts):
             memory.leave(gone)
         if not memory.counts.events and not event.task and key[0] >= 0:
-            self._training.curriculum.begin_alone()
+            self._training.begin_alone()
         memory.counts.events += 1
         waiting = None
         if event.y is None and event.id is not None:

@@ -14,6 +14,7 @@ uses a label before its event was predicted; a restored engine goes on as if not
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from streammeta.engine import prediction, saving, views
 from streammeta.engine.adoption import Adoption, Candidate
@@ -289,19 +290,14 @@ class Engine:
         Raises:
             SnapshotError: as ``observe_episode``.
         """
-        trains, counts, rhythm = (
-            self._training.is_ours,
-            vars(self._memory.counts).copy(),
-            self._training.curriculum.dump(),
-        )
-        self._training.is_ours = False
+        memory, training = self._memory, self._training
+        trains, counts, rhythm = training.is_ours, replace(memory.counts), training.dump()
+        training.is_ours = False
         try:
             self.observe_episode(partition, key, value, at)
         finally:
-            self._training.is_ours = trains
-            for name, count in counts.items():
-                setattr(self._memory.counts, name, count)
-            self._training.curriculum.load(rhythm)
+            training.is_ours, memory.counts = trains, counts
+            training.load(rhythm)
 
     def observe_episode(self, partition: int, key: bytes, value: bytes, at: str) -> list[Outcome]:
         """Learn labelled events of another process's partition, so that θ learns from them too.

@@ -141,6 +141,17 @@ class Memory:
         gain = np.where(own, 1 / np.where(own, scale[SPREAD], 1.0), frame.shared.gain)
         return Scaling(shift.astype(np.float32), gain.astype(np.float32), 0.0, 1.0)
 
+    # -- experts -------------------------------------------------------------------------------------------------------
+
+    def dump_experts(self) -> dict[str, npt.NDArray[Any]]:
+        """What experts know over all tasks, as arrays from which ``load_experts`` makes the same."""
+        return self.mixture.dump() if self.mixture else {}
+
+    def load_experts(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Let experts know what ``dump_experts`` described; raises SnapshotError when it is damaged."""
+        if self.mixture:
+            self.mixture.load(arrays)
+
     # -- columns -------------------------------------------------------------------------------------------------------
 
     def grow(self) -> None:

@@ -163,7 +163,7 @@ class Runs:
         drifted: int | None,
         outcomes: list[Outcome | None],
     ) -> None:
-        """The outcomes of events judged, and what the curriculum and the response observe of them."""
+        """The outcomes of events judged, and what meta-updates and the response observe of them."""
         memory = self._memory
         classes, columns = memory.labels.classes, memory.tasks.columns
         means, variances, known = run.means[begin:end].tolist(), run.variances[begin:end].tolist(), run.known

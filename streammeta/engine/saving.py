@@ -26,7 +26,7 @@ def dump(memory: Memory, training: Training) -> Snapshot:
         "classes": memory.labels.classes,
         "waiting": memory.waiting.dump(),
         "recent": memory.recent.dump(place),
-        "random": random_state(training.curriculum.random),
+        "random": random_state(training.random),
         "shared": shared,
         "sums": seen,
         "tasks": tasks,
@@ -35,7 +35,7 @@ def dump(memory: Memory, training: Training) -> Snapshot:
         "leaving": [key for key in memory.tasks.leaving if key[0] >= 0],
     }
     partitions = memory.mixture.dump_partitions() if memory.mixture else {}
-    return Snapshot(header, arrays | sums | partitions | training.dump())
+    return Snapshot(header, arrays | sums | partitions | training.dump() | memory.dump_experts())
 
 
 def load(memory: Memory, training: Training, snapshot: Snapshot) -> None:
@@ -52,13 +52,14 @@ def load(memory: Memory, training: Training, snapshot: Snapshot) -> None:
     memory.sums.load(header["sums"], arrays)
     memory.shared.load(header["shared"], arrays, Names(memory.features.slots, memory.labels.names))
     training.load(arrays)
+    memory.load_experts(arrays)
     if memory.mixture:
         memory.mixture.load_partitions(arrays)
     for name, column in memory.layout(len(memory.features), len(memory.shared.own)).items():
         memory.tasks.widen(name, column.shape)
     memory.recent.load(header["recent"], memory.tasks.restore(header["tasks"], header["spilled"]))
     _load_presence(memory, header)
-    training.curriculum.random.bit_generator.state = random_from(header["random"], "the snapshot is")
+    training.random.bit_generator.state = random_from(header["random"], "the snapshot is")
 
 
 def _load_presence(memory: Memory, header: Mapping[str, Any]) -> None:

@@ -1,15 +1,26 @@
-"""How θ changes here: meta-updates, drawn from what is remembered, in the rhythm that pays."""
+"""How θ changes here: meta-updates on segments of recent tasks, drawn as the settings say, in the rhythm that pays.
 
-from collections.abc import Callable, Mapping
+Two things change what is uniform and regular otherwise: underperforming tasks (``escalation``), and labels that
+are predicted much worse than usual (``rhythm``). The one owner of the random draws.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
-from streammeta.engine.curriculum import Curriculum
+from streammeta.engine.buffer import draw_episodes
+from streammeta.engine.escalation import Escalation
 from streammeta.engine.memory import Memory
 from streammeta.engine.outcome import MetaResult
-from streammeta.meta.base import Episodes
+from streammeta.engine.rhythm import Rhythm
+from streammeta.engine.sampling import draw_rows
+from streammeta.engine.scale import errors_in_spreads
+from streammeta.engine.shared import device
+from streammeta.meta.base import Episodes, Ints, Method
+from streammeta.meta.job import MetaJob, meta_update
 from streammeta.meta.plasticity import has_encoder
 
 __all__ = ["Training"]
@@ -18,25 +29,86 @@ _HOUSEKEEPING_EVENTS = 1024  # how often the spill is looked after where meta-up
 
 
 class Training:
-    """Begins and finishes meta-updates.
+    """Says when θ takes a step, from what, and makes it.
 
     Args:
         memory: θ and what it learns from.
 
     Attributes:
-        curriculum: what θ learns from, and when.
         is_ours: this engine changes θ; else another process does.
+        random: what draws tasks and segments.
     """
 
     def __init__(self, memory: Memory) -> None:
-        self._memory = memory
-        self.curriculum = Curriculum(memory.settings, memory.method)
+        settings = memory.settings
+        meta = settings.meta
+        self._memory, self._device = memory, device(settings.learner.device)
+        self._rhythm = Rhythm(meta.every_events, meta.stretch)
+        self._escalation = Escalation(meta.escalate_events) if meta.escalate_events else None
+        self._hurries = False  # some task underperformed at the last meta-update
         self.is_ours = True
+        self.random = np.random.default_rng(settings.seed)
+
+    # -- when ----------------------------------------------------------------------------------------------------------
+
+    @property
+    def interval(self) -> int:
+        """Events between two meta-updates."""
+        return max(self._rhythm.interval // 2, 1) if self._hurries else self._rhythm.interval
 
     @property
     def look_every(self) -> int:
         """Events between two looks at what tasks share."""
-        return self.curriculum.interval if self._memory.settings.meta.mode == "sync" else _HOUSEKEEPING_EVENTS
+        return self.interval if self._memory.settings.meta.mode == "sync" else _HOUSEKEEPING_EVENTS
+
+    @property
+    def is_due(self) -> bool:
+        """Whether it is time to begin a meta-update in the background."""
+        counts, mode = self._memory.counts, self._memory.settings.meta.mode
+        return self.is_ours and mode == "background" and counts.seen - counts.meta_begun >= self.interval
+
+    def begin_alone(self) -> None:
+        """The stream's first event has no tag: θ has one task to serve."""
+        self._rhythm.begin_alone()
+
+    def observe_outcomes(self, judged: Sequence[tuple[int, float, float]]) -> None:
+        """How labels were predicted, in order: the task's labels before, loss and error in spreads of its target."""
+        for age, loss, error in judged:
+            self._rhythm.observe_label_loss(loss)
+            if self._escalation:
+                self._escalation.observe_error(age, error)
+
+    # -- from what -----------------------------------------------------------------------------------------------------
+
+    def draw(self) -> Episodes | None:
+        """Segments for a meta-update; None where too few tasks have enough labels."""
+        memory, random = self._memory, self.random
+        meta, kind, members = memory.settings.meta, memory.settings.kind, memory.method.members
+        columns, frame = memory.tasks.columns, memory.shared.frame
+        rows = draw_rows(
+            meta.sampling,
+            columns,
+            memory.recent,
+            members * meta.tasks,
+            shortest=meta.shortest,
+            frame=frame,
+            kind=kind,
+            random=random,
+        )
+        if self._escalation and rows.size:
+            rows = self._with_underperforming(self._escalation, rows)
+        return draw_episodes(columns, rows, frame, meta, kind, members, random)
+
+    def _with_underperforming(self, escalation: Escalation, rows: Ints) -> Ints:
+        memory = self._memory
+        columns, alive = memory.tasks.columns, np.array(memory.recent.rows(), np.int64)
+        errors = errors_in_spreads(columns, alive, memory.shared.frame)
+        found = escalation.underperforming(columns["labelled"], errors, alive)
+        found = found[columns["window_count"][found] >= memory.settings.meta.shortest]
+        self._hurries = found.size > 0
+        return escalation.prefer(rows, found, self.random) if self._hurries else rows
+
+    # -- a step --------------------------------------------------------------------------------------------------------
 
     def update(self) -> None:
         """Make a meta-update at once, where the settings want it in the engine's own step."""
@@ -44,13 +116,6 @@ class Training:
             job = self.begin()
             if job is not None:
                 self.finish(job())
-
-    @property
-    def is_due(self) -> bool:
-        """Whether it is time to begin a meta-update in the background."""
-        memory = self._memory
-        waited = memory.counts.seen - memory.counts.meta_begun
-        return self.is_ours and memory.settings.meta.mode == "background" and waited >= self.curriculum.interval
 
     def begin(self) -> Callable[[], MetaResult] | None:
         """Draw episodes, and return the work to be done, which may run in another thread; None when there is nothing.
@@ -63,30 +128,35 @@ class Training:
         if episodes is None:
             return None
         state, meta = memory.shared.state, memory.settings.meta
-        start = memory.shared.start() if (meta.pull or meta.renew_every) and has_encoder(state.theta) else None
-        return partial(self.curriculum.run, self.curriculum.meta_job(state, start, episodes))
-
-    def draw(self) -> Episodes | None:
-        """Segments of recent tasks; None where too few have enough labels."""
-        memory = self._memory
-        return self.curriculum.draw(memory.tasks.columns, memory.recent, memory.shared.frame)
+        pulled = (meta.pull or meta.renew_every) and has_encoder(state.theta)
+        start = memory.shared.start() if pulled else None
+        return partial(
+            _run, MetaJob(state, episodes, meta.rate, start, meta.pull, meta.renew_every), memory.method, self._device
+        )
 
     def finish(self, result: MetaResult) -> None:
         """Adopt the new θ, unless its numbers were not finite; φ of each task follows when it is next touched."""
         if not self.is_ours:  # since this update began, another process has become the one that changes θ
             return
-        self.curriculum.observe_meta_update(result)
+        self._rhythm.observe_meta_loss(result.loss)
         if result.accepted:
             self._memory.shared.adopt(result.step.state)
         else:
             self._memory.counts.refused_updates += 1
 
+    # -- saving --------------------------------------------------------------------------------------------------------
+
     def dump(self) -> dict[str, npt.NDArray[Any]]:
-        """Arrays of what tasks share beside θ and the normalization: the rhythm, and what experts know."""
-        return self.curriculum.dump() | (self._memory.mixture.dump() if self._memory.mixture else {})
+        """Arrays from which ``load`` makes the same; ``random`` is not in them."""
+        return self._rhythm.dump() | (self._escalation.dump() if self._escalation else {})
 
     def load(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
-        """Become what ``dump`` described; raises SnapshotError when it is of other settings."""
-        self.curriculum.load(arrays)
-        if self._memory.mixture:
-            self._memory.mixture.load(arrays)
+        """Become what ``dump`` described; raises SnapshotError when it is damaged."""
+        self._rhythm.load(arrays)
+        if self._escalation:
+            self._escalation.load(arrays)
+
+
+def _run(job: MetaJob, method: Method, where: str) -> MetaResult:
+    """Make a meta-update, in any thread: it reads nothing but the job."""
+    return MetaResult(meta_update(job, method.gradient, device=where, pace=method.pace))
