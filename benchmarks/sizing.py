@@ -72,7 +72,7 @@ def cost(features: int, labels: int, tasks: int) -> Cost:
         for change in handover.changes():
             if change.value is not None:
                 topic[change.key] = change.value
-        memory = sum(column.nbytes / len(column) for column in engine._memory.tasks.columns.values())
+        memory = sum(column.nbytes / len(column) for column in engine.memory.tasks.columns.values())
         shared = engine.shared_weights()
     later = seconds[len(seconds) // 2 :]
     with tempfile.TemporaryDirectory() as folder, closing(Engine(settings(folder, tasks))) as engine:

@@ -59,7 +59,7 @@ def measure(tasks: int, events: Sequence[Event], mode: str, warm: int) -> dict[s
             one.step(events[i : i + _STEP])
             seconds.append(time.perf_counter() - begun)
             busy.append(time.process_time() - begun_cpu)
-        columns = one._memory.tasks.columns.values()
+        columns = one.memory.tasks.columns.values()
         return {
             "events_per_second": _best_rate(seconds),
             "events_per_cpu_second": _best_rate(busy),
@@ -90,12 +90,12 @@ def meta_update(repeats: int) -> dict[str, float]:
     with closing(engine("off", 1000)) as one:
         for _ in range(2):
             one.step(stream(40_000, 1000))
-        shared, draw = one._memory.shared, one._training.draw
+        shared, draw = one.memory.shared, one._training.draw
         episodes = draw()
-        gradient = one._memory.method.gradient(shared.state.theta, episodes, "cpu")
+        gradient = one.memory.method.gradient(shared.state.theta, episodes, "cpu")
         return {
             "draw_ms": best(draw, repeats),
-            "gradient_ms": best(lambda: one._memory.method.gradient(shared.state.theta, episodes, "cpu"), repeats),
+            "gradient_ms": best(lambda: one.memory.method.gradient(shared.state.theta, episodes, "cpu"), repeats),
             "optimizer_ms": best(lambda: outer_step(lambda *_: gradient, shared.state, episodes, rate=1e-3), repeats),
             "compile_ms": best(shared._compile, repeats),
         }

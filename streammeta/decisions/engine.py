@@ -85,7 +85,7 @@ class DecisionEngine(Engine):
         self._look_ahead, self._tags = _SHORTEST, dict[str, list[str]]()
         self._action_slots: dict[str, tuple[int, ...]] = {}  # of the feature that is an action's name
         super().__init__(settings, method)
-        if not set(self._memory.method.phi_layout(1, 1)) >= _HEADS:
+        if not set(self.memory.method.phi_layout(1, 1)) >= _HEADS:
             raise ConfigError(
                 f'[learner] method: {settings.learner.method!r} says no variance of its own; wanted "exact-heads" with '
                 '[app] kind = "decision"'
@@ -135,7 +135,7 @@ class DecisionEngine(Engine):
         """Whether no task is forgotten in this part, were this event in it: tasks begin again at their own event."""
         partition, ts = event.origin.partition, event.ts if isinstance(event, Event) else None
         if partition not in part.spans:
-            part.spans[partition] = self._memory.presence.until_forgetting(partition)
+            part.spans[partition] = self.memory.presence.until_forgetting(partition)
         if ts is not None and ts > part.latest:
             part.latest = ts
         events, time = part.spans[partition]
@@ -146,7 +146,7 @@ class DecisionEngine(Engine):
         partition = event.origin.partition
         waiting = [
             tag
-            for tag in self._memory.waiting.tasks_of(partition, event.id)
+            for tag in self.memory.waiting.tasks_of(partition, event.id)
             if (partition, tag, event.id) not in part.learned
         ]
         shared = self._how.heads == "shared"
@@ -186,7 +186,7 @@ class DecisionEngine(Engine):
         """A decision to make; None where a row of it has to be brought back from the spill first."""
         key, actions = (event.origin.partition, event.task), actions_of(event, self._configured)
         tags = self._tags_of(event.task) if actions is self._configured else tags_of(event.task, actions, self._how)
-        rows = self._memory.tasks.find(key[0], tags)
+        rows = self.memory.tasks.find(key[0], tags)
         if IN_SPILL in rows:
             if part.items:
                 return None  # when its turn comes: which tasks leave memory depends on the order
@@ -201,7 +201,7 @@ class DecisionEngine(Engine):
 
     def _recalled(self, partition: int, tags: Sequence[str], rows: Sequence[int]) -> list[int]:
         """These rows, those in the spill brought back."""
-        recall = self._memory.tasks.recall
+        recall = self.memory.tasks.recall
         return [recall((partition, tag)) if row == IN_SPILL else row for tag, row in zip(tags, rows, strict=True)]
 
     def _tags_of(self, task: str) -> list[str]:
@@ -216,7 +216,7 @@ class DecisionEngine(Engine):
     def _is_waiting(self, part: _Part, event: Event) -> bool:
         """Whether a decision of this task and id waits for its reward, or will after this part."""
         partition, id_ = event.origin.partition, event.id or ""
-        waiting, shared = self._memory.waiting.tasks_of(partition, id_), self._how.heads == "shared"
+        waiting, shared = self.memory.waiting.tasks_of(partition, id_), self._how.heads == "shared"
         return (partition, id_) in part.ids or any((tag if shared else parted(tag)[0]) == event.task for tag in waiting)
 
     def _made_elsewhere(self, part: _Part, event: Event) -> Event:
@@ -238,15 +238,15 @@ class DecisionEngine(Engine):
         """What the action earned: the label itself, or 1 where it is the label."""
         if self._how.rewards == "label":
             return float(str(y) == action)
-        self._memory.labels.check(y, event.origin)
+        self.memory.labels.check(y, event.origin)
         return y
 
     def _action_waiting(self, partition: int, tag: str, id_: str) -> str:
         """The action of a decision that waits."""
         if self._how.heads == "each":
             return parted(tag)[1]
-        waits = self._memory.waiting.find(partition, tag, id_)
-        slots = self._memory.features.slots
+        waits = self.memory.waiting.find(partition, tag, id_)
+        slots = self.memory.features.slots
         return next((str(slots[slot].value) for slot in waits.slots if slots[slot].name == ACTION_OF), "")
 
     # -- choosing ------------------------------------------------------------------------------------------------------
@@ -257,7 +257,7 @@ class DecisionEngine(Engine):
         It does where φ becomes stale by events of its own task, and where a look at it would come after the looks
         that rewards bring: what they count together is added up in the order of the log.
         """
-        memory = self._memory
+        memory = self.memory
         choices = [(i, item) for i, (_, item) in enumerate(part.items) if isinstance(item, Choice)]
         if not choices:
             return len(part.items)
@@ -271,7 +271,7 @@ class DecisionEngine(Engine):
 
     def _read(self, part: _Part, kept: int, outcomes: list[Outcome | None]) -> None:
         """Features into slots, in the order of the events; what cannot be read is refused."""
-        memory = self._memory
+        memory = self.memory
         items, part.items = part.items[:kept], []
         ignored, shared = memory.features.ignored, memory.features.shared  # counted when they are learned
         for at, item in items:
@@ -290,7 +290,7 @@ class DecisionEngine(Engine):
 
     def _fill(self, event: Event, actions: Actions) -> list[Filled]:
         """What heads see of an event [1], or of each action where they have features of their own [K], in slots."""
-        memory = self._memory
+        memory = self.memory
         for name in actions:
             if name not in self._action_slots:
                 slots, _ = memory.features.read({ACTION_OF: name}, event.origin)
@@ -311,7 +311,7 @@ class DecisionEngine(Engine):
         choices = [item for _, item in part.items if isinstance(item, Choice)]
         if not choices:
             return
-        self._memory.grow()
+        self.memory.grow()
         self._bring_up_to_date(choices)
         like: dict[tuple[int, int], list[Choice]] = {}
         for choice in choices:
@@ -322,7 +322,7 @@ class DecisionEngine(Engine):
 
     def _bring_up_to_date(self, choices: Sequence[Choice]) -> None:
         """Bring the rows of these decisions up to what tasks share now, as events of theirs would."""
-        memory = self._memory
+        memory = self.memory
         owner, rows = _flat([choice.rows for choice in choices])
         changed = dict.fromkeys(rows[is_outdated(memory.tasks.columns, rows, memory.shared.frame.epoch)].tolist())
         for row in changed:
@@ -336,7 +336,7 @@ class DecisionEngine(Engine):
 
     def _score(self, group: Sequence[Choice]) -> Scores:
         """What each action [N, K] is expected to earn."""
-        memory = self._memory
+        memory = self.memory
         rows = np.array([choice.rows for choice in group], np.int64)
         base = memory.features.table([filled for choice in group for filled in choice.filled])
         exact = base.reshape(len(group), -1, base.shape[1])
@@ -411,7 +411,7 @@ class DecisionEngine(Engine):
         Raises:
             EventError: the event is none, or brings actions that are none.
         """
-        memory = self._memory
+        memory = self.memory
         actions = actions_of(event, self._configured)
         tags = tags_of(event.task, actions, self._how)
         features, shared = memory.features.fork(), memory.shared.copy()
@@ -440,7 +440,7 @@ class DecisionEngine(Engine):
         if partition < 0 or self._how.heads == "shared":
             return super().forget(partition, task)
         begin = joined(task, "")
-        tags = [tag for (of, tag), _ in self._memory.presence.items() if of == partition and tag.startswith(begin)]
+        tags = [tag for (of, tag), _ in self.memory.presence.items() if of == partition and tag.startswith(begin)]
         known = [super(DecisionEngine, self).forget(partition, tag) for tag in tags if parted(tag)[0] == task]
         return any(known)
 

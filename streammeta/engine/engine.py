@@ -56,6 +56,9 @@ class Engine:
         settings: all of the engine's settings.
         method: a learner of the caller's own; None: the one that the settings name.
 
+    Attributes:
+        memory: what is remembered, to look at; its parts are those of this version, and another may have others.
+
     >>> from streammeta.event import Origin
     >>> engine = Engine(EngineSettings())
     >>> events = [Event({"a": float(i % 2)}, "t", Origin("doc", 0, i), y=i % 2) for i in range(40)]
@@ -66,10 +69,10 @@ class Engine:
 
     def __init__(self, settings: EngineSettings, method: Method | None = None) -> None:
         self._given = method  # for who copies the engine
-        self._memory = Memory(settings, method)
-        self._training = Training(self._memory)
-        self._cycle = Cycle(self._memory, self._training)
-        self._adoption = Adoption(self._memory, self._training)
+        self.memory = Memory(settings, method)
+        self._training = Training(self.memory)
+        self._cycle = Cycle(self.memory, self._training)
+        self._adoption = Adoption(self.memory, self._training)
 
     # -- the cycle -----------------------------------------------------------------------------------------------------
 
@@ -87,14 +90,14 @@ class Engine:
         Raises:
             EventError: it would refuse one of them, for this reason.
         """
-        prediction.check(self._memory, events)
+        prediction.check(self.memory, events)
 
     def predict(self, events: Sequence[Event]) -> list[Outcome]:
         """What ``step`` would predict for each of these events, were it the next one; nothing is learned or remembered.
 
         Tasks' rows are copied, so that nothing here can change; labels of the events are not looked at.
         """
-        return prediction.predict(self._memory, events)
+        return prediction.predict(self.memory, events)
 
     def forget(self, partition: int, task: str) -> bool:
         """Forget all of a task of ours, between two steps; if its tag comes again, it begins as any new task does.
@@ -104,12 +107,12 @@ class Engine:
         Returns:
             Whether there was such a task.
         """
-        return self._memory.forget(partition, task)
+        return self.memory.forget(partition, task)
 
     @property
     def settings(self) -> EngineSettings:
         """The settings that it was made with."""
-        return self._memory.settings
+        return self.memory.settings
 
     @property
     def has_backlog(self) -> bool:
@@ -122,7 +125,7 @@ class Engine:
 
     def close(self) -> None:
         """Let go of the spill."""
-        self._memory.tasks.close()
+        self.memory.tasks.close()
 
     # -- meta-updates --------------------------------------------------------------------------------------------------
 
@@ -146,25 +149,25 @@ class Engine:
 
     def stats(self) -> EngineStats:
         """Counts since the engine began."""
-        return views.stats(self._memory)
+        return views.stats(self.memory)
 
     def look(self) -> Mapping[str, list[float]]:
         """What the learner reports of itself, over the tasks that learned a label lately: for reports, by name."""
-        return views.describe(self._memory)
+        return views.describe(self.memory)
 
     def tasks(self) -> list[TaskSummary]:
         """Every task, those in the spill included."""
-        return views.tasks(self._memory)
+        return views.tasks(self.memory)
 
     @property
     def unsaved_experts(self) -> tuple[str, ...]:
         """The experts that no snapshot holds: they start again after a restore."""
-        experts = self._memory.mixture.experts if self._memory.mixture else ()
+        experts = self.memory.mixture.experts if self.memory.mixture else ()
         return tuple(expert.name for expert in experts if not expert.is_saved)
 
     def snapshot(self) -> Snapshot:
         """The whole state as plain values; take it between two steps."""
-        return saving.dump(self._memory, self._training)
+        return saving.dump(self.memory, self._training)
 
     @classmethod
     def restore(cls, settings: EngineSettings, snapshot: Snapshot, method: Method | None = None) -> "Engine":
@@ -176,7 +179,7 @@ class Engine:
         read_header(snapshot.header, fingerprint(settings))
         engine = cls(settings, method)
         try:
-            saving.load(engine._memory, engine._training, snapshot)
+            saving.load(engine.memory, engine._training, snapshot)
         except SnapshotError:
             engine.close()
             raise
@@ -184,14 +187,14 @@ class Engine:
 
     def handover(self) -> Handover:
         """What moves between processes: the tasks of each partition, and what all tasks share."""
-        return Handover(self._memory)
+        return Handover(self.memory)
 
     # -- θ of several processes ----------------------------------------------------------------------------------------
 
     @property
     def meta_state(self) -> MetaState:
         """θ and what the optimizer remembers, as they are now: a value."""
-        return self._memory.shared.state
+        return self.memory.shared.state
 
     def shared_weights(self) -> Weights:
         """θ and all else that tasks share, for another process to go on with."""
@@ -234,13 +237,13 @@ class Engine:
 
     def count_versions_from(self, version: int) -> None:
         """What this engine publishes next comes after this version of θ, and after what it has already."""
-        self._memory.shared.version = max(self._memory.shared.version, version)
+        self.memory.shared.version = max(self.memory.shared.version, version)
 
     # -- what tasks share by counting ----------------------------------------------------------------------------------
 
     def changed_sums(self) -> Iterator[tuple[int, bytes]]:
         """The sums of our partitions that changed since this was last asked, each as a record."""
-        memory = self._memory
+        memory = self.memory
         for partition, part in memory.sums.take_changed():
             shared = memory.shared
             scales = shared.frame.shared, shared.reference
@@ -253,7 +256,7 @@ class Engine:
         Raises:
             SnapshotError: it is damaged.
         """
-        memory = self._memory
+        memory = self.memory
         record = decode_sums(value, at)
         record = record.renumbered(memory.features.merge(record.slots, None))
         memory.fit()
@@ -263,26 +266,26 @@ class Engine:
     def own_sums(self, partitions: Collection[int], records: Mapping[int, SumsRecord]) -> None:
         """These partitions are ours from now on; their sums go on from what was published last, if anything was."""
         for partition in partitions:
-            self._memory.sums.own(partition)
+            self.memory.sums.own(partition)
         found = [records[partition] for partition in sorted(partitions) if partition in records]
-        self._memory.shared.go_on_with(found)
+        self.memory.shared.go_on_with(found)
 
     def forget_sums(self, partition: int) -> None:
         """The partition is another process's from now on."""
-        self._memory.sums.forget(partition)
+        self.memory.sums.forget(partition)
 
     # -- episodes ------------------------------------------------------------------------------------------------------
 
     def write_episodes(self) -> None:
         """From now on keep what is to be published for a trainer elsewhere."""
-        self._memory.exchange.is_writing = True
+        self.memory.exchange.is_writing = True
 
     def changed_episodes(self) -> Iterator[tuple[int, bytes, bytes | None]]:
         """Segments of labelled events that are complete since this was last asked: partition, key and record.
 
         No record: the task was forgotten because somebody asked for it, and so is the segment.
         """
-        return self._memory.exchange.changed(self._memory.shared.own)
+        return self.memory.exchange.changed(self.memory.shared.own)
 
     def remember_episode(self, partition: int, key: bytes, value: bytes, at: str) -> None:
         """Take in labelled events of which θ has been learned already, as a new trainer does: it does not change.
@@ -290,7 +293,7 @@ class Engine:
         Raises:
             SnapshotError: as ``observe_episode``.
         """
-        memory, training = self._memory, self._training
+        memory, training = self.memory, self._training
         trains, counts, rhythm = training.is_ours, replace(memory.counts), training.dump()
         training.is_ours = False
         try:
@@ -311,16 +314,16 @@ class Engine:
         Raises:
             SnapshotError: the segment is damaged, or of another kind of prediction.
         """
-        events, counts = self._memory.exchange.read(partition, key, value, at), vars(self._memory.counts).copy()
+        events, counts = self.memory.exchange.read(partition, key, value, at), vars(self.memory.counts).copy()
         outcomes = self.step(events)
         for name in ("events", "labelled", "drifts", "refused"):
-            setattr(self._memory.counts, name, counts[name])
+            setattr(self.memory.counts, name, counts[name])
         return outcomes
 
     def forget_episode(self, partition: int, key: bytes) -> None:
         """A segment of another process's partition was forgotten: its task is, of which there may be others."""
-        self._memory.forget(elsewhere(partition), key.decode(errors="replace").rpartition("#")[0])
+        self.memory.forget(elsewhere(partition), key.decode(errors="replace").rpartition("#")[0])
 
     def forget_episodes(self, partition: int) -> None:
         """Drop what came as episodes of a partition: it is ours now, or somebody else trains."""
-        self._memory.exchange.forget(partition)
+        self.memory.exchange.forget(partition)

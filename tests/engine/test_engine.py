@@ -425,15 +425,15 @@ def test_a_prediction_that_is_no_number_resets_its_task_and_is_counted(linear_ta
     events = linear_tasks(60)
     engine = Engine(settings(meta={"mode": "off"}))
     before = run(engine, events[:50], 10)
-    method = engine._memory.method
+    method = engine.memory.method
 
     def broken(*given: Any) -> Any:
         found = method.run(*given)
         return found._replace(mean=np.full_like(found.mean, np.nan))
 
-    engine._memory.method = method._replace(run=broken)
+    engine.memory.method = method._replace(run=broken)
     (outcome,) = engine.step([events[50]])
-    engine._memory.method = method
+    engine.memory.method = method
     after = run(engine, events[51:], 10)
 
     assert all(one.rejected is None for one in [*before, *after])

@@ -45,7 +45,7 @@ def test_a_trainer_fed_with_episodes_learns_the_theta_of_one_that_saw_the_events
 
     assert len(learned) == 400
     assert trains.stats().meta_updates == sees.stats().meta_updates > 10
-    found, wanted = trains._memory.shared.state, sees._memory.shared.state
+    found, wanted = trains.memory.shared.state, sees.memory.shared.state
     assert all(bool((found.theta[name] == p).all()) for name, p in wanted.theta.items())
 
 
@@ -67,7 +67,7 @@ def test_tasks_of_others_are_in_no_list_count_sum_or_changelog(linear_tasks: Str
     assert list(handover.changes()) == list(trains.changed_sums()) == list(trains.changed_episodes()) == []
     assert after.meta_updates > before.meta_updates
     trains.forget_episodes(0)
-    assert len(trains._memory.tasks) == 2
+    assert len(trains.memory.tasks) == 2
 
 
 def test_segments_hold_each_label_once_with_what_was_known_of_it(linear_tasks: Stream) -> None:

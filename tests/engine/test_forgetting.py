@@ -220,7 +220,7 @@ def test_who_trains_forgets_tasks_of_other_members_too(linear_tasks: LinearTasks
         trains.observe_episode(partition, key, value, "episodes/0")
 
     assert len({key for _, key, _ in segments}) >= 40
-    assert trains._memory.exchange.tasks_elsewhere == 5
+    assert trains.memory.exchange.tasks_elsewhere == 5
     assert trains.stats().tasks == 0
     assert trains.stats().forgotten_by_limit == 0  # whoever has them counts them
-    assert len(trains._memory.tasks) == 5
+    assert len(trains.memory.tasks) == 5

@@ -171,7 +171,7 @@ def test_predict_says_what_step_will_say_and_a_snapshot_goes_on_to_the_bit(kind:
     events = stream(420, x=(*APART, *FAR), y=APART, classify=kind == "classification", tasks=6)
     one = engine(kind)
     run(one, events[:300])
-    assert (one._memory.tasks.columns["scale.x"][:, SPREAD] > 0).any()
+    assert (one.memory.tasks.columns["scale.x"][:, SPREAD] > 0).any()
 
     again = Engine.restore(one.settings, one.snapshot())
 
@@ -221,9 +221,9 @@ def test_a_scale_that_one_task_made_fits_it() -> None:
 
     run(one, events[:800])
 
-    assert not (one._memory.tasks.columns["scale.x"][0, SPREAD] > 0).any()
+    assert not (one.memory.tasks.columns["scale.x"][0, SPREAD] > 0).any()
     run(one, [replace(event, task="t1", x={k: 1e3 * v for k, v in event.x.items()}) for event in events[800:]])
-    assert (one._memory.tasks.columns["scale.x"][1, SPREAD, :3] > 0).all()
+    assert (one.memory.tasks.columns["scale.x"][1, SPREAD, :3] > 0).all()
 
 
 def test_what_stands_still_far_away_is_no_unit() -> None:
@@ -237,7 +237,7 @@ def test_what_stands_still_far_away_is_no_unit() -> None:
 
     run(one, events)
 
-    assert not one._memory.tasks.columns["scale.x"][0, SINCE].any()
+    assert not one.memory.tasks.columns["scale.x"][0, SINCE].any()
 
 
 @pytest.mark.parametrize("kind", ["classification", "regression"])
@@ -251,11 +251,11 @@ def test_another_task_s_own_view_changes_no_bit_of_this_one(kind: str) -> None:
     snapshot = one.snapshot()
     other = Engine.restore(one.settings, snapshot)
     for each in (one, other):
-        each._memory.shared.next_scaling = 10**9  # the scale stays
+        each.memory.shared.next_scaling = 10**9  # the scale stays
     strangers = [event for event in both if event.task == "t2"]
 
     run(other, strangers)
-    assert other._memory.shared.own
+    assert other.memory.shared.own
     alone, beside = run(one, plain[200:]), run(other, plain[200:])
 
     assert [o.prediction for o in alone] == [o.prediction for o in beside]

@@ -52,10 +52,10 @@ def tasks_of(log: MemoryLog, settings: EngineSettings) -> dict[tuple[int, str], 
                 latest[entry.key or b""] = entry.value
         for _ in handover.take(number, latest, "state"):
             pass
-    for key, row in engine._memory.tasks.rows():
-        columns = {name: column[row].tobytes() for name, column in engine._memory.tasks.columns.items()}
+    for key, row in engine.memory.tasks.rows():
+        columns = {name: column[row].tobytes() for name, column in engine.memory.tasks.columns.items()}
         del columns["rebuild_cooldown"]  # how long until φ may be derived again: no part of what it is
-        waiting = sorted(id_ for page in engine._memory.waiting._pages.get(key, {}).values() for id_ in page)
-        found[key] = (columns, engine._memory.detectors.dump(row), waiting)
+        waiting = sorted(id_ for page in engine.memory.waiting._pages.get(key, {}).values() for id_ in page)
+        found[key] = (columns, engine.memory.detectors.dump(row), waiting)
     engine.close()
     return found

@@ -160,7 +160,7 @@ def test_versions_are_listed_with_what_they_were_learned_from() -> None:
 def test_a_task_that_is_forgotten_is_forgotten_where_theta_is_learned_too() -> None:
     """Who asks for it means all of it: the topic of episodes, and the trainer's windows."""
     log, group, trainer = trained()
-    key = next(k for k in trainer.trainer.engine._memory.exchange.known)
+    key = next(k for k in trainer.trainer.engine.memory.exchange.known)
     owner = next(one for one in group if -1 - key[0] in {n for _, n in one.service._positions})
 
     assert owner.engine.forget(-1 - key[0], key[1])
@@ -168,7 +168,7 @@ def test_a_task_that_is_forgotten_is_forgotten_where_theta_is_learned_too() -> N
     owner.service._commit()
     trainer.rounds(5)
 
-    assert key not in trainer.trainer.engine._memory.exchange.known
+    assert key not in trainer.trainer.engine.memory.exchange.known
     newest = {e.key: e.value for _, e in log.read("episodes", -1 - key[0])}
     of_it = [value for k, value in newest.items() if (k or b"").startswith(f"{key[1]}#".encode())]
     assert of_it

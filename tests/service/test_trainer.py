@@ -218,7 +218,7 @@ def test_a_candidate_that_is_worse_on_newest_events_is_held_back() -> None:
     engine, before = trainer.trainer.engine, versions(log)[-1].version
     trainer.trainer._candidate = None
     state = engine.meta_state
-    engine._memory.shared.adopt(state._replace(theta={name: -p for name, p in state.theta.items()}))
+    engine.memory.shared.adopt(state._replace(theta={name: -p for name, p in state.theta.items()}))
 
     serve(log, group, trainer, 12)
 

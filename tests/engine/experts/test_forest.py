@@ -124,7 +124,7 @@ def test_it_goes_where_its_partition_goes_to_the_bit_in_pieces_that_changed(kind
         sizes.append(sum(len(change.value or b"") for change in changes if change.key.startswith(b"part:")))
         for partition, key, value in changes:
             log[partition][key] = value or b""
-    rest = {number: engine._memory.mixture.partition(number) for number in (0, 1)}  # type: ignore[union-attr]
+    rest = {number: engine.memory.mixture.partition(number) for number in (0, 1)}  # type: ignore[union-attr]
     assert np.median(sizes) < 2 * 2 * 8192  # of two partitions; all of it is 240 kB
 
     goes = Engine(settings(kind))
@@ -134,7 +134,7 @@ def test_it_goes_where_its_partition_goes_to_the_bit_in_pieces_that_changed(kind
         list(goes.handover().take(partition, log[partition], f"state/{partition}"))
     goes.own_sums([0, 1], heard)
     for number, arrays in rest.items():
-        taken = goes._memory.mixture.partition(number)  # type: ignore[union-attr]
+        taken = goes.memory.mixture.partition(number)  # type: ignore[union-attr]
         assert [name for name in arrays if arrays[name].tobytes() != taken[name].tobytes()] == []
     foreseen = zip(engine.predict(events[500:]), goes.predict(events[500:]), strict=True)
     assert all(one.prediction == other.prediction for one, other in foreseen)
@@ -147,7 +147,7 @@ def test_late_labels_teach_it_and_count_as_they_were_predicted() -> None:
     first = engine.step([replace(event, y=None) for event in events])
     again = engine.step([Label(event.id or "", event.y or 0, event.task, event.origin) for event in events])
     assert [one.probabilities for one in first] == [one.probabilities for one in again]
-    assert engine._memory.mixture.partition(0)["forest.since.count"][0] > 0  # type: ignore[union-attr]
+    assert engine.memory.mixture.partition(0)["forest.since.count"][0] > 0  # type: ignore[union-attr]
 
 
 def test_numbers_of_another_process_become_those_of_this_one() -> None:
@@ -206,6 +206,6 @@ def test_a_named_expert_does_not_switch_the_gaussians_off() -> None:
     ]
     engine = Engine(settings())
     engine.step(events[:8])
-    assert engine._memory.tasks.columns["gaussian.mean"].size == 0
+    assert engine.memory.tasks.columns["gaussian.mean"].size == 0
     engine.step(events[8:])
-    assert engine._memory.tasks.columns["gaussian.count"].any()
+    assert engine.memory.tasks.columns["gaussian.count"].any()

@@ -49,7 +49,7 @@ def test_with_few_classes_it_sleeps() -> None:
     asleep, never = Engine(settings()), Engine(settings(many_classes=0))
 
     assert asleep.step(events) == never.step(events)
-    assert asleep._memory.tasks.columns["gaussian.mean"].size == 0
+    assert asleep.memory.tasks.columns["gaussian.mean"].size == 0
 
 
 def test_polls_spills_and_restarts_change_nothing() -> None:
@@ -62,7 +62,7 @@ def test_polls_spills_and_restarts_change_nothing() -> None:
         engine = Engine.restore(settings(), engine.snapshot())
 
     assert cut == whole.step(events)
-    assert whole._memory.tasks.columns["gaussian.count"].any()
+    assert whole.memory.tasks.columns["gaussian.count"].any()
 
 
 def test_it_says_what_the_posterior_predictive_of_normal_gamma_says() -> None:

@@ -75,7 +75,7 @@ def test_moved_tasks_go_on_to_the_bit(linear_tasks: Stream, kind: str, detector:
 
     goes = moved(stays, log, settings)
 
-    stays._memory.settings = goes._memory.settings = settings.model_copy(update={"meta": SMALL.meta})
+    stays.memory.settings = goes.memory.settings = settings.model_copy(update={"meta": SMALL.meta})
     foreseen = zip(stays.predict(events[600:660]), goes.predict(events[600:660]), strict=True)
     assert all(same(one, other) for one, other in foreseen)
     after = zip(stays.step(events[600:]), goes.step(events[600:]), strict=True)
@@ -97,12 +97,12 @@ def test_phi_that_stays_behind_is_made_again_to_the_bit(
     for i, event in enumerate(linear_tasks(900, tasks=15, kind=kind, switch_at=450)):
         x = {name: value for name, value in event.x.items() if (i + len(name)) % 7} | ({"late": 1.0} if i > 500 else {})
         drifts += engine.step([replace(event, x=x)])[0].signal is Signal.DRIFT
-        columns, version = engine._memory.tasks.columns, engine._memory.shared.stamp
-        rows = np.array([row for _, row in engine._memory.tasks.rows()])
+        columns, version = engine.memory.tasks.columns, engine.memory.shared.stamp
+        rows = np.array([row for _, row in engine.memory.tasks.rows()])
         rows = rows[can_be_omitted(columns, rows, version) & (columns["version"][rows] == version)]
         was = {name: columns[name].copy() for name in ("A", "B", "logw")}
-        engine._memory.response.derive(
-            engine._memory.fixed, columns, rows[columns["window_count"][rows] > 0], engine._memory.labels.outputs
+        engine.memory.response.derive(
+            engine.memory.fixed, columns, rows[columns["window_count"][rows] > 0], engine.memory.labels.outputs
         )
         assert [name for name, before in was.items() if before.tobytes() != columns[name].tobytes()] == []
         checked += rows.size
@@ -116,7 +116,7 @@ def test_a_young_task_needs_few_bytes(linear_tasks: Stream) -> None:
     engine, log = Engine(EngineSettings()), Log()
     engine.step(events)
     write(log, engine.handover())
-    assert engine._memory.tasks.columns["A"][0].nbytes > 9_000
+    assert engine.memory.tasks.columns["A"][0].nbytes > 9_000
     assert max(len(value) for key, value in log[0].items() if key.startswith(b"task:")) < 500
 
 
@@ -130,8 +130,8 @@ def test_a_reset_task_is_saved_with_its_new_window(linear_tasks: Stream) -> None
     write(log, handover)
     stays.step(events[300:370])  # the reset, and more than a page after it, between two commits
     write(log, handover)
-    ((_, row),) = stays._memory.tasks.rows()
-    assert 16 <= stays._memory.tasks.columns["window_count"][row] < 70
+    ((_, row),) = stays.memory.tasks.rows()
+    assert 16 <= stays.memory.tasks.columns["window_count"][row] < 70
 
     goes = moved(stays, log, settings)
 
@@ -211,7 +211,7 @@ def test_features_and_classes_numbered_otherwise_are_translated(linear_tasks: St
     takes = Engine(SMALL)
     takes.step(turned)
     takes.adopt(None, train=False)
-    takes._memory.shared.stamp = gives._memory.shared.stamp  # by chance: then φ does not look out of date
+    takes.memory.shared.stamp = gives.memory.shared.stamp  # by chance: then φ does not look out of date
     take(takes.handover(), log, 0)
 
     outcomes = takes.step(events[500:])
@@ -262,13 +262,13 @@ def test_theta_of_a_process_that_numbers_otherwise_is_taken_by_names(method: str
     fresh.adopt(leads.shared_weights(), train=False)
     follows.adopt(leads.shared_weights(), train=False)
 
-    theirs, ours = leads._memory.shared, follows._memory.shared
+    theirs, ours = leads.memory.shared, follows.memory.shared
     names = [slot[:2] for slot in ours._slots]
     here = [names.index(slot[:2]) for slot in theirs._slots]
     there = [ours._outputs.index(y) for y in theirs._outputs]
     features, outputs = np.full(len(ours._slots), -1), np.full(len(ours._outputs), -1)
     features[here], outputs[there] = np.arange(len(here)), np.arange(len(there))
-    back = arranged(ours.state, theirs.start(), leads._memory.method.axes(theirs.state.theta), features, outputs)
+    back = arranged(ours.state, theirs.start(), leads.memory.method.axes(theirs.state.theta), features, outputs)
     assert here != sorted(here)
     assert there != sorted(there)
     assert all(np.array_equal(back.theta[name], p) for name, p in theirs.state.theta.items())
@@ -288,9 +288,9 @@ def test_a_follower_learns_of_its_own_what_the_leader_has_not_seen(linear_tasks:
     follows.step(alone)
     follows.adopt(leads.shared_weights(), train=False)
 
-    slot = [slot.name for slot in follows._memory.features.slots].index("own")
-    assert follows._memory.shared.frame.shared.shift[slot] == pytest.approx(1e6, rel=0.01)
-    assert follows._memory.shared.state.theta["w1"].shape[1] == leads._memory.shared.state.theta["w1"].shape[1] + 1
+    slot = [slot.name for slot in follows.memory.features.slots].index("own")
+    assert follows.memory.shared.frame.shared.shift[slot] == pytest.approx(1e6, rel=0.01)
+    assert follows.memory.shared.state.theta["w1"].shape[1] == leads.memory.shared.state.theta["w1"].shape[1] + 1
 
 
 def test_a_follower_changes_nothing_that_tasks_share(linear_tasks: Stream) -> None:
@@ -318,7 +318,7 @@ def test_a_poisoned_theta_is_refused_and_the_present_one_stays(linear_tasks: Str
     leads.step(events[:800])
     assert follows.adopt(leads.shared_weights(), train=False)
     follows.step(events[800:])
-    before, good = follows._memory.shared.state.theta["w2"].copy(), leads.shared_weights()
+    before, good = follows.memory.shared.state.theta["w2"].copy(), leads.shared_weights()
     random, arrays = np.random.default_rng(0), dict(good.arrays)
     for name in [name for name in arrays if name.startswith("theta.")]:
         if poison == "sign flipped":
@@ -335,10 +335,10 @@ def test_a_poisoned_theta_is_refused_and_the_present_one_stays(linear_tasks: Str
     else:
         assert not follows.adopt(bad, train=False)
 
-    assert np.array_equal(follows._memory.shared.state.theta["w2"], before)
+    assert np.array_equal(follows.memory.shared.state.theta["w2"], before)
     leads.step(events[800:])
     assert follows.adopt(leads.shared_weights(), train=False)
-    assert not np.array_equal(follows._memory.shared.state.theta["w2"], before)
+    assert not np.array_equal(follows.memory.shared.state.theta["w2"], before)
 
 
 def test_twenty_versions_are_adopted_one_after_the_other_and_one_that_goes_back(linear_tasks: Stream) -> None:

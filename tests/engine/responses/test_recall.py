@@ -87,7 +87,7 @@ def test_concepts_survive_a_snapshot_in_the_middle_of_being_weighed() -> None:
         engine = Engine.restore(settings(), engine.snapshot())
 
     assert outcomes == undisturbed
-    assert engine._memory.tasks.columns["past.count"][:2].astype(bool).sum() >= 4
+    assert engine.memory.tasks.columns["past.count"][:2].astype(bool).sum() >= 4
 
 
 @pytest.mark.parametrize("renumbered", [False, True])
@@ -112,14 +112,14 @@ def test_concepts_go_with_their_task_to_another_process(renumbered: bool) -> Non
     if not renumbered:
         assert [repr(one) for one in goes.step(events[700:])] == [repr(one) for one in stays.step(events[700:])]
         return
-    for key, row in stays._memory.tasks.rows():
-        there, mine, theirs = goes._memory.tasks.recall(key), stays._memory.tasks.columns, goes._memory.tasks.columns
-        slots = [[name for name, *_ in goes._memory.features.slots].index(f) for f in FEATURES]
+    for key, row in stays.memory.tasks.rows():
+        there, mine, theirs = goes.memory.tasks.recall(key), stays.memory.tasks.columns, goes.memory.tasks.columns
+        slots = [[name for name, *_ in goes.memory.features.slots].index(f) for f in FEATURES]
         for place, n in enumerate(mine["past.count"][row].tolist()):
             own, found = mine["past.x"][row, place, :n, :6], theirs["past.x"][there, place, :n]
             np.testing.assert_array_equal(found[:, slots], own)
-            labels = [goes._memory.labels.classes[int(y)] for y in theirs["past.y"][there, place, :n]]
-            assert labels == [stays._memory.labels.classes[int(y)] for y in mine["past.y"][row, place, :n]]
+            labels = [goes.memory.labels.classes[int(y)] for y in theirs["past.y"][there, place, :n]]
+            assert labels == [stays.memory.labels.classes[int(y)] for y in mine["past.y"][row, place, :n]]
 
 
 WINDOW = {
@@ -154,7 +154,7 @@ def test_a_law_is_filed_once_however_long_it_lasts() -> None:
 
     run(engine, events, 10)
 
-    columns = engine._memory.tasks.columns
+    columns = engine.memory.tasks.columns
     assert columns["past.count"][0].tolist() == [24, 0, 0, 0]
     assert columns["past.concept"][0, PRESENT] == 0
     assert columns["past.given"].shape[1] == LOOKED_AT
