@@ -125,18 +125,23 @@ class Cycle:
             self._runs.go(now, done, outcomes)
             self._look_at(now, done, strays)
             begin = end
-        if brings_class:  # and learning it is what makes it known
-            memory.labels.learn(items[0].source.y)  # type: ignore[arg-type]  # is_new says that it is there
-            memory.grow()
-            labels = memory.labels.numbers([items[0].source.y])
-            seen = Seen.of(memory.tasks.columns, rows, exact, labels, memory.shared.frame)
-            self._runs.learn(items[0], seen)
-            self._look_at(items, seen, find_strays(memory.shared.frame, seen.x, seen.y))
+        if brings_class:
+            self._learn_class(items[0], rows, exact)
         self._observe(items, exact)
         if memory.exchange.is_writing:
             memory.exchange.note(items, outcomes)
         if memory.settings.meta.mode != "off":
             self._training.observe_outcomes([item.judged for item in items if item.judged is not None])
+
+    def _learn_class(self, item: Item, rows: Ints, exact: Doubles) -> None:
+        """Learn an item whose label is a class not seen before, after it was judged: that makes the class known."""
+        memory, label = self._memory, item.source.y
+        assert label is not None  # it has a class
+        memory.labels.learn(label)
+        memory.grow()
+        seen = Seen.of(memory.tasks.columns, rows, exact, memory.labels.numbers([label]), memory.shared.frame)
+        self._runs.learn(item, seen)
+        self._look_at([item], seen, find_strays(memory.shared.frame, seen.x, seen.y))
 
     def _look_at(self, items: Sequence[Item], seen: Seen, strays: Ints) -> None:
         """Look at the tasks whose labels in these events say so, in order; φ follows a scale that changed."""
