@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +38,14 @@ def tool() -> Tool:
 def rendered(tool: Tool) -> Callable[..., list[dict[str, Any]]]:
     """The chart's objects for a file of values."""
 
-    def render(values: Path, *, chart: Path = CHART, release: str = "a-release") -> list[dict[str, Any]]:
+    @cache
+    def text(values: Path, chart: Path, release: str) -> str:
         done = tool("helm", "template", release, chart, "--kube-version", KUBERNETES, "-f", values)
         if done.returncode:
             raise AssertionError(done.stderr)
-        return [one for one in yaml.safe_load_all(done.stdout) if one]
+        return done.stdout
+
+    def render(values: Path, *, chart: Path = CHART, release: str = "a-release") -> list[dict[str, Any]]:
+        return [one for one in yaml.load_all(text(values, chart, release), yaml.CSafeLoader) if one]
 
     return render

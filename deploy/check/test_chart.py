@@ -322,7 +322,7 @@ def test_a_broken_template_fails_the_check(name: str, rendered, tmp_path: Path) 
     assert right in template.read_text()
     template.write_text(template.read_text().replace(right, wrong))
 
-    things = [one for values in VALUES for one in rendered(values, chart=chart)]
+    things = (one for values in VALUES for one in rendered(values, chart=chart))
 
     with pytest.raises(Exception, match=r"(?i)validation|has no|required|additional|unexpected|invalid"):
         list(map(validate, things))

@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,15 @@ Build = Callable[..., list[dict[str, Any]]]
 def built(tool) -> Build:
     """The objects of a folder with a kustomization."""
 
-    def build(name: str, folder: Path = FOLDER) -> list[dict[str, Any]]:
+    @cache
+    def text(name: str, folder: Path) -> str:
         done: subprocess.CompletedProcess[str] = tool("kustomize", "build", folder / name)
         if done.returncode:
             raise AssertionError(done.stderr)
-        return list(yaml.safe_load_all(done.stdout))
+        return done.stdout
+
+    def build(name: str, folder: Path = FOLDER) -> list[dict[str, Any]]:
+        return list(yaml.load_all(text(name, folder), yaml.CSafeLoader))
 
     return build
 
