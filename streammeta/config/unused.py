@@ -1,0 +1,140 @@
+"""Settings that were made and that the others leave without effect: a line for each."""
+
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from streammeta.config.places import where
+from streammeta.config.sections import InputSettings, LabelSettings, Settings
+from streammeta.engine.drift.settings import DriftSettings
+from streammeta.engine.settings import DecideSettings
+from streammeta.meta.settings import METHOD_NAMES, USES_INNER_RATE, USES_INNER_STEPS, LearnerSettings
+
+__all__ = ["unused_settings"]
+
+_EXPLORATIONS = {  # by which settings are used
+    "epsilon": ("epsilon_greedy",),
+    "width": ("inverse_gap", "upper_confidence"),
+    "cost": ("inverse_gap",),
+}
+_DEFAULT_METHOD = LearnerSettings.model_fields["method"].default
+
+
+def unused_settings(settings: Settings, path: Path | None) -> Iterator[str]:
+    """Settings that were made and that the others leave without effect."""
+    chosen, meta = settings.input, settings.meta
+    if "task_header" in chosen.model_fields_set and chosen.task_from != "header":
+        place = where(("input", "task_header"), path)
+        yield (
+            f"{place}: [input] task_header: is not used with task_from = {chosen.task_from!r}; set "
+            "task_from = 'header', or leave it out"
+        )
+    if chosen.task_from != "field" and "task" in chosen.fields.model_fields_set:
+        place = where(("input", "task_from"), path)
+        there = "key" if chosen.task_from == "key" else f"header:{chosen.task_header}"
+        yield (
+            f"{place}: [input] task_from: is not used with [input.fields] task = {chosen.fields.task!r}; leave out one "
+            f"of the two (task = {there!r} says what task_from does)"
+        )
+    yield from _unused_registry("input", chosen, path)
+    yield from _unused_registry("labels", settings.labels, path)
+    yield from _unused_labels(settings, path)
+    for pattern in chosen.topic_fields:
+        if not any(name == pattern or fnmatchcase(name, pattern) for name in (chosen.topic, *chosen.topics)):
+            place = where(("input", "topic_fields"), path)
+            yield (
+                f"{place}: [input.topic_fields] {pattern!r}: fits none of [input] topic and topics "
+                f"({', '.join((chosen.topic, *chosen.topics))}); wanted one of these, or a pattern that fits one"
+            )
+    if chosen.topics and not chosen.repartition:
+        place = where(("input", "topics"), path)
+        yield f"{place}: [input] topics: are sent on to NAME-repartition; set [input] repartition = true"
+    if "background_share" in meta.model_fields_set and "mode" in meta.model_fields_set and meta.mode != "background":
+        place = where(("meta", "background_share"), path)
+        yield (
+            f"{place}: [meta] background_share: is not used with mode = {meta.mode!r}; set mode = 'background', or "
+            "leave it out"
+        )
+    unused = *_unused_of_learner(settings), *_unused_of_drift(settings.drift), *_unused_of_decisions(settings)
+    for section, names, reason in unused:
+        for name in names:
+            if name in getattr(settings, section).model_fields_set:
+                yield f"{where((section, name), path)}: [{section}] {name}: is not used {reason}; leave it out"
+
+
+def _unused_of_learner(settings: Settings) -> Iterator[tuple[str, tuple[str, ...], str]]:
+    method = settings.learner.method
+    with_it = f"with method = {method!r}"
+    if method == _DEFAULT_METHOD:
+        yield "learner", ("support", "inner_rate", "inner_steps", "start_from"), with_it
+    else:
+        yield "learner", ("members", "hidden", "encoded", "memories", "chunk", "many_classes"), with_it
+        if method in METHOD_NAMES and method not in USES_INNER_RATE:
+            yield "learner", ("inner_rate",), f"{with_it}, which takes no step of such a size"
+        if method in METHOD_NAMES and method not in USES_INNER_STEPS:
+            yield "learner", ("inner_steps",), f"{with_it}, which takes no steps"
+    if settings.app.kind != "classification" and method == _DEFAULT_METHOD:
+        yield "learner", ("many_classes",), f"with [app] kind = {settings.app.kind!r}"
+
+
+def _unused_of_decisions(settings: Settings) -> Iterator[tuple[str, tuple[str, ...], str]]:
+    if settings.app.kind != "decision":
+        yield "decide", tuple(DecideSettings.model_fields), f"with [app] kind = {settings.app.kind!r}"
+        return
+    yield "learner", ("experts",), "with [app] kind = 'decision'"
+    yield "output", ("explain", "explain_orders"), "with [app] kind = 'decision'"
+    how = settings.decide.exploration
+    for name, users in _EXPLORATIONS.items():
+        if how not in users:
+            yield "decide", (name,), f"with exploration = {how!r}"
+
+
+def _unused_of_drift(drift: DriftSettings) -> Iterator[tuple[str, tuple[str, ...], str]]:
+    if drift.response != "recall":
+        yield "drift", ("concepts", "concept_events"), f"with response = {drift.response!r}"
+        if drift.detector == "none":
+            yield (
+                "drift",
+                ("response", "keep_events", "warm_up_labels"),
+                "with detector = 'none', which signals no drift",
+            )
+    if drift.response == "reset" and drift.detector != "none":
+        yield "drift", ("keep_events",), "with response = 'reset', which keeps nothing"
+
+
+def _unused_registry(section: str, chosen: InputSettings | LabelSettings, path: Path | None) -> Iterator[str]:
+    """Of the tables that belong to a format: those of others, and what is missing."""
+    form, uses = chosen.format, {"registry": ("avro", "protobuf"), "csv": ("csv",), "protobuf": ("protobuf",)}
+    for name, formats in uses.items():
+        if getattr(chosen, name).model_fields_set and form not in formats:
+            place, wanted = where((section, name), path), " or ".join(map(repr, formats))
+            yield (
+                f"{place}: [{section}.{name}]: is not used with [{section}] format = {form!r}; set format = {wanted}, "
+                "or leave it out"
+            )
+    if form == "avro" and chosen.registry.url is None:
+        place = where((section, "registry", "url"), path)
+        yield f"{place}: [{section}.registry] url: is not set, and format = 'avro' needs it; wanted http://host:port"
+    if form == "csv" and not chosen.csv.columns:
+        place = where((section, "csv", "columns"), path)
+        yield f"{place}: [{section}.csv] columns: is not set, and format = 'csv' needs it; wanted the cells' names"
+    if form == "protobuf" and chosen.registry.url is None and chosen.protobuf.descriptor is None:
+        place = where((section, "registry", "url"), path)
+        yield (
+            f"{place}: [{section}.registry] url: is not set, and format = 'protobuf' needs it, or [{section}.protobuf] "
+            "descriptor and message"
+        )
+
+
+def _unused_labels(settings: Settings, path: Path | None) -> Iterator[str]:
+    labels, place = settings.labels, where(("labels", "topic"), path)
+    if labels.topic is None:
+        if labels.model_fields_set:
+            yield f"{place}: [labels] topic: is not set, and nothing else of [labels] is used without it"
+    elif labels.topic == settings.input.topic:
+        yield f"{place}: [labels] topic: got {labels.topic!r}, which is [input] topic; its labels are read there"
+    elif not settings.input.repartition:
+        yield (
+            f"{place}: [labels] topic: labels are sent after their events, to NAME-repartition; set [input] "
+            "repartition = true"
+        )
