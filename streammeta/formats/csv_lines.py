@@ -4,6 +4,7 @@ import csv
 import io
 import re
 from collections.abc import Mapping
+from math import isfinite
 from typing import Literal, Self, TypeAlias
 
 from pydantic import BaseModel, Field, model_validator
@@ -14,6 +15,7 @@ from streammeta.formats.delimited import CODE, MISSING, as_number, as_number_wit
 
 __all__ = ["CsvSettings", "RowReader"]
 
+_MOST_DIGITS = 300  # of a whole number: more are text
 _WHOLE = re.compile(r"[-+]?\d+")
 _Cell: TypeAlias = int | float | str | None
 
@@ -47,6 +49,7 @@ class RowReader:
 
     def __init__(self, settings: CsvSettings) -> None:
         self._settings = settings
+        self._has_points = settings.decimal == "."
         self._number = as_number if settings.decimal == "." else as_number_with_comma
 
     def __call__(self, record: Record) -> Mapping[str, _Cell]:
@@ -71,9 +74,19 @@ class RowReader:
         return dict(zip(columns, map(self._cell, rows[0]), strict=True))
 
     def _cell(self, cell: str) -> _Cell:
+        if cell.isdecimal() and cell[0] != "0" and len(cell) < _MOST_DIGITS:  # this and the next are most cells
+            return int(cell)
+        if self._has_points and "." in cell and "_" not in cell:
+            try:
+                number = float(cell)
+            except ValueError:
+                pass
+            else:
+                if isfinite(number):
+                    return number
         bare = cell.strip()
         if bare in MISSING:
             return None
         if CODE.fullmatch(bare):
             return bare
-        return int(bare) if _WHOLE.fullmatch(bare) and len(bare) < 300 else self._number(cell)
+        return int(bare) if _WHOLE.fullmatch(bare) and len(bare) < _MOST_DIGITS else self._number(cell)

@@ -22,7 +22,7 @@ def unframed(record: Record) -> tuple[int, bytes]:
             f"{record.origin}: begins with {value[: _HEAD.size].hex(' ') or 'nothing'}, wanted 00 and the four bytes "
             "of a schema's id: is this topic in the registry's wire format? If not, set [input] format"
         )
-    return framed_id(record), value[_HEAD.size :]
+    return _HEAD.unpack_from(value)[1], value[_HEAD.size :]
 
 
 def framed_id(record: Record) -> int:

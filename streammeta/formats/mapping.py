@@ -6,7 +6,8 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
 from datetime import UTC, datetime
-from typing import Any, TypeAlias
+from math import isfinite
+from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 import structlog
@@ -22,12 +23,22 @@ _read = msgspec.json.Decoder(dict[str, Any]).decode
 _encode = msgspec.json.Encoder().encode
 _log = structlog.get_logger(__name__)
 _PLAIN = frozenset((bool, str, type(None)))
+_FLOATS = frozenset((float,))
+_MOST_LAYOUTS = 1_000
 _MOST_NAMES = 10_000  # whose pattern is remembered
 _LOOKED_AT = 1_000  # records after which a field that was never there is said
 _DAY = re.compile(r"(19|20)\d{6}")  # 20240131, which as a number would be a day in 1970
 _LATEST = 1e11  # seconds since 1970: the year 5138; what is later are milliseconds, and so on
 _EXACT = 2**53
 _SHOWN = 100  # characters of a refused value that a message repeats
+
+
+class _Layout(NamedTuple):
+    """What objects of the same names have beside features."""
+
+    others: tuple[str, ...]
+    nested: tuple[tuple[str, frozenset[str]], ...]  # of these, objects, and the fields in them that are no features
+    is_quick: bool  # whether all else is features, where it is numbers
 
 
 class Mapper:
@@ -47,6 +58,7 @@ class Mapper:
         self._markers, self._field_markers = _markers(fields.missing)
         self._marked = bool(fields.missing)
         self._takes_all = not fields.include and not fields.exclude
+        self._layouts: dict[tuple[str, ...], _Layout] = {}
         self._texts: Mapping[str, Callable[[str], Feature]] = {}
         self._taken: dict[str, bool] = {}
         self._never = {o: fields.names(o) for o in OPTIONS if getattr(fields, o) != getattr(Fields(), o)}
@@ -121,7 +133,42 @@ class Mapper:
         return ((f"{self.fields.time}.{name}", values[name]) for name in self.fields.time_features)
 
     def _features(self, given: Mapping[str, Any], at: Origin | str) -> dict[str, Feature]:
-        """All features by their names; the usual values are taken as they are, which is what makes this quick."""
+        """All features by their names."""
+        names = tuple(given)
+        layout = self._layouts.get(names)
+        if layout is None:
+            layout = self._layout(names)
+        if layout.is_quick and type(given) is dict:  # most records have the same names as others, and numbers
+            for name, within in layout.nested:
+                inner = given[name]
+                if type(inner) is not dict or not within.issuperset(inner):
+                    return self._each_feature(given, at)
+            x = given.copy()
+            for name in layout.others:
+                del x[name]
+            if _FLOATS.issuperset(map(type, x.values())) and isfinite(sum(x.values())):
+                return x
+        return self._each_feature(given, at)
+
+    def _layout(self, names: tuple[str, ...]) -> "_Layout":
+        """Where objects of these names have features."""
+        outer = {name.partition(".")[0] for name in self._used if "." in name and name not in names}
+        left = [name for name in names if name not in self._used and name not in outer]
+        features = {name for name in left if self.takes(name)}
+        is_whole = not any(self._may_take(name) for name in left if name not in features)  # or something in it may be
+        nested = []
+        for name in outer.intersection(names):
+            prefix = f"{name}."
+            within = frozenset(one.removeprefix(prefix) for one in self._used if one.startswith(prefix))
+            nested.append((name, within))
+        is_quick = is_whole and not self._marked and not (self._nests and "x" in names)
+        layout = _Layout(tuple(name for name in names if name not in features), tuple(nested), is_quick)
+        if len(self._layouts) < _MOST_LAYOUTS:
+            self._layouts[names] = layout
+        return layout
+
+    def _each_feature(self, given: Mapping[str, Any], at: Origin | str) -> dict[str, Feature]:
+        """All features by their names, one by one; the usual values are taken as they are."""
         inside, named, used = given.get("x") if self._nests else None, given, self._used
         if isinstance(inside, Mapping):
             named, used = {str(name): value for name, value in inside.items()}, self._used_inside

@@ -8,9 +8,10 @@ Nothing is generated or run: descriptors are data, and messages are made of them
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC
+from functools import lru_cache
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, Field
 
@@ -160,33 +161,61 @@ def _indexes(data: bytes, record: Record) -> tuple[tuple[int, ...], bytes]:
     )
 
 
-def _plain(message: Any, levels: int) -> dict[str, Any]:  # noqa: ANN401 protobuf has no types
+class _Field(NamedTuple):
+    """Of a message's field, what has to be known to read it."""
+
+    name: str
+    read: Callable[[Any, int], Any] | None  # of a value, or of each; None: it is as it is
+    value: Literal["always", "where set", "or None", "many", "by key"]
+
+
+@lru_cache(_MOST_SCHEMAS)
+def _fields(descriptor: Any) -> tuple[_Field, ...]:  # noqa: ANN401 protobuf has no types
+    return tuple(map(_field, descriptor.fields))
+
+
+def _field(field: Any) -> _Field:  # noqa: ANN401 as above
+    if field.message_type is not None and field.message_type.GetOptions().map_entry:
+        return _Field(field.name, _reader(field.message_type.fields_by_name["value"]), "by key")
+    if field.is_repeated:
+        return _Field(field.name, _reader(field), "many")
+    if not field.has_presence:
+        return _Field(field.name, _reader(field), "always")
+    return _Field(field.name, _reader(field), "or None" if field.message_type is None else "where set")
+
+
+def _plain(message: Any, levels: int) -> dict[str, Any]:  # noqa: ANN401 as above
     """A message as an object; nested ones that were not set are left out."""
     if not levels:
         raise ValueError(f"messages nested more than {_DEEPEST} deep")
     found: dict[str, Any] = {}
-    for field in message.DESCRIPTOR.fields:
-        name = field.name
-        if field.message_type is not None and field.message_type.GetOptions().map_entry:
-            value = field.message_type.fields_by_name["value"]
-            found[name] = {str(key): _value(one, value, levels) for key, one in getattr(message, name).items()}
-        elif field.is_repeated:
-            found[name] = [_value(one, field, levels) for one in getattr(message, name)]
-        elif not field.has_presence or message.HasField(name):
-            found[name] = _value(getattr(message, name), field, levels)
-        elif field.message_type is None:
+    for name, read, kind in _fields(message.DESCRIPTOR):
+        if kind == "always":
+            value = getattr(message, name)
+            found[name] = value if read is None else read(value, levels)
+        elif kind == "many":
+            values = getattr(message, name)
+            found[name] = list(values) if read is None else [read(one, levels) for one in values]
+        elif kind == "by key":
+            items = getattr(message, name).items()
+            found[name] = {str(key): one if read is None else read(one, levels) for key, one in items}
+        elif message.HasField(name):
+            value = getattr(message, name)
+            found[name] = value if read is None else read(value, levels)
+        elif kind == "or None":
             found[name] = None
     return found
 
 
-def _value(value: Any, field: Any, levels: int) -> Any:  # noqa: ANN401 as above
+def _reader(field: Any) -> Callable[[Any, int], Any] | None:  # noqa: ANN401 as above
+    """What reads a single value of a field; None: it is as it is."""
     if field.enum_type is not None:
-        known = field.enum_type.values_by_number.get(value)
-        return value if known is None else known.name
+        names = {number: one.name for number, one in field.enum_type.values_by_number.items()}
+        return lambda value, _: names.get(value, value)
     if field.message_type is None:
-        return value
-    read = _SINGLE.get(field.message_type.full_name)
-    return _plain(value, levels - 1) if read is None else read(value)
+        return None
+    single = _SINGLE.get(field.message_type.full_name)
+    return (lambda value, levels: _plain(value, levels - 1)) if single is None else lambda value, _: single(value)
 
 
 def _of_struct(value: Any) -> Any:  # noqa: ANN401 as above
