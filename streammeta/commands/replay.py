@@ -138,11 +138,11 @@ def replay(
         ):
             figures = study.run(ready, sink=sink, observers=[live], stop=stop)
     figures = {"file": stream, "command": _repeated(figures), **figures}
+    _show(figures, json_to, board=scoreboard)
     if html is not None:
         write_page(figures, html)
     if pictures is not None:
         write_png(figures, pictures)
-    _show(figures, json_to, board=scoreboard)
     for written in (html, pictures):
         if written is not None:
             typer.echo(f"report written to {written}", err=True)

@@ -36,6 +36,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Review", "replay"]
 
+_SCORES = {
+    "classification": ("accuracy", "kappa", "log_loss"),
+    "regression": ("mae", "rmse", "r2"),
+    "decision": ("mean_reward", "mae"),
+}
 _PREDICTED = ("task", "id", "time", "prediction", "probability", "deviation", "label", "error")
 
 
@@ -135,7 +140,7 @@ class Review:
 
     def __repr__(self) -> str:
         f, classify = self.figures, self.figures["kind"] == "classification"
-        scores = ("accuracy", "kappa", "log_loss") if classify else ("mae", "rmse", "r2")
+        scores = _SCORES[f["kind"]]
         beside = [(name, one["error"]) for name, one in f["learners"].items() if name != STREAMMETA]
         beside += [(name, one["error"]) for name, one in f["guesses"].items()]
         others = (f"{name} {1 - e if classify else e:.4f}" for name, e in beside if e is not None)
@@ -145,7 +150,7 @@ class Review:
             (
                 f"{f['stream']['name']}: {f['kind']}, {counts}; {f['status']}",
                 ", ".join(known) or "no label came",
-                f"beside ({scores[0]}): {', '.join(others) or 'nothing'}",
+                f"beside ({'accuracy' if classify else 'mae'}): {', '.join(others) or 'nothing'}",
                 f"{f['rejected']:,} records set aside, {f['drifts']:,} drifts signalled",
                 "frames: learners, tasks, predictions, errors, by_age, drifts; .plot(), .html(FILE), .json(FILE)",
             )

@@ -73,6 +73,10 @@ def _headline(figures: Figures) -> str:
     parts = [] if not figures["stopped"] else [f"This run was {figures['status']}."]
     if value is None:
         parts.append("No label came, so nothing can be said.")
+    elif figures["kind"] == "decision":
+        parts.append(
+            f"The mean reward is {figures['mean_reward']:.4g}, and rewards are predicted with an error of {value:.4g}."
+        )
     else:
         said = (
             f"{value:.1%} of the labels were predicted right" if classify else f"The mean absolute error is {value:.4g}"

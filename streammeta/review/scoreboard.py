@@ -28,8 +28,8 @@ def tables(figures: Figures) -> RenderableType:
     for name, one in _ordered(figures):
         cells = [_number(one.get(score)) for score in scores]
         board.add_row(name, *cells, _number(one["events_per_second"], 0), _megabytes(one), _verdict(figures, name, one))
-    for name, error in _guesses(figures):
-        board.add_row(name, error, *["" for _ in scores[1:]], "", "", "without learning")
+    for name, score, value in _guesses(figures):
+        board.add_row(name, *(value if one == score else "" for one in scores), "", "", "without learning")
     curves = [curve for which, title in _CURVES if (curve := _curve(figures, which, title)) is not None]
     return Group(board, *_worst(figures), *curves)
 
@@ -40,8 +40,8 @@ def lines(figures: Figures) -> Iterator[str]:
         scores = ", ".join(f"{score} {_number(one.get(score))}" for score in _SCORES[figures["kind"]])
         verdict = _verdict(figures, name, one)
         yield f"{name}: {scores}, {_number(one['events_per_second'], 0)} events/s{'; ' if verdict else ''}{verdict}"
-    for name, error in _guesses(figures):
-        yield f"{name}, without learning: {_SCORES[figures['kind']][0]} {error}"
+    for name, score, value in _guesses(figures):
+        yield f"{name}, without learning: {score} {value}"
     detection = figures.get("detection")
     if detection:
         yield (
@@ -74,11 +74,12 @@ def _verdict(figures: Figures, name: str, one: Mapping[str, Any]) -> str:
     return ""
 
 
-def _guesses(figures: Figures) -> Iterator[tuple[str, str]]:
-    """What one would say without learning, with its first score."""
+def _guesses(figures: Figures) -> Iterator[tuple[str, str, str]]:
+    """What one would say without learning: name, score, and its value."""
+    score = "accuracy" if figures["kind"] == "classification" else "mae"
     for name, one in figures["guesses"].items():
         error = one["error"]
-        yield name, _number(1 - error if figures["kind"] == "classification" and error is not None else error)
+        yield name, score, _number(1 - error if score == "accuracy" and error is not None else error)
 
 
 def _worst(figures: Figures) -> Iterator[Table]:

@@ -22,6 +22,8 @@ __all__ = ["Delay", "DelayedLabelSource", "parse_delay"]
 
 Delay: TypeAlias = int | timedelta  # events, or time by the events' own clock
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_TURN_SECONDS = 0.5  # the longest that a turn is to take
+_FIRST_RECORDS = 32  # of the first turn; twice as many in each later one, while that is quick
 _JSON, _READ = msgspec.json.Encoder(), msgspec.json.Decoder(dict[str, Any])
 
 
@@ -93,13 +95,15 @@ class DelayedLabelSource:
         self._ready: deque[Record] = deque()  # rewritten, not yet handed out
         self._events = 0  # rewritten so far
         self._clock: _Clock | None = None
+        self._most, self._handed, self._handed_at = _FIRST_RECORDS, 0, clock()
 
     def poll(self, max_records: int, timeout_seconds: float) -> Sequence[Record]:
-        """The next records, those whose time has come.
+        """The next records, those whose time has come; so few that the caller is done with them in half a second.
 
         Raises:
             ConfigError: an event has no time stamp, and the delay or the pace needs it.
         """
+        max_records = self._affordable(max_records)
         if not self._ready:
             for record in self._source.poll(max_records, timeout_seconds):
                 self._play(record)
@@ -116,7 +120,17 @@ class DelayedLabelSource:
                 if records or wait > left:
                     break
             records.append(self._ready.popleft())
+        self._handed, self._handed_at = len(records), self._now()
         return records
+
+    def _affordable(self, most: int) -> int:
+        """By how long the last records took: a stop must not wait for slow learners."""
+        seconds = self._now() - self._handed_at
+        if self._handed and seconds > _TURN_SECONDS:
+            self._most = max(1, int(self._handed * _TURN_SECONDS / seconds))
+        elif self._handed == self._most and seconds < _TURN_SECONDS / 2:
+            self._most *= 2
+        return min(self._most, most)
 
     @property
     def exhausted(self) -> bool:

@@ -111,3 +111,16 @@ def test_without_learning_is_a_row_and_said_where_it_would_be_better(figures: Fi
 
     assert shown["majority class"][-1] == shown["last label of the task"][-1] == "without learning"
     assert "The majority class alone, without learning, has 100.0%." in lead(page({**figures, "guesses": guesses}))
+
+
+def test_of_decisions_the_headline_is_the_reward(broken: Path) -> None:
+    """An error of predicted rewards says nothing of how well was decided."""
+    with opened(Plan(broken, as_decisions=True), Settings()) as ready:
+        figures = run(ready)
+
+    text = page(figures)
+    shown = {row[0]: row for row in rows(text, "learners")}
+
+    assert lead(text).startswith(f"The mean reward is {figures['mean_reward']:.4g}, ")
+    assert shown["mean so far"][1] == ""  # it decides nothing
+    assert float(shown["mean so far"][2]) > 0

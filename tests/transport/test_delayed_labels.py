@@ -87,3 +87,21 @@ def test_a_delay_that_is_none_is_refused(text: str) -> None:
     """Before anything runs."""
     with pytest.raises(ConfigError, match="wanted events"):
         parse_delay(text)
+
+
+def test_slow_learners_get_few_records_at_a_time_and_quick_ones_all() -> None:
+    """A stop is looked at between two polls: with 256 events of a slow forest it would wait for seconds."""
+    now = 0.0
+    source = MemorySource([b'{"x": [1.0], "y": 1}'] * 2_000, topic="in")
+    played = DelayedLabelSource(source, Decoder(), clock=lambda: now)
+
+    quick = [len(played.poll(256, 0.0)) for _ in range(5)]
+    now += 0.01 * quick[-1]  # ten milliseconds a record
+    slow = []
+    for _ in range(4):
+        slow.append(len(played.poll(256, 0.0)))
+        now += 0.01 * slow[-1]
+
+    assert quick == [32, 64, 128, 256, 256]
+    assert max(slow) <= 50
+    assert min(slow) >= 49
