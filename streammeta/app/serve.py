@@ -17,7 +17,9 @@ from streammeta.app.reload import Reload, reloading
 from streammeta.config import Settings
 from streammeta.engine.scratch import sweep
 from streammeta.errors import ConfigError
+from streammeta.formats.registry import Registry
 from streammeta.service import log
+from streammeta.service.avro_results import AvroResults
 from streammeta.service.exactly_once import ExactlyOnce
 from streammeta.service.http import Health
 from streammeta.service.id_join import IdJoin
@@ -25,7 +27,7 @@ from streammeta.service.loop import Summary
 from streammeta.service.metrics import Metrics
 from streammeta.service.repartition import CHANNEL as REPARTITION
 from streammeta.service.repartition import Repartition, SendOn, event_sender, label_sender
-from streammeta.service.result import CHANNELS, EPISODES, STATE, TABLES, WEIGHTS
+from streammeta.service.result import CHANNELS, EPISODES, PREDICTIONS, STATE, TABLES, WEIGHTS
 from streammeta.service.threads import IDS, LABELS, watched
 from streammeta.service.trainer import TRAINER
 from streammeta.transport.choice import adapters, client
@@ -82,6 +84,8 @@ def serve(settings: Settings, stop: threading.Event, reload: Reload | None = Non
             timeout_seconds=_TRANSACTION_SECONDS + 2 * settings.state.every_seconds,
         )
         stack.enter_context(closing(ledger))
+        if settings.output.format == "avro":
+            ledger = AvroResults(ledger, Registry(settings.output.registry), outputs[PREDICTIONS])
         service = ExactlyOnce(
             lambda: new_engine(settings),
             ledger,

@@ -51,6 +51,8 @@ def shadow(settings: Settings, other: str) -> Errors:
     name = settings.app.name
     if other == name:
         raise ConfigError(f"shadow {other}: is the application itself; name the one that runs beside it")
+    if settings.output.format != "json":
+        raise ConfigError(f"shadow {other}: reads predictions in JSON; [output] format is {settings.output.format!r}")
     ours, theirs = (_predictions(settings, f"{one}-{PREDICTIONS}") for one in (name, other))
     of_id = {(said.task, said.id): source for source, said in ours.items() if said.id is not None}
     error = _error(settings)

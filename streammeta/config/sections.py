@@ -135,8 +135,13 @@ class StateSettings(BaseModel, frozen=True, extra="forbid"):
 
 
 class OutputSettings(BaseModel, frozen=True, extra="forbid"):
-    """What predictions say."""
+    """What predictions say, and how they are written."""
 
+    format: Literal["json", "avro"] = Field(
+        "json",
+        description='"json", or "avro" in the wire format of a schema registry (wants the extra streammeta[avro]): the '
+        "schema is registered as NAME-predictions-value.",
+    )
     explain: bool = Field(
         default=False,
         description="Whether each says what its features contributed, as `streammeta explain` does: some "
@@ -150,6 +155,7 @@ class OutputSettings(BaseModel, frozen=True, extra="forbid"):
         description="Orders of features that are drawn for it, of more than five; an event costs so many predictions "
         "times its features.",
     )
+    registry: RegistrySettings = Field(default_factory=RegistrySettings, description="Where the schema is registered.")
 
 
 class HttpSettings(BaseModel, frozen=True, extra="forbid", hide_input_in_errors=True):

@@ -5,7 +5,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from streammeta.config.places import where
-from streammeta.config.sections import InputSettings, LabelSettings, Settings
+from streammeta.config.sections import InputSettings, LabelSettings, OutputSettings, Settings
 from streammeta.engine.drift.settings import DriftSettings
 from streammeta.engine.settings import DecideSettings
 from streammeta.meta.settings import METHOD_NAMES, USES_INNER_RATE, USES_INNER_STEPS, LearnerSettings
@@ -38,6 +38,7 @@ def unused_settings(settings: Settings, path: Path | None) -> Iterator[str]:
         )
     yield from _unused_registry("input", chosen, path)
     yield from _unused_registry("labels", settings.labels, path)
+    yield from _unused_output(settings, path)
     yield from _unused_labels(settings, path)
     for pattern in chosen.topic_fields:
         if not any(name == pattern or fnmatchcase(name, pattern) for name in (chosen.topic, *chosen.topics)):
@@ -102,11 +103,20 @@ def _unused_of_drift(drift: DriftSettings) -> Iterator[tuple[str, tuple[str, ...
         yield "drift", ("keep_events",), "with response = 'reset', which keeps nothing"
 
 
-def _unused_registry(section: str, chosen: InputSettings | LabelSettings, path: Path | None) -> Iterator[str]:
+def _unused_output(settings: Settings, path: Path | None) -> Iterator[str]:
+    yield from _unused_registry("output", settings.output, path)
+    if settings.output.format != "json" and settings.app.kind == "decision":
+        place = where(("output", "format"), path)
+        yield f"{place}: [output] format: is not used with [app] kind = 'decision', which has JSON; leave it out"
+
+
+def _unused_registry(
+    section: str, chosen: InputSettings | LabelSettings | OutputSettings, path: Path | None
+) -> Iterator[str]:
     """Of the tables that belong to a format: those of others, and what is missing."""
     form, uses = chosen.format, {"registry": ("avro", "protobuf"), "csv": ("csv",), "protobuf": ("protobuf",)}
     for name, formats in uses.items():
-        if getattr(chosen, name).model_fields_set and form not in formats:
+        if name in type(chosen).model_fields and getattr(chosen, name).model_fields_set and form not in formats:
             place, wanted = where((section, name), path), " or ".join(map(repr, formats))
             yield (
                 f"{place}: [{section}.{name}]: is not used with [{section}] format = {form!r}; set format = {wanted}, "
@@ -115,6 +125,8 @@ def _unused_registry(section: str, chosen: InputSettings | LabelSettings, path: 
     if form == "avro" and chosen.registry.url is None:
         place = where((section, "registry", "url"), path)
         yield f"{place}: [{section}.registry] url: is not set, and format = 'avro' needs it; wanted http://host:port"
+    if isinstance(chosen, OutputSettings):
+        return
     if form == "csv" and not chosen.csv.columns:
         place = where((section, "csv", "columns"), path)
         yield f"{place}: [{section}.csv] columns: is not set, and format = 'csv' needs it; wanted the cells' names"

@@ -28,6 +28,9 @@ _MOST_REFERENCES = 100
 _LONGEST_SCHEMA = 4 * 2**20  # bytes of an answer
 _UNKNOWN_SECONDS = 30.0  # an id that is not known is asked for again after it
 _REFUSED = (401, 403)
+_NOT_TAKEN = (409, 422)  # a schema that may not follow the one before, or is none
+_LONGEST_REASON = 500  # bytes of an answer that a message repeats
+_CONTENT = "application/vnd.schemaregistry.v1+json"
 _ACCEPT = "application/vnd.schemaregistry.v1+json, application/json"
 
 
@@ -141,6 +144,19 @@ class Registry:
         self._remember(self._known, number, schema)
         return schema
 
+    def register(self, subject: str, text: str) -> int:
+        """The id of an Avro schema under this subject; one that is registered already keeps its id.
+
+        Raises:
+            ConfigError: the registry does not take it: it is another one than was there, and no other may follow.
+            TransactionError: the registry does not answer, or refuses us.
+        """
+        answer = self._ask(f"/subjects/{quote(subject, safe='')}/versions", json.dumps({"schema": text}).encode())
+        number = None if answer is None else answer.get("id")
+        if not isinstance(number, int):
+            raise ConfigError(f"schema registry {self._url}: takes no schema for the subject {subject!r}")
+        return number
+
     def _made(self, answer: dict[str, Any], at: object, form: str) -> Schema:
         """A schema with what it refers to, each once."""
         found: dict[tuple[str, int], Schema] = {}
@@ -169,20 +185,24 @@ class Registry:
         collect(answer.get("references"))
         return Schema(str(answer.get("schemaType") or "AVRO"), str(answer.get("schema")), tuple(found.values()))
 
-    def _ask(self, path: str) -> dict[str, Any] | None:
+    def _ask(self, path: str, content: bytes | None = None) -> dict[str, Any] | None:
         """What it answers; None where it does not know. It is asked again, with pauses, until the time is over."""
         until, pause = self._now() + self._settings.timeout_seconds, 0.1
         while True:
             problem = ""
             try:
-                request = urllib.request.Request(self._url + path, headers=self._headers)  # noqa: S310 checked: http(s)
+                headers = self._headers if content is None else self._headers | {"Content-Type": _CONTENT}
+                request = urllib.request.Request(self._url + path, content, headers)  # noqa: S310 checked: http(s)
                 with self._opener.open(request, timeout=max(0.1, until - self._now())) as response:
                     answer = json.loads(response.read(_LONGEST_SCHEMA))
                 if isinstance(answer, dict):
                     return answer
                 problem = "its answer is no JSON object"
             except urllib.error.HTTPError as err:
+                reason = err.read(_LONGEST_REASON).decode(errors="replace")
                 err.close()
+                if err.code in _NOT_TAKEN:
+                    raise ConfigError(f"schema registry {self._url}: does not take {path}: {reason}") from None
                 if err.code == 404:
                     return None
                 problem = f"HTTP status {err.code}"

@@ -1,17 +1,20 @@
 """Events and labels in two topics of a real Kafka, each with names of its own: every label is learned once."""
 
+import io
 import json
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import fastavro
 import pytest
 from kafka import KafkaConsumer, KafkaProducer, OffsetAndMetadata, TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord
 
 from streammeta.app.inspection import inspect_service
 from streammeta.config import Settings
+from streammeta.service.avro_results import PREDICTION
 from streammeta.transport.kafka.progress import GroupProgress
 from streammeta.transport.kafka.settings import KafkaSettings
 from tests.broker.running import RunningBroker
@@ -121,7 +124,7 @@ def test_labels_of_another_topic_are_learned_once_each_whoever_dies(
 
     with registry_server(known):
         if form == "avro":
-            for section in ("INPUT", "LABELS"):
+            for section in ("INPUT", "LABELS", "OUTPUT"):
                 registry = {"url": known.url, "username": "meta", "password": "s3cret"}
                 settings[f"STREAMMETA_{section}__FORMAT"] = "avro"
                 settings[f"STREAMMETA_{section}__REGISTRY"] = json.dumps(registry)
@@ -141,12 +144,18 @@ def test_labels_of_another_topic_are_learned_once_each_whoever_dies(
         assert first.stop() == 0
         assert {task.task: task.labelled for task in inspect_service(whole)} == {str(i): COUNT // 9 for i in range(9)}
 
-        assert len({json.loads(one.value)["source"] for one in predictions}) == COUNT
+        assert len({prediction(one.value)["source"] for one in predictions}) == COUNT
         dead = learned["dead-letters"]
         assert [dict(one.headers)["reason"].decode().partition(": ")[2] for one in dead] == [
             f"a label from a topic of its own has no label; wanted label{', id and task' if join == 'task' else ' and id'}: "
             "name their fields in [labels.fields]"
         ]
+
+
+def prediction(value: bytes) -> dict[str, Any]:
+    if value[:1] == b"{":
+        return json.loads(value)
+    return fastavro.schemaless_reader(io.BytesIO(value[5:]), fastavro.parse_schema(PREDICTION), None)
 
 
 def read_all_labels(

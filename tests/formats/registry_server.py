@@ -24,6 +24,8 @@ class RegistryServer:
         self.fail = 0  # of the next requests so many fail with status 503
         self.wanted = None if user is None else "Basic " + b64encode(f"{user}:{password}".encode()).decode()
         self.url = ""
+        self.posted = ""  # the schema that was registered last
+        self.refuses: tuple[int, Any] | None = None  # what it answers to a schema; None: its id
 
     def add(self, schema: Any, *, subject: str = "events-value", kind: str = "AVRO", references: Any = ()) -> int:
         number = len(self.by_id) + 1
@@ -76,6 +78,17 @@ def registry_server(
             body = json.dumps(answer).encode()
             self.send_response(status)
             self.send_header("Content-Type", "application/vnd.schemaregistry.v1+json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def do_POST(self) -> None:
+            content = self.rfile.read(int(self.headers["Content-Length"]))
+            known.posted = json.loads(content)["schema"]
+            subject = unquote(self.path.split("/")[2])
+            status, answer = known.refuses or (200, {"id": known.add(json.loads(known.posted), subject=subject)})
+            body = json.dumps(answer).encode()
+            self.send_response(status)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
