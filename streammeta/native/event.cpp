@@ -164,10 +164,10 @@ class Encoder {
     Rows<float> x_, h_, first_, second_, third_, z_, s_;
 };
 
-// Block g of the workspace: output = s + Bᵀ(A + Λ)⁻¹z and spread = zᵀ(A + Λ)⁻¹z, by A + Λ = L Lᵀ.
-void predict_block(const Weights& w, const float* A, const float* B, Index wide, Index g, Workspace& work) {
-    const Index m = work.m, C = work.C;
-    float *low = work.low.data(), *u = work.u.data(), *z = work.z.data() + g * m * LANES;
+// `work.low` becomes L of A + Λ = L Lᵀ for block g of a row, with 1 over its diagonal.
+void factor_block(const Weights& w, const float* A, Index g, Workspace& work) {
+    const Index m = work.m;
+    float* low = work.low.data();
     const float* precision = w.precision.data + g * m * LANES;
     const auto at = [m](float* matrix, Index i, Index j) { return matrix + (i * m + j) * LANES; };
     for (Index i = 0; i < m; i++) {
@@ -181,6 +181,13 @@ void predict_block(const Weights& w, const float* A, const float* B, Index wide,
         inverse.store(at(low, j, j));
         if (j + 1 < m) scale(at(low, j + 1, j), m, m - j - 1, inverse);
     }
+}
+
+// Block g of the workspace, factored: output = s + Bᵀ(A + Λ)⁻¹z and spread = zᵀ(A + Λ)⁻¹z.
+void solve_block(const float* B, Index wide, Index g, Workspace& work) {
+    const Index m = work.m, C = work.C;
+    float *low = work.low.data(), *u = work.u.data(), *z = work.z.data() + g * m * LANES;
+    const auto at = [m](float* matrix, Index i, Index j) { return matrix + (i * m + j) * LANES; };
     copy_rows(u, z, m);
     for (Index i = 0; i < m; i++) {
         add_products(u + i * LANES, 1, 1, -1, at(low, i, 0), 1, u, 0, 1, i);
@@ -197,6 +204,11 @@ void predict_block(const Weights& w, const float* A, const float* B, Index wide,
     float* output = work.output.data() + g * C * LANES;
     copy_rows(output, work.s.data() + g * C * LANES, C);
     add_products(output, 1, C, 1, u, 1, B, 1, wide, m);
+}
+
+void predict_block(const Weights& w, const float* A, const float* B, Index wide, Index g, Workspace& work) {
+    factor_block(w, A, g, work);
+    solve_block(B, wide, g, work);
 }
 
 // Block g of the output becomes class probabilities: softmax(output · scale / √(1 + κ spread)).
@@ -491,9 +503,10 @@ void score_values(nb::tuple weights, Array<const float, 4> A, Array<const float,
             for (Index k = 0; k < K; k++) {
                 const Index row = rows[n][k];
                 if (k < S) encoder.into_lanes((n - begin) * S + k, work);
+                const bool is_factored = w.G == 1 && k > 0 && row == rows[n][k - 1];  // as it is with one head for all
                 for (Index g = 0; g < w.G; g++) {
-                    const float* sums = row < 0 ? blank.data() : A[row][g].data;
-                    predict_block(w, sums, row < 0 ? blank.data() : B[row][g].data, wide, g, work);
+                    if (!is_factored) factor_block(w, row < 0 ? blank.data() : A[row][g].data, g, work);
+                    solve_block(row < 0 ? blank.data() : B[row][g].data, wide, g, work);
                 }
                 const float* evidence = row < 0 ? blank.data() : logw[row].data;
                 const auto [first, second] = expect_value(w, evidence, row < 0 ? blank.data() : noise[row].data, work);
