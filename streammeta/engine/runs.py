@@ -58,9 +58,8 @@ class Runs:
             if len(places) > 1:
                 run.saved[row] = (self._state(row), 0)
         self._predict(run, np.arange(len(items)))
-        mixture = self._awake()
-        if mixture:
-            run.opinions = mixture.ask(run.cases(), memory.labels.outputs)
+        if run.mixture:
+            run.opinions = run.mixture.ask(run.cases(), memory.labels.outputs)
         begin = 0
         while begin < len(items):
             begin = self._go_on(run, begin, outcomes) if run.finite[begin] else self._refuse(run, begin, outcomes)
@@ -73,7 +72,7 @@ class Runs:
         with a response that looks at labels, or experts that are asked one by one, every event.
         """
         memory = self._memory
-        mixture, columns = self._awake(), memory.tasks.columns
+        mixture, columns = run.mixture, memory.tasks.columns
         one_by_one = mixture is not None and run.opinions is None
         end = begin + 1 if one_by_one or self._response.looks_at_labels else run.until(begin)
         if mixture and one_by_one:
@@ -200,18 +199,13 @@ class Runs:
 
     def learn(self, item: Item, seen: Seen) -> None:
         """Learn one item that ``go`` has judged while its class was not known yet; now ``seen`` has the label."""
-        run, mixture = _Run(self._memory, [item], seen), self._awake()
+        run = _Run(self._memory, [item], seen)
         self._predict(run, np.arange(1))
         run.unkept.append(0)
-        if mixture:
-            run.blends[0] = self._blend(mixture, run, 0)
-            self._teach_experts(mixture, run, 0)
+        if run.mixture:
+            run.blends[0] = self._blend(run.mixture, run, 0)
+            self._teach_experts(run.mixture, run, 0)
         self._remember(run)
-
-    def _awake(self) -> Mixture | None:
-        """The mixture, where it takes part."""
-        memory = self._memory
-        return memory.mixture if memory.mixture and memory.mixture.is_awake(memory.labels.outputs) else None
 
     def _blend(self, mixture: Mixture, run: "_Run", i: int) -> Blend:
         """The learner's prediction of event i with those of the experts; of a late label what was predicted before."""
@@ -359,6 +353,8 @@ class _Run:
         self.pending = [i for i in waiting if self.is_event[i]]  # events whose label is to come
         self.late = [i for i in waiting if not self.is_event[i]]  # labels of events before
         self.unkept: list[int] = []  # learned, but not yet in their task's window
+        mixture = memory.mixture
+        self.mixture = mixture if mixture and mixture.is_awake(outputs) else None  # where it takes part
         self.blends: dict[int, Blend] = {}  # where experts are asked one by one
         self.opinions: Doubles | None = None  # [N, K, C or 1] where they were asked of the whole run
 

@@ -312,8 +312,9 @@ class Metrics:
         self.events.labels("rejected").inc(rejected)
         self.drifts.inc(drifts)
         self.new_tasks.inc(new_tasks)
-        if self.error is not None:
-            self.prequential_error.set(self.error)
+        error = self.error
+        if error is not None:
+            self.prequential_error.set(error)
 
     @property
     def error(self) -> float | None:
