@@ -11,6 +11,7 @@ from streammeta.report import AGES, Figures
 __all__ = ["lines", "tables"]
 
 _MOST_TASKS = 5  # shown
+_MOST_CLASSES = 10
 _SCORES = {
     "classification": ("accuracy", "kappa", "log_loss"),
     "regression": ("mae", "rmse", "r2"),
@@ -31,7 +32,7 @@ def tables(figures: Figures) -> RenderableType:
     for name, score, value in _guesses(figures):
         board.add_row(name, *(value if one == score else "" for one in scores), "", "", "without learning")
     curves = [curve for which, title in _CURVES if (curve := _curve(figures, which, title)) is not None]
-    return Group(board, *_worst(figures), *curves)
+    return Group(board, *_worst(figures), *_classes(figures), *curves)
 
 
 def lines(figures: Figures) -> Iterator[str]:
@@ -42,6 +43,10 @@ def lines(figures: Figures) -> Iterator[str]:
         yield f"{name}: {scores}, {_number(one['events_per_second'], 0)} events/s{'; ' if verdict else ''}{verdict}"
     for name, score, value in _guesses(figures):
         yield f"{name}, without learning: {score} {value}"
+    classes = figures.get("classes_of", [])[:_MOST_CLASSES]
+    if classes:
+        recalls = ", ".join(f"{one['class']} {_number(one['recall'], 3)} (n {one['labels']:,})" for one in classes)
+        yield f"recall of the commonest classes: {recalls}"
     detection = figures.get("detection")
     if detection:
         yield (
@@ -92,6 +97,21 @@ def _worst(figures: Figures) -> Iterator[Table]:
     for one in worst:
         counts = (f"{one[name]:,}" for name in ("labels", "events", "drifts"))
         table.add_row(_tag(one), _number(one["error"]), *counts)
+    yield table
+
+
+def _classes(figures: Figures) -> Iterator[Table]:
+    """streammeta's scores of each class, the commonest first."""
+    rows = figures.get("classes_of", [])
+    if not rows:
+        return
+    shown = rows[:_MOST_CLASSES]
+    table = Table(title=f"{len(shown)} of {len(rows):,} classes, the commonest first", title_justify="left")
+    for head in ("class", "labels", "predicted", "precision", "recall", "F1"):
+        table.add_column(head, justify="left" if head == "class" else "right", overflow="fold")
+    for one in shown:
+        scores = (_number(one[name], 3) for name in ("precision", "recall", "f1"))
+        table.add_row(one["class"], f"{one['labels']:,}", f"{one['predicted']:,}", *scores)
     yield table
 
 
