@@ -36,11 +36,16 @@ SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 _SHOWN = 100  # characters of a header that a message repeats
 _LONGEST_LINE = 16 * 2**20  # characters of a refused row that are handed on
 _HUGE = sys.float_info.max  # what an infinite cell becomes: JSON has no infinity, and the decoder refuses this
-_COMMA = re.compile(r"[-+]?(\d{1,3}(\.\d{3})+|\d+),\d+")
+_COMMA = re.compile(r"[-+]?(\d{1,3}([.'\u2019 \u00a0\u202f]\d{3})+|\d+),\d+")
+_SPACED = re.compile(r"[-+]?\d{1,3}([.'\u2019 \u00a0\u202f]\d{3})+")
 _THOUSANDS = re.compile(r"[-+]?\d{1,3}(\.\d{3})+")
 _POINT = re.compile(r"[-+]?\d*\.\d+")
-_DECORATED = re.compile(r"[-+]?[$€£¥]?[ \u00a0]?[-+]?(\d{1,3}(,\d{3})+|\d+)(\.\d+)?[ \u00a0]?[$€£¥%]?")
-_DECORATION = {ord(sign): None for sign in "$€£¥%, \u00a0"}
+_DECORATED = re.compile(
+    r"[-+]?[$€£¥]?[ \u00a0]?[-+]?(\d{1,3}([,'\u2019 \u00a0\u202f]\d{3})+|\d+)(\.\d+)?[ \u00a0]?[$€£¥%]?"
+)
+_DECORATION = {ord(sign): None for sign in "$€£¥%,'\u2019 \u00a0\u202f"}
+_POINTS = {ord(sign): None for sign in ".'\u2019 \u00a0\u202f"} | {ord(","): "."}
+_NEGATIVE = re.compile(r"\((.+)\)")  # as accountants write it
 _GROUPED = re.compile(r"[-+]?\d{1,3}(,\d{3})+")
 _GIVEN = re.compile(r"sep=(.)")
 
@@ -103,7 +108,7 @@ def sniff(head: bytes) -> Dialect:
     cells = [cell.strip() for row in rows[1:] for cell in row]
     commas = any(_COMMA.fullmatch(cell) and (separator != "," or not _GROUPED.fullmatch(cell)) for cell in cells)
     points = any(_POINT.fullmatch(cell) and not _THOUSANDS.fullmatch(cell) for cell in cells)
-    example = next((cell for cell in cells if _DECORATED.fullmatch(cell) and not cell.isdecimal()), "")
+    example = next((cell for cell in cells if _is_decorated(cell) and not cell.isdecimal()), "")
     decorated = "" if _is_bare(example) or (commas and not points) else example
     times = tuple(_times(rows))
     has_commas, has_index = commas and not points, _has_index(rows)
@@ -130,7 +135,7 @@ def _misfits(rows: Sequence[Sequence[str]]) -> int:
 
 
 def _before_header(lines: Sequence[str]) -> int:
-    """Lines that are empty, remarks after a #, or say the separator, as spreadsheets do."""
+    """Lines that are empty, titles, remarks after a #, or say the separator, as spreadsheets do."""
     for count, line in enumerate(lines):
         bare = line.removeprefix("\ufeff").strip()
         if bare and not _GIVEN.fullmatch(bare) and not _is_remark(bare, lines[count + 1 :]):
@@ -139,10 +144,18 @@ def _before_header(lines: Sequence[str]) -> int:
 
 
 def _is_remark(line: str, following: Sequence[str]) -> bool:
-    """Whether this is no header, whose first name may begin with # as well: other separators than what follows."""
-    after = next((one for one in following if one.strip()), "")
-    most = max(SEPARATORS, key=after.count)
-    return line.startswith("#") and line.count(most) != after.count(most)
+    """Whether this is no header: a title without a separator, or after a # with others than what follows."""
+    after = [one for one in following if one.strip()][:2]
+    most = max(SEPARATORS, key=after[0].count) if after else ","
+    counts = {one.count(most) for one in after}
+    if line.startswith("#"):
+        return line.count(most) != after[0].count(most) if after else False
+    return not any(one in line for one in SEPARATORS) and len(after) > 1 and len(counts) == 1 and 0 not in counts
+
+
+def _is_decorated(cell: str) -> bool:
+    negative = _NEGATIVE.fullmatch(cell)
+    return _DECORATED.fullmatch(negative[1] if negative else cell) is not None
 
 
 def _is_bare(cell: str) -> bool:
@@ -366,6 +379,9 @@ def as_number(cell: str) -> _Cell:
         bare = cell.strip()
         if _DECORATED.fullmatch(bare):
             return float(bare.translate(_DECORATION))
+        negative = _NEGATIVE.fullmatch(bare)
+        if negative and _DECORATED.fullmatch(negative[1]):
+            return -float(negative[1].translate(_DECORATION))
         return None if bare in MISSING else cell
     if "_" in cell:  # Python's own way to write numbers: 1_000
         return cell
@@ -377,8 +393,8 @@ def as_number(cell: str) -> _Cell:
 def as_number_with_comma(cell: str) -> _Cell:
     """As `as_number`, of a file whose numbers have decimal commas, and points between thousands."""
     bare = cell.strip().strip("$€£¥% \u00a0")
-    is_number = _COMMA.fullmatch(bare) or _THOUSANDS.fullmatch(bare)
-    return as_number(bare.replace(".", "").replace(",", ".") if is_number else cell)
+    is_number = _COMMA.fullmatch(bare) or _SPACED.fullmatch(bare)
+    return as_number(bare.translate(_POINTS) if is_number else cell)
 
 
 CODE = re.compile(r"[+-]?0[0-9]+")  # no number is written so: 01 is another class than 1, as it is in JSON

@@ -29,6 +29,7 @@ _HEAD_ROWS = 200
 _README = frozenset(("x", "y", "task", "id", "ts"))  # what an event or a late label has
 _LARGEST = b"1.7976931348623157e308"  # stands for infinity, which JSON does not have; the decoder refuses it
 _STRINGS_AND_NAN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|(-?)Infinity|NaN', re.DOTALL)
+_WRAPPED = re.compile(rb'\s*\{\s*"[^"]+"\s*:\s*\[\s*\{')
 _FRACTION = re.compile(r"[-+]?\d*\.\d+")
 _read = msgspec.json.Decoder(dict[str, Any]).decode
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -57,7 +58,7 @@ def read_json(
     if lines.peek(3)[:3] == codecs.BOM_UTF8:
         lines.read(3)
     head = lines.peek(_HEAD)[:_HEAD]
-    if _is_whole(head):
+    if _is_whole(head) or _is_wrapped(head):
         rows = _values(_standard(lines.read()), at)
         first = list(islice(rows, _HEAD_ROWS))
     else:  # what a pipe or a damaged file has is handed out as it comes
@@ -92,6 +93,11 @@ def _is_whole(head: bytes) -> bool:
     """Whether this begins an array, or an object that goes on in the next line: no object a line."""
     begin = head.lstrip()
     return begin[:1] == b"[" or begin.split(b"\n", 1)[0].strip() == b"{"
+
+
+def _is_wrapped(head: bytes) -> bool:
+    """Whether this begins one object with a list of objects in it, as services answer, and no object a line."""
+    return _WRAPPED.match(head) is not None and len(head.split(b"\n{", 1)) == 1
 
 
 def _head_rows(head: bytes) -> list[bytes]:
@@ -170,12 +176,25 @@ def _rows(lines: io.BufferedReader) -> Iterator[bytes]:
             yield text
 
 
+def _inner(content: bytes) -> list[bytes] | None:
+    """The objects of the list that one object has first; None where it is none, or there are others after it."""
+    try:
+        (first, *_) = msgspec.json.decode(content, type=dict[str, msgspec.Raw]).values()
+        return list(map(bytes, msgspec.json.decode(first, type=list[msgspec.Raw])))
+    except (*_UNREADABLE, ValueError):
+        return None
+
+
 def _values(content: bytes, at: str) -> Iterator[bytes]:
     """The objects of an array, or one after the other; the whole file is in memory for it."""
     is_array = content.lstrip()[:1] == b"["
     try:
         if is_array:
             yield from map(bytes, msgspec.json.decode(content, type=list[msgspec.Raw]))
+            return
+        if _is_wrapped(content[:_HEAD]):
+            rows = _inner(content)
+            yield from content.splitlines() if rows is None else rows
             return
         text, decoder, place = content.decode(), json.JSONDecoder(), 0
         while place < len(text):

@@ -9,7 +9,7 @@ __all__ = ["ORDERS", "Order", "order_of", "seconds_of"]
 
 Order: TypeAlias = Literal["iso", "ymd", "dmy", "mdy"]
 ORDERS = {"iso": "", "ymd": "", "dmy": "day, month, year", "mdy": "month, day, year"}  # what is said of it
-_ISO = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d([.,]\d+)?)?([Zz]|[-+]\d\d:?\d\d)?)?")
+_ISO = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d([.,]\d+)?)?([Zz]|[-+]\d\d:?\d\d| ?(UTC|GMT))?)?")
 _DATE = re.compile(
     r"(\d{1,4})([./-])(\d{1,2})\2(\d{4}|\d{1,2})"
     r"(?:,?[T ]+(\d{1,2}):(\d\d)(?::(\d\d)(?:[.,]\d+)?)?(?: ?([AaPp])\.?[Mm]\.?)?)?"
@@ -54,7 +54,8 @@ def seconds_of(text: str, order: Order) -> float | None:
     text = text.strip()
     try:
         if order == "iso":
-            moment = datetime.fromisoformat(text) if _ISO.fullmatch(text) else None
+            iso = text.removesuffix("UTC").removesuffix("GMT").rstrip()
+            moment = datetime.fromisoformat(iso) if _ISO.fullmatch(text) else None
             return None if moment is None else (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
         match = _DATE.fullmatch(text)
         if match is None:

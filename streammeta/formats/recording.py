@@ -9,6 +9,7 @@ import csv
 import gzip
 import io
 import lzma
+import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from glob import glob, has_magic
@@ -25,7 +26,14 @@ from streammeta.formats.tables import TABLES, read_table, require
 
 __all__ = ["DAMAGE", "Form", "find_files", "find_form", "read_recording"]
 
-DAMAGE = (OSError, EOFError, zlib.error, lzma.LZMAError, UnicodeError)  # how a cut or damaged file shows
+DAMAGE = (
+    OSError,
+    EOFError,
+    zlib.error,
+    lzma.LZMAError,
+    zipfile.BadZipFile,
+    UnicodeError,
+)  # how a cut or damaged file shows
 _BUFFER = 2**18
 _HEAD = 65_536
 _DELIMITED = (".csv", ".tsv")
@@ -35,6 +43,7 @@ _PACKED: Mapping[str, bytes] = {
     ".bz2": b"BZh",
     ".xz": b"\xfd7zXZ\x00",
     ".zst": b"\x28\xb5\x2f\xfd",
+    ".zip": b"PK\x05\x06",  # an empty one; one with files may be Excel's, so only the name says it
 }
 _MAGIC: Mapping[bytes, str] = {b"PAR1": ".parquet", b"ARROW1": ".arrow", b"PK\x03\x04": ".xlsx"}
 _WANTED = (
@@ -136,6 +145,7 @@ def _unpacked(file: io.BufferedReader, packing: str, at: str) -> io.BufferedRead
         ".bz2": bz2.BZ2File,
         ".xz": lzma.LZMAFile,
         ".zst": lambda packed: _unpack_zst(packed, at),
+        ".zip": lambda packed: _unzip(packed, at),
     }
     return io.BufferedReader(cast(io.RawIOBase, openers[packing](file)), _BUFFER)
 
@@ -144,6 +154,20 @@ def _unpack_zst(file: BinaryIO, at: str) -> "_Unpacking":
     zstandard = require("zstandard", "files", f"{at}: .zst")
     reader = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True, closefd=False)
     return _Unpacking(reader, zstandard.ZstdError)
+
+
+def _unzip(file: BinaryIO, at: str) -> io.BufferedIOBase:
+    try:
+        archive = zipfile.ZipFile(_seekable(cast(io.BufferedReader, file)))
+        names = [one.filename for one in archive.infolist() if not one.is_dir()]
+    except zipfile.BadZipFile as err:
+        raise TransportError(f"{at}: cannot be read as .zip ({err}); it is damaged or cut off") from err
+    if len(names) != 1:
+        raise TransportError(f"{at}: holds {len(names)} files; wanted one: unpack it into a folder, and name that")
+    try:
+        return cast(io.BufferedIOBase, archive.open(names[0]))
+    except RuntimeError as err:  # a password
+        raise TransportError(f"{at}: cannot be read ({err}); unpack it first") from err
 
 
 class _Unpacking(io.RawIOBase):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
+from itertools import chain, islice
 from typing import Any, BinaryIO
 
 from streammeta.errors import ConfigError, TransportError
@@ -20,6 +21,7 @@ TABLES: Mapping[str, str] = {
     ".xlsm": "Excel",
 }
 _BATCH_ROWS = 4096
+_HEAD_ROWS = 20  # of a sheet, in which the header has to be
 _PANDAS_INDEX = "__index_level_"
 
 
@@ -131,14 +133,19 @@ def _rows(batch: Any) -> Iterator[dict[str, Any]]:  # noqa: ANN401 pyarrow has n
     yield from arrow.RecordBatch.from_arrays(columns, names=batch.schema.names).to_pylist()
 
 
-def _excel(file: BinaryIO, mapper: Mapper, at: str, _: Callable[[str], None]) -> Iterator[dict[str, Any]]:
-    """The first sheet; its first row has the names."""
+def _excel(file: BinaryIO, mapper: Mapper, at: str, say: Callable[[str], None]) -> Iterator[dict[str, Any]]:
+    """The first sheet; its first row of several cells has the names, what is before it is a title."""
     openpyxl = require("openpyxl", "files", f"{at}: Excel")
     book = openpyxl.load_workbook(file, read_only=True, data_only=True)
     try:
         sheet = book.worksheets[0]
         rows = sheet.iter_rows(values_only=True)
-        header = list(next(rows, ()))
+        head = list(islice(rows, _HEAD_ROWS))
+        widths = [sum(cell is not None for cell in row) for row in head]
+        begin = next((i for i, width in enumerate(widths) if width > 1), 0)
+        if begin:
+            say(f"{begin} row(s) before the header passed over")
+        header, rows = list(head[begin]) if head else [], chain(head[begin + 1 :], rows)
         while header and header[-1] is None:
             header.pop()
         names = [f"column_{i}" if one is None else str(one).strip() for i, one in enumerate(header)]

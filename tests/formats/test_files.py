@@ -2,9 +2,11 @@
 
 import bz2
 import gzip
+import io
 import json
 import lzma
 import sys
+import zipfile
 from collections.abc import Callable
 from contextlib import closing
 from datetime import date
@@ -185,6 +187,14 @@ def test_encodings_and_packings_are_found_out(
     assert description == said
 
 
+def zipped(*files: tuple[str, str]) -> bytes:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        for name, text in files:
+            archive.writestr(name, text)
+    return content.getvalue()
+
+
 TEN = "".join(f"{day}/{month}/2024,{day / 2},{day % 2}\n" for day, month in [(1, 5), (2, 5), (3, 5), (14, 5)])
 SECONDS = [1714521600.0 + 86400 * i for i in (0, 1, 2, 13)]  # from the first of May, 2024
 
@@ -206,6 +216,45 @@ SECONDS = [1714521600.0 + 86400 * i for i in (0, 1, 2, 13)]  # from the first of
             b'task,a,y\nt,"say \\"hi, you\\"",0\nt,"b",1\n',
             [({"a": 'say "hi, you"'}, "t", 0), ({"a": "b"}, "t", 1)],
             "quotes inside of quotes after a backslash",
+        ),
+        ("title.csv", b"Sales of May\n\ntask,a,y\nt,1.5,0\nt,2,1\n", ROWS, "2 line(s) before the header passed over"),
+        (
+            "accounts.csv",
+            b'a,y\n(1.50),0\n"(1,002.25)",1\n',
+            [({"a": -1.5}, "", 0), ({"a": -1002.25}, "", 1)],
+            "numbers such as '(1.50)'",
+        ),
+        (
+            "swiss.csv",
+            b"a;y\n1'002.50;0\n2;1\n",
+            [({"a": 1002.5}, "", 0), ({"a": 2.0}, "", 1)],
+            'columns separated by semicolons, numbers such as "1\'002.50"',
+        ),
+        (
+            "french.csv",
+            "a;y\n1 002,50;0\n2\u202f000;1\n".encode(),
+            [({"a": 1002.5}, "", 0), ({"a": 2000.0}, "", 1)],
+            "columns separated by semicolons, decimal commas",
+        ),
+        (
+            "utc.csv",
+            b"at,y\n2024-05-01 00:00:00 UTC,0\n2024-05-02 00:00:00 UTC,1\n",
+            [({"at": SECONDS[0]}, "", 0), ({"at": SECONDS[1]}, "", 1)],
+            "times in at",
+        ),
+        ("one.zip", zipped(("a.csv", PLAIN)), ROWS, None),
+        ("a.csv.zip", zipped(("x/anything", PLAIN)), ROWS, ""),
+        (
+            "answer.json",
+            b'{"data": [{"x": {"a": 1.5}, "task": "t", "y": 0}, {"x": {"a": 2}, "task": "t", "y": 1}], "next": null}',
+            ROWS,
+            "",
+        ),
+        (
+            "lists.jsonl",
+            b'{"of": [{"n": 1}], "y": 0}\n{"of": [{"n": 2}], "y": 1}\n',
+            [({"of.0.n": 1.0}, "", 0), ({"of.0.n": 2.0}, "", 1)],
+            None,
         ),
         ("after.csv", b"task,a,y\nt,1.5,0,\nt,2,1,\n", ROWS, ""),
         (
@@ -293,11 +342,13 @@ def test_parts_that_are_empty_cost_nothing_and_are_said(tmp_path: Path) -> None:
         (
             "noext",
             b"\0\1\2,\n\3,\n",
-            "wanted .csv, .tsv, .jsonl, .ndjson, .json, each also with .gz, .bz2, .xz, .zst, or",
+            "wanted .csv, .tsv, .jsonl, .ndjson, .json, each also with .gz, .bz2, .xz, .zst, .zip, or",
         ),
         ("a.jsonl", b'["s", 1]\n["t", 2]\n', "begins as one array of objects, and cannot be read so"),
         ("a.json", b'{\n "x": {"a": 1}\n}\n{"x"', "begins as objects over several lines, and cannot be read so"),
         ("a.csv", b'{"a": 1, "y": 0}\n', "holds JSON objects, and its name says rows of columns; name it .jsonl"),
+        ("a.zip", zipped(("1.csv", PLAIN), ("2.csv", PLAIN)), "holds 2 files; wanted one: unpack it into a folder"),
+        ("a.csv.zip", b"PK\x03\x04", "cannot be read as .zip .*; it is damaged or cut off"),
         ("a.csv", b"", "is empty; wanted a header row and rows"),
         ("a.csv", b"1.5,0,1\n2,0,1\n", r"the first row has numbers only \(1.5, 0, 1\), and would be the names"),
         ("a.csv", b"a,a,y\n1,2,3\n", "the header row has the names a more than once"),
@@ -442,6 +493,16 @@ def test_excel_and_parquet_come_as_people_save_them(tmp_path: Path) -> None:
         ({"kind": "p", "cost": 1.5, "at": 1704153600.0, "nested.b": 1}, "", 0),
         ({"kind": "q", "cost": None, "at": None, "nested.b": 2}, "", 1),
     ]
+
+
+def test_a_title_over_a_sheet_is_passed_over_and_said(tmp_path: Path) -> None:
+    """Taken for the header, it leaves one column, and a report of nothing."""
+    book = openpyxl.Workbook()
+    for row in (["Sales of May"], [], ["task", "a", "y"], ["t", 1.5, 0], ["t", 2, 1]):
+        book.active.append(row)
+    book.save(tmp_path / "a.xlsx")
+
+    assert read(tmp_path / "a.xlsx") == (ROWS, "2 row(s) before the header passed over")
 
 
 def test_bytes_in_a_table_are_left_out_and_said(tmp_path: Path) -> None:
