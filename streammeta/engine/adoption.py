@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from streammeta.engine.checkpoint import check_fingerprint, random_from, random_state
+from streammeta.engine.checkpoint import OF_THETA, check_fingerprint, experts_of, random_from, random_state
 from streammeta.engine.factory import fingerprint
 from streammeta.engine.memory import Memory
 from streammeta.engine.shared import Names, Shared
@@ -126,7 +126,8 @@ class Adoption:
     def _take_weights(self, weights: Weights, *, train: bool, fixed: bool, is_trusted: bool) -> bool:
         """Check all of it first, so that what is damaged changes nothing."""
         memory = self._memory
-        check_fingerprint(weights.settings, fingerprint(memory.settings))
+        ours = fingerprint(memory.settings)
+        check_fingerprint(weights.settings, ours, but=OF_THETA)
         slots = [Slot(*slot) for slot in weights.slots]
         classes = weights.classes if memory.labels.classify else memory.labels.names
         memory.shared.check(weights.shared, weights.arrays, Names(slots, classes))
@@ -137,7 +138,8 @@ class Adoption:
                 f"the published weights are damaged (no count {missing[0]}); delete them to start again"
             )
         if train:
-            self._load_or_keep(weights.arrays)
+            is_alike = experts_of(weights.settings) == experts_of(ours)
+            self._load_or_keep(weights.arrays if is_alike else {**memory.dump_experts(), **weights.arrays})
         features = memory.features.merge(weights.slots, weights.width)
         outputs = memory.labels.merge(weights.classes) if memory.labels.classify else [0]
         memory.fit()

@@ -4,21 +4,34 @@ What is damaged is refused here, by name. An error of any other kind while a sta
 program, and is not called damage.
 """
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeAlias
+from collections.abc import Collection, Mapping
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
 import msgspec
 import numpy as np
 
 from streammeta.errors import SnapshotError
 
-__all__ = ["Header", "check_fingerprint", "random_from", "random_state", "read_header"]
+__all__ = [
+    "OF_EXPERTS",
+    "OF_THETA",
+    "Header",
+    "check_fingerprint",
+    "experts_of",
+    "random_from",
+    "random_state",
+    "read_header",
+]
 
 _Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 _Size: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=65_536)]
 _Digits: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,39}$")]  # a number of 128 bits
 _DOUBLE = 8  # bytes
 _ADVICE = "restore it from a copy"
+
+# Of a fingerprint: what may change under a task's state, which is then adopted; what θ does not depend on
+OF_EXPERTS: Final = ("learner.experts", "learner.many_classes")
+OF_THETA: Final = (*OF_EXPERTS, "memory.window", "drift.detector", "drift.concepts", "drift.concept_events")
 
 
 class _Counts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -151,14 +164,27 @@ def _fits(event: _Pending, slots: int) -> bool:
     )
 
 
-def check_fingerprint(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    """Raise SnapshotError where a snapshot was made under other settings than those in force."""
+def experts_of(fingerprint: Mapping[str, Any]) -> tuple[str, ...]:
+    """The names of the experts that state of this fingerprint has, in their order."""
+    named = tuple(name for name in str(fingerprint.get("learner.experts", "")).split(", ") if name)
+    return (*named, "gaussian") if fingerprint.get("learner.many_classes") else named
+
+
+def check_fingerprint(found: Mapping[str, Any], wanted: Mapping[str, Any], *, but: Collection[str] = ()) -> None:
+    """Raise SnapshotError where state was made under other settings than those in force, ``but`` for these."""
     for name, value in wanted.items():
-        if found.get(name) != value:
+        if name not in but and found.get(name) != value:
             raise SnapshotError(
-                f"the snapshot was made with {name} = {found.get(name)!r}, the settings say {value!r}; "
-                "set it back, or move the snapshot away to start again"
+                f"the snapshot was made with {_as_setting(name, found.get(name))}, the settings say "
+                f"{_as_setting(name, value)}; set it back, or move the snapshot away to start again"
             )
+
+
+def _as_setting(name: str, value: object) -> str:
+    """A setting as it stands in a configuration file."""
+    if name == "learner.experts":
+        return "learner.experts = [" + ", ".join(f'"{one}"' for one in str(value or "").split(", ") if one) + "]"
+    return f"{name} = {value!r}"
 
 
 def random_state(random: np.random.Generator) -> dict[str, Any]:

@@ -157,12 +157,14 @@ class Cycle:
         births = memory.shared.give_own_views(found.births)
         if births:
             memory.widen()
+        columns = memory.tasks.columns
         if births or found.has_changed:
-            columns = memory.tasks.columns
             if found.unit_changed:
                 memory.response.forget_concepts(columns, row)
             memory.rescale(memory.fixed, columns, row, found)
             mark_derived(columns, row, memory.shared.stamp)
+        else:
+            memory.method.respread(columns, np.array([row]), 1.0)
         if partition >= 0:  # else the member that has it counts it
             memory.sums.observe_look(partition, found.crowd, found.target_crowd)
 

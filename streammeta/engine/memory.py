@@ -15,14 +15,14 @@ from streammeta.engine.buffer import RecentRows
 from streammeta.engine.columns import Column
 from streammeta.engine.drift import Detectors
 from streammeta.engine.exchange import Exchange
-from streammeta.engine.experts import Mixture, choose
+from streammeta.engine.experts import Case, Columns, Mixture, Slots, choose
 from streammeta.engine.factory import gaussians_above, make_method
 from streammeta.engine.features import FeatureSpace
 from streammeta.engine.labels import LabelSpace, PendingEvents
 from streammeta.engine.looks import Look
 from streammeta.engine.presence import Presence
 from streammeta.engine.responses import make_response
-from streammeta.engine.scale import SHIFT, SPREAD, Fixed
+from streammeta.engine.scale import SHIFT, SPREAD, Fixed, FrameScale, Seen, common_features, common_units
 from streammeta.engine.settings import EngineSettings
 from streammeta.engine.shared import Shared
 from streammeta.engine.spill import TaskKey
@@ -107,11 +107,14 @@ class Memory:
     def forget(self, partition: int, task: str) -> bool:
         """Forget all of a task of ours, between two steps; if its tag comes again, it begins as any new task does.
 
-        What all tasks share keeps what it learned from this one: θ, the normalization, and what experts count.
+        What all tasks share keeps what it learned from this one: θ, the normalization, and what experts count over all
+        of them. A forest, which remembers events, is grown again without its.
 
         Returns:
             Whether there was such a task.
         """
+        if self.mixture:
+            self.mixture.forget_task(partition, task)
         if not self.presence.drop((partition, task)):
             return False
         self.leave((partition, task))
@@ -142,6 +145,15 @@ class Memory:
         return Scaling(shift.astype(np.float32), gain.astype(np.float32), 0.0, 1.0)
 
     # -- experts -------------------------------------------------------------------------------------------------------
+
+    @staticmethod
+    def case(
+        frame: FrameScale, columns: Columns, seen: Seen, task: str, partition: int, slots: Slots | None = None
+    ) -> Case:
+        """One event (``seen`` has no other) as experts see it; ``slots`` where x may have features not known here."""
+        common = common_features(frame, columns, seen.rows, seen.exact, seen.high)[0]
+        shift, spread = common_units(frame, columns["scale.y"][seen.rows])
+        return Case(int(seen.rows[0]), task, seen.high[0], partition, slots, common, float(shift[0]), float(spread[0]))
 
     def dump_experts(self) -> dict[str, npt.NDArray[Any]]:
         """What experts know over all tasks, as arrays from which ``load_experts`` makes the same."""

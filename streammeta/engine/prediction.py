@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from streammeta.engine.experts import Case
 from streammeta.engine.features import FeatureSpace
 from streammeta.engine.judge import read
 from streammeta.engine.looks import is_outdated, look
@@ -67,6 +66,8 @@ def _predict_event(memory: Memory, event: Event, features: FeatureSpace, exact: 
         if found.has_changed or found.births:
             derive = False
             memory.rescale(Fixed(shared.weights, shared.version, shared.frame), columns, 0, found)
+        else:
+            memory.method.respread(columns, row, 1.0)
     weights, frame = shared.weights, shared.frame
     if derive:
         memory.response.derive(Fixed(weights, shared.version, frame), columns, row, outputs)
@@ -79,7 +80,7 @@ def _predict_event(memory: Memory, event: Event, features: FeatureSpace, exact: 
     if not np.isfinite([*mean, variance]).all():
         return Outcome(event, rejected=f"{event.origin}: the prediction is not a finite number")
     if memory.mixture and memory.mixture.is_awake(outputs):
-        case = Case(0, event.task, seen.high[0], event.origin.partition, features.slots)
+        case = memory.case(frame, columns, seen, event.task, event.origin.partition, features.slots)
         mean, variance, _ = memory.mixture.blend(columns, case, mean, variance)
     prediction, probabilities = read(mean, memory.labels)
     return Outcome(

@@ -14,13 +14,15 @@ import numpy.typing as npt
 from msgspec.structs import replace
 
 from streammeta.engine.buffer import push
-from streammeta.engine.experts import Blend, Case, Cases, Mixture, RunLabels
+from streammeta.engine.experts import Blend, Case, Cases, Columns, Mixture, RunLabels
 from streammeta.engine.item import Item
 from streammeta.engine.judge import Judged, count_events, judge
 from streammeta.engine.memory import Memory
 from streammeta.engine.outcome import Outcome, Signal
 from streammeta.engine.scale import (
     Seen,
+    common_features,
+    common_units,
     learned_targets,
     units,
 )
@@ -59,7 +61,7 @@ class Runs:
                 run.saved[row] = (self._state(row), 0)
         self._predict(run, np.arange(len(items)))
         if run.mixture:
-            run.opinions = run.mixture.ask(run.cases(), memory.labels.outputs)
+            run.opinions = run.mixture.ask(run.cases(memory.tasks.columns), memory.labels.outputs)
         begin = 0
         while begin < len(items):
             begin = self._go_on(run, begin, outcomes) if run.finite[begin] else self._refuse(run, begin, outcomes)
@@ -136,7 +138,7 @@ class Runs:
         if opinions is None:  # they are asked one by one
             return
         known = RunLabels(
-            np.where(run.is_kept, run.seen.labels, math.nan)[part],
+            run.measured[part],
             np.zeros(end - begin, np.bool_),
             mixture.no_parts(end - begin, self._memory.labels.outputs),
         )
@@ -212,7 +214,8 @@ class Runs:
         waits = run.items[i].waits
         if waits is not None and waits.mean is not None and waits.parts is not None:
             return Blend(waits.mean.tolist(), waits.variance, waits.parts)
-        blend = mixture.blend(self._memory.tasks.columns, run.case(i), run.means[i].tolist(), float(run.variances[i]))
+        columns = self._memory.tasks.columns
+        blend = mixture.blend(columns, run.case(i, columns), run.means[i].tolist(), float(run.variances[i]))
         if waits is not None:
             waits.parts = blend.parts
         return blend
@@ -221,13 +224,9 @@ class Runs:
         """Let the experts learn event i, which is in its task's window by then."""
         memory = self._memory
         self._remember(run)
-        mixture.learn(
-            memory.tasks.columns,
-            run.case(i),
-            run.blends[i].parts,
-            float(run.seen.labels[i]),
-            memory.labels.outputs,
-        )
+        if not math.isnan(run.y[i]):  # else it was cut off, and is no measurement
+            columns, label = memory.tasks.columns, float(run.seen.labels[i])
+            mixture.learn(columns, run.case(i, columns), run.blends[i].parts, label, memory.labels.outputs)
 
     def _predict(self, run: "_Run", which: Ints) -> None:
         """Predict these events of a run and learn their labels, in this order."""
@@ -382,18 +381,25 @@ class _Run:
         """The prediction of event i, and the version of θ."""
         return self.means[i, : self.known[i]], float(self.variances[i]), self.versions[i]
 
-    def cases(self) -> Cases:
+    @property
+    def measured(self) -> Doubles:
+        """The labels [N] that experts learn: not those that were cut off, which measure nothing."""
+        return np.where(self.is_kept & ~np.isnan(self.y), self.seen.labels, math.nan)
+
+    def cases(self, columns: Columns) -> Cases:
         """All events as experts see them."""
+        frame, seen = self.shared.frame, self.seen
         late = {i for i in self.late if self.items[i].waits.parts is not None}  # type: ignore[union-attr]  # it is late
         return Cases(
             [item.task for item in self.items],
-            self.seen.high,
+            common_features(frame, columns, seen.rows, seen.exact, seen.high),
             np.array([item.source.origin.partition for item in self.items], np.int64),
-            np.where(self.is_kept, self.seen.labels, math.nan),
+            self.measured,
             np.array([i not in late for i in range(len(self.items))], np.bool_),
+            *common_units(frame, columns["scale.y"][seen.rows]),
         )
 
-    def case(self, i: int) -> Case:
+    def case(self, i: int, columns: Columns) -> Case:
         """Event i as experts see it."""
         item = self.items[i]
-        return Case(item.row, item.task, self.seen.high[i], item.source.origin.partition)
+        return Memory.case(self.shared.frame, columns, self.seen.cut(i, i + 1), item.task, item.source.origin.partition)

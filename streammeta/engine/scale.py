@@ -43,6 +43,8 @@ __all__ = [
     "Seen",
     "SharedScale",
     "check_scale",
+    "common_features",
+    "common_units",
     "dump_scale",
     "errors_in_spreads",
     "exact_window",
@@ -280,6 +282,27 @@ def units(frame: FrameScale, scale: Doubles) -> tuple[Doubles, Doubles]:
     own = scale[..., SPREAD, 0] > 0
     shift = np.where(own, scale[..., SHIFT, 0], frame.shared.y_shift[0])
     return shift, np.where(own, scale[..., SPREAD, 0], 1 / frame.shared.y_gain[0])
+
+
+def common_features(frame: FrameScale, columns: _Columns, rows: Ints, exact: Doubles, high: Floats) -> Floats:
+    """Features [N, D] in the units of all tasks: as they are (``high``), or where a task's own view would be there."""
+    places = frame.own
+    scale = columns["scale.x"][rows[:, None], :, places] if places.size else np.zeros((0, 1, SCALE_ROWS))
+    own = scale[..., SPREAD] > 0
+    if not own.any():
+        return high
+    shared, common = frame.shared, high.copy()
+    z = (exact[:, places] - scale[..., SHIFT]) / np.where(own, scale[..., SPREAD], 1.0)
+    moved = shared.shift[places] + np.clip(z, -CLIP, CLIP) / shared.gain[places]
+    common[:, places] = np.where(own, moved, high[:, places])
+    return common
+
+
+def common_units(frame: FrameScale, scale: Doubles) -> tuple[Doubles, Doubles]:
+    """Shift and spread [...] of targets, as ``units`` has them, but in the units of all tasks and not in spreads."""
+    shared, own = frame.shared, scale[..., SPREAD, 0] > 0
+    spread = np.where(own, scale[..., SPREAD, 0] * shared.y_gain[0], 1.0)
+    return np.where(own, scale[..., SHIFT, 0] - spread * shared.y_shift[0], 0.0), spread
 
 
 def errors_in_spreads(columns: _Columns, rows: Ints, frame: FrameScale) -> Doubles:

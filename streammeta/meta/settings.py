@@ -74,12 +74,12 @@ class LearnerSettings(BaseModel, frozen=True, extra="forbid"):
     )
     chunk: int = Field(4, ge=1, le=64, description="Events predicted from one state inside a meta-update.")
     experts: tuple[str | ExpertSettings, ...] = Field(
-        (),
+        ("forest",),
         max_length=16,
-        description='Mixed in by recent evidence: "neighbours" (nearest events of the task), "forest" (online trees of '
-        'all tasks of a partition), "gaussian" (a Gaussian a class), "persistence" (the same class as last time), '
+        description='Mixed in by recent evidence: "forest" (online trees of all tasks of a partition), "neighbours" '
+        '(nearest events of the task), "gaussian" (a Gaussian a class), "persistence" (the same class as last time), '
         '"river:MODULE.CLASS", or {name = "river:MODULE.CLASS", '
-        "parameters = {...}}. Models of River cannot be saved: after a restore they start from nothing.",
+        "parameters = {...}}; [] for none. Models of River cannot be saved: after a restore they start from nothing.",
     )
     many_classes: int = Field(
         8, ge=0, description='With more classes than this "gaussian" is an expert, named or not; 0: only if named.'

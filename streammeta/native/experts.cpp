@@ -140,12 +140,16 @@ void ask_neighbours(Array<const float, 3> window_x, Array<const Label, 2> window
 
 // --- The mixture ----------------------------------------------------------------------------------------------------
 
-std::vector<double> softmax(Given evidence, double log_favour) {
+// The weights [1 + 2K] of the parts; those of an expert that has no opinion have none.
+std::vector<double> softmax(Given evidence, double log_favour, const std::vector<char>& speaks) {
+    const Index K = Index(speaks.size());
     std::vector<double> weights(evidence.data, evidence.data + evidence.size());
     weights[0] += log_favour;
+    for (Index k = 0; k < K; k++)
+        if (!speaks[k]) weights[1 + k] = weights[1 + K + k] = -INFINITE;
     const double top = *std::max_element(weights.begin(), weights.end());
     double total = 0;
-    for (double& weight : weights) total += weight = exponential(weight - top);
+    for (double& weight : weights) total += weight = weight == -INFINITE ? 0 : exponential(weight - top);
     for (double& weight : weights) weight /= total;
     return weights;
 }
@@ -157,20 +161,27 @@ void mix_classes(Given p, Array<const double, 2> said, Given doubt, Given eviden
     require(p.size() == C && mixed.size() == C && doubt.size() == K && evidence.size() == 1 + 2 * K &&
                 parts.shape[0] == 1 + 2 * K && parts.shape[1] == C,
             "mix_classes: shapes do not fit");
+    std::vector<char> speaks(K, true);
     double total = 0, *own = parts[0].data;
     for (Index c = 0; c < C; c++) total += own[c] = std::max(p[c], 0.0) + LEAST;
     for (Index c = 0; c < C; c++) own[c] /= total;
     for (Index k = 0; k < K; k++) {
         double all_said = 0, product = 0, *with = parts[1 + k].data, *times = parts[1 + K + k].data;
         for (Index c = 0; c < C; c++) all_said += said[k][c];
-        const double trust = all_said > 0 ? 1 - doubt[k] : 0;
+        if (!(all_said > 0)) {  // no opinion: it will be believed as the learner is
+            speaks[k] = false;
+            std::copy_n(own, C, with);
+            std::copy_n(own, C, times);
+            continue;
+        }
+        const double trust = 1 - doubt[k];
         for (Index c = 0; c < C; c++) {
-            with[c] = (1 - trust) * own[c] + (trust > 0 ? trust * said[k][c] / all_said : 0);
+            with[c] = (1 - trust) * own[c] + trust * said[k][c] / all_said;
             product += times[c] = own[c] * with[c] + 1e-12;
         }
         for (Index c = 0; c < C; c++) times[c] /= product;
     }
-    const std::vector<double> weights = softmax(evidence, log_favour);
+    const std::vector<double> weights = softmax(evidence, log_favour, speaks);
     std::fill_n(mixed.data, C, 0.0);
     for (Index r = 0; r < 1 + 2 * K; r++) {
         for (Index c = 0; c < C; c++) mixed[c] += weights[r] * parts[r][c];
@@ -199,10 +210,12 @@ void mix_values(double mean, double variance, Given said, Array<const double, 2>
     struct Moments {
         double mean, variance;
     };
+    std::vector<char> speaks(K, true);
     Moments* part = reinterpret_cast<Moments*>(parts.data);
     part[0] = {mean, variance};
     for (Index k = 0; k < K; k++) {
         if (std::isnan(said[k])) {
+            speaks[k] = false;
             part[1 + k] = part[1 + K + k] = part[0];
             continue;
         }
@@ -212,7 +225,7 @@ void mix_values(double mean, double variance, Given said, Array<const double, 2>
         part[1 + k] = {said[k], spread};
         part[1 + K + k] = {(mean / variance + said[k] / spread) / precision, 2 / precision};
     }
-    const std::vector<double> weights = softmax(evidence, log_favour);
+    const std::vector<double> weights = softmax(evidence, log_favour, speaks);
     double first = 0, second = 0;
     for (Index r = 0; r < R; r++) first += weights[r] * part[r].mean;
     for (Index r = 0; r < R; r++) {

@@ -394,13 +394,14 @@ static Forest forest_of(nb::tuple state, Array<float, 2> xs, Array<float, 1> ys,
                   xs,
                   ys,
                   rule_of(rule, classify, seed)};
-    const Index count = forest.trees.shape[0], room = forest.nodes.shape[1];
+    const Index count = forest.trees.shape[0], capacity = forest.nodes.shape[1];
     require(forest.nodes.shape[0] == count && forest.cuts.shape[0] == count && forest.counts.shape[0] == count &&
                 forest.priors.shape[0] == count && forest.links.shape[0] == count && forest.moments.size() == MOMENTS,
             "forest: arrays of other numbers of trees");
-    require(forest.nodes.shape[2] == NODE && forest.trees.shape[1] == TREE + BLOCKS && forest.cuts.shape[1] == room &&
-                forest.counts.shape[1] == room && forest.priors.shape == forest.counts.shape &&
-                forest.links.shape[1] == xs.shape[0] && ys.shape[0] == xs.shape[0],
+    require(forest.nodes.shape[2] == NODE && forest.trees.shape[1] == TREE + BLOCKS &&
+                forest.cuts.shape[1] == capacity && forest.counts.shape[1] == capacity &&
+                forest.priors.shape == forest.counts.shape && forest.links.shape[1] == xs.shape[0] &&
+                ys.shape[0] == xs.shape[0],
             "forest: arrays that do not fit");
     return forest;
 }

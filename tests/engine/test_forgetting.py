@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 from msgspec.structs import replace
 
@@ -110,7 +111,7 @@ def test_the_changelog_is_emptied_and_a_restore_goes_on_alike(
             if value is not None:
                 log[key] = value
         known = {task.task for task in engine.tasks()}
-        kept = {key.decode().rpartition(":")[2] for key in log if not key.startswith(b"schema")}
+        kept = {key.decode().rpartition(":")[2] for key in log if not key.startswith((b"schema", b"part"))}
         assert kept <= known
 
         engine = Engine(chosen)  # another process takes over after each commit
@@ -148,6 +149,34 @@ def test_a_task_that_came_back_in_the_same_commit_leaves_nothing_of_its_former_l
     assert not engine.forget(0, "task-0")
     commit()
     assert [key for key in log if not key.startswith(b"schema")] == []
+
+
+def test_no_record_of_the_partition_holds_a_number_of_a_forgotten_task(linear_tasks: LinearTasks) -> None:
+    """The forest remembers events of all tasks; it is grown again without those that were to be forgotten."""
+    engine, log = Engine(settings()), dict[bytes, bytes]()
+    handover = engine.handover()
+    odd = [Event({"a": 12345.678 + i, "b": 0.5}, "odd", Origin("in", 0, i), y=i % 2) for i in range(40)]
+    bytes_of = [np.float32(12345.678 + i).tobytes() for i in range(40)]
+
+    def commit() -> None:
+        for _, key, value in handover.changes():
+            log.pop(key, None)
+            if value is not None:
+                log[key] = value
+
+    engine.step([*odd, *linear_tasks(60, tasks=2)])
+    commit()
+    assert all(any(found in value for value in log.values()) for found in bytes_of)
+    assert engine.forget(0, "odd")
+    commit()
+
+    assert not any(found in value for value in log.values() for found in bytes_of)
+    restored = Engine(settings())
+    list(restored.handover().take(0, log, "state/0"))
+    one, other = (each.memory.mixture.partition(0) for each in (engine, restored))  # type: ignore[union-attr]
+    assert {name: array.tobytes() for name, array in one.items()} == {
+        name: array.tobytes() for name, array in other.items()
+    }
 
 
 def test_a_label_of_a_forgotten_task_is_refused_and_counted() -> None:

@@ -252,7 +252,7 @@ def test_another_task_s_own_view_changes_no_bit_of_this_one(kind: str) -> None:
     other = Engine.restore(one.settings, snapshot)
     for each in (one, other):
         each.memory.shared.next_scaling = 10**9  # the scale stays
-    strangers = [event for event in both if event.task == "t2"]
+    strangers = [replace(event, origin=Origin("x", 1, i)) for i, event in enumerate(both) if event.task == "t2"]
 
     run(other, strangers)
     assert other.memory.shared.own

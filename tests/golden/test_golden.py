@@ -109,10 +109,13 @@ def test_tasks_of_the_format_before_are_taken_and_go_on(version: int) -> None:
 
 @pytest.mark.parametrize("version", [3, 4])
 def test_a_snapshot_of_the_format_before_is_restored_and_goes_on(version: int) -> None:
-    """Likewise of `replay --state`."""
-    found = snapshot.read_snapshot(FOLDER / f"snapshot-{version}.bin")
+    """Likewise of `replay --state`; there no expert was one of the defaults."""
+    found, settings = snapshot.read_snapshot(FOLDER / f"snapshot-{version}.bin"), served()[1].engine.settings
     assert found is not None
-    with closing(Engine.restore(served()[1].engine.settings, found[0])) as engine:
+    with pytest.raises(SnapshotError, match=r'made with learner.experts = \[\], .* say learner.experts = \["forest"\]'):
+        Engine.restore(settings, found[0])
+    had = settings.model_copy(update={"learner": settings.learner.model_copy(update={"experts": ()})})
+    with closing(Engine.restore(had, found[0])) as engine:
         (outcome,) = engine.step([Event({"size": 1.0, "colour": "red"}, "t1", Origin("events", 0, 90), y=1)])
 
         assert {task.task: task.events for task in engine.tasks()} == {"t0": 23, "t1": 24, "t2": 22, "t3": 22}

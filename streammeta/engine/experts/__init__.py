@@ -1,7 +1,7 @@
 """Experts in the mixture: predictors of another make, blended with the learner by recent evidence."""
 
-from streammeta.engine.experts.base import Case, Cases, Expert
+from streammeta.engine.experts.base import Case, Cases, Columns, Expert, Slots
 from streammeta.engine.experts.choice import choose
 from streammeta.engine.experts.mixture import Blend, Mixture, RunLabels
 
-__all__ = ["Blend", "Case", "Cases", "Expert", "Mixture", "RunLabels", "choose"]
+__all__ = ["Blend", "Case", "Cases", "Columns", "Expert", "Mixture", "RunLabels", "Slots", "choose"]

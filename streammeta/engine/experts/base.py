@@ -46,21 +46,26 @@ class Case(NamedTuple):
     x: Floats  # raw features [D]; NaN is missing
     partition: int = 0  # that it came in
     slots: Slots | None = None  # where x may have features that the engine does not know; else it is asked
+    # x [D] in the units of all tasks, and the task's target: value = shift + spread · in those units
+    common: Floats | None = None  # None: x
+    shift: float = 0.0
+    spread: float = 1.0
 
 
 class Cases(NamedTuple):
     """Events [N] one after another, as an expert of runs sees them."""
 
     tasks: Sequence[str]
-    x: Floats  # [N, D] raw features; NaN is missing
+    common: Floats  # [N, D] features in the units of all tasks; NaN is missing
     partitions: npt.NDArray[np.int64]  # below zero: the label of an event that another member has predicted
     labels: Doubles  # class indices or targets; NaN: there is none to learn
     asked: npt.NDArray[np.bool_]  # whether to predict it
+    shift: Doubles  # of each task's target: value = shift + spread · in the units of all tasks
+    spread: Doubles
 
     def at(self, which: Ints) -> "Cases":
         """Those at these places."""
-        tasks = [self.tasks[i] for i in which.tolist()]
-        return Cases(tasks, self.x[which], self.partitions[which], self.labels[which], self.asked[which])
+        return Cases([self.tasks[i] for i in which.tolist()], *(column[which] for column in self[1:]))  # type: ignore[arg-type]
 
 
 class Expert(Protocol):
@@ -129,6 +134,9 @@ class OfPartitions(Expert, Protocol):
 
     def take_partition(self, number: int, arrays: Columns, here: Renumbering, at: str) -> None:
         """Know this of a partition; raises SnapshotError, which begins with ``at``, where it cannot be."""
+
+    def forget_task(self, partition: int, task: str) -> None:
+        """Know nothing of a task's events any more."""
 
     def forget_partition(self, number: int) -> None:
         """The partition is another process's."""

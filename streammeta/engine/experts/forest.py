@@ -109,7 +109,7 @@ class _Trees:
 
     @property
     def is_full(self) -> bool:
-        """Whether a tree has no node left for a split, and may have more."""
+        """Whether a tree has too few nodes for a split, and may have more."""
         nodes = self.nodes.shape[1]
         return bool(self.trees[:, 0].max() + 2 > nodes) and nodes < _MOST_NODES
 
@@ -165,31 +165,34 @@ class Forest:
     def run(self, cases: Cases, outputs: int) -> Doubles:
         """Predict each event and learn its label; see ``OfRuns``."""
         said = np.full((len(cases.tasks), outputs), 0.0 if self._classify else math.nan)
-        partitions = np.unique(cases.partitions)
-        if partitions.size == 1:
-            self._run(int(partitions[0]), cases, said)
-            return said
-        for number in partitions.tolist():
+        if not self._classify:
+            cases = cases._replace(labels=(cases.labels - cases.shift) / cases.spread)
+        partitions = np.unique(cases.partitions).tolist()
+        for number in partitions:
+            if len(partitions) == 1:
+                self._run(number, cases, said)
+                continue
             which = np.flatnonzero(cases.partitions == number)
-            part = cases.at(which)
             of_part = said[which]
-            self._run(number, part, of_part)
+            self._run(number, cases.at(which), of_part)
             said[which] = of_part
-        return said
+        return said if self._classify else cases.shift[:, None] + cases.spread[:, None] * said
 
     def _run(self, partition: int, cases: Cases, said: Doubles) -> None:
         """A partition's events; fills said [N, C]."""
-        found = self._parts.get(partition)
-        if found is None:
-            labels = cases.labels[~np.isnan(cases.labels)]
-            if not labels.size:
-                return
-            outputs = int(labels[0]) + 1
-            found = self._parts[partition] = _Trees.roots(outputs, cases.x.shape[1], classify=self._classify)
-            found.copy()
-        found.ring.widen(cases.x.shape[1])
+        found, common = self._parts.get(partition), cases.common
+        labels = cases.labels[~np.isnan(cases.labels)]
+        if labels.size:
+            if found is None:
+                found = _Trees.roots(int(labels[0]) + 1, common.shape[1], classify=self._classify)
+                found.copy()
+                self._parts[partition] = found
+            found.ring.widen(common.shape[1])
+        elif found is None:
+            return
+        common = np.ascontiguousarray(common[:, : found.ring.x.shape[1] - 1])  # no tree knows others
         tasks = np.array([as_number(task) for task in cases.tasks], np.float32)
-        self._learn(found, (tasks, cases.x, cases.labels, cases.asked, said))
+        self._learn(found, (tasks, common, cases.labels, cases.asked, said))
 
     def _learn(self, found: _Trees, events: tuple[npt.NDArray[Any], ...]) -> None:
         """Events in turn: tasks [N], x [N, D], labels [N], asked [N], said [N, C], which is filled."""
@@ -261,6 +264,24 @@ class Forest:
             found.copy()
         self._parts[number] = found
 
+    def forget_task(self, partition: int, task: str) -> None:
+        """Grow the partition's forest again without the task's events, if it has any."""
+        found = self._parts.get(partition)
+        if found is None:
+            return
+        ring, tag = found.ring, np.float32(as_number(task))
+        places = np.arange(max(ring.count - len(ring.y), 0), ring.count) % len(ring.y)
+        kept = places[ring.x[places, 0] != tag]
+        if kept.size == places.size:
+            return
+        del self._parts[partition]
+        if kept.size:
+            x, labels = ring.x[kept], ring.y[kept].astype(np.float64)
+            again = _Trees.roots(int(labels[0]) + 1, x.shape[1] - 1, classify=self._classify)
+            self._learn(again, _as_events(x, labels))
+            again.copy()
+            self._parts[partition] = again
+
     def forget_partition(self, number: int) -> None:
         """Its forest goes with it."""
         self._parts.pop(number, None)
@@ -273,16 +294,20 @@ class Forest:
         begin, count, x, y = found.ring.count, int(arrays[_COUNT][0]), arrays[_SINCE_X], arrays[_SINCE_Y]
         which = np.arange(begin, count) % _EVERY
         found.ring.widen(x.shape[1] - 1)
-        labels, asked = y[which].astype(np.float64), np.zeros(len(which), np.bool_)
-        events = (x[which, 0].copy(), x[which, 1:].copy(), labels, asked, np.empty((len(which), 1)))
-        self._learn(found, events)
+        self._learn(found, _as_events(x[which], y[which].astype(np.float64)))
         return found
+
+
+def _as_events(x: Floats, labels: Doubles) -> tuple[npt.NDArray[Any], ...]:
+    """Events [N, 1 + D] of a ring, to be learned and not predicted."""
+    return x[:, 0].copy(), x[:, 1:].copy(), labels, np.zeros(len(x), np.bool_), np.empty((len(x), 1))
 
 
 def _alone(case: Case, y: float, *, is_asked: bool) -> Cases:
     """One event as a run."""
-    x = np.ascontiguousarray(case.x, np.float32)[None]
-    return Cases([case.task], x, np.array([case.partition]), np.array([y]), np.array([is_asked]))
+    common = np.ascontiguousarray(case.x if case.common is None else case.common, np.float32)[None]
+    unit = np.array([case.shift]), np.array([case.spread])
+    return Cases([case.task], common, np.array([case.partition]), np.array([y]), np.array([is_asked]), *unit)
 
 
 def check_forest(arrays: Columns, *, classes: int, at: str) -> None:

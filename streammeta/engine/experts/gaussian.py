@@ -128,12 +128,13 @@ def renumber_gaussian(columns: Columns, rows: Ints, found: Columns, slots: Ints,
         slots: the slot here of each written one; -1: no capacity.
         classes: the number here of each written class.
     """
-    if "gaussian.count" not in columns or not found["gaussian.count"].size:  # it slept where they were written
+    written = found.get("gaussian.count")
+    if "gaussian.count" not in columns or written is None or not written.size:  # it slept where they were written
         return
     kept = np.flatnonzero(slots >= 0)
     for name in ("gaussian.count", *_STATE):
         columns[name][rows] = math.nan if name == "gaussian.mean" else 0
-    columns["gaussian.count"][rows[:, None], classes] = found["gaussian.count"][:, : classes.size]
+    columns["gaussian.count"][rows[:, None], classes] = written[:, : classes.size]
     for name in _STATE:
         place = (rows[:, None, None], classes[:, None], slots[kept])
         columns[name][place] = found[name][:, : classes.size][:, :, kept]

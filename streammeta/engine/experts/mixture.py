@@ -179,6 +179,31 @@ class Mixture:
             if outputs > above and (case.partition >= 0 or expert not in self.of_partitions):
                 expert.learn(columns, case, y)  # below zero: the member that has the partition teaches its own
 
+    def adopt(
+        self, found: Mapping[str, npt.NDArray[Any]], experts: Sequence[str], outputs: int
+    ) -> tuple[dict[str, npt.NDArray[Any]], set[str]]:
+        """Columns [R, ...] of rows that had these experts, as rows with ours; and columns of ours that they have not.
+
+        An expert that is new begins as well believed as the learner is.
+        """
+        columns, names = dict(found), [expert.name for expert in self.experts]
+        evidence, noise = columns.pop(_EVIDENCE, None), columns.pop(_NOISE, None)
+        places = [(names.index(name), k) for k, name in enumerate(experts) if name in names]
+        is_awake = self.is_awake(outputs)
+        if is_awake and evidence is not None and evidence.shape[1] == 1 + 2 * len(experts):
+            ours = np.repeat(evidence[:, :1], 1 + 2 * len(names), axis=1)
+            for here, there in places:
+                ours[:, 1 + here] = evidence[:, 1 + there]
+                ours[:, 1 + len(names) + here] = evidence[:, 1 + len(experts) + there]
+            columns[_EVIDENCE] = ours
+        if is_awake and noise is not None and noise.shape[1] == len(experts):
+            errors = np.zeros((len(noise), len(names), 2))
+            for here, there in places:
+                errors[:, here] = noise[:, there]
+            columns[_NOISE] = errors
+        own = {name for expert in self.experts for name in expert.layout(1, 1)} | {_EVIDENCE, _NOISE}
+        return columns, own - columns.keys()
+
     def publish_shared(self) -> None:
         """The engine calls it where things shared by all tasks may change."""
         for expert in self.experts:
@@ -214,6 +239,11 @@ class Mixture:
         """Let experts know this of a partition; raises SnapshotError where it cannot be."""
         for one in self.of_partitions:
             one.take_partition(number, arrays, here, at)
+
+    def forget_task(self, partition: int, task: str) -> None:
+        """Let what experts know of a partition hold nothing of a task's events."""
+        for one in self.of_partitions:
+            one.forget_task(partition, task)
 
     def forget_partition(self, number: int) -> None:
         """The partition is another process's."""

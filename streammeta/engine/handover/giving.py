@@ -55,10 +55,11 @@ class Giving:
         touched, waits = sorted(memory.tasks.take_touched()), memory.waiting.take_changed()
         for key in forgotten:  # before what came of its tag since
             yield from self._tombstones(key)
-        if not (touched or waits):
+        if not (touched or waits or forgotten):
             return
         id_, encoded = self._current_schema()
-        for partition in sorted({key[0] for key in touched} | {key[0] for key, _ in waits}):
+        counted = sorted({key[0] for key in (*touched, *forgotten)})  # what experts know of them may have changed
+        for partition in sorted({*counted} | {key[0] for key, _ in waits}):
             known = self._written.schemas.setdefault(partition, set())
             if id_ not in known:
                 known.add(id_)
@@ -69,7 +70,7 @@ class Giving:
         for (key, number), events in waits.items():
             value = encode(WaitPage(FORMAT, id_, [_wait(*one) for one in events.items()])) if events else None
             yield Change(key[0], Key("wait", number, key[1]).encode(), value)
-        for partition in sorted({key[0] for key in touched}):
+        for partition in counted:
             yield from self._pieces(partition, id_)
 
     def _tombstones(self, key: TaskKey) -> Iterator[Change]:
@@ -85,13 +86,13 @@ class Giving:
         """Those pieces of what experts know of a partition that are not what the changelog has."""
         if not self._memory.mixture:
             return
-        known = self._written.parts.setdefault(partition, {})
-        for name, array in self._memory.mixture.partition(partition).items():
+        known, found = self._written.parts.get(partition, {}), self._memory.mixture.partition(partition)
+        for name, array in found.items():
             before = known.get(name)
             if array is before:
                 continue
             now = array.reshape(-1).view(np.uint8)
-            pieces = np.arange(-(-now.size // PART))
+            pieces = np.arange(_piece_count(array))
             if before is not None and before.shape == array.shape:
                 differ = np.flatnonzero(now != before.reshape(-1).view(np.uint8))
                 pieces = np.unique(differ // PART)
@@ -99,7 +100,13 @@ class Giving:
                 data = memoryview(now[number * PART : (number + 1) * PART].tobytes())
                 part = Part(FORMAT, id_, array.dtype.str, list(array.shape), data)  # type: ignore[arg-type]  # one of four
                 yield Change(partition, Key("part", number, name).encode(), encode(part))
-            known[name] = array.copy() if array.flags.writeable else array
+        for name, before in known.items():  # what is beyond, or no more
+            for number in range(_piece_count(found[name]) if name in found else 0, _piece_count(before)):
+                yield Change(partition, Key("part", number, name).encode(), None)
+        self._written.parts[partition] = {
+            name: array.copy() if array.flags.writeable and array is not known.get(name) else array
+            for name, array in found.items()
+        }
 
     def _current_schema(self) -> tuple[bytes, bytes]:
         memory = self._memory
@@ -198,3 +205,8 @@ def _wait(id_: str, w: Waiting) -> Wait:
     mean = None if w.mean is None else w.mean.tobytes()
     parts = None if w.parts is None else w.parts.tobytes()
     return Wait(id_, list(w.slots), w.values.tobytes(), mean, float(w.variance), int(w.theta_version), parts)
+
+
+def _piece_count(array: npt.NDArray[Any]) -> int:
+    """In how many records an array lies."""
+    return -(-array.nbytes // PART)

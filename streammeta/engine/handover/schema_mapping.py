@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from streammeta.engine.checkpoint import check_fingerprint
+from streammeta.engine.checkpoint import OF_EXPERTS, check_fingerprint, experts_of
 from streammeta.engine.factory import fingerprint
 from streammeta.engine.handover.record import Schema, decode, schema_id
 from streammeta.engine.memory import Memory
@@ -32,6 +32,11 @@ class Meaning:
     def __post_init__(self) -> None:
         same = all((numbers == np.arange(len(numbers))).all() for numbers in (self.slots, self.classes, self.own))
         object.__setattr__(self, "same", same)
+
+    @property
+    def experts(self) -> tuple[str, ...]:
+        """Their names, in the order in which the records have them."""
+        return experts_of(self.schema.settings)
 
     @property
     def size(self) -> int:
@@ -76,7 +81,7 @@ class Meanings(NamedTuple):
                 raise SnapshotError(
                     f"{at}: schema {tag[:50]} holds another one ({id_.hex()}); wanted what its key says"
                 )
-            check_fingerprint(schema.settings, fingerprint(memory.settings))
+            check_fingerprint(schema.settings, fingerprint(memory.settings), but=OF_EXPERTS)
             found.append((len(schema.slots) + len(schema.classes), id_, schema))
         known = {}
         for _, id_, schema in sorted(found, key=lambda one: one[:2]):

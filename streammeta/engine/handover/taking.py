@@ -6,9 +6,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from streammeta.engine.checkpoint import experts_of
 from streammeta.engine.concepts import check_concepts, renumber_concepts
 from streammeta.engine.experts.base import Renumbering
 from streammeta.engine.experts.gaussian import check_gaussian, renumber_gaussian
+from streammeta.engine.factory import fingerprint
 from streammeta.engine.handover.record import (
     PAGE,
     PART,
@@ -94,8 +96,7 @@ class Taking:
 
     def _take_heads(self, partition: int, meaning: Meaning, heads: Sequence[tuple[str, Head]], pages: "_Pages") -> None:
         memory = self._memory
-        found = unpack_rows(meaning.schema.layout, [head.row for _, head in heads], pages.at)
-        self._check_rows(found, pages.at)
+        found = self._rows(meaning, heads, pages.at)
         cut = np.array([not head.phi for _, head in heads])
         phi = unpack_rows(meaning.schema.phi, [head.phi for _, head in heads if head.phi], pages.at)
         self._check_shapes(phi, self._memory.response.derived, pages.at)
@@ -131,9 +132,22 @@ class Taking:
         for key, pushed, labelled in zip(keys, found["window_count"].tolist(), found["labelled"].tolist(), strict=True):
             self._written.counts[key] = pushed, labelled
 
-    def _check_rows(self, found: Mapping[str, npt.NDArray[Any]], at: str) -> None:
+    def _rows(self, meaning: Meaning, heads: Sequence[tuple[str, Head]], at: str) -> dict[str, npt.NDArray[Any]]:
+        """The columns [N, ...] of these rows, for the experts that there are here; checked."""
+        memory = self._memory
+        found, names = unpack_rows(meaning.schema.layout, [head.row for _, head in heads], at), row_columns(memory)
+        if meaning.experts != experts_of(fingerprint(memory.settings)):
+            new: set[str] = set()
+            if memory.mixture:
+                found, new = memory.mixture.adopt(found, meaning.experts, memory.labels.outputs)
+            names = [name for name in names if name not in new]  # of those, rows are blank
+            found = {name: values for name, values in found.items() if name in names}
+        self._check_rows(found, names, at)
+        return found
+
+    def _check_rows(self, found: Mapping[str, npt.NDArray[Any]], names: Sequence[str], at: str) -> None:
         """Refuse rows that this engine has no place for, and numbers that no row has."""
-        self._check_shapes(found, row_columns(self._memory), at)
+        self._check_shapes(found, names, at)
         for name in _COUNTERS:
             if not ((found[name] >= 0) & (found[name] <= _MOST)).all():
                 raise SnapshotError(f"{at}: a row with {name} of {found[name].min()}, wanted a count: it is damaged")
@@ -219,9 +233,10 @@ class Taking:
             self._memory.waiting.place(event.id, waiting)
 
     def _said(self, event: Wait, meaning: Meaning, at: str) -> npt.NDArray[np.float64] | None:
-        """What experts said of an event that waits; None where classes have other numbers: they are asked again."""
+        """What experts said of an event that waits; None where they or the classes are others: they are asked again."""
         evidence = self._memory.tasks.columns.get("experts.evidence")
-        if event.parts is None or evidence is None or not meaning.same:
+        is_alike = meaning.same and meaning.experts == experts_of(fingerprint(self._memory.settings))
+        if event.parts is None or evidence is None or not is_alike:
             return None
         row = 8 * evidence.shape[1]
         if not event.parts or len(event.parts) % row or len(event.parts) > row * max(len(meaning.classes), 2):

@@ -170,7 +170,9 @@ def _describe(weights: Weights, phi: Phi, rows: Ints) -> Mapping[str, list[float
 
 def _respread(phi: Phi, rows: Ints, factor: float) -> None:
     if "noise" in phi and factor:
-        phi["noise"][rows, :, 0] *= np.float32(min(factor * factor, _MOST_NOISE))
+        residuals, count = phi["noise"][rows, :, 0], phi["noise"][rows, :, 1]
+        # targets have the variance 1 by now, and no head is left that was further off than that
+        phi["noise"][rows, :, 0] = np.minimum(residuals * np.float32(min(factor * factor, _MOST_NOISE)), count)
     elif "noise" in phi:
         phi["noise"][rows] = 0
 

@@ -97,7 +97,8 @@ def test_polls_and_snapshots_change_nothing(kind: Kind) -> None:
 @pytest.mark.parametrize("kind", ["classification", "regression"])
 def test_a_run_at_once_is_its_events_one_by_one(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
     """Drifts, late labels, a class and a feature that come later, two partitions: the same to the bit."""
-    turned = [replace(event, y=1 - (event.y or 0)) for event in squares(900, kind, late=600)[450:]]
+    turn = 1 if kind == "classification" else 20
+    turned = [replace(event, y=turn - turn * (event.y or 0)) for event in squares(900, kind, late=600)[450:]]
     events = squares(450, kind) + turned
     items: list[Event | Label] = []
     for i, event in enumerate(events):

@@ -27,7 +27,7 @@ def crowd(events: int, classes: int = 60, tasks: int = 1) -> list[Event]:
 
 
 def settings(**learner: object) -> EngineSettings:
-    changes = {"learner": SMALL | learner, "meta": {"every_events": 32}, "memory": {"max_tasks": 2}}
+    changes = {"learner": SMALL | {"experts": []} | learner, "meta": {"every_events": 32}, "memory": {"max_tasks": 2}}
     return EngineSettings.model_validate(changes)
 
 

@@ -8,6 +8,7 @@ import pytest
 from streammeta.engine.columns import Column
 from streammeta.engine.experts import Case, Mixture
 from streammeta.engine.experts.base import Columns, Doubles
+from streammeta.meta.base import Kind
 
 CASE = Case(0, "t", np.zeros(1, np.float32))
 
@@ -122,3 +123,17 @@ def test_a_label_of_a_class_that_nobody_knew_counts_against_all_alike() -> None:
     mixture.learn(columns, CASE, mixture.blend(columns, CASE, [0.5, 0.5], 0.0).parts, 2)
 
     np.testing.assert_allclose(columns["experts.evidence"][0], math.log(1e-6))
+
+
+@pytest.mark.parametrize("kind", ["classification", "regression"])
+def test_an_expert_without_an_opinion_changes_nothing(kind: Kind) -> None:
+    """Nor does one that sleeps: as many as there are, the learner's prediction stays what it is."""
+    silent = Mixture([Stubborn(None)] * 3, kind)
+    columns, outputs = blank(silent), 2 if kind == "classification" else 1
+    own = [0.3, 0.7][-outputs:]
+
+    for _ in range(5):
+        blend = silent.blend(columns, CASE, own, 0.5)
+        assert blend.mean == pytest.approx(own, abs=2e-6)
+        assert blend.variance == pytest.approx(0.5)
+        silent.learn(columns, CASE, blend.parts, 1.0, outputs)

@@ -148,7 +148,7 @@ def test_only_what_changed_is_written(linear_tasks: Stream) -> None:
 
     engine.step([Event({"a": 1.0, "b": 2.0, "c": 0.5}, "task-3", Origin("test", 0, 999), y=1)])
 
-    assert write(log, handover) <= 2  # the task, and perhaps a page that became full
+    assert write(log, handover) <= 5  # the task, perhaps a page that became full, the forest's newest event and count
 
 
 def test_spilled_tasks_are_written_and_taken_too(linear_tasks: Stream) -> None:
@@ -355,3 +355,33 @@ def test_twenty_versions_are_adopted_one_after_the_other_and_one_that_goes_back(
 
     assert follows.adopt(versions[10], train=False)
     assert follows.stats().theta_version == versions[10].version
+
+
+@pytest.mark.parametrize("after", [["forest"], ["persistence", "forest"], ["neighbours"], []], ids=str)
+@pytest.mark.parametrize("before", [["forest"], ["neighbours", "persistence"], []], ids=str)
+def test_tasks_go_on_where_other_experts_are_named(linear_tasks: Stream, before: list[str], after: list[str]) -> None:
+    """A default that changes, or a setting, must not cost what tasks have learned."""
+    had, has = (
+        SMALL.model_copy(update={"learner": SMALL.learner.model_copy(update={"experts": tuple(names)})})
+        for names in (before, after)
+    )
+    events = linear_tasks(400, tasks=3)
+    waiting = [replace(event, y=None, id=str(i)) for i, event in enumerate(events[360:])]
+    stays, log = Engine(had), Log()
+    handover = stays.handover()
+    stays.step([*events[:360], *waiting])
+    write(log, handover)
+
+    goes = moved(stays, log, has)
+
+    labelled = [sorted((one.task, one.labelled) for one in each.tasks()) for each in (stays, goes)]
+    assert labelled[0] == labelled[1]
+    late = [Label(str(i), event.y or 0, event.task, event.origin) for i, event in enumerate(events[360:])]
+    learned = goes.step(late)
+    assert [one.rejected for one in learned] == [None] * 40
+    if before == after:
+        assert [one.prediction for one in learned] == [one.prediction for one in stays.step(late)]
+    log = Log()  # and what it writes is read again
+    write(log, goes.handover())
+    again = moved(goes, log, has)
+    assert {one.task: one.labelled for one in again.tasks()} == {one.task: one.labelled for one in goes.tasks()}
