@@ -1,23 +1,22 @@
 """The version before this one, installed beside it: of the newest tag, or of a fixed commit while there is none."""
 
 import os
+import platform
 import subprocess
 import sys
+import tempfile
 import venv
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
-
-import streammeta.native
-from deploy.kafka_jars import cache_folder
 
 __all__ = ["before", "record_format"]
 
 ROOT = Path(__file__).parents[2]
 COMMIT = "be41a98"  # of 26 November 2026; a release's tag takes its place
 _BUILD = "import sys; from scikit_build_core.build import build_wheel; build_wheel(sys.argv[1])"
-_NATIVE = "streammeta/native"
 
 
 def git(*arguments: str) -> subprocess.CompletedProcess[bytes]:
@@ -35,50 +34,42 @@ def version_before() -> str:
 
 
 @pytest.fixture(scope="session")
-def before() -> Path:
+def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The interpreter of an environment that holds the version before; what it depends on lies beside."""
     commit = git("rev-parse", version_before()).stdout.decode().strip()
-    folder = cache_folder() / f"before-{commit[:12]}-{sys.implementation.cache_tag}"
-    python = folder / "bin/python"
-    if (folder / "ready").exists():
-        return python
-    venv.create(folder, with_pip=False, clear=True)
+    folder = tmp_path_factory.mktemp("before")
+    venv.create(folder, with_pip=False)
     (site,) = folder.glob("lib/python*/site-packages")
-    with_archive(commit, folder / "source")
-    if git("diff", "--quiet", commit, "--", _NATIVE).returncode == 0:  # nothing to compile: ours is the same
-        (folder / "source/streammeta").rename(site / "streammeta")
-        for module in (module for path in streammeta.native.__path__ for module in Path(path).glob("_*.so")):
-            (site / _NATIVE / module.name).write_bytes(module.read_bytes())
-    else:
-        build(folder / "source", site)
+    with zipfile.ZipFile(wheel_of(commit)) as archive:
+        archive.extractall(site)
     (installed,) = [path for path in map(Path, sys.path) if (path / "river").is_dir()]
     (site / "dependencies.pth").write_text(str(installed))  # a .pth inside it, of the clone, is not followed
-    (folder / "ready").touch()
-    return python
+    return folder / "bin/python"
 
 
-def with_archive(commit: str, folder: Path) -> None:
-    """The files of a commit."""
-    folder.mkdir()
+def wheel_of(commit: str) -> Path:
+    """A commit's wheel, by its own build backend; kept beside uv's and pip's, as its kernels take a while to compile."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "streammeta/wheels"
+    kept = cache / f"{commit[:12]}-{sys.implementation.cache_tag}-{platform.machine()}"
+    if not kept.exists():
+        cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=cache) as made:
+            build(commit, Path(made))
+            with suppress(OSError):  # another run was first
+                (Path(made) / "dist").rename(kept)
+    (wheel,) = kept.glob("*.whl")
+    return wheel
+
+
+def build(commit: str, folder: Path) -> None:
+    """Compile a commit into ``folder``/dist."""
     archive = git("archive", commit)
     assert archive.returncode == 0, archive.stderr.decode()
     subprocess.run(["tar", "-x", "-C", folder], input=archive.stdout, check=True, timeout=60)
-
-
-def build(source: Path, site: Path) -> None:
-    """A wheel, by the project's own build backend, unpacked."""
     done = subprocess.run(
-        [sys.executable, "-c", _BUILD, source / "dist"],
-        cwd=source,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
+        [sys.executable, "-c", _BUILD, "dist"], cwd=folder, capture_output=True, text=True, timeout=500, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    (wheel,) = (source / "dist").glob("*.whl")
-    with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(site)
 
 
 def record_format(python: Path) -> int:

@@ -27,6 +27,7 @@ from tests.broker.test_service import CreateTopic, ReadAll, Running
 
 __all__ = ["before"]
 
+pytestmark = pytest.mark.timeout(600)  # the version before is compiled first, once on a machine
 PARTITIONS = 4
 COMMAND_LINE = ("-P", "-c", "from streammeta.cli import main; main()")
 
