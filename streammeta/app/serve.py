@@ -62,9 +62,9 @@ def serve(settings: Settings, stop: threading.Event, reload: Reload | None = Non
     topic = f"{name}-{REPARTITION}" if settings.input.repartition else settings.input.topic
     member = kafka.group_instance_id or uuid.uuid4().hex
     with watched(stop), ExitStack() as stack:
+        health.preparing("topics, connections and the first engine")  # before the first probe can come
         if settings.http.enabled:
             stack.enter_context(http_server(settings.http, metrics, health))
-        health.preparing("topics, connections and the first engine")
         sweep(settings.memory.spill_directory)
         gc.collect()
         gc.freeze()  # a third of a million objects of the libraries, which each full collection would look at
