@@ -75,8 +75,9 @@ types: setup
 imports: setup
 	$(BIN)/lint-imports
 
-unit: setup
-	$(BIN)/pytest
+WORKERS ?= 2
+unit: setup  ## the tests, in so many processes as WORKERS says; what wants a Kafka is run by one of them
+	$(BIN)/pytest -n $(WORKERS) --dist loadgroup
 
 coverage: setup  ## the tests with the lines they run counted; fails below the floor in pyproject.toml
 	$(UV) pip install --quiet --python .venv 'coverage>=7.6'

@@ -1,4 +1,4 @@
-"""What several rooms' tests need: where the real data are, and small seeded streams."""
+"""What tests of several packages need: where the real data are, and small seeded streams."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -13,7 +13,17 @@ from streammeta.event import Event, Origin
 
 torch.set_num_threads(1)  # small matrices: more threads only make noise
 
+_OF_BROKERS = ("broker", "faults")  # folders whose tests start a Kafka, or use one
 _DATA = Path(os.environ.get("STREAMMETA_DATA", Path(__file__).parents[2] / "shared" / "data"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let one of pytest's two processes run what wants a Kafka: there is one at a time, and it is started once."""
+    here = Path(__file__).parent
+    for item in items:
+        folders = item.path.relative_to(here).parts if here in item.path.parents else ()
+        if {"broker", "kafka"} & set(getattr(item, "fixturenames", ())) or {*folders[:1]} & {*_OF_BROKERS}:
+            item.add_marker(pytest.mark.xdist_group("kafka"))
 
 
 @pytest.fixture(autouse=True)
