@@ -61,7 +61,7 @@ def steps(engine: DecisionEngine, events: Sequence[Event | Label], size: int) ->
 )
 def test_decisions_do_not_depend_on_polls(settings: dict[str, Any], features: bool) -> None:
     """A replay after a crash polls otherwise: then a record must get the action and the propensity that it had."""
-    events = stream(420, features_of_actions=features)
+    events = stream(220, features_of_actions=features)
     one = said(steps(engine_of(**settings), events, 1))
 
     assert said(steps(engine_of(**settings), events, 7)) == one
