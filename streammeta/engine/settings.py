@@ -1,8 +1,8 @@
 """The engine's settings. Without PyTorch and River, so that settings are read in a moment."""
 
-from typing import Literal, TypeAlias
+from typing import Literal, Self, TypeAlias
 
-from pydantic import BaseModel, Field, field_validator
+from pydantic import BaseModel, Field, field_validator, model_validator
 
 from streammeta.engine.drift.settings import DriftSettings
 from streammeta.engine.tasks import MemorySettings
@@ -159,3 +159,10 @@ class EngineSettings(BaseModel, frozen=True, extra="forbid"):
     drift: DriftSettings = DriftSettings()
     memory: MemorySettings = MemorySettings()
     decide: DecideSettings | None = None  # of a regression: of rewards, by which actions are chosen
+
+    @model_validator(mode="after")
+    def _decides_without_experts(self) -> Self:
+        """Experts give no variance of what they expect, so those that are there by default are not, for decisions."""
+        if self.decide is not None and "experts" not in self.learner.model_fields_set:
+            object.__setattr__(self, "learner", self.learner.model_copy(update={"experts": ()}))
+        return self
