@@ -365,13 +365,18 @@ class _Worker:
 
     def stop(self, *, excused: bool = False) -> None:
         self.process.send_signal(signal.SIGTERM)
-        status = self.process.wait(PATIENCE)
+        try:
+            status = self.process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            self.process.send_signal(signal.SIGUSR1)  # its stacks: see worker.py
+            time.sleep(1)
+            raise AssertionError(f"worker {self.number} did not end:\n{self.tail()}") from None
         assert status in (0, -signal.SIGKILL, -signal.SIGTERM) or (excused and status == 1), (
             f"ended with {status}:\n{self.tail()}"
         )
 
     def tail(self) -> str:
-        return self._log.read_text(errors="replace")[-3000:]
+        return self._log.read_text(errors="replace")[-12000:]
 
 
 class _Seen:
