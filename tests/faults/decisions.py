@@ -5,6 +5,7 @@ run is on a log in memory, with the same records at the same offsets.
 """
 
 import argparse
+import itertools
 import json
 import os
 import random
@@ -76,26 +77,34 @@ def disturbed(bootstrap: str, *, events: int, kills: int, seed: int = 0) -> Foun
     kafka = KafkaSettings(bootstrap_servers=bootstrap)
     create_topics(kafka, {topic: 1})
     values = list(_records(events, seed))
-    with closing(KafkaProducer(bootstrap_servers=bootstrap, linger_ms=20)) as producer:
-        for value in values:
-            producer.send(topic, value, partition=0)
-        producer.flush()
-    done, process = 0, _start(topic, bootstrap)
-    until = time.monotonic() + _PATIENCE
+    cuts = [len(values) * i // (kills + 1) for i in range(kills + 2)]
+    process, until = _start(topic, bootstrap), time.monotonic() + _PATIENCE
     try:
-        while (count := len(_decided(kafka, topic))) < events:
-            assert time.monotonic() < until, f"only {count:,} of {events:,} decisions came"
-            if done < kills and count > events * (done + draw.random()) / (kills + 1):
-                process.kill()
-                process.wait()
-                done, process = done + 1, _start(topic, bootstrap)
-            time.sleep(0.1)
+        with closing(KafkaProducer(bootstrap_servers=bootstrap, linger_ms=20)) as producer:
+            for i, (begin, end) in enumerate(itertools.pairwise(cuts)):
+                decided = len(_decided(kafka, topic))
+                for value in values[begin:end]:
+                    producer.send(topic, value, partition=0)
+                producer.flush()
+                is_last = i == kills
+                _wait_for(kafka, topic, events if is_last else decided + 1, until)
+                if not is_last:  # in the middle of what has just come, as likely as not
+                    time.sleep(draw.random() / 5)
+                    process.kill()
+                    process.wait()
+                    process = _start(topic, bootstrap)
         time.sleep(0.5)  # rewards after the last decision
         process.send_signal(signal.SIGTERM)
         process.wait(60)
     finally:
         process.kill()
-    return _compared(kafka, topic, values, done)
+    return _compared(kafka, topic, values, kills)
+
+
+def _wait_for(kafka: KafkaSettings, topic: str, count: int, until: float) -> None:
+    while len(_decided(kafka, topic)) < count:
+        assert time.monotonic() < until, f"only {len(_decided(kafka, topic)):,} of {count:,} decisions came"
+        time.sleep(0.1)
 
 
 def _compared(kafka: KafkaSettings, topic: str, values: list[bytes], kills: int) -> Found:
