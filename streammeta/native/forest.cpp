@@ -196,9 +196,12 @@ struct Forest {
             std::vector<int> total(counts.shape[2]), left(counts.shape[2]);
             Index present = 0;
             for (Index i = 0; i < m; i++) total[Index(points.targets[i])] += points.weights[i];
-            for (const int one : total) present += one > 0;
-            if (present < 2) return;
+            int sum = 0;
+            double most = 0;  // that a cut can gain: of classes that it parts without a rest
+            for (const int one : total) present += one > 0, sum += one, most -= n_log_n()[one];
+            most += n_log_n()[sum];
             extra = double(present - 2);
+            if (most < rule.gain + extra) return;
             for (Index f = 0; f < looked; f++)
                 if (sort(points, feature(f))) cut_classes(points, feature(f), between, total, left, best);
         } else {
