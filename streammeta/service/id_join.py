@@ -24,6 +24,10 @@ _JOIN_HEADER = "streammeta-join"  # of a label in NAME-ids: what it says, in the
 _BETWEEN = 1_000  # offsets between two records that may be ends of transactions
 _SHOWN = 100  # characters of an id or a tag that a message repeats
 _NO_EVENT = "and no event of that id came, before it or after ([memory] max_waiting)"
+_NO_EVENT_LEFT = (
+    "and no event of that id is known: its event may have been before offset {begin} of NAME-ids, where the topic's "
+    "retention cut it, and the label may have been learned then; raise the topic's retention.ms"
+)
 _LISTED = 3  # tasks that a message names
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(RawEvent).decode
@@ -53,7 +57,8 @@ class _Label(NamedTuple):
 class _Window:
     """What the last offsets of one partition say."""
 
-    def __init__(self) -> None:
+    def __init__(self, begin: int) -> None:
+        self.begin = begin  # what was before it is not known; 0: all is
         self.tasks: dict[
             bytes, dict[bytes, int]
         ] = {}  # id -> the tasks that have an event of it, and where the last is
@@ -84,8 +89,22 @@ class IdJoin:
         return sum(len(labels) for one in self._partitions.values() for labels in one.waiting.values())
 
     def forget(self, partition: int) -> None:
-        """Know nothing of a partition: it went, or is read again."""
+        """Know nothing of a partition: it went."""
         self._partitions.pop(partition, None)
+
+    def begin(self, partition: int, *, position: int, log_begin: int) -> int:
+        """Know nothing of a partition, as it is read again; returns from where on.
+
+        Args:
+            partition: that came.
+            position: its next offset.
+            log_begin: the first offset that its log still holds. Where that is inside the window, a label may have had
+                its event before it: this is said where it is refused.
+        """
+        first = max(0, position - self.replayed)
+        is_cut = first < log_begin
+        self._partitions[partition] = _Window(log_begin if is_cut else 0)
+        return min(max(first, log_begin), position)
 
     def take(self, record: Record) -> Sequence[Message]:
         """What goes on because of a record of NAME-ids: labels under their task, or to be set aside, with the reason.
@@ -93,7 +112,7 @@ class IdJoin:
         A label goes on when one task has an event of its id. It is refused where several have, and where no event came
         within the window.
         """
-        known = self._partitions.setdefault(record.origin.partition, _Window())
+        known = self._partitions.setdefault(record.origin.partition, _Window(0))
         id_, offset = record.key or b"", record.origin.offset
         out = self._expire(known, offset - self._window)
         said = next((value for name, value in record.headers if name == _JOIN_HEADER), None)
@@ -131,7 +150,8 @@ class IdJoin:
                 waiting.remove(label)
                 if not waiting:
                     del known.waiting[label.id]
-                out.append(_refused(label.record, _NO_EVENT))
+                is_sure = known.begin == 0 or label.offset - self._window >= known.begin
+                out.append(_refused(label.record, _NO_EVENT if is_sure else _NO_EVENT_LEFT.format(begin=known.begin)))
         return out
 
 

@@ -133,10 +133,9 @@ class Repartition:
         """Let in what arrived, from where the join has to begin; where the broker does not say, in a later round."""
         begins, positions = self._source.begins(), self._source.assigned()
         for partition in self._arrived & begins.keys() & positions.keys():
-            join.forget(partition[1])
             self._starts[partition] = positions[partition]
-            begin = max(begins[partition], positions[partition] - join.replayed)
-            self._source.seek({partition: min(begin, positions[partition])})
+            begin = join.begin(partition[1], position=positions[partition], log_begin=begins[partition])
+            self._source.seek({partition: begin})
             self._source.resume([partition])
             self._arrived.remove(partition)
             _log.info("reading ids again", partition=partition[1], begin=begin, offset=positions[partition])

@@ -50,6 +50,7 @@ class MemoryLog:
         self.topic, self.partitions, self.at = topic, partitions, at
         self.committed: dict[Partition, int] = {}
         self._entries: dict[Partition, list[_Entry]] = {}
+        self._begins: dict[Partition, int] = {}
         self._members: dict[str, _Membership] = {}
         self._producers: dict[str, _Transaction | None] = {}
         self._epochs: dict[str, int] = {}
@@ -61,11 +62,19 @@ class MemoryLog:
         """Add a record to the input, outside of any transaction."""
         self.write(self.topic, partition, Message("", value, key, headers), None)
 
+    def delete_before(self, partition: int, offset: int) -> None:
+        """Hold no record of the input before this offset any more, as after its retention."""
+        self._begins[self.topic, partition] = offset
+
+    def log_begin(self, topic: str, partition: int) -> int:
+        """The first offset that is still held."""
+        return self._begins.get((topic, partition), 0)
+
     def read(self, topic: str, partition: int, begin: int = 0) -> list[tuple[int, _Entry]]:
         """The records visible from an offset on, with their offsets."""
         found = []
         entries = self._entries.get((topic, partition), [])
-        for offset in range(begin, self.stable_end(topic, partition)):
+        for offset in range(max(begin, self.log_begin(topic, partition)), self.stable_end(topic, partition)):
             entry = entries[offset]
             if entry.transaction is None or entry.transaction.state == "committed":
                 found.append((offset, entry))
@@ -215,8 +224,8 @@ class MemoryMember:
         return self._name, self._epoch
 
     def begins(self) -> Positions:
-        """Where our logs begin: nothing is ever deleted here."""
-        return dict.fromkeys(self._next, 0)
+        """Where our logs begin."""
+        return {(topic, number): self._log.log_begin(topic, number) for topic, number in self._next}
 
     def ends(self) -> Positions:
         """Where our logs end."""

@@ -126,8 +126,8 @@ def filled(log: MemoryLog) -> MemoryLog:
     return log
 
 
-def forward(log: MemoryLog, name: str, metrics: Metrics | None = None) -> None:
-    join = IdJoin(60)
+def forward(log: MemoryLog, name: str, metrics: Metrics | None = None, *, window: int = 60) -> None:
+    join = IdJoin(window)
     running = Repartition(
         MemoryTransactionalSink(log, name), join.take, join=join, commit_every_seconds=0.0, metrics=metrics
     )
@@ -199,3 +199,25 @@ def test_labels_that_were_joined_or_not_are_counted() -> None:
         for result in ("joined", "refused")
     }
     assert counts == {"joined": 60.0, "refused": 1.0}
+
+
+def test_a_label_whose_event_the_logs_retention_may_have_deleted_says_so() -> None:
+    """It was joined by the member before: "no event came" would be wrong, and an operator looks for it."""
+    window, log = 20, MemoryLog("ids")
+    given = [event("o", "a"), *(event(f"e{i}", "a") for i in range(5)), label("o")]
+    many = [[event(f"{name}{i}", "a") for i in range(25)] for name in "fg"]
+    later = [label("p"), *many[0], label("never"), *many[1]]
+    for one in given:
+        log.append(one.value, 0, one.key, one.headers)
+    forward(log, "a", window=window)
+    log.leave("a")
+    for one in later:
+        log.append(one.value, 0, one.key, one.headers)
+    log.delete_before(0, 3)
+
+    forward(log, "b", window=window)
+
+    joined, *refused = (dict(entry.headers)[LABEL_HEADER].decode() for _, entry in log.read("repartition", 0))
+    assert joined == ""
+    cut = "is known: its event may have been before offset 3 of NAME-ids, where the topic's retention cut it"
+    assert [(one.split()[4], cut in one) for one in refused] == [("'o'", True), ("'p'", True), ("'never'", False)]
