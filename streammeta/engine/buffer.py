@@ -12,13 +12,13 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from streammeta.engine.scale import FrameScale, seen_window
+from streammeta.engine.scale import FrameScale, Seen, seen_window
 from streammeta.engine.settings import SegmentSettings
 from streammeta.meta.base import Episodes, Floats, Ints, Kind
 from streammeta.native import _kernels as kernels
 from streammeta.native.elementary import exp
 
-__all__ = ["RecentRows", "as_encoded", "draw_episodes", "push", "window"]
+__all__ = ["RecentRows", "as_encoded", "draw_episodes", "keep_low", "push", "window"]
 
 _Columns = Mapping[str, npt.NDArray[Any]]
 Doubles: TypeAlias = npt.NDArray[np.float64]
@@ -38,6 +38,30 @@ def push(columns: _Columns, rows: Ints, xs: Floats, low: Floats, ys: Doubles) ->
     """
     window = columns["window_x"], columns["window_low"], columns["window_y"], columns["window_count"]
     kernels.push(*window, rows, xs, low, np.ascontiguousarray(ys, np.float64))
+
+
+def keep_low(columns: _Columns, seen: Seen, begin: int, own: Ints, before: int) -> None:
+    """Remember what float32 leaves out of features that have own views only since event ``begin`` of these.
+
+    Args:
+        columns: of the task table.
+        seen: events [N] that are in their windows already, where they have a label.
+        begin: events before it are remembered without.
+        own: the features [K] that have own views.
+        before: how many of them had before.
+    """
+    later: dict[int, int] = {}
+    size, numbers = columns["window_y"].shape[1], own[before:]
+    for i in range(len(seen.rows) - 1, begin - 1, -1):
+        if np.isnan(seen.labels[i]):
+            continue
+        row = int(seen.rows[i])
+        later[row] = back = later.get(row, 0) + 1
+        at = (int(columns["window_count"][row]) - back) % size
+        high = seen.high[i]
+        if np.array_equal(columns["window_x"][row, at, : high.size], high, equal_nan=True):  # else it was refused
+            low = (seen.exact[i, numbers] - high[numbers]).astype(np.float32)
+            columns["window_low"][row, at, before : own.size] = low
 
 
 def window(columns: _Columns, row: int, frame: FrameScale, last: int | None = None) -> tuple[Floats, Floats]:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 
+from streammeta.engine.buffer import keep_low
 from streammeta.engine.features import Filled
 from streammeta.engine.item import Item
 from streammeta.engine.labels import Waiting
@@ -114,7 +115,8 @@ class Cycle:
                 continue
             seen = Seen.of(memory.tasks.columns, rows[begin:], exact[begin:], labels[begin:], memory.shared.frame)
             strays = find_strays(memory.shared.frame, seen.x, seen.y)
-            until = begin + until_look(memory.tasks.columns, seen.rows, seen.labels, strays, outdated)
+            frame = memory.shared.frame
+            until = begin + until_look(memory.tasks.columns, seen.rows, seen.labels, strays, outdated, frame)
             end, stale = refresh(
                 memory.tasks.columns, rows[:until], begin, memory.shared.stamp, has_backlog=self.has_backlog
             )
@@ -147,12 +149,13 @@ class Cycle:
         """Look at the tasks whose labels in these events say so, in order; φ follows a scale that changed."""
         memory = self._memory
         for last in due_for_look(memory.tasks.columns, seen.rows, seen.labels, strays):
-            row = items[last].row
+            row, before = items[last].row, len(memory.shared.own)
             found = look(memory.tasks.columns, row, memory.shared.frame, seen.exact[last])
-            self.follow_look(items[last].source.origin.partition, row, found)
+            if self.follow_look(items[last].source.origin.partition, row, found):
+                keep_low(memory.tasks.columns, seen, last + 1, memory.shared.frame.own, before)
 
-    def follow_look(self, partition: int, row: int, found: Look) -> None:
-        """Do what a look at a task asks for."""
+    def follow_look(self, partition: int, row: int, found: Look) -> bool:
+        """Do what a look at a task asks for, and say whether any feature may have own views that could not before."""
         memory = self._memory
         births = memory.shared.give_own_views(found.births)
         if births:
@@ -167,6 +170,7 @@ class Cycle:
             memory.method.respread(columns, np.array([row]), 1.0)
         if partition >= 0:  # else the member that has it counts it
             memory.sums.observe_look(partition, found.crowd, found.target_crowd)
+        return births
 
     def _admit(self, at: int, event: Event | Label, filled: Filled | None) -> Item:
         """Find the event's task and, where they were not read ahead, its slots; EventError when it cannot be used."""

@@ -44,6 +44,7 @@ _Bools: TypeAlias = npt.NDArray[np.bool_]
 _Doubles: TypeAlias = npt.NDArray[np.float64]
 
 FIRST_LOOK = 2  # labels
+_PRECISE = 4096.0  # spreads from zero beyond which a second float32 helps: as scale.hpp has it
 _WINDOW = ("window_x", "window_low", "window_y", "window_count")
 _SCALES = ("scale.x", "scale.y", "scale.last", "scale.y_last", "scale.next", "scale.epoch", "scale.strays", "labelled")
 
@@ -72,11 +73,19 @@ def is_outdated(columns: _Columns, rows: Ints, epoch: int) -> _Bools:
     return found
 
 
-def until_look(columns: _Columns, rows: Ints, labels: _Doubles, strays: Ints, outdated: _Bools) -> int:
-    """How many of these events [N] may be taken before a task comes that is to be looked at first."""
+def until_look(
+    columns: _Columns, rows: Ints, labels: _Doubles, strays: Ints, outdated: _Bools, frame: FrameScale
+) -> int:
+    """How many of these events [N] may be taken before a task comes that is to be looked at first.
+
+    Where a feature has so far a level that float32 is too coarse for, none may be taken after a look: if that gives the
+    feature own views, all tasks see it otherwise.
+    """
     most = int(outdated.argmax()) if outdated.any() else len(rows)
     counts = columns["labelled"], columns["scale.next"], columns["scale.strays"]
-    return kernels.until_look(*counts, rows, labels, strays, most)
+    coarse = frame.shared.known & (np.abs(frame.shared.shift) * frame.shared.gain > _PRECISE)
+    coarse[frame.own] = False
+    return kernels.until_look(*counts, rows, labels, strays, most, bool(coarse.any()))
 
 
 def due_for_look(columns: _Columns, rows: Ints, labels: _Doubles, strays: Ints) -> list[int]:

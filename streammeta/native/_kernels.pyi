@@ -226,7 +226,15 @@ def find_strays(
     xs: _Floats, ys: _Floats, known: npt.NDArray[np.bool_], own: _Ints, with_target: bool, strays: _Ints, /
 ) -> None: ...
 def until_look(
-    labelled: _Ints, next: _Ints, strays: _Ints, rows: _Ints, labels: _Doubles, found: _Ints, most: int, /
+    labelled: _Ints,
+    next: _Ints,
+    strays: _Ints,
+    rows: _Ints,
+    labels: _Doubles,
+    found: _Ints,
+    most: int,
+    at_once: bool,
+    /,
 ) -> int: ...
 def due_for_look(
     labelled: _Ints, next: _Ints, strays: _Ints, rows: _Ints, labels: _Doubles, found: _Ints, /

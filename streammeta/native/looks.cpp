@@ -321,8 +321,10 @@ void find_strays(Array<const float, 2> xs, Array<const float, 1> ys, Array<const
     }
 }
 
-// How many of these events may be taken before a task comes that is to be looked at first: `most`, or less.
-Index until_look(Count labelled, Count next, Count strays, Rows rows, Given labels, Rows found, Index most) {
+// How many of these events may be taken before a task comes that is to be looked at first: `most`, or less; if
+// `at_once`, no more than up to the event after which a task is to be looked at.
+Index until_look(Count labelled, Count next, Count strays, Rows rows, Given labels, Rows found, Index most,
+                 bool at_once) {
     struct State {
         int64_t labelled, strays;
         bool is_due = false;
@@ -341,6 +343,7 @@ Index until_look(Count labelled, Count next, Count strays, Rows rows, Given labe
         state.labelled++;
         state.strays = counted(state.strays, found[i]);
         state.is_due = state.labelled >= next[row] || is_another_unit(state.strays);
+        if (state.is_due && at_once) return i + 1;
     }
     return most;
 }

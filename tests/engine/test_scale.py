@@ -241,6 +241,21 @@ def test_what_stands_still_far_away_is_no_unit() -> None:
 
 
 @pytest.mark.parametrize("kind", ["classification", "regression"])
+@pytest.mark.parametrize("seed", range(4))
+def test_when_a_feature_gets_own_views_does_not_depend_on_polls(kind: str, seed: int) -> None:
+    """The events after it in its poll were kept without what float32 leaves out; one by one they are kept with it."""
+    random = np.random.default_rng(seed)
+    x = [(10.0 ** random.integers(-2, 3), 10.0 ** random.integers(0, 9) * random.normal()) for _ in range(6)]
+    y = [(10.0 ** random.integers(-3, 4), random.normal()) for _ in range(6)]
+    events = stream(420, x=x, y=y, tasks=6, classify=kind == "classification")
+
+    alone, *others = (run(engine(kind), events, poll) for poll in (1, 3, 50, 420))
+
+    for other in others:
+        assert [repr(one) for one in other] == [repr(one) for one in alone]
+
+
+@pytest.mark.parametrize("kind", ["classification", "regression"])
 def test_another_task_s_own_view_changes_no_bit_of_this_one(kind: str) -> None:
     """Who shares an engine with whom is the affair of the group: predictions may not depend on it (θ and scale fixed)."""
     plain = stream(400, tasks=2, classify=kind == "classification")
