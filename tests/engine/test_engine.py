@@ -151,7 +151,7 @@ def test_restore_refuses_other_settings(linear_tasks: LinearTasks) -> None:
     engine.step(linear_tasks(50))
     saved = engine.snapshot()
 
-    with pytest.raises(SnapshotError, match=r"app\.kind = 'classification', the settings say 'regression'"):
+    with pytest.raises(SnapshotError, match=r"app\.kind = 'classification', the settings say app\.kind = 'regression'"):
         Engine.restore(settings(kind="regression"), saved)
     with pytest.raises(SnapshotError, match=r"learner\.hidden"):
         Engine.restore(settings(learner={"hidden": 13, "encoded": 8}), saved)
