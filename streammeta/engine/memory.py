@@ -85,6 +85,7 @@ class Memory:
         self.shared = Shared(self.method, self.sums, classify=self.labels.classify)
         self.exchange = Exchange(settings.kind, kept.window, self.tasks, self.features, self.labels, self.presence)
         self.counts = Counts()
+        self.grow()  # a target is an output before the first event
 
     def _make_mixture(self) -> Mixture | None:
         """The experts beside the learner; None: there are none."""

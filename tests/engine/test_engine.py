@@ -85,6 +85,19 @@ def test_a_label_is_used_only_after_its_event_was_predicted(linear_tasks: Linear
         assert before[101:] != after[101:]
 
 
+@pytest.mark.parametrize("kind", ["classification", "regression"])
+def test_what_has_seen_nothing_is_saved_and_published_too(linear_tasks: LinearTasks, kind: str) -> None:
+    """A service may stop before its first event, and an estimator be copied before it learns."""
+    chosen, events = settings(kind=kind), linear_tasks(40, kind=kind)
+    restored, fresh, adopts = Engine.restore(chosen, Engine(chosen).snapshot()), Engine(chosen), Engine(chosen)
+    adopts.adopt(Engine(chosen).shared_weights(), train=True)
+
+    found = run(fresh, events, 8)
+
+    assert run(restored, events, 8) == found
+    assert run(adopts, events, 8) == found
+
+
 def test_a_prediction_depends_only_on_its_own_tasks_labels(linear_tasks: LinearTasks) -> None:
     """With θ fixed and no forest over them all, one tenant's labels never move another tenant's predictions."""
     events = linear_tasks(200, tasks=2)
