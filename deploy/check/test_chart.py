@@ -275,6 +275,15 @@ def test_strimzi_objects_have_the_fields_that_its_documentation_asks_for(rendere
             "another application begins so"
         )
         assert "All" not in one["operations"]
+    groups = {
+        (one["resource"]["name"], one["resource"]["patternType"])
+        for one in rights
+        if one["resource"]["type"] == "group"
+    }
+    name = next(name for name, kind in groups if kind == "literal" and not name.endswith("-repartition"))
+    assert groups == {(name, "literal"), (f"{name}-repartition", "literal"), (f"{name}-repartition/", "prefix")}
+    read = {one["resource"]["name"] for one in rights if one["operations"] == ["Read", "Describe"]}
+    assert {topic["spec"]["topicName"], "returns"} < read, "[labels] topic is read, too"
 
 
 # -- each broken once: a check that never fails checks nothing ---------------------------------------------------------

@@ -11,7 +11,9 @@ from typing import Literal, NamedTuple, TypeAlias
 from streammeta.app.parts import http_security, new_engine
 from streammeta.config import Settings
 from streammeta.errors import StreammetaError, TransportError
+from streammeta.service.repartition import CHANNEL as REPARTITION
 from streammeta.service.result import CHANNELS, EPISODES, TABLES
+from streammeta.service.threads import IDS, LABELS
 from streammeta.transport.choice import client
 from streammeta.transport.kafka.cluster import Cluster, Topic, look
 from streammeta.transport.kafka.eviction import transactional_id
@@ -41,7 +43,7 @@ def examine(settings: Settings) -> list[Finding]:
     here = [*_judge_settings(settings), *_judge_machine(settings)]
     id_ = transactional_id(name, kafka.group_instance_id or "doctor")
     try:
-        cluster = look(kafka, _topics(settings), group=kafka.group_id or name, transactional_id=id_)
+        cluster = look(kafka, _topics(settings), groups=_groups(settings), transactional_id=id_)
     except TransportError as err:
         return [Finding("failure", "broker", str(err), "see the message"), *here]
     return [*judge(settings, cluster), *here]
@@ -59,13 +61,45 @@ def judge(settings: Settings, cluster: Cluster) -> list[Finding]:
 
 
 def _topics(settings: Settings) -> list[str]:
-    return [settings.input.topic, *(f"{settings.app.name}-{channel}" for channel in (*CHANNELS, *TABLES))]
+    ours = (*CHANNELS, *TABLES, *_between(settings))
+    return [*_read(settings), *(f"{settings.app.name}-{channel}" for channel in ours)]
+
+
+def _read(settings: Settings) -> list[str]:
+    """Topics of others that are read: events, and labels that have a topic of their own."""
+    labels = settings.labels.topic
+    return [settings.input.topic, *([] if labels is None else [labels])]
+
+
+def _between(settings: Settings) -> list[str]:
+    """Channels of our own that are written and read again on the way of a record."""
+    if not settings.input.repartition:
+        return []
+    return [REPARTITION, IDS] if _joins_by_id(settings) else [REPARTITION]
+
+
+def _joins_by_id(settings: Settings) -> bool:
+    return settings.labels.topic is not None and settings.labels.join == "id"
+
+
+def _groups(settings: Settings) -> list[str]:
+    """All groups in which a member reads, but for those of ``[input] topics`` beside the first."""
+    group = settings.kafka.group_id or settings.app.name
+    if not settings.input.repartition:
+        return [group]
+    sends_on = f"{group}-{REPARTITION}"
+    labels = [] if settings.labels.topic is None else [f"{sends_on}/{LABELS}"]
+    return [group, sends_on, *labels, *([f"{sends_on}/{IDS}"] if _joins_by_id(settings) else [])]
 
 
 def _judge_input(settings: Settings, cluster: Cluster) -> Iterator[Finding]:
-    name = settings.input.topic
     yield Finding("ok", "broker", f"{cluster.brokers} broker(s) answer")
-    topic = cluster.topics.get(name)
+    for name in _read(settings):
+        yield from _judge_read(name, cluster.topics.get(name))
+
+
+def _judge_read(name: str, topic: Topic | None) -> Iterator[Finding]:
+    """A topic of others, that has to be there."""
     if topic is None:
         yield Finding(
             "failure",
@@ -87,7 +121,8 @@ def _judge_input(settings: Settings, cluster: Cluster) -> Iterator[Finding]:
 
 def _judge_outputs(settings: Settings, cluster: Cluster) -> Iterator[Finding]:
     found = cluster.topics.get(settings.input.topic)
-    for channel in (*CHANNELS, *TABLES):
+    between = _between(settings)
+    for channel in (*CHANNELS, *TABLES, *between):
         name = f"{settings.app.name}-{channel}"
         topic = cluster.topics.get(name)
         if topic is None:
@@ -105,25 +140,41 @@ def _judge_outputs(settings: Settings, cluster: Cluster) -> Iterator[Finding]:
         elif channel in TABLES and channel != EPISODES and policy != "compact":
             advice = "state would be gone some day; set cleanup.policy to compact"
             yield Finding("failure", f"topic {name}", f"cleanup.policy is {policy!r}", advice)
-        if channel not in TABLES and "compact" in policy:
+        if channel in between:
+            yield from _judge_between(channel, name, topic)
+        elif channel not in TABLES and "compact" in policy:
             advice = "results of one key would replace each other; set cleanup.policy to delete"
             yield Finding("warning", f"topic {name}", f"cleanup.policy is {policy!r}", advice)
         yield from _judge_safety(name, topic)
+
+
+def _judge_between(channel: str, name: str, topic: Topic) -> Iterator[Finding]:
+    """A topic of our own that is a queue: nothing in it may go before it was read, in NAME-ids also a while after."""
+    policy, retention = topic.configs.get("cleanup.policy", ""), topic.number("retention.ms")
+    if "compact" in policy:
+        advice = "records of one key would replace each other before they are read; set cleanup.policy to delete"
+        yield Finding("failure", f"topic {name}", f"cleanup.policy is {policy!r}", advice)
+    if 0 <= retention < _DAY_MS:
+        kept = f"records are kept for {retention / 3_600_000:.1f} hours"
+        advice = "a service that is away for longer loses records; raise retention.ms"
+        if channel == IDS:
+            advice = "labels that come later than that find no event after a restart; raise retention.ms"
+        yield Finding("warning", f"topic {name}", kept, advice)
 
 
 def _judge_rights(settings: Settings, cluster: Cluster) -> Iterator[Finding]:
     """What our user may do with topics, group and transactions (ACLs)."""
     for refused in cluster.refused:
         yield Finding("failure", refused, "our user may not use it", "give it the rights (ACLs) to read, or to write")
-    wanted: dict[str, tuple[str, ...]] = {settings.input.topic: ("READ",)}
+    wanted: dict[str, tuple[str, ...]] = dict.fromkeys(_read(settings), ("READ",))
     wanted |= {f"{settings.app.name}-{channel}": ("WRITE",) for channel in CHANNELS}
-    wanted |= {f"{settings.app.name}-{channel}": ("READ", "WRITE") for channel in TABLES}
+    wanted |= {f"{settings.app.name}-{channel}": ("READ", "WRITE") for channel in (*TABLES, *_between(settings))}
     for name, rights in wanted.items():
         topic = cluster.topics.get(name)
         if topic is not None and topic.rights is not None and not topic.rights.issuperset(rights):
             missing = ", ".join(sorted(set(rights) - topic.rights))
             yield Finding("failure", f"topic {name}", f"our user lacks {missing}", "give it that right (an ACL)")
-    absent = [name for name in wanted if name not in cluster.topics and name != settings.input.topic]
+    absent = [name for name in wanted if name not in cluster.topics and name not in _read(settings)]
     if absent and cluster.rights is not None and "CREATE" not in cluster.rights:
         advice = (
             f"create {', '.join(absent)} yourself, or let our user create topics that begin with {settings.app.name}-"
@@ -167,7 +218,7 @@ def _judge_timeouts(settings: Settings, cluster: Cluster) -> Iterator[Finding]:
 
 def _judge_sizes(settings: Settings, cluster: Cluster) -> Iterator[Finding]:
     wanted = settings.kafka.max_message_bytes
-    for channel in (*CHANNELS, *TABLES):
+    for channel in (*CHANNELS, *TABLES, *_between(settings)):
         topic = cluster.topics.get(f"{settings.app.name}-{channel}")
         most = -1 if topic is None else topic.number("max.message.bytes")
         if 0 <= most < wanted:

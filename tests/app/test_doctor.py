@@ -157,3 +157,51 @@ def test_the_commands_status_says_whether_something_must_be_changed(monkeypatch:
     assert (warned.exit_code, failed.exit_code) == (0, 1)
     assert "warning  c: d; e\n" in warned.output
     assert '"level": "failure"' in failed.output
+
+
+def joining(**topics: Topic) -> tuple[Settings, Cluster]:
+    """A service whose labels name an id only, and a cluster that has all its topics; those given replace some."""
+    between = {"returns": Topic(2, 3, configs=SAFE)} | {
+        f"app-{name}": Topic(4, 3, configs=SAFE) for name in ("repartition", "ids")
+    }
+    chosen = Settings(app={"name": "app"}, input={"repartition": True}, labels={"topic": "returns", "join": "id"})
+    found = healthy()
+    return chosen, replace(found, topics={**found.topics, **between, **{f"app-{k}": v for k, v in topics.items()}})
+
+
+def test_topics_and_groups_on_the_way_of_a_record_are_looked_at_where_it_goes_there() -> None:
+    """Else the first label shows the right that is missing."""
+    chosen, cluster = joining()
+
+    assert bad(cluster, chosen) == []
+    assert doctor._topics(chosen)[-2:] == ["app-repartition", "app-ids"]
+    assert doctor._groups(chosen) == ["app", "app-repartition", "app-repartition/labels", "app-repartition/ids"]
+    assert (doctor._groups(settings()), doctor._between(settings())) == (["app"], [])
+
+
+@pytest.mark.parametrize(
+    ("topic", "level", "found", "advice"),
+    [
+        (Topic(4, 3, configs=TABLE), "failure", "'compact'", "before they are read; set cleanup.policy to delete"),
+        (Topic(4, 3, configs={**SAFE, "retention.ms": "3600000"}), "warning", "1.0 hours", "labels that come later"),
+        (Topic(4, 3, configs=SAFE, rights=frozenset({"WRITE"})), "failure", "lacks READ", "ACL"),
+    ],
+)
+def test_ids_that_would_go_too_soon_are_said(topic: Topic, level: str, found: str, advice: str) -> None:
+    """A label whose event is gone from NAME-ids is learned by nobody after a takeover."""
+    chosen, cluster = joining(ids=topic)
+
+    (one,) = bad(cluster, chosen)
+
+    assert (one.level, one.what) == (level, "topic app-ids")
+    assert found in one.found
+    assert advice in one.advice
+
+
+def test_a_topic_of_labels_that_is_not_there_is_a_failure() -> None:
+    """As without events: the service does not start."""
+    chosen, cluster = joining()
+
+    (one,) = bad(replace(cluster, topics={k: v for k, v in cluster.topics.items() if k != "returns"}), chosen)
+
+    assert (one.level, one.what, one.found) == ("failure", "topic returns", "it does not exist")

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from kafka import KafkaAdminClient
@@ -60,8 +61,8 @@ class Cluster:
         return _number(self.configs, name)
 
 
-def look(settings: KafkaSettings, names: Sequence[str], *, group: str, transactional_id: str) -> Cluster:
-    """Look at a cluster and at those of the topics ``names`` that exist, and whether we may use a group and an id.
+def look(settings: KafkaSettings, names: Sequence[str], *, groups: Sequence[str], transactional_id: str) -> Cluster:
+    """Look at a cluster and at those of the topics ``names`` that exist, and whether we may use groups and an id.
 
     What the user has no right to see is left out, and is then not known.
 
@@ -75,7 +76,7 @@ def look(settings: KafkaSettings, names: Sequence[str], *, group: str, transacti
         described = {one["name"]: one for one in admin.describe_topics(list(names)) if one["partitions"]}
         limits = _configs(admin, ConfigResourceType.BROKER, [_id(brokers[0])], _LIMITS)
         configs = _configs(admin, ConfigResourceType.TOPIC, list(described), _TOPIC)
-        refused = tuple(_refused(admin, group, transactional_id, settings.connect_timeout_seconds))
+        refused = tuple(_refused(admin, groups, transactional_id, settings.connect_timeout_seconds))
     except KafkaError as err:
         raise TransportError(f"kafka: {settings.bootstrap_servers} cannot be looked at: {err}") from err
     finally:
@@ -99,18 +100,28 @@ def _rights(described: Mapping[str, Any]) -> frozenset[str] | None:
     return None if not found else frozenset(found)
 
 
-def _refused(admin: Any, group: str, transactional_id: str, seconds: float) -> Iterator[str]:  # noqa: ANN401 (kafka-python has no types)
+def _refused(
+    admin: Any,  # noqa: ANN401 (kafka-python has no types)
+    groups: Sequence[str],
+    transactional_id: str,
+    seconds: float,
+) -> Iterator[str]:
     """What our user may not use; what the broker does not say in time, as on its first day, is not known."""
-    described = _patiently(lambda: admin.describe_groups([group])[group], seconds)
-    if isinstance(described, GroupAuthorizationFailedError):
-        yield f"group {group}"
-    elif isinstance(described, Mapping):
-        rights = _rights(described)
-        if _AUTHORIZATION in str(described.get("error")) or (rights is not None and "READ" not in rights):
+    for group in groups:
+        described = _patiently(partial(_described, admin, group), seconds)
+        if isinstance(described, GroupAuthorizationFailedError):
             yield f"group {group}"
+        elif isinstance(described, Mapping):
+            rights = _rights(described)
+            if _AUTHORIZATION in str(described.get("error")) or (rights is not None and "READ" not in rights):
+                yield f"group {group}"
     state = _patiently(lambda: admin.describe_transactions([transactional_id]), seconds)
     if isinstance(state, TransactionalIdAuthorizationFailedError):
         yield f"transactional id {transactional_id}"
+
+
+def _described(admin: Any, group: str) -> object:  # noqa: ANN401 (kafka-python has no types)
+    return admin.describe_groups([group])[group]
 
 
 def _patiently(ask: Callable[[], object], seconds: float) -> object:
