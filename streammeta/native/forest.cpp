@@ -21,13 +21,13 @@ enum { FEATURE, CHILD, HEAD, LINKED, SINCE, NODE };
 enum { USED, LOSS, OPEN_SUM, OPEN_COUNT, BLOCKS_KEPT, RESTARTS, TREE };
 // Of a partition: count, mean and sum of squares of the targets; columns of the ring that any event has had.
 enum { TARGETS, MEAN, SQUARES, COLUMNS, MOMENTS };
-constexpr Index BLOCK = 32, BLOCKS = 128;  // errors in a block; blocks remembered
-constexpr Index POINTS = 128;              // of a leaf, looked at for a split
-constexpr Index LOOKED_AT = 32;            // features looked at for a split, where there are more
-constexpr Index MOST_NODES = 4096;         // of a tree
-constexpr Index EVERY = 8, FEWEST = 16;    // events of a leaf between two looks; before the first
-constexpr int MOST_WEIGHT = 16;            // of an event in a tree
-constexpr Index FEWEST_LABELS = 10;        // before the forest says anything
+constexpr Index BLOCK = 32, BLOCKS = 128;                // errors in a block; blocks remembered
+constexpr Index POINTS = 128;                            // of a leaf, looked at for a split
+constexpr Index LOOKED_AT = 32;                          // features looked at for a split, where there are more
+constexpr Index MOST_NODES = 4096, MOST_COUNTS = 32768;  // of a tree; its nodes times classes
+constexpr Index EVERY = 8, FEWEST = 16;                  // events of a leaf between two looks; before the first
+constexpr int MOST_WEIGHT = 16;                          // of an event in a tree
+constexpr Index FEWEST_LABELS = 10;                      // before the forest says anything
 constexpr double LOSS_DECAY = 0.98;
 
 struct Rule {
@@ -80,6 +80,7 @@ struct Forest {
     Rule rule;
 
     Index ring() const { return xs.shape[0]; }
+    bool may_grow() const { return nodes.shape[1] < MOST_NODES && nodes.shape[1] * counts.shape[2] < MOST_COUNTS; }
 
     Index leaf_of(Index t, const float* x) const {
         Index at = 0;
@@ -460,7 +461,7 @@ static std::pair<int64_t, int64_t> forest_run(nb::tuple state, Array<float, 2> x
             most = std::max(most, forest.trees[t][USED]);
         }
         learned++;
-        const bool is_full = Index(most) + 2 > forest.nodes.shape[1] && forest.nodes.shape[1] < MOST_NODES;
+        const bool is_full = Index(most) + 2 > forest.nodes.shape[1] && forest.may_grow();
         if (is_full || learned == until) return {i + 1, learned};
     }
     return {N, learned};

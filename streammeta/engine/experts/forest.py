@@ -34,7 +34,8 @@ from streammeta.native import _kernels as kernels
 
 __all__ = ["Forest", "check_forest", "renumber_forest"]
 
-_TREES, _NODES, _MOST_NODES = 10, 64, 4096
+_TREES, _NODES = 10, 64
+_MOST_NODES, _MOST_COUNTS = 4096, 32768  # of a tree; its nodes times classes: 4 MB a partition at most; as forest.cpp
 _NODE, _BLOCKS = 5, 128  # numbers of a node, blocks of errors of a tree: as forest.cpp has them
 _TREE = 6 + _BLOCKS  # numbers of a tree
 _MOMENTS = 4  # of a partition
@@ -110,8 +111,9 @@ class _Trees:
     @property
     def is_full(self) -> bool:
         """Whether a tree has too few nodes for a split, and may have more."""
-        nodes = self.nodes.shape[1]
-        return bool(self.trees[:, 0].max() + 2 > nodes) and nodes < _MOST_NODES
+        nodes, counts = self.counts.shape[1:]
+        may_grow = nodes < _MOST_NODES and nodes * counts < _MOST_COUNTS
+        return may_grow and bool(self.trees[:, 0].max() + 2 > nodes)
 
     def remember_more(self) -> None:
         """Have a ring twice as long, if it is full and may be longer."""

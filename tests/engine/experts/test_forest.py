@@ -83,6 +83,17 @@ def test_targets_are_learned_in_their_own_unit() -> None:
     assert np.mean(errors[750:]) < 50
 
 
+def test_trees_of_many_classes_have_fewer_nodes() -> None:
+    """A partition's memory is bounded, however many classes there are."""
+    forest, rng = Forest("classification", 0), np.random.default_rng(3)
+    for i in range(3_000):
+        x = rng.random(2).astype(np.float32)
+        forest.learn({}, Case(0, "t", x), float(int(300 * x[0]) if i else 299))
+    arrays = forest.partition(0)
+    assert arrays["forest.counts"].shape[1:] == (64, 512)
+    assert arrays["forest.trees"][:, 0].max() > 32
+
+
 @pytest.mark.parametrize("kind", ["classification", "regression"])
 def test_polls_and_snapshots_change_nothing(kind: Kind) -> None:
     """A service polls as it can and is restarted as it must. To the bit."""
