@@ -64,6 +64,7 @@ __all__ = [
     "wider_scale",
 ]
 
+_MOST_FLOAT = float(np.finfo(np.float32).max)
 _LEAST_GAIN = 1e-150  # 1 over a spread; squares of it, and 1 over those, are numbers yet
 
 Bools: TypeAlias = npt.NDArray[np.bool_]
@@ -294,6 +295,7 @@ def common_features(frame: FrameScale, columns: _Columns, rows: Ints, exact: Dou
     shared, common = frame.shared, high.copy()
     z = (exact[:, places] - scale[..., SHIFT]) / np.where(own, scale[..., SPREAD], 1.0)
     moved = shared.shift[places] + np.clip(z, -CLIP, CLIP) / shared.gain[places]
+    moved = np.clip(moved, -_MOST_FLOAT, _MOST_FLOAT)  # as features are, which come in single precision
     common[:, places] = np.where(own, moved, high[:, places])
     return common
 

@@ -29,6 +29,8 @@ constexpr Index EVERY = 8, FEWEST = 16;                  // events of a leaf bet
 constexpr int MOST_WEIGHT = 16;                          // of an event in a tree
 constexpr Index FEWEST_LABELS = 10;                      // before the forest says anything
 constexpr double LOSS_DECAY = 0.98;
+constexpr double MOST_TARGET = 1e17;  // of more, squares summed in single precision might be no numbers
+constexpr double RESOLUTION = 1e-7;   // of the mean: what single precision tells apart
 
 struct Rule {
     double gain, parent, poisson, delta, memory, trust;
@@ -206,7 +208,7 @@ struct Forest {
             for (Index f = 0; f < looked; f++)
                 if (sort(points, feature(f))) cut_classes(points, feature(f), between, total, left, best);
         } else {
-            const double floor = 1e-3 * priors[t][0][1] + 1e-12;
+            const double floor = 1e-3 * moments[SQUARES] / moments[TARGETS] + apart() * apart();
             for (Index f = 0; f < looked; f++)
                 if (sort(points, feature(f))) cut_values(points, feature(f), between, floor, best);
         }
@@ -301,6 +303,9 @@ struct Forest {
         return -0.5 * n * logarithm(std::max(squares / n - sum / n * (sum / n), 0.0) + floor);
     }
 
+    // How far apart targets must be to be told apart, in their own unit; > 0.
+    double apart() const { return std::max(RESOLUTION * std::abs(moments[MEAN]), 1e-150); }
+
     // Take in a target for what the roots say before their first event; returns the targets' spread.
     double observe(double y) {
         moments[TARGETS] += 1;
@@ -333,7 +338,7 @@ struct Forest {
             error = guess != Index(y);
             loss = -logarithm(std::max(one[Index(y)], 1e-6));
         } else {
-            const double gap = std::abs(y - one[0]) / std::max(spread, 1e-12);
+            const double gap = std::abs(y - one[0]) / std::max(spread, apart());
             error = std::min(gap / 4, 1.0);
             loss = std::min(gap * gap, 16.0);
         }
@@ -446,14 +451,15 @@ static std::pair<int64_t, int64_t> forest_run(nb::tuple state, Array<float, 2> x
         }
         if (speaks) forest.answer(ones.data(), outputs, said[i].data, wanted);
         if (!learns) continue;
-        const double spread = classify ? 1.0 : forest.observe(float(y));  // as the ring has it
+        const float label = float(std::clamp(y, -MOST_TARGET, MOST_TARGET));  // as the ring has it
+        const double spread = classify ? 1.0 : forest.observe(label);
         for (Index d = width; d > Index(forest.moments[COLUMNS]); d--)
             if (!std::isnan(row[d - 1])) forest.moments[COLUMNS] = double(d);
         std::copy(row.begin(), row.end(), xs[learned % forest.ring()].data);
-        ys[learned % forest.ring()] = float(y);
+        ys[learned % forest.ring()] = label;
         double most = 0;
         for (Index t = 0; t < T; t++) {
-            if (forest.judge(t, &ones[t * outputs], outputs, float(y), spread)) {
+            if (forest.judge(t, &ones[t * outputs], outputs, label, spread)) {
                 forest.restart(t);
                 leaves[t] = 0;
             }

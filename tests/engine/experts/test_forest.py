@@ -70,6 +70,31 @@ def test_a_concept_with_edges_is_learned_and_learned_again_when_it_turns_round()
     assert accuracy(forest, xs[3_000:], 1 - ys[3_000:]) > 0.95
 
 
+@pytest.mark.parametrize("unit", [1e-12, 1e-9, 1e9, 1e16])
+def test_edges_are_learned_in_any_unit(unit: float) -> None:
+    """A variance floor of its own unit, 1e-12, kept trees from ever splitting targets in nanometres or picofarads."""
+    rng, forest, errors = np.random.default_rng(2), Forest("regression", 0), []
+    for _ in range(1_000):
+        x = rng.random(3).astype(np.float32)
+        y = unit * float(x[1] > 0.5)
+        said = forest.predict({}, Case(0, "", x), 1)
+        errors.append(0.5 if said is None else abs(said[0] - y) / unit)
+        forest.learn({}, Case(0, "", x), y)
+    assert np.mean(errors[500:]) < 0.1
+
+
+@pytest.mark.parametrize("size", [1e18, 1e20, -3e38])
+def test_one_huge_target_leaves_a_forest_that_can_be_restored(size: float) -> None:
+    """Its square is no number in single precision: the state was then refused as damaged at every later start."""
+    forest, again = Forest("regression", 0), Forest("regression", 0)
+    for i, event in enumerate(squares(1_100, "regression")):  # past a copy, which is what is looked at
+        x = np.array([event.x["a"], event.x["b"]], np.float32)
+        forest.learn({}, Case(0, "", x), size if i == 100 else float(event.y or 0))
+    again.load(forest.dump())
+    ask = Case(0, "", np.array([0.2, 0.7], np.float32))
+    assert again.predict({}, ask, 1) == forest.predict({}, ask, 1)
+
+
 def test_targets_are_learned_in_their_own_unit() -> None:
     """A step of 1,000 at 0.5: the mean of its sides, whatever the unit."""
     rng = np.random.default_rng(2)
