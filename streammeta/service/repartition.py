@@ -151,7 +151,8 @@ class Repartition:
         if self._join is not None and self._arrived:
             self._read_again(self._join)
         self._pause(len(self._held) >= _POLL_RECORDS)
-        self._held.extend(self._source.poll(_POLL_RECORDS, _POLL_SECONDS))
+        records = self._source.poll(_POLL_RECORDS, _POLL_SECONDS)
+        self._held.extend(records)  # not in one line with the poll: that may revoke, and hold others from then on
         records = self._fresh(self._ready())
         if records:
             messages = [message for record in records for message in self._send_on(record)]

@@ -84,6 +84,23 @@ def test_each_record_goes_on_once_whatever_fails(point: str, fault: BaseExceptio
     assert log.open_transactions == []
 
 
+def test_a_poll_that_takes_a_partition_away_loses_no_record_of_another() -> None:
+    """Its records went into what was held before the revocation: gone without a word, and committed as sent."""
+
+    def at(passing: str) -> None:
+        if passing == "after commit" and "b" not in log._members:
+            log.join("b")  # takes partition 1 in the next poll, which also brings what is left of partition 0
+
+    log = MemoryLog("in", 2, at=at)
+    for i in range(1_200):
+        log.append(json.dumps({"task": "t", "x": [i]}).encode(), 0)
+
+    forward(log, "a")
+
+    assert "b" in log._members
+    assert len({dict(entry.headers)[ORIGIN_HEADER] for _, entry in log.read("repartition", 0)}) == 1_200
+
+
 class Broken(MemoryTransactionalSink):
     """A client that fails in a way nobody foresaw."""
 
