@@ -17,6 +17,7 @@ from typing import Any, TypeAlias
 
 from rich.console import Group, RenderableType
 from rich.table import Table
+from rich.text import Text
 from river import metrics
 
 from streammeta.engine import EngineStats, Kind, Outcome, Signal, TaskSummary
@@ -27,9 +28,11 @@ __all__ = [
     "AgeCurve",
     "Figures",
     "Tally",
+    "cell",
     "facts",
     "lines",
     "peak_rss_bytes",
+    "printable",
     "resident_bytes",
     "tables",
     "task_figures",
@@ -200,8 +203,8 @@ def resident_bytes() -> int:
 
 def lines(figures: Figures) -> list[str]:
     """The report as plain lines, for logs and pipes."""
-    one = [f"{name}: {_shown(figures[name])}" for name in _order(figures)]
-    one += [f"set aside: {reason['count']:,} × {reason['reason']}" for reason in _reasons(figures)]
+    one = [f"{name}: {printable(_shown(figures[name]))}" for name in _order(figures)]
+    one += [f"set aside: {reason['count']:,} × {printable(reason['reason'])}" for reason in _reasons(figures)]
     for title, errors, counts in _curves(figures):
         summary = ", ".join(f"{age}: {_shown(errors[age])} (n {counts[age]:,})" for age in AGES if counts[age])
         one += [f"{title}: {summary}"]
@@ -214,9 +217,9 @@ def tables(figures: Figures) -> RenderableType:
     main.add_column(justify="left")
     main.add_column(justify="right")
     for name in _order(figures):
-        main.add_row(name.replace("_", " "), _shown(figures[name]))
+        main.add_row(name.replace("_", " "), cell(_shown(figures[name])))
     for reason in _reasons(figures):
-        main.add_row(f"set aside: {reason['reason']}", _shown(reason["count"]))
+        main.add_row(cell(f"set aside: {reason['reason']}"), _shown(reason["count"]))
     parts: list[RenderableType] = [main]
     for title, errors, counts in _curves(figures):
         curve = Table(title=title.capitalize(), title_justify="left")
@@ -241,8 +244,22 @@ def task_table(tasks: Sequence[TaskSummary], *, total: int) -> Table:
         table.add_column(name, justify="left" if name == "task" else "right", overflow="fold")
     for task in tasks:
         counts = (task.partition, task.events, task.labelled, _finite(task.error), task.drifts)
-        table.add_row(task.task, *map(_shown, counts), _moment(task.last_drift_at), _moment(task.last_seen_at))
+        table.add_row(cell(task.task), *map(_shown, counts), _moment(task.last_drift_at), _moment(task.last_seen_at))
     return table
+
+
+def printable(text: str) -> str:
+    r"""Text of a stream as a terminal may show it: what is no printable character is escaped.
+
+    >>> printable("a\x1b[2Jb")
+    'a\\x1b[2Jb'
+    """
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in text)
+
+
+def cell(text: str) -> Text:
+    """Text of a stream as a table's cell: printable, and its brackets are no markup."""
+    return Text(printable(text))
 
 
 def _moment(ts: float | None) -> str:

@@ -9,9 +9,9 @@ from rich.console import Console
 from river import metrics as river
 from sklearn import metrics as sklearn
 
-from streammeta.engine import EngineStats, Outcome, Signal
+from streammeta.engine import EngineStats, Outcome, Signal, TaskSummary
 from streammeta.event import Event, Label, LabelValue, Origin
-from streammeta.report import AGES, AgeCurve, Tally, facts, lines, peak_rss_bytes, tables
+from streammeta.report import AGES, AgeCurve, Tally, facts, lines, peak_rss_bytes, tables, task_table
 
 AT = Origin("file.csv", 0, 0)
 
@@ -148,6 +148,21 @@ def test_report_is_shown_as_lines_and_as_tables() -> None:
     assert "error at a task's n-th label: 1: 0.0000 (n 1), 2: 1.0000 (n 1)" in told
     assert "accuracy" in drawn
     assert "11-20" in drawn
+
+
+def test_no_tag_and_no_reason_is_a_command_to_the_terminal() -> None:
+    """A tag of "[/x]" ended `inspect` with a traceback; escape sequences of a record moved the operator's cursor."""
+    tag = "[/x]\x1b[2J"
+    task = TaskSummary(tag, 0, 1, 1, 0.0, 0, None, None)
+    figures = report() | {"rejected_reasons": [{"reason": f"feature '{tag}'", "count": 1}]}
+    console = Console(width=120, file=io.StringIO())
+
+    console.print(task_table([task], total=1))
+    console.print(tables(figures))
+
+    drawn = console.file.getvalue()  # type: ignore[attr-defined]
+    assert drawn.count(r"[/x]\x1b[2J") == 2
+    assert "\x1b" not in drawn + "\n".join(lines(figures))
 
 
 def test_scores_of_each_class_are_scikit_learns() -> None:

@@ -30,6 +30,7 @@ def list_(config: _Config = None, *, as_json: _Json = False) -> None:
     """Reasons, how often each, since when, and how many of them were sent again already."""
     from streammeta.app.dead_letters import kinds
     from streammeta.config import load
+    from streammeta.report import printable
 
     found = kinds(load(config))
     if as_json:
@@ -39,7 +40,7 @@ def list_(config: _Config = None, *, as_json: _Json = False) -> None:
     for kind in found:
         between = f"{_time(kind.since)} to {_time(kind.until)}"
         sent = f", {kind.retried:,} sent again" if kind.retried else ""
-        typer.echo(f"{kind.waiting:,} waiting{sent} · {between} · first {kind.first}: {kind.reason}")
+        typer.echo(f"{kind.waiting:,} waiting{sent} · {between} · first {kind.first}: {printable(kind.reason)}")
     waiting, retried = sum(kind.waiting for kind in found), sum(kind.retried for kind in found)
     typer.echo(f"{waiting:,} dead letters wait, {retried:,} were sent again")
 
@@ -59,6 +60,7 @@ def show(
     """The records themselves, each with its reason and where it came from."""
     from streammeta.app.dead_letters import choose, letters
     from streammeta.config import load
+    from streammeta.report import printable
 
     found = letters(load(config), choose(which or [], reason), retried=retried)
     for letter in islice(found, limit or None):
@@ -67,8 +69,9 @@ def show(
             continue
         value = (letter.record.value or b"").decode(errors="backslashreplace")
         typer.echo(f"{letter.name}  {_time(letter.set_aside_at)}  from {letter.origin}")
-        typer.echo(f"    {letter.reason}")
-        typer.echo(f"    {value[:_SHOWN]}" + (f"… ({len(value):,} characters)" if len(value) > _SHOWN else ""))
+        typer.echo(f"    {printable(letter.reason)}")
+        cut = f"… ({len(value):,} characters)" if len(value) > _SHOWN else ""
+        typer.echo(f"    {printable(value[:_SHOWN])}{cut}")
 
 
 @commands.command()

@@ -52,13 +52,14 @@ def explain(
 
 
 def _show(found: "Explanation") -> None:
-    of = f"probability of {found.prediction}" if found.of == "probability" else "mean"
-    typer.echo(
-        f"prediction {found.prediction}: {of} {found.predicted:.4g}, without any feature {found.without_features:.4g}"
-    )
+    from streammeta.report import printable
+
+    prediction = printable(str(found.prediction))
+    of = f"probability of {prediction}" if found.of == "probability" else "mean"
+    typer.echo(f"prediction {prediction}: {of} {found.predicted:.4g}, without any feature {found.without_features:.4g}")
     for one in found.contributions[:_SHOWN]:
         doubt = f" ± {one.error:.2g}" if one.error else ""
-        typer.echo(f"  {one.contribution:+.4f}{doubt}  {one.feature} = {one.value}")
+        typer.echo(f"  {one.contribution:+.4f}{doubt}  {printable(f'{one.feature} = {one.value}')}")
     if len(found.contributions) > _SHOWN:
         rest = sum(one.contribution for one in found.contributions[_SHOWN:])
         typer.echo(f"  {rest:+.4f}  {len(found.contributions) - _SHOWN} other features together")

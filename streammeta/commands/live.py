@@ -118,7 +118,7 @@ class _Lines:
     def show(self, fraction: float | None, rows: Sequence[_Row]) -> None:
         read = [] if fraction is None else [("read", f"{fraction:.0%}")]
         summary = ", ".join(f"{name} {value}" for name, value in [*read, *rows] if not name.startswith("error at"))
-        self._console.print(f"{self._title}: {summary}", highlight=False, soft_wrap=True)
+        self._console.print(f"{self._title}: {summary}", highlight=False, markup=False, soft_wrap=True)
 
 
 class _Table:

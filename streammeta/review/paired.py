@@ -25,7 +25,7 @@ from rich.table import Table
 from scipy import stats
 
 from streammeta.errors import ConfigError
-from streammeta.report import Figures
+from streammeta.report import Figures, cell
 from streammeta.review.trace import decode_errors
 
 __all__ = ["Paired", "compare", "lines", "paired", "read_report", "table", "within"]
@@ -181,7 +181,8 @@ def table(pairs: Sequence[Paired]) -> Table:
         shown.add_column(name, justify="left" if name in ("A", "B", "") else "right")
     for pair in pairs:
         errors = (f"{pair.error_a:.4f}", f"{pair.error_b:.4f}")
-        shown.add_row(pair.a, pair.b, *errors, _interval(pair), _p(pair), f"{pair.events:,}", pair.verdict)
+        names = cell(pair.a), cell(pair.b)
+        shown.add_row(*names, *errors, _interval(pair), _p(pair), f"{pair.events:,}", pair.verdict)
     return shown
 
 

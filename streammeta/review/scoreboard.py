@@ -6,7 +6,7 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.table import Table
 
-from streammeta.report import AGES, Figures
+from streammeta.report import AGES, Figures, cell, printable
 
 __all__ = ["lines", "tables"]
 
@@ -28,9 +28,10 @@ def tables(figures: Figures) -> RenderableType:
         board.add_column(name.replace("_", " "), justify="left" if name in ("learner", "paired test") else "right")
     for name, one in _ordered(figures):
         cells = [_number(one.get(score)) for score in scores]
-        board.add_row(name, *cells, _number(one["events_per_second"], 0), _megabytes(one), _verdict(figures, name, one))
+        cells += [_number(one["events_per_second"], 0), _megabytes(one), _verdict(figures, name, one)]
+        board.add_row(cell(name), *cells)
     for name, score, value in _guesses(figures):
-        board.add_row(name, *(value if one == score else "" for one in scores), "", "", "without learning")
+        board.add_row(cell(name), *(value if one == score else "" for one in scores), "", "", "without learning")
     curves = [curve for which, title in _CURVES if (curve := _curve(figures, which, title)) is not None]
     return Group(board, *_worst(figures), *_classes(figures), *curves)
 
@@ -45,7 +46,9 @@ def lines(figures: Figures) -> Iterator[str]:
         yield f"{name}, without learning: {score} {value}"
     classes = figures.get("classes_of", [])[:_MOST_CLASSES]
     if classes:
-        recalls = ", ".join(f"{one['class']} {_number(one['recall'], 3)} (n {one['labels']:,})" for one in classes)
+        recalls = ", ".join(
+            f"{printable(one['class'])} {_number(one['recall'], 3)} (n {one['labels']:,})" for one in classes
+        )
         yield f"recall of the commonest classes: {recalls}"
     detection = figures.get("detection")
     if detection:
@@ -56,7 +59,9 @@ def lines(figures: Figures) -> Iterator[str]:
         )
     worst = figures["worst_tasks"][:_MOST_TASKS]
     if len(worst) > 1:
-        yield "worst tasks: " + ", ".join(f"{_tag(one)} {one['error']:.4f} (n {one['labels']:,})" for one in worst)
+        yield "worst tasks: " + ", ".join(
+            f"{printable(_tag(one))} {one['error']:.4f} (n {one['labels']:,})" for one in worst
+        )
 
 
 def _ordered(figures: Figures) -> list[tuple[str, Mapping[str, Any]]]:
@@ -96,7 +101,7 @@ def _worst(figures: Figures) -> Iterator[Table]:
         table.add_column(head, justify="left" if head == "task" else "right", overflow="fold")
     for one in worst:
         counts = (f"{one[name]:,}" for name in ("labels", "events", "drifts"))
-        table.add_row(_tag(one), _number(one["error"]), *counts)
+        table.add_row(cell(_tag(one)), _number(one["error"]), *counts)
     yield table
 
 
@@ -111,7 +116,7 @@ def _classes(figures: Figures) -> Iterator[Table]:
         table.add_column(head, justify="left" if head == "class" else "right", overflow="fold")
     for one in shown:
         scores = (_number(one[name], 3) for name in ("precision", "recall", "f1"))
-        table.add_row(one["class"], f"{one['labels']:,}", f"{one['predicted']:,}", *scores)
+        table.add_row(cell(one["class"]), f"{one['labels']:,}", f"{one['predicted']:,}", *scores)
     yield table
 
 
@@ -127,7 +132,7 @@ def _curve(figures: Figures, which: str, title: str) -> Table | None:
     for head in ("learner", *AGES):
         table.add_column(head, justify="left" if head == "learner" else "right")
     for name, curve in shown:
-        table.add_row(name, *(_number(curve[age], 3) for age in AGES))
+        table.add_row(cell(name), *(_number(curve[age], 3) for age in AGES))
     return table
 
 
