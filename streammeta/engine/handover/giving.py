@@ -84,9 +84,8 @@ class Giving:
 
     def _pieces(self, partition: int, id_: bytes) -> Iterator[Change]:
         """Those pieces of what experts know of a partition that are not what the changelog has."""
-        if not self._memory.mixture:
-            return
-        known, found = self._written.parts.get(partition, {}), self._memory.mixture.partition(partition)
+        mixture, written = self._memory.mixture, self._written
+        known, found = written.parts.get(partition, {}), mixture.partition(partition) if mixture else {}
         for name, array in found.items():
             before = known.get(name)
             if array is before:
@@ -100,10 +99,12 @@ class Giving:
                 data = memoryview(now[number * PART : (number + 1) * PART].tobytes())
                 part = Part(FORMAT, id_, array.dtype.str, list(array.shape), data)  # type: ignore[arg-type]  # one of four
                 yield Change(partition, Key("part", number, name).encode(), encode(part))
-        for name, before in known.items():  # what is beyond, or no more
-            for number in range(_piece_count(found[name]) if name in found else 0, _piece_count(before)):
+        counts = {name: _piece_count(array) for name, array in found.items()}
+        for name, count in written.pieces.get(partition, {}).items():  # what is beyond, or no more
+            for number in range(counts.get(name, 0), count):
                 yield Change(partition, Key("part", number, name).encode(), None)
-        self._written.parts[partition] = {
+        written.pieces[partition] = counts
+        written.parts[partition] = {
             name: array.copy() if array.flags.writeable and array is not known.get(name) else array
             for name, array in found.items()
         }

@@ -75,11 +75,15 @@ class Taking:
 
     def _take_parts(self, partition: int, parts: Mapping[tuple[str, int], bytes], meanings: Meanings, at: str) -> None:
         """What experts know of the partition, put together from its pieces."""
+        counts: dict[str, int] = {}
+        for name, number in parts:
+            counts[name] = max(counts.get(name, 0), number + 1)
+        self._written.pieces[partition] = counts
         if not parts or not self._memory.mixture:
             return
         arrays: dict[str, npt.NDArray[Any]] = {}
         widest: Meaning | None = None
-        for name in sorted({name for name, _ in parts}):
+        for name in sorted(counts):
             pieces = {number: decode(Part, parts[name, number], at) for of, number in parts if of == name}
             arrays[name] = _joined(pieces, f"{at}, {name[:50]!r}")
             for piece in pieces.values():

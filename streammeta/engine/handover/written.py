@@ -27,11 +27,13 @@ class Written:
     counts: dict[TaskKey, tuple[int, int]] = field(default_factory=dict)  # of each task, pushed and labelled
     schemas: dict[int, set[bytes]] = field(default_factory=dict)  # by partition
     parts: dict[int, dict[str, npt.NDArray[Any]]] = field(default_factory=dict)  # what experts know, by partition
+    pieces: dict[int, dict[str, int]] = field(default_factory=dict)  # of which it has so many, also of other experts
 
     def forget(self, partition: int) -> None:
         """A partition is another process's now."""
         self.schemas.pop(partition, None)
         self.parts.pop(partition, None)
+        self.pieces.pop(partition, None)
         for key in [key for key in self.counts if key[0] == partition]:
             del self.counts[key]
 

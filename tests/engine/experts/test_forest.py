@@ -1,6 +1,6 @@
 """The online forest: right where concepts have edges, saved to the bit, and nothing damaged reaches compiled code."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pytest
@@ -10,6 +10,7 @@ from streammeta.engine import Engine, EngineSettings
 from streammeta.engine.experts import Mixture
 from streammeta.engine.experts.base import Case, Renumbering
 from streammeta.engine.experts.forest import Forest
+from streammeta.engine.handover import Change
 from streammeta.engine.outcome import Signal
 from streammeta.errors import SnapshotError
 from streammeta.event import Event, Label, Origin
@@ -175,6 +176,44 @@ def test_it_goes_where_its_partition_goes_to_the_bit_in_pieces_that_changed(kind
         assert [name for name in arrays if arrays[name].tobytes() != taken[name].tobytes()] == []
     foreseen = zip(engine.predict(events[500:]), goes.predict(events[500:]), strict=True)
     assert all(one.prediction == other.prediction for one, other in foreseen)
+
+
+def write(log: dict[bytes, bytes], changes: Iterable[Change]) -> None:
+    """As compaction keeps them."""
+    for _, key, value in changes:
+        if value is None:
+            log.pop(key, None)
+        else:
+            log[key] = value
+
+
+@pytest.mark.parametrize("is_known_by_other_numbers", [False, True])
+@pytest.mark.parametrize(
+    ("kind", "experts"), [("regression", ()), ("classification", ("neighbours",)), ("classification", ("forest",))]
+)
+def test_what_another_process_wrote_of_a_forgotten_task_goes(
+    kind: Kind, experts: Sequence[str], *, is_known_by_other_numbers: bool
+) -> None:
+    """Else `forget` says that it is done, and pieces of a forest that nobody had any more keep the task's numbers."""
+    events = [replace(event, origin=Origin("in", 0, i)) for i, event in enumerate(squares(1_500, kind, tasks=2))]
+    engine, log = Engine(settings(kind)), dict[bytes, bytes]()
+    handover = engine.handover()
+    engine.step(events)
+    write(log, handover.changes())
+    ring = [key for key in log if b":forest.x" in key]
+    assert len(ring) > 1
+
+    other = Event({"late": 1.0, "c": 0.1}, "task-9", Origin("in", 1, 0), y=2)
+    goes = Engine(settings(kind, experts))
+    goes.step([other] if is_known_by_other_numbers else [])
+    goes.adopt(engine.shared_weights(), train=True)
+    handover = goes.handover()
+    list(handover.take(0, log, "state/0"))
+    for task in ("task-0", "task-1"):
+        assert goes.forget(0, task)
+    write(log, [change for change in handover.changes() if change.partition == 0])
+
+    assert [key for key in log if key.startswith((b"part:", b"task:", b"page:"))] == []
 
 
 def test_late_labels_teach_it_and_count_as_they_were_predicted() -> None:
