@@ -39,6 +39,7 @@ _MOST_NODES, _MOST_COUNTS = 4096, 32768  # of a tree; its nodes times classes: 4
 _NODE, _BLOCKS = 5, 128  # numbers of a node, blocks of errors of a tree: as forest.cpp has them
 _TREE = 6 + _BLOCKS  # numbers of a tree
 _MOMENTS = 4  # of a partition
+_MOST_EVENTS = 2**30  # counted before they are counted again
 _EVERY = LEAST  # labels between two copies; a whole part of the ring
 # gain in nats that a split is worth; weight of the parent; mean of the Poisson numbers; ADWIN's delta; events that a
 # leaf remembers; how much a tree's loss counts against it
@@ -121,6 +122,16 @@ class _Trees:
         if size == self.ring.count < MOST:
             self.ring.lengthen()
             self.links = np.pad(self.links, ((0, 0), (0, size)), constant_values=-1)
+
+    def count_again(self) -> None:
+        """Give the ring's events small numbers again, before nodes and links, of 32 bits, cannot hold them."""
+        if self.ring.count < _MOST_EVENTS:
+            return
+        size = len(self.ring.y)
+        gone = (self.ring.count // size - 1) * size  # whole rings: each event stays in its place
+        for held in (self.nodes[:, :, 2], self.links):
+            held[...] = np.where(held >= gone, held - gone, -1)
+        self.ring.count -= gone
 
     def add_nodes(self) -> None:
         """Let each tree have twice as many nodes."""
@@ -208,6 +219,7 @@ class Forest:
             begin += taken
             if ring.count == until:
                 found.remember_more()
+                found.count_again()
                 found.copy()
             if found.is_full:
                 found.add_nodes()

@@ -55,6 +55,24 @@ def accuracy(forest: Forest, xs: np.ndarray, ys: np.ndarray, partition: int = 0)
     return float(np.mean(right[len(right) // 2 :]))
 
 
+def test_two_thousand_million_labels_are_not_the_end() -> None:
+    """Events are linked by 32 bits: beyond, trees split no more, and no later start could read the state."""
+    rng = np.random.default_rng(1)
+    xs = rng.random((6_000, 4))
+    ys = ((xs[:, 0] > 0.5) ^ (xs[:, 1] > 0.3)).astype(float)
+    forest, again = Forest("classification", 0), Forest("classification", 0)
+    accuracy(forest, xs[:3_000], ys[:3_000])
+    trees, later = forest._parts[0], 2**31 - 2**12
+    for held in (trees.nodes[:, :, 2], trees.links):
+        held[held >= 0] += later
+    trees.ring.count += later
+
+    assert accuracy(forest, xs[3_000:], ys[3_000:]) > 0.95
+    again.load(forest.dump())
+    ask = Case(0, "", xs[0].astype(np.float32))
+    np.testing.assert_array_equal(again.predict({}, ask, 2), forest.predict({}, ask, 2))
+
+
 @pytest.mark.parametrize("kind", ["classification", "regression"])
 def test_it_is_an_expert(kind: Kind) -> None:
     """What the mixture relies on: seeded, predicting changes nothing, saved to the bit."""
