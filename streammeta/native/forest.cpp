@@ -17,6 +17,7 @@ namespace streammeta {
 // A tree's nodes as integers [M, NODE]: where it splits, its first child (the second is next to it), and for a leaf the
 // newest event in it, how many it links, and how many came since a split was last looked for.
 enum { FEATURE, CHILD, HEAD, LINKED, SINCE, NODE };
+constexpr Index MISSING_TO = SINCE;  // of an inner node, which counts no events: to which child a missing value goes
 // A tree as numbers [TREE + BLOCKS]: nodes in use, loss lately, the open block of errors, blocks kept, restarts.
 enum { USED, LOSS, OPEN_SUM, OPEN_COUNT, BLOCKS_KEPT, RESTARTS, TREE };
 // Of a partition: count, mean and sum of squares of the targets; columns of the ring that any event has had.
@@ -84,10 +85,15 @@ struct Forest {
     Index ring() const { return xs.shape[0]; }
     bool may_grow() const { return nodes.shape[1] < MOST_NODES && nodes.shape[1] * counts.shape[2] < MOST_COUNTS; }
 
+    // The child of an inner node to which a value goes; a missing one goes where those of the split went.
+    Index child_of(Index t, Index at, float value) const {
+        const auto node = nodes[t][at];
+        return node[CHILD] + (std::isnan(value) ? node[MISSING_TO] != 0 : !(value <= cuts[t][at]));
+    }
+
     Index leaf_of(Index t, const float* x) const {
         Index at = 0;
-        const auto tree = nodes[t];
-        while (tree[at][FEATURE] >= 0) at = tree[at][CHILD] + !(x[tree[at][FEATURE]] <= cuts[t][at]);
+        while (nodes[t][at][FEATURE] >= 0) at = child_of(t, at, x[nodes[t][at][FEATURE]]);
         return at;
     }
 
@@ -224,8 +230,18 @@ struct Forest {
         nodes[t][at][FEATURE] = int32_t(best.feature);
         nodes[t][at][CHILD] = int32_t(child);
         cuts[t][at] = best.at;
+        // A missing value goes with those among the points, which came last in order; where none was, to the heavier
+        // side.
+        bool is_missing = false;
+        int heavier = 0;
+        for (Index i = 0; i < m; i++) {
+            const float value = xs[points.places[i]][best.feature];
+            is_missing |= std::isnan(value);
+            heavier += value <= best.at ? -points.weights[i] : points.weights[i];
+        }
+        nodes[t][at][MISSING_TO] = is_missing || heavier > 0;
         for (Index i = m - 1; i >= 0; i--) {  // oldest first
-            const Index to = child + !(xs[points.places[i]][best.feature] <= best.at);
+            const Index to = child_of(t, at, xs[points.places[i]][best.feature]);
             add(t, to, float(points.targets[i]), points.weights[i]);
             link(t, to, points.events[i]);
         }

@@ -10,7 +10,6 @@ from streammeta.app import serve as serve_module
 from streammeta.config import Settings
 from streammeta.errors import ThreadError
 from streammeta.event import Record
-from streammeta.service.repartition import Repartition
 from streammeta.transport.base import Message
 from streammeta.transport.kafka.settings import KafkaSettings
 from tests.broker.running import CLIENTS, RunningBroker
@@ -54,10 +53,10 @@ def test_the_service_ends_with_the_reason_for_which_its_repartition_ended(
     values = [json.dumps({"task": "a", "x": [i], "y": i % 2}).encode() for i in range(20)]
     produce(broker, topic, values, 2)
 
-    def fault(_: Repartition, record: Record) -> Message:
+    def fault(record: Record) -> list[Message]:
         raise AssertionError(f"a fault of the client at {record.origin.offset}")
 
-    monkeypatch.setattr(Repartition, "_sent_on", fault)
+    monkeypatch.setattr(serve_module, "event_sender", lambda *_, **__: fault)
     stop = threading.Event()
     _stop_late(stop)
 

@@ -9,7 +9,7 @@ ROOT = Path(streammeta.engine.__file__).parent
 OWNERS = {  # the column, or how it begins -> the modules that may write it
     "version": {"staleness.py"},
     "rebuild_cooldown": {"staleness.py"},
-    "window_": {"taskrow.py", "handover/taking.py"},  # and the kernel of `buffer.push`
+    "window_": {"taskrow.py", "handover/taking.py", "buffer.py"},  # and the kernel of `buffer.push`
     "labels_": {"taskrow.py"},
     "drift": {"taskrow.py"},
     "events": {"judge.py"},

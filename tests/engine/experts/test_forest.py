@@ -114,6 +114,20 @@ def test_one_huge_target_leaves_a_forest_that_can_be_restored(size: float) -> No
     assert again.predict({}, ask, 1) == forest.predict({}, ask, 1)
 
 
+def test_a_value_that_was_never_missing_is_not_taken_for_the_largest() -> None:
+    """Where a missing one came with the largest in a split, it said what the largest says."""
+    rng, forest = np.random.default_rng(6), Forest("regression", 0)
+    for _ in range(1_500):
+        x = rng.normal(size=2).astype(np.float32)
+        forest.learn({}, Case(0, "", x), float(3 * x[0]))
+
+    (largest,) = forest.predict({}, Case(0, "", np.float32([3.0, 0.0])), 1)  # type: ignore[misc]
+    (missing,) = forest.predict({}, Case(0, "", np.float32([np.nan, 0.0])), 1)  # type: ignore[misc]
+
+    assert largest > 4.0
+    assert abs(missing) < 2.0
+
+
 def test_targets_are_learned_in_their_own_unit() -> None:
     """A step of 1,000 at 0.5: the mean of its sides, whatever the unit."""
     rng = np.random.default_rng(2)
