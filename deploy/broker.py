@@ -194,6 +194,7 @@ class Broker:
             "group.min.session.timeout.ms": "1000",  # tests wait for lost members
             "broker.heartbeat.interval.ms": "500",
             "broker.session.timeout.ms": "3000",  # a broker that was killed is let in again only after it
+            "log.retention.ms": "-1",  # a recording's time stamps are old: what has them would go within minutes
             "log.cleaner.dedupe.buffer.size": "16777216",
             **self._settings,
         }

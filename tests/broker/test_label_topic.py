@@ -93,20 +93,21 @@ def test_labels_of_another_topic_are_learned_once_each_whoever_dies(
 
     create_topic(f"{topic}-eu", 2)
     producer = KafkaProducer(bootstrap_servers=broker.bootstrap, linger_ms=20)
+    begun = int(time.time() * 1000)
     for i in range(COUNT):
         order = {"order": f"o{i}", "store": {"id": i % 9}, "price": i % 7, "width": i % 3, "colour": "red"}
         producer.send(
             topic if i % 3 else f"{topic}-eu",
             written(order, new if i > COUNT // 2 else old),
             key=order["order"].encode(),
-            timestamp_ms=1_700_000_000_000 + i,
+            timestamp_ms=begun + i,
         )
         back = {"of": f"o{i}", "shop": i % 9, "returned": "yes" if i % 7 > 3 else "no"}
-        late = 1_700_000_000_000 + i + 50
+        late = begun + i + 50
         producer.send(labels, written(back, label), key=str(i * 31).encode(), timestamp_ms=late)
     nothing = written({"of": "o1", "shop": 1, "returned": None}, label)
-    producer.send(labels, nothing, timestamp_ms=1_700_000_000_000)
-    producer.send(topic, None, key=b"o1", timestamp_ms=1_700_000_000_000)
+    producer.send(labels, nothing, timestamp_ms=begun)
+    producer.send(topic, None, key=b"o1", timestamp_ms=begun)
     producer.flush(PATIENCE)
     producer.close()
     settings = {
