@@ -120,8 +120,10 @@ class Mixture:
         if not all(isinstance(self.experts[k], OfRuns) for k in awake):
             return None
         said = np.full((len(cases.tasks), len(self.experts), outputs), 0.0 if self._classify else math.nan)
+        ours = cases._replace(labels=np.where(cases.partitions >= 0, cases.labels, math.nan))  # as in ``learn``
         for k in awake:
-            said[:, k] = self.experts[k].run(cases, outputs)  # type: ignore[attr-defined]  # just looked at
+            expert = self.experts[k]
+            said[:, k] = expert.run(ours if expert in self.of_partitions else cases, outputs)  # type: ignore[attr-defined]
         return said
 
     def blend_run(

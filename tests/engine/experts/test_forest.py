@@ -182,6 +182,14 @@ def test_a_run_at_once_is_its_events_one_by_one(kind: Kind, monkeypatch: pytest.
     assert sum(one.signal is Signal.DRIFT for one in at_once if isinstance(one.event, Event)) > 0
 
 
+def test_a_partition_of_another_member_gets_no_forest_here() -> None:
+    """Who trains sees labels of all members; their partitions' forests are theirs."""
+    engine = Engine(settings())
+    engine.step([replace(event, origin=replace(event.origin, partition=-3)) for event in squares(40)])
+
+    assert engine.memory.mixture.of_partitions[0].partitions == []  # type: ignore[union-attr]
+
+
 @pytest.mark.parametrize("kind", ["classification", "regression"])
 def test_it_goes_where_its_partition_goes_to_the_bit_in_pieces_that_changed(kind: Kind) -> None:
     """Exactly once: whoever has the partition now predicts as the one before; a commit does not write it all again."""
