@@ -27,16 +27,13 @@ class Meaning:
     slots: npt.NDArray[np.int64]  # -1: no capacity
     classes: npt.NDArray[np.int64]
     own: npt.NDArray[np.int64]  # the place here of each second float32; -1: no capacity
+    experts: tuple[str, ...]  # their names, in the order in which the records have them
+    has_our_experts: bool
     same: bool = field(init=False)
 
     def __post_init__(self) -> None:
         same = all((numbers == np.arange(len(numbers))).all() for numbers in (self.slots, self.classes, self.own))
         object.__setattr__(self, "same", same)
-
-    @property
-    def experts(self) -> tuple[str, ...]:
-        """Their names, in the order in which the records have them."""
-        return experts_of(self.schema.settings)
 
     @property
     def size(self) -> int:
@@ -73,7 +70,7 @@ class Meanings(NamedTuple):
     @classmethod
     def read(cls, schemas: Mapping[str, bytes], memory: Memory, at: str) -> "Meanings":
         """Read the schemas, and learn the features and classes that are new here."""
-        found = []
+        found, ours = [], fingerprint(memory.settings)
         for tag, value in schemas.items():
             schema = decode(Schema, value, f"{at}, schema {tag}")
             id_ = schema_id(value)
@@ -81,7 +78,7 @@ class Meanings(NamedTuple):
                 raise SnapshotError(
                     f"{at}: schema {tag[:50]} holds another one ({id_.hex()}); wanted what its key says"
                 )
-            check_fingerprint(schema.settings, fingerprint(memory.settings), but=OF_EXPERTS)
+            check_fingerprint(schema.settings, ours, but=OF_EXPERTS)
             found.append((len(schema.slots) + len(schema.classes), id_, schema))
         known = {}
         for _, id_, schema in sorted(found, key=lambda one: one[:2]):
@@ -94,7 +91,9 @@ class Meanings(NamedTuple):
             memory.give_own_views([slot for slot in own_slots if slot >= 0])
             place = {slot: k for k, slot in enumerate(memory.shared.own)}
             own = [place.get(slot, -1) for slot in own_slots]
-            known[id_] = Meaning(schema, *(np.array(numbers, np.int64) for numbers in (slots, classes, own)))
+            at_slots, at_classes, at_own = (np.array(one, np.int64) for one in (slots, classes, own))
+            experts = experts_of(schema.settings)
+            known[id_] = Meaning(schema, at_slots, at_classes, at_own, experts, experts == experts_of(ours))
         memory.fit()
         return cls(known, at)
 

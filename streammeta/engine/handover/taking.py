@@ -6,11 +6,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from streammeta.engine.checkpoint import experts_of
 from streammeta.engine.concepts import check_concepts, renumber_concepts
 from streammeta.engine.experts.base import Renumbering
 from streammeta.engine.experts.gaussian import check_gaussian, renumber_gaussian
-from streammeta.engine.factory import fingerprint
 from streammeta.engine.handover.record import (
     PAGE,
     PART,
@@ -140,7 +138,7 @@ class Taking:
         """The columns [N, ...] of these rows, for the experts that there are here; checked."""
         memory = self._memory
         found, names = unpack_rows(meaning.schema.layout, [head.row for _, head in heads], at), row_columns(memory)
-        if meaning.experts != experts_of(fingerprint(memory.settings)):
+        if not meaning.has_our_experts:
             new: set[str] = set()
             if memory.mixture:
                 found, new = memory.mixture.adopt(found, meaning.experts, memory.labels.outputs)
@@ -239,8 +237,7 @@ class Taking:
     def _said(self, event: Wait, meaning: Meaning, at: str) -> npt.NDArray[np.float64] | None:
         """What experts said of an event that waits; None where they or the classes are others: they are asked again."""
         evidence = self._memory.tasks.columns.get("experts.evidence")
-        is_alike = meaning.same and meaning.experts == experts_of(fingerprint(self._memory.settings))
-        if event.parts is None or evidence is None or not is_alike:
+        if event.parts is None or evidence is None or not (meaning.same and meaning.has_our_experts):
             return None
         row = 8 * evidence.shape[1]
         if not event.parts or len(event.parts) % row or len(event.parts) > row * max(len(meaning.classes), 2):
