@@ -74,13 +74,16 @@ class Runs:
         with a response that looks at labels, or experts that are asked one by one, every event.
         """
         memory = self._memory
-        mixture, columns = run.mixture, memory.tasks.columns
-        one_by_one = mixture is not None and run.opinions is None
+        columns, opinions = memory.tasks.columns, run.opinions
+        one_by_one = run.mixture if opinions is None else None
         end = begin + 1 if one_by_one or self._response.looks_at_labels else run.until(begin)
-        if mixture and one_by_one:
-            blend = run.blends[begin] = self._blend(mixture, run, begin)
+        if one_by_one:
+            blend = run.blends[begin] = self._blend(one_by_one, run, begin)
             run.set_prediction(begin, blend.mean, blend.variance)
-        found, drifted = self._judge_mixed(mixture, run, begin, end) if mixture else self._judge(run, begin, end)
+        if run.mixture and opinions is not None:
+            found, drifted = self._judge_mixed(run.mixture, opinions, run, begin, end)
+        else:
+            found, drifted = self._judge(run, begin, end)
         end = end if drifted is None else drifted + 1
         part = slice(begin, end)
         age, since = count_events(
@@ -96,23 +99,25 @@ class Runs:
         last = run.items[end - 1]
         if not run.is_kept[end - 1]:
             return end
-        if mixture and one_by_one:
-            self._teach_experts(mixture, run, begin)
+        if one_by_one:
+            self._teach_experts(one_by_one, run, begin)
         if drifted is not None:
             self._begin_again(run, drifted, self._response.forgets, self._keep_events)
         elif self._response.looks_at_labels:
             outcomes[last.at] = self._look_back(run, begin, outcomes[last.at])  # type: ignore[arg-type]
         return end
 
-    def _judge_mixed(self, mixture: Mixture, run: "_Run", begin: int, end: int) -> tuple[Judged, int | None]:
+    def _judge_mixed(
+        self, mixture: Mixture, opinions: Doubles, run: "_Run", begin: int, end: int
+    ) -> tuple[Judged, int | None]:
         """As ``_judge``, with what the experts said of the run mixed in."""
         columns, rows = self._memory.tasks.columns, run.rows[begin:end]
         evidence = mixture.evidence(columns, rows)
-        self._mix(mixture, run, begin, end)
+        self._mix(mixture, opinions, run, begin, end)
         found, drifted = self._judge(run, begin, end)
         if drifted is not None and drifted + 1 < end:  # what comes after it is predicted again
             mixture.put_back(columns, rows, evidence)
-            self._mix(mixture, run, begin, drifted + 1)
+            self._mix(mixture, opinions, run, begin, drifted + 1)
             run.predict_late(begin, drifted + 1)
         return found, drifted
 
@@ -132,11 +137,9 @@ class Runs:
                 return found, i
         return found, None
 
-    def _mix(self, mixture: Mixture, run: "_Run", begin: int, end: int) -> None:
+    def _mix(self, mixture: Mixture, opinions: Doubles, run: "_Run", begin: int, end: int) -> None:
         """Mix the learner's predictions of these events with the experts' opinions, each under the labels before it."""
-        part, opinions = slice(begin, end), run.opinions
-        if opinions is None:  # they are asked one by one
-            return
+        part = slice(begin, end)
         known = RunLabels(
             run.measured[part],
             np.zeros(end - begin, np.bool_),
