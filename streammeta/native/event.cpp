@@ -312,16 +312,18 @@ void learn_class_evidence(const Weights& w, float* evidence, Index label, Worksp
     learn_evidence(w, evidence, work.logs.data());
 }
 
-// The mean and variance of an event's normalized target; `work.spread` becomes each head's predictive variance.
-std::pair<float, float> predict_value(const Weights& w, const float* evidence, const float* noise, Workspace& work) {
+// The mean and variance of an event's normalized target; `work.logs` becomes each head's predictive variance. `own` is
+// the share of the target's own noise in it: 1, or 0 for how far the mean alone may be wrong.
+std::pair<float, float> predict_value(const Weights& w, const float* evidence, const float* noise, float own,
+                                      Workspace& work) {
     const float share = 1.f / float(w.E), *weights = work.weights.data(), *output = work.output.data();
     float *variance = work.logs.data(), mean = 0, spread = 0;
     mix(w, evidence, work);
     for (Index g = 0; g < w.G; g++) {
         const float* of = noise + 2 * g * LANES;
         const Row<float> prior = load(w.scale.data + g * LANES) * PRIOR_COUNT;
-        const Row<float> own = (prior + load(of)) / (load(of + LANES) + PRIOR_COUNT);
-        (own * (load(work.spread.data() + g * LANES) + 1.f)).store(variance + g * LANES);
+        const Row<float> residual = (prior + load(of)) / (load(of + LANES) + PRIOR_COUNT);
+        (residual * (load(work.spread.data() + g * LANES) + own)).store(variance + g * LANES);
     }
     for (Index k = 0; k < w.E * w.K; k++) mean += share * weights[k] * output[k];
     for (Index k = 0; k < w.E * w.K; k++) {
@@ -329,25 +331,6 @@ std::pair<float, float> predict_value(const Weights& w, const float* evidence, c
         spread += share * weights[k] * (variance[k] + gap * gap);
     }
     return {mean, spread};
-}
-
-// The mean of an event's normalized target, and how far it may be wrong: its variance without the target's own noise.
-std::pair<float, float> expect_value(const Weights& w, const float* evidence, const float* noise, Workspace& work) {
-    const float share = 1.f / float(w.E), *weights = work.weights.data(), *output = work.output.data();
-    float *variance = work.logs.data(), mean = 0, doubt = 0;
-    mix(w, evidence, work);
-    for (Index g = 0; g < w.G; g++) {
-        const float* of = noise + 2 * g * LANES;
-        const Row<float> prior = load(w.scale.data + g * LANES) * PRIOR_COUNT;
-        const Row<float> own = (prior + load(of)) / (load(of + LANES) + PRIOR_COUNT);
-        (own * load(work.spread.data() + g * LANES)).store(variance + g * LANES);
-    }
-    for (Index k = 0; k < w.E * w.K; k++) mean += share * weights[k] * output[k];
-    for (Index k = 0; k < w.E * w.K; k++) {
-        const float gap = output[k] - mean;
-        doubt += share * weights[k] * (variance[k] + gap * gap);
-    }
-    return {mean, doubt};
 }
 
 void learn_value_evidence(const Weights& w, float* evidence, float* noise, float target, Workspace& work) {
@@ -459,7 +442,7 @@ void run_values(nb::tuple weights, Array<float, 4> A, Array<float, 5> B, Array<f
     Workspace work(w, 1);
     const float shift = w.y_affine[0], spread = w.y_affine[1];
     const auto predict = [&](Index n, Index row) {
-        const auto [first, second] = predict_value(w, logw[row].data, noise[row].data, work);
+        const auto [first, second] = predict_value(w, logw[row].data, noise[row].data, 1, work);
         mean[n][0] = first * spread + shift;
         variance[n] = second * spread * spread;
     };
@@ -509,7 +492,8 @@ void score_values(nb::tuple weights, Array<const float, 4> A, Array<const float,
                     solve_block(row < 0 ? blank.data() : B[row][g].data, wide, g, work);
                 }
                 const float* evidence = row < 0 ? blank.data() : logw[row].data;
-                const auto [first, second] = expect_value(w, evidence, row < 0 ? blank.data() : noise[row].data, work);
+                const float* residuals = row < 0 ? blank.data() : noise[row].data;
+                const auto [first, second] = predict_value(w, evidence, residuals, 0, work);
                 mean[n][k] = first * spread + shift;
                 doubt[n][k] = second * spread * spread;
             }
