@@ -11,8 +11,6 @@ and coba have an environment of their own, which --setup makes. Both get feature
 
 import argparse
 import json
-import subprocess
-import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
@@ -20,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.peers.bandit_loop import Bandit
-from benchmarks.peers.environments import ROOT, absence, child_environment, last_line, python_of, set_up
+from benchmarks.peers.environments import absence, python_of, set_up
 from benchmarks.peers.files import GROUPS, data_folder, described
+from benchmarks.peers.process import Result, answer
 
 __all__ = ["main"]
 
@@ -79,32 +78,14 @@ def _key(file: str, delay: int, learner: str) -> str:
     return f"{file}/{delay}/{learner}"
 
 
-def _run(file: str, delay: int, learner: str, options: argparse.Namespace) -> dict[str, Any]:
+def _run(file: str, delay: int, learner: str, options: argparse.Namespace) -> Result:
     """What a learner earned, or the problem it had."""
     path, kind = data_folder() / f"{file}.csv.gz", described(file).kind
     job = Bandit(str(path), learner, options.rows, delay, options.seed, kind, options.timeout)
     own = learner in _OURS
     module = "benchmarks.peers.decider_runner" if own else "benchmarks.peers.bandits_runner"
-    with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / "result.json"
-        python = python_of("streammeta" if own else "bandits")
-        command = [str(python), "-m", module, "--job", json.dumps(asdict(job)), "--out", str(out)]
-        try:
-            done = subprocess.run(
-                command,
-                cwd=ROOT,
-                env=child_environment(),
-                capture_output=True,
-                text=True,
-                timeout=options.timeout + _GRACE_SECONDS,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            return {"problem": f"did not end within {options.timeout + _GRACE_SECONDS:.0f} s"}
-        if done.returncode != 0 or not out.exists():
-            return {"problem": f"failed: {last_line(done.stderr) or f'exit status {done.returncode}'}"}
-        result: dict[str, Any] = json.loads(out.read_text())
-        return result
+    python = python_of("streammeta" if own else "bandits")
+    return answer([str(python), "-m", module, "--job", json.dumps(asdict(job))], options.timeout + _GRACE_SECONDS)
 
 
 def _shown(result: dict[str, Any]) -> str:
