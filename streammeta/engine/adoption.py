@@ -65,7 +65,7 @@ class Adoption:
         )
 
     def candidate(self) -> Candidate:
-        """θ as it is now, to be judged by ``judge`` on labelled events that come later, from other processes."""
+        """See ``Engine.candidate``."""
         now = self.weights()
         arrays = {name: array.copy() for name, array in now.arrays.items()}
         slots, classes = list(now.slots), list(now.classes)
@@ -73,15 +73,7 @@ class Adoption:
         return Candidate(weights, self._memory.shared.state, self._memory.exchange.known)
 
     def judge(self, candidate: Candidate, before: MetaState | None) -> Verdict | None:
-        """How θ set aside does beside the version before, on labels that came since; nothing changes.
-
-        Args:
-            candidate: what ``candidate`` gave.
-            before: the version before; None: θ as it began.
-
-        Returns:
-            None where too few labels have come yet.
-        """
+        """See ``Engine.judge``."""
         memory = self._memory
         fresh = {key: count - candidate.known.get(key, 0) for key, count in memory.exchange.known.items()}
         chosen = [(key, count) for key, count in fresh.items() if count > 0][-_JUDGES:]
@@ -104,22 +96,7 @@ class Adoption:
         return compare(memory.method.gradient, ours, theirs, episodes, memory.method.members)
 
     def adopt(self, weights: Weights | None, *, train: bool, fixed: bool = False, is_trusted: bool = False) -> bool:
-        """Go on with the θ that another process published, and from now on change and publish it (train) or not.
-
-        Features and classes are known by their names: it does not matter in which order they came, here or there.
-
-        Args:
-            weights: what was published last; None: nothing yet.
-            train: whether this engine is the one that changes θ from now on.
-            fixed: whether the normalization is theirs, too, and stays.
-            is_trusted: whether it is taken however it does on our own tasks, as where somebody went back to it.
-
-        Returns:
-            False where θ was refused: it is clearly worse on the windows of our own tasks. The present one stays.
-
-        Raises:
-            SnapshotError: the weights are of other settings, or damaged; θ stays as it was.
-        """
+        """See ``Engine.adopt``."""
         self._training.is_ours = train
         return weights is None or self._take_weights(weights, train=train, fixed=fixed, is_trusted=is_trusted)
 

@@ -106,14 +106,7 @@ class Memory:
         self.exchange.forget_task(key)
 
     def forget(self, partition: int, task: str) -> bool:
-        """Forget all of a task of ours, between two steps; if its tag comes again, it begins as any new task does.
-
-        What all tasks share keeps what it learned from this one: θ, the normalization, and what experts count over all
-        of them. A forest, which remembers events, is grown again without its.
-
-        Returns:
-            Whether there was such a task.
-        """
+        """See ``Engine.forget``."""
         if self.mixture:
             self.mixture.forget_task(partition, task)
         if not self.presence.drop((partition, task)):

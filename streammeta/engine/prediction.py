@@ -18,11 +18,7 @@ __all__ = ["check", "predict"]
 
 
 def check(memory: Memory, events: Sequence[Event]) -> None:
-    """See whether ``step`` would accept all of these events, in this order; nothing is learned or remembered.
-
-    Raises:
-        EventError: it would refuse one of them, for this reason.
-    """
+    """See ``Engine.check``."""
     features, labels = memory.features.fork(), memory.labels.fork()
     for event in events:
         features.read(event.x, event.origin)
@@ -33,10 +29,7 @@ def check(memory: Memory, events: Sequence[Event]) -> None:
 
 
 def predict(memory: Memory, events: Sequence[Event]) -> list[Outcome]:
-    """What ``step`` would predict for each of these events, were it the next one; nothing is learned or remembered.
-
-    Tasks' rows are copied, so that nothing here can change; labels of the events are not looked at.
-    """
+    """See ``Engine.predict``."""
     outcomes = []
     for event in events:
         features = memory.features.fork()
