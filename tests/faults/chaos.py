@@ -28,14 +28,12 @@ from kafka.errors import KafkaError
 
 from deploy.broker import Broker
 from streammeta.engine import EngineSettings, MetaSettings
-from streammeta.engine.tasks import MemorySettings
 from streammeta.engine.weights import encode_weights
-from streammeta.meta.settings import LearnerSettings
 from streammeta.transport.base import Message
 from streammeta.transport.kafka.settings import KafkaSettings
 from streammeta.transport.kafka.topics import create_topics, ensure_topics
 from streammeta.transport.memory_log import MemoryLog
-from tests.faults.states import run_to_the_end, tasks_of
+from tests.faults.states import SMALL_ENVIRONMENT, SMALL_LEARNER, SMALL_MEMORY, run_to_the_end, tasks_of
 
 POINTS = (
     "after poll",
@@ -48,17 +46,11 @@ POINTS = (
 )
 PATIENCE = 120.0
 SETTINGS = EngineSettings(
-    learner=LearnerSettings(hidden=8, encoded=4, memories=(20.0,), members=1),
+    learner=SMALL_LEARNER,
     meta=MetaSettings(every_events=32, length=16, shortest=4),
-    memory=MemorySettings(window=64),
+    memory=SMALL_MEMORY,
 )
-_ENVIRONMENT = {
-    "LEARNER__HIDDEN": "8",
-    "LEARNER__ENCODED": "4",
-    "LEARNER__MEMORIES": "[20.0]",
-    "LEARNER__MEMBERS": "1",
-    "META__MODE": "off",
-    "MEMORY__WINDOW": "64",
+_ENVIRONMENT = SMALL_ENVIRONMENT | {
     "STATE__FROZEN": "true",
     "HTTP__ENABLED": "false",
     "LOG__FORMAT": "console",

@@ -26,32 +26,25 @@ from kafka import KafkaProducer
 from deploy.broker import Broker
 from streammeta.engine import EngineSettings, MetaSettings
 from streammeta.engine.settings import DecideSettings
-from streammeta.engine.tasks import MemorySettings
-from streammeta.meta.settings import LearnerSettings
 from streammeta.testing import Driver, MemoryLog
 from streammeta.transport.kafka.settings import KafkaSettings
 from streammeta.transport.kafka.topic_log import TopicLog
 from streammeta.transport.kafka.topics import create_topics
+from tests.faults.states import SMALL_ENVIRONMENT, SMALL_LEARNER, SMALL_MEMORY
 
 __all__ = ["Found", "disturbed"]
 
 SETTINGS = EngineSettings(
     kind="regression",
     decide=DecideSettings(actions=("red", "blue", "green"), cost=0.2),
-    learner=LearnerSettings(hidden=8, encoded=4, memories=(20.0,), members=1),
+    learner=SMALL_LEARNER,
     meta=MetaSettings(mode="off"),
-    memory=MemorySettings(window=64),
+    memory=SMALL_MEMORY,
 )
-_ENVIRONMENT = {
+_ENVIRONMENT = SMALL_ENVIRONMENT | {
     "APP__KIND": "decision",
     "DECIDE__ACTIONS": '["red", "blue", "green"]',
     "DECIDE__COST": "0.2",
-    "LEARNER__HIDDEN": "8",
-    "LEARNER__ENCODED": "4",
-    "LEARNER__MEMORIES": "[20.0]",
-    "LEARNER__MEMBERS": "1",
-    "META__MODE": "off",
-    "MEMORY__WINDOW": "64",
     "STATE__EVERY_SECONDS": "0.1",
     "HTTP__ENABLED": "false",
 }

@@ -6,14 +6,29 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 
 from streammeta.engine import Engine, EngineSettings
+from streammeta.engine.tasks import MemorySettings
 from streammeta.event import Decoder
+from streammeta.meta.settings import LearnerSettings
 from streammeta.service.exactly_once import ExactlyOnce
 from streammeta.service.http import Health
 from streammeta.service.loop import Options
 from streammeta.service.metrics import Metrics
 from streammeta.transport.memory_log import MemoryChangelogReader, MemoryLog, MemoryMember, MemoryTransactionalSink
 
-__all__ = ["run_to_the_end", "tasks_of"]
+__all__ = ["SMALL_ENVIRONMENT", "SMALL_LEARNER", "SMALL_MEMORY", "run_to_the_end", "tasks_of"]
+
+
+# A small engine, as settings and as variables of a worker
+SMALL_LEARNER = LearnerSettings(hidden=8, encoded=4, memories=(20.0,), members=1)
+SMALL_MEMORY = MemorySettings(window=64)
+SMALL_ENVIRONMENT = {
+    "LEARNER__HIDDEN": "8",
+    "LEARNER__ENCODED": "4",
+    "LEARNER__MEMORIES": "[20.0]",
+    "LEARNER__MEMBERS": "1",
+    "META__MODE": "off",
+    "MEMORY__WINDOW": "64",
+}
 
 
 def run_to_the_end(log: MemoryLog, settings: EngineSettings, *, frozen: bool = False) -> Engine:
