@@ -169,7 +169,8 @@ class Forest:
     def predict(self, columns: Columns, case: Case, outputs: int) -> Doubles | None:  # noqa: ARG002
         """Class probabilities [C] or the mean [1]; None before the first labels."""
         said: Doubles = self.run(_alone(case, math.nan, is_asked=True), outputs)[0]
-        return said if said.any() and not np.isnan(said[0]) else None
+        has_opinion = said.any() if self._classify else not np.isnan(said[0])
+        return said if has_opinion else None
 
     def learn(self, columns: Columns, case: Case, y: float) -> None:  # noqa: ARG002
         """Learn a class index or a target."""

@@ -114,6 +114,15 @@ def test_one_huge_target_leaves_a_forest_that_can_be_restored(size: float) -> No
     assert again.predict({}, ask, 1) == forest.predict({}, ask, 1)
 
 
+def test_a_mean_of_zero_is_an_opinion() -> None:
+    """One by one it was taken for none, at once it was not."""
+    forest = Forest("regression", 0)
+    for i in range(20):
+        forest.learn({}, Case(0, "", np.float32([i % 3])), 0.0)
+
+    assert forest.predict({}, Case(0, "", np.float32([1])), 1) == [0.0]
+
+
 def test_a_value_that_was_never_missing_is_not_taken_for_the_largest() -> None:
     """Where a missing one came with the largest in a split, it said what the largest says."""
     rng, forest = np.random.default_rng(6), Forest("regression", 0)
