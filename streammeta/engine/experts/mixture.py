@@ -72,6 +72,7 @@ class Mixture:
         self.experts = tuple(experts)
         self._above = [(above or {}).get(expert.name, 0) for expert in experts]
         self.of_partitions = [expert for expert in experts if isinstance(expert, OfPartitions)]
+        self._of_runs = [expert if isinstance(expert, OfRuns) else None for expert in experts]  # once: it is slow to ask
         self._classify = kind == "classification"
         self._doubt = np.array([expert.doubt for expert in experts])
 
@@ -116,14 +117,14 @@ class Mixture:
 
         None where an expert that is awake depends on more than the events before: then they are asked one by one.
         """
-        awake = [k for k, above in enumerate(self._above) if outputs > above]
-        if not all(isinstance(self.experts[k], OfRuns) for k in awake):
+        awake = [expert if outputs > above else None for expert, above in zip(self._of_runs, self._above, strict=True)]
+        if any(outputs > above and expert is None for expert, above in zip(self._of_runs, self._above, strict=True)):
             return None
         said = np.full((len(cases.tasks), len(self.experts), outputs), 0.0 if self._classify else math.nan)
         ours = cases._replace(labels=np.where(cases.partitions >= 0, cases.labels, math.nan))  # as in ``learn``
-        for k in awake:
-            expert = self.experts[k]
-            said[:, k] = expert.run(ours if expert in self.of_partitions else cases, outputs)  # type: ignore[attr-defined]
+        for k, expert in enumerate(awake):
+            if expert is not None:
+                said[:, k] = expert.run(ours if self.experts[k] in self.of_partitions else cases, outputs)
         return said
 
     def blend_run(

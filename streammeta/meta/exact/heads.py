@@ -268,7 +268,9 @@ def _layer(w: Floats, skip: Floats, bias: Floats) -> Floats:
 
 def _columns(w: Floats) -> Floats:
     """A matrix a member [E, J, F] with zero columns up to whole rows of lanes."""
-    return np.pad(w, ((0, 0), (0, 0), (0, -w.shape[2] % LANES)))
+    out = np.zeros((*w.shape[:2], -(-w.shape[2] // LANES) * LANES), np.float32)
+    out[..., : w.shape[2]] = w
+    return out
 
 
 def _lanes(values: Floats, rest: float) -> Floats:
