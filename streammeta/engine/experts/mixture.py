@@ -72,7 +72,7 @@ class Mixture:
         self.experts = tuple(experts)
         self._above = [(above or {}).get(expert.name, 0) for expert in experts]
         self.of_partitions = [expert for expert in experts if isinstance(expert, OfPartitions)]
-        self._of_runs = [expert if isinstance(expert, OfRuns) else None for expert in experts]  # once: it is slow to ask
+        self._of_runs = [expert if isinstance(expert, OfRuns) else None for expert in experts]
         self._classify = kind == "classification"
         self._doubt = np.array([expert.doubt for expert in experts])
 
