@@ -10,12 +10,16 @@ import time
 from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
+from streammeta.config import Settings
 from streammeta.engine.weights import Weights, decode_weights
+from streammeta.service.published import SUMS
 from tests.broker.running import RunningBroker
 from tests.broker.test_service import PATIENCE, STREAMMETA, CreateTopic, ReadAll, Running
+from tests.service.test_same_theta import Read, assert_same_theta, replayed
 
 EVENTS, PARTITIONS, RATE = 9_000, 2, 600.0
 SEPARATE = {"STREAMMETA_META__TRAINER": "separate", "STREAMMETA_STATE__EVERY_SECONDS": "0.3"}
@@ -47,6 +51,13 @@ def values() -> list[bytes]:
     return found
 
 
+def produce_at_once(broker: RunningBroker, topic: str, count: int) -> None:
+    with closing(KafkaProducer(bootstrap_servers=broker.bootstrap, linger_ms=5)) as producer:
+        for value in values()[:count]:
+            producer.send(topic, value, partition=0)
+        producer.flush(PATIENCE)
+
+
 def produce_slowly(broker: RunningBroker, topic: str, stop: threading.Event) -> None:
     with closing(KafkaProducer(bootstrap_servers=broker.bootstrap, linger_ms=5)) as producer:
         begun = time.monotonic()
@@ -60,17 +71,22 @@ def produce_slowly(broker: RunningBroker, topic: str, stop: threading.Event) -> 
 
 def published(broker: RunningBroker, topic: str) -> list[Weights]:
     """Every θ in the log of NAME-weights, in order."""
+    return [decode_weights(r.value, "here") for r in all_of(broker, f"{topic}-weights") if r.key == b"theta"]
+
+
+def all_of(broker: RunningBroker, topic: str) -> list[Any]:
+    """Every committed record in the log of partition 0, in order."""
     consumer = KafkaConsumer(
         bootstrap_servers=broker.bootstrap, isolation_level="read_committed", auto_offset_reset="earliest"
     )
     with closing(consumer):
-        at = TopicPartition(f"{topic}-weights", 0)
+        at = TopicPartition(topic, 0)
         consumer.assign([at])
         end, found = consumer.end_offsets([at])[at], []
         deadline = time.monotonic() + PATIENCE
         while consumer.position(at) < end and time.monotonic() < deadline:
             for batch in consumer.poll(timeout_ms=300).values():
-                found += [decode_weights(r.value, "here") for r in batch if r.key == b"theta"]
+                found += batch
     return found
 
 
@@ -138,6 +154,39 @@ def _segments(broker: RunningBroker, topic: str, number: int, until: int) -> int
             for batch in consumer.poll(timeout_ms=300).values():
                 count += sum(record.offset < until for record in batch)
     return count
+
+
+def test_a_trainer_process_makes_the_theta_of_a_replay_to_the_bit(
+    broker: RunningBroker, topic: str, create_topic: CreateTopic, tmp_path: Path
+) -> None:
+    """The same seed, episodes and normalization, once by `streammeta train` on Kafka, once by mode "sync"."""
+    count = 3_000
+    create_topic(topic, 1)
+    produce_at_once(broker, topic, count)
+    for name in ("a", "train"):
+        (tmp_path / name).mkdir()
+    often = SEPARATE | {"STREAMMETA_STATE__EVERY_SECONDS": "0.05"}  # θ is judged while it still learns
+    member = Running(broker, topic, tmp_path / "a", **SEPARATE)
+    running: list[Running] = [member]
+    try:
+        member.wait_for("streammeta_events_total", count)
+        assert member.stop() == 0
+        trainer = Training(broker, topic, tmp_path / "train", **often)
+        running.append(trainer)
+        trainer.wait_for('streammeta_theta_judged_total{verdict="published"}', 3)
+        assert trainer.stop() == 0
+    finally:
+        for one in running:
+            if one.process.poll() is None:
+                one.kill()
+
+    found = published(broker, topic)[-1]
+    episodes = [Read(0, r.key, r.value) for r in all_of(broker, f"{topic}-episodes")]
+    sums = {0: [r.value for r in all_of(broker, f"{topic}-weights") if r.key == SUMS + b"0"][-1]}
+    assert found.version > 10
+    assert_same_theta(
+        found, replayed(Settings.model_validate({"meta": {"mode": "sync"}}), episodes[: found.about.segments], sums)
+    )
 
 
 def test_a_second_trainer_ends_the_first_with_its_reason(
