@@ -2,16 +2,20 @@
 
 from dataclasses import asdict, dataclass
 from statistics import median
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
 
-from streammeta.engine import Engine, TaskSummary
+from streammeta.engine import Engine, EngineSettings, TaskSummary
 from streammeta.errors import ConfigError, EventError
 from streammeta.event import Decoder, Event, LabelValue, Origin, Record
-from streammeta.service.contributions import Contribution, contributions
+from streammeta.service.contributions import Contribution, attributed, contributions
 
-__all__ = ["Explanation", "explain", "read_event"]
+if TYPE_CHECKING:
+    from streammeta.decisions.engine import DecisionEngine
+
+__all__ = ["ActionExplained", "DecisionExplanation", "Explanation", "explain", "explain_decision", "read_event"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +33,33 @@ class Explanation:
     drifts: int  # of the task
     recent_error: float | None  # of the task; None: it had no label yet
     median_error: float | None  # of all tasks
+
+    def figures(self) -> dict[str, object]:
+        """Ready for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class ActionExplained:
+    """How one action of a decision stands."""
+
+    action: str
+    expected: float  # reward
+    propensity: float  # the probability that it is chosen
+    labelled: int  # rewards that the task has had for it; of one head for all actions: for all of them
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionExplanation:
+    """Why an action would be chosen."""
+
+    task: str
+    best: str  # the action with the highest expected reward, which contributions are of
+    predicted: float  # its expected reward
+    without_features: float  # the same with no feature of the event known
+    contributions: list[Contribution]  # the largest first
+    actions: list[ActionExplained]  # the highest expected reward first
+    is_new: bool  # the task has no state yet: the scores are of what all tasks share
 
     def figures(self) -> dict[str, object]:
         """Ready for JSON."""
@@ -83,6 +114,48 @@ def explain(engine: Engine, event: Event, *, seed: int = 0) -> Explanation:
         0 if own is None else own.drifts,
         _error(own),
         median(known) if (known := [error for task in tasks if (error := _error(task)) is not None]) else None,
+    )
+
+
+def explain_decision(engine: "DecisionEngine", event: Event, *, seed: int = 0) -> DecisionExplanation:
+    """Explain what an engine would choose for an event, and why that is expected to earn most; nothing changes.
+
+    Args:
+        engine: as it would choose.
+        event: its reward is not looked at.
+        seed: of the orders of features, where there are too many to go through all.
+
+    Raises:
+        ConfigError: nothing can be chosen for the event.
+    """
+    from streammeta.decisions.outcome import joined, parted  # noqa: PLC0415  only a decision service needs them
+
+    settings: EngineSettings = engine.settings
+    has_one_head = settings.decide is not None and settings.decide.heads == "shared"
+    known = {task.task: task for task in engine.tasks()}
+    own = [one for tag, one in known.items() if (tag if has_one_head else parted(tag)[0]) == event.task]
+    origin = Origin("explain", own[0].partition if own else 0, 0)
+    event = msgspec.structs.replace(event, y=None, origin=origin)
+    try:
+        propensities, scores = engine.propensities(event)
+    except EventError as err:
+        raise ConfigError(f"explain: nothing can be chosen for the event: {err}") from err
+    best = max(scores, key=lambda action: scores[action])
+    found = attributed(event, lambda part: engine.propensities(part)[1][best], seed=seed)
+
+    def labelled(action: str) -> int:
+        one = known.get(event.task if has_one_head else joined(event.task, action))
+        return 0 if one is None else one.labelled
+
+    actions = [ActionExplained(name, scores[name], propensities[name], labelled(name)) for name in scores]
+    return DecisionExplanation(
+        event.task,
+        best,
+        scores[best],
+        found.without_features,
+        found.features,
+        sorted(actions, key=lambda one: -one.expected),
+        not own,
     )
 
 

@@ -16,7 +16,7 @@ from kafka.errors import KafkaError
 
 from streammeta.app.inspection import settings_of, snapshot_path, state_held
 from streammeta.config import Settings
-from streammeta.engine import Engine
+from streammeta.decisions.factory import engine_class
 from streammeta.engine.snapshot import read_snapshot, write_snapshot
 from streammeta.errors import ConfigError, EventError, SnapshotError, TransportError
 from streammeta.event import FORGET_HEADER, Origin, Record, task_to_forget
@@ -124,13 +124,13 @@ def _forget_in(file: Path, task: str) -> int:
     snapshot, positions = found
     settings = settings_of(snapshot)
     memory = settings.memory.model_copy(update={"max_known_tasks": _EVERY_TASK, "forget_after": "never"})
-    with closing(Engine.restore(settings.model_copy(update={"memory": memory}), snapshot)) as engine:
-        partitions = sorted({one.partition for one in engine.tasks() if one.task == task})
-        for partition in partitions:
-            engine.forget(partition, task)
-        if partitions:
+    settings = settings.model_copy(update={"memory": memory})
+    with closing(engine_class(settings).restore(settings, snapshot)) as engine:
+        partitions = sorted({one.partition for one in engine.tasks()})
+        forgotten = sum(engine.forget(partition, task) for partition in partitions)
+        if forgotten:
             write_snapshot(file, engine.snapshot(), positions)
-    return len(partitions)
+    return forgotten
 
 
 def _checked(task: str) -> str:

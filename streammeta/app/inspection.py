@@ -10,7 +10,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from streammeta.app.parts import new_engine
 from streammeta.config import Settings
+from streammeta.decisions.factory import engine_class
 from streammeta.engine import Engine, EngineSettings, TaskSummary
 from streammeta.engine.snapshot import Snapshot, read_snapshot
 from streammeta.errors import ConfigError, SnapshotError, TransportError
@@ -93,7 +95,8 @@ def engine_of_snapshot(path: Path) -> Engine:
     if found is None:
         raise SnapshotError(f"{file}: no snapshot there; wanted a snapshot's file, or the directory it lies in")
     snapshot, _ = found
-    return Engine.restore(settings_of(snapshot), snapshot)
+    settings = settings_of(snapshot)
+    return engine_class(settings).restore(settings, snapshot)
 
 
 def inspect_service(settings: Settings) -> list[TaskSummary]:
@@ -108,7 +111,7 @@ def inspect_service(settings: Settings) -> list[TaskSummary]:
     found: list[TaskSummary] = []
     with closing(adapters(kafka).tables(kafka, {STATE: topic})) as tables:
         for partition in range(ensure_topics(kafka, topic, ())):
-            with closing(Engine(settings.engine())) as engine:
+            with closing(new_engine(settings)) as engine:
                 handover = engine.handover()
                 restoration = Restoration(tables, name, partition, handover.collect())
                 deadline = time.monotonic() + _INSPECT_SECONDS

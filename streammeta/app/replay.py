@@ -79,7 +79,7 @@ def replay(
         summary = service.run(source, stop or threading.Event(), start.positions)
         cost = facts(running.stats(), seconds=summary.seconds, events=tally.events, too_long=reader.too_long)
         unsaved = ", ".join(running.unsaved_experts) or None
-    chosen = settings.learner.experts
+        chosen = running.settings.learner.experts
     return {
         "records": summary.records,
         **tally.figures(),

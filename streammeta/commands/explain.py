@@ -11,7 +11,10 @@ import typer
 from streammeta.errors import ConfigError
 
 if TYPE_CHECKING:
-    from streammeta.app.explanation import Explanation
+    from streammeta.app.explanation import DecisionExplanation, Explanation
+    from streammeta.engine import Engine
+    from streammeta.event import Event
+    from streammeta.service.contributions import Contribution
 
 __all__ = ["explain"]
 
@@ -27,8 +30,7 @@ def explain(
     config: Annotated[Path | None, typer.Option(help="The service's TOML file.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON, for other programs.")] = False,
 ) -> None:
-    """Why would this event be predicted so? What each feature contributes, and how its task stands."""
-    from streammeta.app.explanation import explain as explained
+    """Why would this event be predicted, or decided, so? What each feature contributes, and how its task stands."""
     from streammeta.app.explanation import read_event
     from streammeta.app.inspection import engine_of_snapshot
     from streammeta.app.parts import decoder
@@ -41,14 +43,37 @@ def explain(
     read = read_event(sys.stdin.read() if event == "-" else event, decoder(settings))
     if state is not None:
         with closing(engine_of_snapshot(state)) as engine:
-            found = explained(engine, read)
+            _explain(engine, read, as_json=as_json)
     else:
         with engine_of_service(settings) as engine:
-            found = explained(engine, read)
-    if as_json:
-        typer.echo(json.dumps(found.figures()))
+            _explain(engine, read, as_json=as_json)
+
+
+def _explain(engine: "Engine", event: "Event", *, as_json: bool) -> None:
+    from streammeta.app.explanation import explain, explain_decision
+
+    if engine.settings.decide is None:
+        found = explain(engine, event)
+        typer.echo(json.dumps(found.figures())) if as_json else _show(found)
     else:
-        _show(found)
+        from streammeta.decisions.engine import DecisionEngine
+
+        assert isinstance(engine, DecisionEngine)  # its settings say so
+        decision = explain_decision(engine, event)
+        typer.echo(json.dumps(decision.figures())) if as_json else _show_decision(decision)
+
+
+def _show_decision(found: "DecisionExplanation") -> None:
+    from streammeta.report import printable
+
+    typer.echo("action: expected reward, probability of being chosen, rewards learned")
+    for one in found.actions:
+        typer.echo(f"  {printable(one.action)}: {one.expected:.4g}, {one.propensity:.1%}, {one.labelled:,}")
+    best, without = printable(found.best), found.without_features
+    typer.echo(f"{best}: expected reward {found.predicted:.4g}, without any feature {without:.4g}")
+    _show_contributions(found.contributions)
+    if found.is_new:
+        typer.echo(f"task {found.task!r} is new: this is what all tasks share")
 
 
 def _show(found: "Explanation") -> None:
@@ -57,12 +82,7 @@ def _show(found: "Explanation") -> None:
     prediction = printable(str(found.prediction))
     of = f"probability of {prediction}" if found.of == "probability" else "mean"
     typer.echo(f"prediction {prediction}: {of} {found.predicted:.4g}, without any feature {found.without_features:.4g}")
-    for one in found.contributions[:_SHOWN]:
-        doubt = f" ± {one.error:.2g}" if one.error else ""
-        typer.echo(f"  {one.contribution:+.4f}{doubt}  {printable(f'{one.feature} = {one.value}')}")
-    if len(found.contributions) > _SHOWN:
-        rest = sum(one.contribution for one in found.contributions[_SHOWN:])
-        typer.echo(f"  {rest:+.4f}  {len(found.contributions) - _SHOWN} other features together")
+    _show_contributions(found.contributions)
     if found.is_new:
         typer.echo(f"task {found.task!r} is new: this is what all tasks share")
         return
@@ -71,3 +91,14 @@ def _show(found: "Explanation") -> None:
         f"task {found.task!r}: {found.labelled:,} labels, {found.drifts} drifts, recent error {errors[0]}; the median "
         f"of all tasks is {errors[1]}"
     )
+
+
+def _show_contributions(all_of_them: "list[Contribution]") -> None:
+    from streammeta.report import printable
+
+    for one in all_of_them[:_SHOWN]:
+        doubt = f" ± {one.error:.2g}" if one.error else ""
+        typer.echo(f"  {one.contribution:+.4f}{doubt}  {printable(f'{one.feature} = {one.value}')}")
+    if len(all_of_them) > _SHOWN:
+        rest = sum(one.contribution for one in all_of_them[_SHOWN:])
+        typer.echo(f"  {rest:+.4f}  {len(all_of_them) - _SHOWN} other features together")

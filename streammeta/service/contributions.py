@@ -22,7 +22,7 @@ import numpy as np
 from streammeta.engine import Engine, Outcome
 from streammeta.event import Event, Feature, LabelValue
 
-__all__ = ["ORDERS", "Contribution", "Contributions", "contributions", "shapley"]
+__all__ = ["ORDERS", "Contribution", "Contributions", "attributed", "contributions", "shapley"]
 
 ORDERS: Final = 60  # drawn where there are too many to go through all, in pairs
 _EXACT_FEATURES: Final = 5  # up to so many all orders are gone through: 120
@@ -70,22 +70,47 @@ def contributions(engine: Engine, event: Event, *, orders: int = ORDERS, seed: i
         None where nothing is predicted: the engine refuses the event, or has learned nothing yet.
     """
     event = msgspec.structs.replace(event, y=None)
-    features = dict(_named(event.x))
-    names = [name for name, value in features.items() if value is not None]
     (whole,) = engine.predict([event])
     if whole.rejected is not None or whole.prediction is None:
         return None
     target = whole.prediction
 
+    def predicted(part: Event) -> float:
+        (found,) = engine.predict([part])
+        return _number(found, target)
+
+    of: Literal["probability", "mean"] = "mean" if whole.probabilities is None else "probability"
+    return attributed(event, predicted, of=of, orders=orders, seed=seed)
+
+
+def attributed(
+    event: Event,
+    predicted: Callable[[Event], float],
+    *,
+    of: Literal["probability", "mean"] = "mean",
+    orders: int = ORDERS,
+    seed: int = 0,
+) -> Contributions:
+    """What the features of an event contribute to any number that is predicted for it.
+
+    Args:
+        event: as it came.
+        predicted: the number, for the event with some of its features missing.
+        of: what kind of number that is.
+        orders: drawn of more than five features, an even number.
+        seed: of these.
+    """
+    features = dict(_named(event.x))
+    names = [name for name, value in features.items() if value is not None]
+
     def value_of(known: frozenset[str]) -> float:
-        (part,) = engine.predict([msgspec.structs.replace(event, x=_only(event.x, known))])
-        return _number(part, target)
+        return predicted(msgspec.structs.replace(event, x=_only(event.x, known)))
 
     found, errors = shapley(names, value_of, orders=orders, seed=seed)
     ordered = sorted(names, key=lambda name: -abs(found[name]))
     return Contributions(
-        "mean" if whole.probabilities is None else "probability",
-        _number(whole, target),
+        of,
+        value_of(frozenset(names)),
         value_of(frozenset()),
         [Contribution(name, features[name], found[name], errors[name]) for name in ordered],
     )

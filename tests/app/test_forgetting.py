@@ -14,12 +14,21 @@ from streammeta.errors import ConfigError, SnapshotError
 LINES = [{"task": f"t{i % 3}", "x": {"a": float(i % 7)}, "y": int(i % 7 > 3), "id": str(i)} for i in range(90)]
 
 
-def replayed(folder: Path, lines: list[dict[str, object]]) -> str:
+def replayed(folder: Path, lines: list[dict[str, object]], *more: str) -> str:
     """A replay that keeps its state; it goes on where there is one."""
     stream = folder / "events.jsonl"
     stream.write_text("".join(json.dumps(line) + "\n" for line in lines))
     done = CliRunner().invoke(
-        cli.app, ["replay", str(stream), "--kind", "classification", "--state", str(folder / "state"), "--json", "-"]
+        cli.app,
+        [
+            "replay",
+            str(stream),
+            *(more or ("--kind", "classification")),
+            "--state",
+            str(folder / "state"),
+            "--json",
+            "-",
+        ],
     )
     assert done.exit_code == 0, done.output
     return done.stdout
@@ -47,6 +56,27 @@ def test_a_task_that_is_not_there_is_said(tmp_path: Path) -> None:
     assert done.exit_code == 1
     assert "no task 'T1'" in done.output
     assert (tmp_path / "state" / "streammeta.engine.snapshot").read_bytes() == before
+
+
+def test_a_task_of_decisions_leaves_with_all_of_its_actions(tmp_path: Path) -> None:
+    """What is learned of each action is a task of the engine: none of them may stay, and nobody else's may go."""
+    replayed(tmp_path, LINES[:60], "--as-decisions")
+    assert {task.task for task in inspect(tmp_path / "state")} == {f"t{i}→{y}" for i in range(3) for y in range(2)}
+
+    done = CliRunner().invoke(cli.app, ["forget", "t1", "--state", str(tmp_path / "state")])
+
+    assert (done.exit_code, "task 't1' is forgotten" in done.stdout) == (0, True)
+    assert {task.task for task in inspect(tmp_path / "state")} == {f"t{i}→{y}" for i in (0, 2) for y in range(2)}
+    explained = [
+        "explain",
+        '{"task": "t0", "x": {"a": 6.0}, "actions": ["0", "1"]}',
+        "--state",
+        str(tmp_path / "state"),
+    ]
+    said = CliRunner().invoke(cli.app, explained)
+    assert said.exit_code == 0
+    assert "expected reward" in said.stdout
+    assert "new" not in said.stdout
 
 
 def test_the_state_of_a_replay_that_runs_is_left_alone(tmp_path: Path) -> None:
