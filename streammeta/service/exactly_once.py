@@ -22,7 +22,7 @@ import structlog
 from streammeta.engine import Engine
 from streammeta.engine.handover import Handover
 from streammeta.engine.sums import SumsRecord
-from streammeta.engine.weights import About, encode_progress, encode_weights
+from streammeta.engine.weights import About, Weights, encode_progress, encode_weights
 from streammeta.errors import SnapshotError, StreammetaError, TransactionError
 from streammeta.event import Decoder, Record
 from streammeta.service.background import MetaUpdates
@@ -285,6 +285,7 @@ class ExactlyOnce:
                         arriving.read(row)
         if self._tables.missing(WEIGHTS, 0):
             return
+        self._refuse_damaged()
         if self._published.is_new and (self._published.is_pinned or not self._leads):
             self._adopt(lead=False)
         if self._may_lead((number for _, number in self._positions)) and not self._leads:  # a pin was released
@@ -314,17 +315,23 @@ class ExactlyOnce:
         try:
             is_trusted = weights is not None and weights.about.provenance == "rollback"
             if not engine.adopt(weights, train=lead, fixed=fixed, is_trusted=is_trusted):
-                self._refuse("worse", "it is clearly worse on the windows of our tasks")
+                self._refuse("worse", "it is clearly worse on the windows of our tasks", weights)
         except SnapshotError as err:
             if not engine.stats().labelled:  # nothing to go on with
                 raise
-            self._refuse("damaged", str(err))
+            self._refuse("damaged", str(err), weights)
         if lead:
             engine.count_versions_from(self._published.newest)
 
-    def _refuse(self, reason: str, why: str) -> None:
-        """A published θ was not adopted: the present one stays, and a warning says so."""
-        version = None if self._published.theta is None else self._published.theta.version
+    def _refuse_damaged(self) -> None:
+        """Say that what was published as θ cannot be read, where the one before stays in force."""
+        why, self._published.damaged = self._published.damaged, None
+        if why is not None:
+            self._refuse("damaged", why, None)
+
+    def _refuse(self, reason: str, why: str, weights: Weights | None) -> None:
+        """A published θ (None: it cannot be read) was not adopted: the present one stays, and a warning says so."""
+        version = None if weights is None else weights.version
         self._metrics.theta_refused.labels(reason).inc()
         _log.error("a published theta was refused; serving goes on with the one before", version=version, reason=why)
         if self._positions:

@@ -41,6 +41,7 @@ class Published:
         new_sums: partitions whose sums were published since their number was taken from here.
         is_new: another θ is in force since this was last set to False.
         newest: the highest version seen.
+        damaged: why the θ published last cannot be read, where the one before stays in force; None: it can be.
     """
 
     def __init__(self, where: str) -> None:
@@ -51,6 +52,7 @@ class Published:
         self.new_sums: set[int] = set()
         self.is_new = False
         self.newest = 0
+        self.damaged: str | None = None
         self.begin_again()
 
     def begin_again(self) -> None:
@@ -86,7 +88,7 @@ class Published:
         return sorted(found, key=lambda one: one.version, reverse=True)
 
     def note(self, key: bytes, value: bytes | None) -> None:
-        """Note a record; the last one of each key holds.
+        """Note a record; the last one of each key holds, and of θ the last one that can be read.
 
         Raises:
             SnapshotError: it is not one of these, or damaged.
@@ -97,9 +99,7 @@ class Published:
         elif value is None:
             self._forget(key)
         elif key == THETA:
-            before, self._theta = self._theta, self._decoded(key, value)
-            if self._pinned is None:
-                self.is_new |= before is None or before.version != self._theta.version
+            self._note_theta(value)
         elif key == PROGRESS:
             self._progress = decode_progress(value, f"{self._where}, progress")
         elif key == CLAIM:
@@ -110,6 +110,18 @@ class Published:
             number = self._number(key, SUMS)
             self.sums[number] = value
             self.new_sums.add(number)
+
+    def _note_theta(self, value: bytes) -> None:
+        before = self._theta
+        try:
+            self._theta, self.damaged = self._decoded(THETA, value), None
+        except SnapshotError as err:
+            if before is None:  # there is none to go on with, and a fresh one would be a guess
+                raise
+            self.damaged = str(err)
+            return
+        if self._pinned is None:
+            self.is_new |= before is None or before.version != self._theta.version
 
     def _forget(self, key: bytes) -> None:
         if key == CLAIM:

@@ -21,8 +21,8 @@ import msgspec
 import structlog
 
 from streammeta.engine import Candidate, Engine, Verdict
-from streammeta.engine.weights import About, encode_weights
-from streammeta.errors import StreammetaError, TransactionError, TransportError
+from streammeta.engine.weights import About, Weights, encode_weights
+from streammeta.errors import SnapshotError, StreammetaError, TransactionError, TransportError
 from streammeta.meta.base import MetaState
 from streammeta.service.episodes import EpisodeReader
 from streammeta.service.http import Health
@@ -187,6 +187,9 @@ class Trainer:
                 f"{self._options.name}: a member changes θ, too (version {theta.version}); set [meta] trainer = "
                 '"separate" for all members, and start the trainer again'
             )
+        if published.damaged is not None:
+            self._refuse("damaged", published.damaged, None)
+            published.damaged = None
         if not self._is_ready or (published.is_new and theirs) or self._trains is published.is_pinned:
             self._adopt()
         published.is_new = False
@@ -202,14 +205,47 @@ class Trainer:
         published.new_sums.clear()
 
     def _adopt(self) -> None:
-        """Go on from θ in force, unless it is pinned."""
-        theta = self._published.theta
+        """Go on from θ in force, unless it is pinned; from the present one where that is refused."""
         self._trains, self._candidate, self._held_back = not self._published.is_pinned, None, 0
-        self._engine.adopt(theta, train=self._trains, is_trusted=True)
-        self._episodes.begin(theta)
+        theta = self._take(self._published.theta)
         if theta is not None:
+            self._episodes.begin(theta)
             self._before, self._version = self._engine.meta_state, theta.version
         self._engine.count_versions_from(self._published.newest)
+
+    def _take(self, theta: Weights | None) -> Weights | None:
+        """Let the engine go on with this θ, or at the start with the newest one kept that can be; None: with its own.
+
+        Raises:
+            SnapshotError: at the start, where none can be gone on with.
+        """
+        if self._is_ready:
+            ours = theta is None or theta.about.by == self._id or theta.about.provenance != "learned"
+            try:
+                if self._engine.adopt(theta, train=self._trains, is_trusted=ours or self._published.is_pinned):
+                    return theta
+                self._refuse("worse", "it is clearly worse on the windows of all tasks", theta)
+            except SnapshotError as err:
+                self._refuse("damaged", str(err), theta)
+            return None
+        choices = [] if theta is None else [theta, *self._published.kept()]
+        for number, choice in enumerate(choices, 1):
+            try:
+                self._engine.adopt(choice, train=self._trains, is_trusted=True)
+            except SnapshotError as err:
+                self._refuse("damaged", str(err), choice)
+                if number == len(choices):
+                    raise
+            else:
+                return choice
+        self._engine.adopt(None, train=self._trains)
+        return None
+
+    def _refuse(self, reason: str, why: str, theta: Weights | None) -> None:
+        """A θ that somebody else published is not gone on with, and an alarm can see it."""
+        self._metrics.theta_refused.labels(reason).inc()
+        version = None if theta is None else theta.version
+        _log.error("a published theta was refused; training does not go on from it", version=version, reason=why)
 
     # -- candidates ----------------------------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import threading
@@ -20,6 +21,7 @@ from streammeta.service.published import SUMS
 from tests.broker.running import RunningBroker
 from tests.broker.test_service import PATIENCE, STREAMMETA, CreateTopic, ReadAll, Running
 from tests.service.test_same_theta import Read, assert_same_theta, replayed
+from tests.service.test_trainer import NO_THETA, poisons
 
 EVENTS, PARTITIONS, RATE = 9_000, 2, 600.0
 SEPARATE = {"STREAMMETA_META__TRAINER": "separate", "STREAMMETA_STATE__EVERY_SECONDS": "0.3"}
@@ -71,16 +73,17 @@ def produce_slowly(broker: RunningBroker, topic: str, stop: threading.Event) -> 
 
 def published(broker: RunningBroker, topic: str) -> list[Weights]:
     """Every θ in the log of NAME-weights, in order."""
-    return [decode_weights(r.value, "here") for r in all_of(broker, f"{topic}-weights") if r.key == b"theta"]
+    values = [r.value for r in all_of(broker, f"{topic}-weights") if r.key == b"theta"]
+    return [decode_weights(value, "here") for value in values if value != NO_THETA]
 
 
-def all_of(broker: RunningBroker, topic: str) -> list[Any]:
-    """Every committed record in the log of partition 0, in order."""
+def all_of(broker: RunningBroker, topic: str, partition: int = 0) -> list[Any]:
+    """Every committed record in the log of a partition, in order."""
     consumer = KafkaConsumer(
         bootstrap_servers=broker.bootstrap, isolation_level="read_committed", auto_offset_reset="earliest"
     )
     with closing(consumer):
-        at = TopicPartition(topic, 0)
+        at = TopicPartition(topic, partition)
         consumer.assign([at])
         end, found = consumer.end_offsets([at])[at], []
         deadline = time.monotonic() + PATIENCE
@@ -187,6 +190,52 @@ def test_a_trainer_process_makes_the_theta_of_a_replay_to_the_bit(
     assert_same_theta(
         found, replayed(Settings.model_validate({"meta": {"mode": "sync"}}), episodes[: found.about.segments], sums)
     )
+
+
+def test_a_poisoned_theta_by_hand_is_refused_by_all_and_each_member_takes_twenty_versions(
+    broker: RunningBroker, topic: str, create_topic: CreateTopic, tmp_path: Path
+) -> None:
+    """Members and the trainer keep what they have, and go on; a server that takes one version and no other looks well."""
+    create_topic(topic, PARTITIONS)
+    for name in ("a", "b", "train"):
+        (tmp_path / name).mkdir()
+    often = SEPARATE | {"STREAMMETA_STATE__EVERY_SECONDS": "0.1"}
+    running = [Running(broker, topic, tmp_path / name, **often) for name in ("a", "b")]
+    refused = 'streammeta_theta_refused_total{reason="%s"}'
+    stop = threading.Event()
+    producing = threading.Thread(target=produce_slowly, args=(broker, topic, stop), daemon=True)
+    try:
+        for one in running:
+            one.wait_for("streammeta_assigned_partitions", 1)
+        running.append(Training(broker, topic, tmp_path / "train", **often))
+        producing.start()
+        running[2].wait_for('streammeta_theta_judged_total{verdict="published"}', 21)
+        for number in range(4):
+            trainer, reason = running[2], ("worse", "damaged")[number % 2]
+            trainer.process.send_signal(signal.SIGSTOP)  # else it may publish a good one before anybody looks
+            time.sleep(0.5)
+            value = poisons(published(broker, topic)[-1])[number]
+            with closing(KafkaProducer(bootstrap_servers=broker.bootstrap)) as producer:
+                producer.send(f"{topic}-weights", value, b"theta", partition=0).get(PATIENCE)
+            for one in running[:2]:
+                one.wait_for(refused % reason, 1 + number // 2)
+            trainer.process.send_signal(signal.SIGCONT)  # refuses it, too, or has overwritten it before it saw it
+        published_before = running[2].metric('streammeta_theta_judged_total{verdict="published"}')
+        running[2].wait_for('streammeta_theta_judged_total{verdict="published"}', published_before + 2)
+        assert [one.stop() for one in running] == [0, 0, 0], running[2].log.read_text()[-3000:]
+    finally:
+        stop.set()
+        producing.join(PATIENCE)
+        for one in running:
+            if one.process.poll() is None:
+                one.kill()
+
+    taken = {number: set[int]() for number in range(PARTITIONS)}
+    for number, found in taken.items():
+        values = [json.loads(r.value) for r in all_of(broker, f"{topic}-predictions", number)]
+        found |= {value["theta_version"] for value in values}
+        assert [v["theta_version"] for v in values] == sorted(v["theta_version"] for v in values)
+    assert min(map(len, taken.values())) >= 21
 
 
 def test_a_second_trainer_ends_the_first_with_its_reason(

@@ -1,19 +1,22 @@
 """A trainer as a process of its own: everybody's episodes in, θ out; whatever becomes of it, members go on."""
 
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
 from streammeta.engine import Engine, EngineSettings
-from streammeta.engine.weights import Weights, decode_weights
-from streammeta.errors import TransportError
+from streammeta.engine.weights import Weights, decode_weights, encode_weights
+from streammeta.errors import SnapshotError, TransportError
 from streammeta.service.http import Health
 from streammeta.service.metrics import Metrics
+from streammeta.service.published import History
 from streammeta.service.trainer import TRAINER, Trainer, TrainerOptions
 from streammeta.transport.base import Message
 from streammeta.transport.memory_log import MemoryChangelogReader, MemoryLog, MemoryTransactionalSink
@@ -21,6 +24,7 @@ from tests.service.test_exactly_once import Clock, Faults, Killed, Worker, publi
 from tests.service.test_members import PARTITIONS, error_of, fill
 
 SETTINGS = EngineSettings.model_validate({"meta": {"mode": "sync", "trainer": "separate"}})
+NO_THETA = b"no theta"
 
 
 class Training:
@@ -230,6 +234,70 @@ def test_a_candidate_that_is_worse_on_newest_events_is_held_back() -> None:
     assert good.version > before
     assert good.about.loss is not None
     assert good.about.loss < 1.0
+
+
+def poisons(good: Weights) -> list[bytes]:
+    """A published θ by hand: with its sign flipped, with NaN, random, and bytes that are no θ."""
+    draw = np.random.default_rng(5)
+    ways: list[Callable[[Any], Any]] = [
+        lambda p: -p,
+        lambda p: np.full_like(p, np.nan),
+        lambda p: draw.normal(size=p.shape).astype(p.dtype),
+    ]
+    about = msgspec.structs.replace(good.about, by="hand")
+    found = []
+    for later, change in enumerate(ways, 1):
+        arrays = {name: change(p) if name.startswith("theta.") else p for name, p in good.arrays.items()}
+        shared = good.shared | {"version": good.version + later}
+        found.append(encode_weights(replace(good, about=about, shared=shared, arrays=arrays)))
+    return [*found, NO_THETA]
+
+
+def test_a_poisoned_theta_by_hand_is_refused_by_the_trainer_too() -> None:
+    """It would train on from it, and what it then publishes is as bad; a NaN ended it, and each one that came after."""
+    log = MemoryLog("in", PARTITIONS)
+    fill(log, 4_000)
+    group, trainer = members(log, 2), Training(log)
+    serve(log, group, trainer, 20)
+    good = versions(log)[-1]
+
+    for value in poisons(good):
+        log.write("weights", 0, Message("weights", value, b"theta"), None)
+        serve(log, group, trainer, 1)
+
+    assert trainer.count("streammeta_theta_refused_total", reason="worse") == 2
+    assert trainer.count("streammeta_theta_refused_total", reason="damaged") == 2
+    refused = [one.metrics.registry.get_sample_value for one in group]
+    assert [(r("streammeta_theta_refused_total", {"reason": "worse"})) for r in refused] == [2, 2]
+    assert [(r("streammeta_theta_refused_total", {"reason": "damaged"})) for r in refused] == [2, 2]
+    serve(log, group, trainer, 20)
+    serve(log, group, None, 2)
+    healed = [e.value or b"" for _, e in log.read("weights", 0) if e.key == b"theta"][-1]
+    assert decode_weights(healed, "here").version > good.version + 3
+    assert {one.engine.stats().theta_version for one in group} == {decode_weights(healed, "here").version}
+
+
+def test_a_trainer_that_starts_on_a_theta_of_nan_goes_on_from_one_that_was_kept() -> None:
+    """Else it ends, and so does each one that is started after it, until somebody mends the topic by hand."""
+    log = MemoryLog("in", PARTITIONS)
+    fill(log, 3_000)
+    group, first = members(log, 1), Training(log)
+    first.trainer._history = History(4)
+    serve(log, group, first, 25)
+    good = versions(log)[-1]
+    kept = [e.value or b"" for _, e in log.read("weights", 0) if (e.key or b"").startswith(b"kept:")]
+    log.write("weights", 0, Message("weights", poisons(good)[1], b"theta"), None)
+
+    second = Training(log)
+    second.rounds(1)
+
+    assert second.count("streammeta_theta_refused_total", reason="damaged") == 1
+    assert second.trainer._version == decode_weights(kept[-1], "here").version
+    assert second.trainer.engine.stats().theta_version > good.version  # no version comes twice
+    bare = MemoryLog("in", PARTITIONS)
+    bare.write("weights", 0, Message("weights", poisons(good)[1], b"theta"), None)
+    with pytest.raises(SnapshotError, match="bad numbers"):
+        Training(bare).rounds(2)
 
 
 def test_a_member_that_changes_theta_beside_the_trainer_is_named() -> None:
