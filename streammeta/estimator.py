@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 from pydantic import ValidationError
 from river import base
+from river.conf import Interval
 from river.utils import dataframe
 
 from streammeta.engine import Engine, EngineSettings, Kind, Outcome, Signal
@@ -54,6 +55,7 @@ class _MetaLearner(base.Base):  # type: ignore[misc]  # mypy does not look into 
     """What both estimators share; see them for the arguments."""
 
     _kind: ClassVar[Kind]
+    interval: float | None = None
 
     def __init__(
         self,
@@ -90,6 +92,8 @@ class _MetaLearner(base.Base):  # type: ignore[misc]  # mypy does not look into 
         """The engine's settings; what is given by name wins over ``settings``."""
         tree = dict(_tree(self.settings))
         tree |= {"kind": self._kind, "seed": self.seed}
+        if self.interval is not None:
+            tree["interval"] = self.interval
         if isinstance(self.method, str):
             tree["learner"] = {**tree.get("learner", {}), "method": self.method}
         changes = {} if self.detector is None else settings_like(self.detector)
@@ -294,6 +298,8 @@ class MetaRegressor(_MetaLearner, base.MiniBatchRegressor):  # type: ignore[misc
         response: on drift, "mix", "reset" or "recall".
         settings: everything else, as `EngineSettings` or as a mapping.
         seed: fixes every random choice.
+        interval: the share of targets that `predict_one(x, with_interval=True)` is to hold, 0.5 to 0.99; None: there
+            are no intervals.
 
     Raises:
         ConfigError: a setting is out of its range.
@@ -309,13 +315,40 @@ class MetaRegressor(_MetaLearner, base.MiniBatchRegressor):  # type: ignore[misc
 
     _kind = "regression"
 
+    def __init__(
+        self,
+        task: Hashable | None = None,
+        *,
+        method: str | Method | None = None,
+        detector: DetectorName | base.DriftDetector | base.BinaryDriftDetector | None = None,
+        response: DriftResponseName | None = None,
+        settings: EngineSettings | Mapping[str, Any] | None = None,
+        seed: int = 0,
+        interval: float | None = None,
+    ) -> None:
+        self.interval = interval
+        super().__init__(task, method=method, detector=detector, response=response, settings=settings, seed=seed)
+
     def learn_one(self, x: _Row, y: Real) -> None:
         """Predict the event, compare with its target `y`, and learn it; a missing target teaches nothing."""
         self._learn_targets([x], [y])
 
-    def predict_one(self, x: _Row, **_: Any) -> float:  # noqa: ANN401 as River has it
-        """The mean of the prediction; 0 before the first target was learned."""
-        return self.predict_with_variance_one(x)[0]
+    def predict_one(self, x: _Row, *, with_interval: bool = False, **_: Any) -> float | Interval:  # noqa: ANN401 as River has it
+        """The mean of the prediction, 0 before the first target was learned; or its central interval.
+
+        Args:
+            x: the features.
+            with_interval: return the interval, as River's `conf.RegressionJackknife` does; wants `interval=0.9`.
+
+        Raises:
+            ConfigError: there are no intervals.
+        """
+        if not with_interval:
+            return self.predict_with_variance_one(x)[0]
+        (outcome,) = self._predict_rows([x])
+        if outcome.interval is None:
+            raise ConfigError("MetaRegressor: with_interval=True, but there are no intervals; wanted interval=0.9")
+        return Interval(*outcome.interval)
 
     def predict_with_variance_one(self, x: _Row) -> tuple[float, float]:
         """Mean and variance of the prediction."""

@@ -91,6 +91,7 @@ class Tally:
         self._losses = 0
         self._classes = metrics.ConfusionMatrix()
         self._mae, self._rmse, self._r2 = metrics.MAE(), metrics.RMSE(), metrics.R2()
+        self._inside, self._width, self._intervals = 0, 0.0, 0
 
     def add(self, outcomes: Sequence[Outcome], rejected: int = 0) -> None:
         """Take in one step's accepted outcomes, and how many records were set aside beside them."""
@@ -124,6 +125,11 @@ class Tally:
             error = abs(predicted - y)
             for metric in (self._mae, self._rmse, self._r2):
                 metric.update(y, predicted)
+            if outcome.interval is not None:
+                lower, upper = outcome.interval
+                self._intervals += 1
+                self._inside += lower <= y <= upper
+                self._width += upper - lower
         self.by_age.add(outcome.age, error)
         if outcome.since_drift is not None:
             self.after_drift.add(outcome.since_drift, error)
@@ -145,6 +151,8 @@ class Tally:
                 "rmse": self._rmse.get() if scored else None,
                 "r2": self._r2.get() if scored else None,
                 "negative_log_likelihood": self._loss / self._losses if self._losses else None,
+                "interval_coverage": self._inside / self._intervals if self._intervals else None,
+                "interval_mean_width": self._width / self._intervals if self._intervals else None,
             }
         return {
             "kind": self.kind,

@@ -460,3 +460,18 @@ def test_several_threads_may_use_one_model() -> None:
     assert model.engine.stats().labelled == 600
     assert model.engine.stats().classes == 8
     assert copy.deepcopy(model).predict_one({"t": "a", "fa": 1}) == model.predict_one({"t": "a", "fa": 1})
+
+
+def test_a_regressor_says_intervals_as_rivers_conformal_models_do() -> None:
+    """A wrapper of River's around it would be calibrated by another, coarser rule."""
+    model, inside = MetaRegressor(interval=0.9, settings={"meta": {"mode": "off"}}), 0
+    for x, y in datasets.TrumpApproval().take(600):
+        inside += y in model.predict_one(x, with_interval=True)
+        model.learn_one(x, y)
+
+    assert inside / 600 == pytest.approx(0.9, abs=0.04)
+    assert model.clone().interval == 0.9
+    with pytest.raises(ConfigError, match=r"wanted interval=0\.9"):
+        MetaRegressor().predict_one({"a": 1.0}, with_interval=True)
+    with pytest.raises(ConfigError, match=r"interval: Input should be less than or equal to 0\.99"):
+        MetaRegressor(interval=90.0)

@@ -59,6 +59,19 @@ def test_regression_figures_are_scikit_learns() -> None:
     assert figures["r2"] == pytest.approx(sklearn.r2_score(y, predicted))
 
 
+def test_intervals_are_counted_by_the_labels_that_lie_inside() -> None:
+    """By hand: two of four labels lie inside, the bound included; the widths are 1, 1, 2 and 4."""
+    said = [(0.5, (0.0, 1.0)), (1.0, (0.0, 1.0)), (2.5, (0.0, 2.0)), (-1.0, (0.0, 4.0))]
+
+    tally = tally_of(
+        [Outcome(Event([1.0], "a", AT, y=y), 0.5, interval=interval) for y, interval in said], "regression"
+    )
+
+    assert tally.figures()["interval_coverage"] == 0.5
+    assert tally.figures()["interval_mean_width"] == 2.0
+    assert tally_of([scored(1.0, 1.0)], "regression").figures()["interval_coverage"] is None
+
+
 def test_no_prediction_is_an_error_but_not_a_class() -> None:
     """Leaving such events out would flatter; taking "nothing" for a class would halve macro F1."""
     figures = tally_of([scored(1, None), scored(0, 0), scored(1, 1), scored("cat", "cat")]).figures()

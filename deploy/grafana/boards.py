@@ -319,6 +319,12 @@ _MODELLERS = Dashboard(
                     "The mean of the members.",
                 ),
                 Panel(
+                    "Labels inside their interval",
+                    "percentunit",
+                    (("streammeta_interval_coverage_ratio{SEL} >= 0", "{{instance}}"),),
+                    "Over about the last thousand labels, with [output] interval; wanted is what that says.",
+                ),
+                Panel(
                     "Labels",
                     "reqps",
                     (

@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 
 from streammeta.engine import Engine, EngineSettings, TaskSummary
+from streammeta.engine.interval import Bounds
 from streammeta.errors import ConfigError, EventError
 from streammeta.event import Decoder, Event, LabelValue, Origin, Record
 from streammeta.service.contributions import Contribution, attributed, contributions
@@ -33,6 +34,7 @@ class Explanation:
     drifts: int  # of the task
     recent_error: float | None  # of the task; None: it had no label yet
     median_error: float | None  # of all tasks
+    interval: Bounds | None = None  # of the prediction, where the settings say so
 
     def figures(self) -> dict[str, object]:
         """Ready for JSON."""
@@ -114,6 +116,7 @@ def explain(engine: Engine, event: Event, *, seed: int = 0) -> Explanation:
         0 if own is None else own.drifts,
         _error(own),
         median(known) if (known := [error for task in tasks if (error := _error(task)) is not None]) else None,
+        whole.interval,
     )
 
 

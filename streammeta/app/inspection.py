@@ -131,6 +131,8 @@ def settings_of(snapshot: Snapshot) -> EngineSettings:
         section, _, key = name.partition(".")
         if name == "app.kind":
             tree["kind"] = "regression" if value == "decision" else value
+        elif name == "output.interval":
+            tree["interval"] = value
         elif name == "learner.memories":  # saved is how many
             tree.setdefault(section, {})[key] = (1.0,) * value
         elif name == "learner.experts":  # saved are their names

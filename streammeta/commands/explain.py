@@ -82,6 +82,8 @@ def _show(found: "Explanation") -> None:
     prediction = printable(str(found.prediction))
     of = f"probability of {prediction}" if found.of == "probability" else "mean"
     typer.echo(f"prediction {prediction}: {of} {found.predicted:.4g}, without any feature {found.without_features:.4g}")
+    if found.interval is not None:
+        typer.echo("interval {:.4g} to {:.4g}".format(*found.interval))
     _show_contributions(found.contributions)
     if found.is_new:
         typer.echo(f"task {found.task!r} is new: this is what all tasks share")

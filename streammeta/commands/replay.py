@@ -75,6 +75,10 @@ def replay(
     ] = "tag",
     label_delay: Annotated[str, typer.Option(help="Labels come so late: 100 (events), 90s, 30m, 1h, 2d.")] = "0",
     speed: Speed = None,
+    interval: Annotated[
+        float | None,
+        typer.Option(help="Predict intervals that this share of labels lies in (0.9); reports coverage and width."),
+    ] = None,
     truth: Annotated[
         Path | None,
         typer.Option(help="True concept changes, as `simulate --truth` wrote them: scores detection."),
@@ -134,6 +138,7 @@ def replay(
         truth=truth,
         state=state,
         as_decisions=as_decisions,
+        interval=interval,
         fields=mapping(settings, label, task, id_, time_, include, exclude, missing),
         options=dict(pair(one) for one in set_ or []),
     )

@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field, SecretStr, field_validator, model_validat
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from streammeta.engine.drift.settings import DriftSettings
-from streammeta.engine.settings import AppKind, DecideSettings, EngineSettings, MetaSettings
+from streammeta.engine.settings import INTERVAL_LEVELS, AppKind, DecideSettings, EngineSettings, MetaSettings
 from streammeta.engine.tasks import MemorySettings
 from streammeta.errors import ConfigError
 from streammeta.event import TaskFrom
@@ -142,6 +142,13 @@ class OutputSettings(BaseModel, frozen=True, extra="forbid"):
         description='"json", or "avro" in the wire format of a schema registry (wants the extra streammeta[avro]): the '
         "schema is registered as NAME-predictions-value.",
     )
+    interval: float | None = Field(
+        None,
+        ge=INTERVAL_LEVELS[0],
+        le=INTERVAL_LEVELS[1],
+        description="Of a regression: each has the central interval, `lower` and `upper`, that this share of labels "
+        "lies in, 0.9 for instance; recalibrated by every label. By default none.",
+    )
     explain: bool = Field(
         default=False,
         description="Whether each says what its features contributed, as `streammeta explain` does: some "
@@ -252,6 +259,7 @@ class Settings(BaseSettings):
             meta=self.meta,
             drift=self.drift,
             memory=self.memory,
+            interval=self.output.interval if self.app.kind == "regression" else None,
         )
 
     @classmethod

@@ -108,6 +108,12 @@ def _unused_output(settings: Settings, path: Path | None) -> Iterator[str]:
     if settings.output.format != "json" and settings.app.kind == "decision":
         place = where(("output", "format"), path)
         yield f"{place}: [output] format: is not used with [app] kind = 'decision', which has JSON; leave it out"
+    if settings.output.interval is not None and settings.app.kind != "regression":
+        place = where(("output", "interval"), path)
+        yield (
+            f"{place}: [output] interval: is of a predicted target, and [app] kind = {settings.app.kind!r}; set kind = "
+            "'regression', or leave it out"
+        )
 
 
 def _unused_registry(

@@ -394,12 +394,12 @@ class DecisionEngine(Engine):
                 signal = Signal.STEADY  # of a task that is known, an action that was not tried yet
             propensities, scores = (dict(zip(names, one, strict=True)) for one in (item.propensities, item.scores))
             return DecisionOutcome(
-                *(came, done.prediction, None, done.variance, signal, *rest, None),
+                *(came, done.prediction, None, done.variance, signal, *rest, None, None),
                 *(names[k], item.propensities[k], propensities, scores, reward),
             )
         action = str(item.action) if isinstance(item, Event) else parted(event.task)[1]
         return DecisionOutcome(
-            *(came, done.prediction, None, done.variance, signal, *rest, None),
+            *(came, done.prediction, None, done.variance, signal, *rest, None, None),
             *(action or None, None, None, None, reward),
         )
 

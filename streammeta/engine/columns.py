@@ -96,10 +96,13 @@ class RowCodec:
     Args:
         kinds: the columns.
         optional: those that a row may do without; none that is cut.
+        unsure: whole columns that rows from elsewhere may have and these not, which are left, or that may be only here.
     """
 
-    def __init__(self, kinds: Mapping[str, Column], optional: Sequence[str] = ()) -> None:
-        self.kinds, self.optional = dict(kinds), tuple(optional)
+    def __init__(
+        self, kinds: Mapping[str, Column], optional: Sequence[str] = (), unsure: Mapping[str, Column] | None = None
+    ) -> None:
+        self.kinds, self.optional, self.unsure = dict(kinds), tuple(optional), dict(unsure or {})
         self._whole = [name for name, kind in self.kinds.items() if not kind.filled]
         self._light = [name for name in self._whole if name not in self.optional]
         cut = [name for name, kind in self.kinds.items() if kind.filled]
@@ -176,15 +179,15 @@ class RowCodec:
         return found
 
     def _made(self, shapes: Mapping[str, tuple[int, ...]]) -> _Plan:
-        kinds = self.kinds
-        if not kinds.keys() - set(self.optional) <= shapes.keys() <= kinds.keys():
+        kinds, unsure = self.kinds, self.unsure
+        known = kinds.keys() | unsure.keys()
+        if not kinds.keys() - set(self.optional) - unsure.keys() <= shapes.keys() <= known:
             wanted = ", ".join(sorted(kinds))
             raise SnapshotError(f"the state of a task has columns {sorted(shapes)}, wanted {wanted}: other settings?")
         whole, cut, numbered, formats, begin = list[_Part](), list[_Part](), list[str](), ["<"], 0
-        for name, kind in kinds.items():
-            if name not in shapes:
-                continue
-            shape, full, dtype = shapes[name], kind.shape, np.dtype(kind.dtype)
+        for name, shape in shapes.items():
+            kind = kinds[name] if name in kinds else unsure[name]
+            full, dtype = kind.shape, np.dtype(kind.dtype)
             if len(shape) != len(full) or not all(0 <= a <= b for a, b in zip(shape, full, strict=True)):
                 raise SnapshotError(f"the state of a task has {name} of shape {shape}, wanted {full}: other settings?")
             part = _Part(name, dtype, shape, begin, tuple(slice(n) for n in shape))
@@ -196,7 +199,8 @@ class RowCodec:
                 numbered.append(name)
                 formats.append(_NUMBERS[dtype.name])
             else:
-                whole.append(part)
+                if name in kinds:
+                    whole.append(part)
                 formats.append(f"{size}x")
             begin += size
         return _Plan(struct.Struct("".join(formats)), numbered, whole, cut, begin)

@@ -10,12 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from streammeta.engine.features import Filled
+from streammeta.engine.interval import Issued
 from streammeta.engine.spill import TaskKey
 from streammeta.errors import EventError
 from streammeta.event import Label, LabelValue, Origin
 from streammeta.meta.base import Kind
 
-__all__ = ["LabelSpace", "PendingEvents", "Waiting"]
+__all__ = ["LabelSpace", "PendingEvents", "Waiting", "said_from"]
 
 _TARGET: Sequence[LabelValue] = ("",)
 Doubles: TypeAlias = npt.NDArray[np.float64]
@@ -146,6 +147,7 @@ _DIGITS = 18  # of a whole number that 64 bits hold
 _Identity: TypeAlias = tuple[int, str, str]  # partition, task, id
 _SHOWN = 100  # characters of an id or a tag that a message repeats
 _LISTED = 3  # tasks that a message names
+_WITH_INTERVAL = 4  # numbers of a target that was predicted with its interval
 _PAGE = 16  # events that wait together in one record of the changelog
 
 
@@ -161,6 +163,7 @@ class Waiting:
     theta_version: int = 0
     page: int = -1  # with which others of its task it is saved; ``PendingEvents`` says
     parts: npt.NDArray[np.float64] | None = None  # what was mixed into ``mean``; None: the learner alone
+    interval: Issued | None = None  # that was predicted; None: there are none
 
     @property
     def filled(self) -> Filled:
@@ -170,6 +173,13 @@ class Waiting:
     def predict(self, mean: Sequence[float] | Doubles, variance: float, theta_version: int) -> None:
         """Keep what was predicted, to be judged by the label."""
         self.mean, self.variance, self.theta_version = np.array(mean, np.float64), variance, theta_version
+
+    @property
+    def said(self) -> bytes | None:
+        """What was predicted, as it is saved: float64 [C], or [1] for a mean, [4] with its interval; None: nothing."""
+        if self.mean is None:
+            return None
+        return self.mean.tobytes() + (b"" if self.interval is None else np.array(self.interval, np.float64).tobytes())
 
 
 class PendingEvents:
@@ -181,8 +191,8 @@ class PendingEvents:
     Those of one task are kept in pages, so that a change of a few need not save them all again.
     """
 
-    def __init__(self, size: int) -> None:
-        self._size = size
+    def __init__(self, size: int, *, classify: bool = True) -> None:
+        self._size, self._classify = size, classify
         self._events: OrderedDict[_Identity, Waiting] = OrderedDict()
         self._tasks: dict[tuple[int, str], list[str]] = {}  # by partition and id: of which tasks events of it wait
         self._pages: dict[TaskKey, dict[int, dict[str, Waiting]]] = {}
@@ -270,7 +280,7 @@ class PendingEvents:
         """Plain values from which ``load`` makes the same."""
         events = [
             [
-                *(id_, *w.key, w.slots, w.values.tobytes(), _bytes(w.mean), w.variance, w.theta_version, w.page),
+                *(id_, *w.key, w.slots, w.values.tobytes(), w.said, w.variance, w.theta_version, w.page),
                 None if w.parts is None else (len(w.parts), w.parts.tobytes()),
             ]
             for (*_, id_), w in self._events.items()
@@ -284,9 +294,9 @@ class PendingEvents:
         self._tasks.clear()
         for id_, partition, tag, slots, values, mean, variance, version, page, parts in state["events"]:
             filled = tuple(slots), np.frombuffer(values, np.float64)
-            predicted = None if mean is None else np.frombuffer(mean, np.float64)
+            predicted, interval = said_from(mean, classify=self._classify)
             mixed = None if parts is None else np.frombuffer(parts[1], np.float64).reshape(parts[0], -1).copy()
-            self._keep(id_, Waiting((partition, tag), *filled, predicted, variance, version, page, mixed))
+            self._keep(id_, Waiting((partition, tag), *filled, predicted, variance, version, page, mixed, interval))
         self.expired, self.replaced = state["expired"], state["replaced"]
         self.forgotten = state.get("forgotten", 0)
 
@@ -319,5 +329,11 @@ def _listed(tasks: Sequence[str]) -> str:
     return shown + (f" and {len(tasks) - _LISTED} more" if len(tasks) > _LISTED else "")
 
 
-def _bytes(array: Doubles | None) -> bytes | None:
-    return None if array is None else array.tobytes()
+def said_from(data: bytes | None, *, classify: bool) -> tuple[Doubles | None, Issued | None]:
+    """A prediction, and its interval where it has one, of which ``Waiting.said`` made these bytes."""
+    if data is None:
+        return None, None
+    numbers = np.frombuffer(data, np.float64)
+    if classify or len(numbers) < _WITH_INTERVAL:
+        return numbers, None
+    return numbers[:1], (float(numbers[1]), float(numbers[2]), float(numbers[3]))

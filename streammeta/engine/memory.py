@@ -16,8 +16,10 @@ from streammeta.engine.columns import Column
 from streammeta.engine.drift import Detectors
 from streammeta.engine.exchange import Exchange
 from streammeta.engine.experts import Case, Columns, Mixture, Slots, choose
+from streammeta.engine.experts.base import Renumbering
 from streammeta.engine.factory import gaussians_above, make_method
 from streammeta.engine.features import FeatureSpace
+from streammeta.engine.interval import COLUMNS, Intervals
 from streammeta.engine.labels import LabelSpace, PendingEvents
 from streammeta.engine.looks import Look
 from streammeta.engine.presence import Presence
@@ -66,10 +68,11 @@ class Memory:
         self.method = method or make_method(settings)
         self.features = FeatureSpace(kept.max_features)
         self.labels = LabelSpace(settings.kind, kept.max_classes)
-        self.waiting = PendingEvents(kept.max_waiting)
+        self.waiting = PendingEvents(kept.max_waiting, classify=self.labels.classify)
         self.presence = Presence(kept.known_tasks, kept.forgotten_after)
         self.sums = PartitionSums()
         self.mixture = self._make_mixture()
+        self.intervals = None if settings.interval is None else Intervals(settings.interval)
         self.response = make_response(self.method, settings)
         self.detectors = Detectors(settings.drift)
         self.recent = RecentRows(settings.meta.recent_events)
@@ -81,6 +84,7 @@ class Memory:
             on_release=self._release,
             derived=self.response.derived,
             leave_out_derived=self._leave_out_derived if self.response.derived else None,
+            unsure=COLUMNS,
         )
         self.shared = Shared(self.method, self.sums, classify=self.labels.classify)
         self.exchange = Exchange(settings.kind, kept.window, self.tasks, self.features, self.labels, self.presence)
@@ -158,6 +162,39 @@ class Memory:
         if self.mixture:
             self.mixture.load(arrays)
 
+    # -- partitions ----------------------------------------------------------------------------------------------------
+
+    def partition(self, number: int) -> dict[str, npt.NDArray[Any]]:
+        """What experts and intervals know of a partition, as arrays from which ``take_partition`` makes the same."""
+        of_experts = self.mixture.partition(number) if self.mixture else {}
+        return of_experts | (self.intervals.partition(number) if self.intervals else {})
+
+    def take_partition(self, number: int, arrays: Mapping[str, npt.NDArray[Any]], here: Renumbering, at: str) -> None:
+        """Know this of a partition; raises SnapshotError, which begins with ``at``, where it cannot be."""
+        if self.mixture:
+            self.mixture.take_partition(number, arrays, here, at)
+        if self.intervals:
+            self.intervals.take_partition(number, arrays, at)
+
+    def forget_partition(self, number: int) -> None:
+        """The partition is another process's."""
+        if self.mixture:
+            self.mixture.forget_partition(number)
+        if self.intervals:
+            self.intervals.forget_partition(number)
+
+    def dump_partitions(self) -> dict[str, npt.NDArray[Any]]:
+        """What is known of partitions, as arrays from which ``load_partitions`` makes the same."""
+        of_experts = self.mixture.dump_partitions() if self.mixture else {}
+        return of_experts | (self.intervals.dump() if self.intervals else {})
+
+    def load_partitions(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Know what ``dump_partitions`` described; raises SnapshotError where it is damaged."""
+        if self.mixture:
+            self.mixture.load_partitions(arrays)
+        if self.intervals:
+            self.intervals.load(arrays)
+
     # -- columns -------------------------------------------------------------------------------------------------------
 
     def grow(self) -> None:
@@ -190,6 +227,8 @@ class Memory:
         kept |= self.response.columns(kept)
         if self.mixture:
             kept |= self.mixture.layout(kept["window_x"].shape[1], self.labels.outputs)
+        if self.intervals:
+            kept |= COLUMNS
         return kept
 
     def _leave_out_derived(self, rows: Ints) -> npt.NDArray[np.bool_]:

@@ -6,6 +6,7 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
+from streammeta.engine.interval import Bounds
 from streammeta.engine.presence import Reason
 from streammeta.event import Event, Label, LabelValue
 from streammeta.meta.outer import MetaStep
@@ -39,6 +40,7 @@ class Outcome(msgspec.Struct, frozen=True):
     age: int = 0  # labelled events of the task before this one
     since_drift: int | None = None  # labelled events since its last detected drift, from 0; None: never one
     rejected: str | None = None  # why the engine refused it; then nothing else is filled
+    interval: Bounds | None = None  # lower and upper, with ``EngineSettings.interval``; a late label's as it was said
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,6 +81,7 @@ def _predict_event(memory: Memory, event: Event, features: FeatureSpace, exact: 
         prediction,
         probabilities,
         variance=None if memory.labels.classify else variance,
+        interval=memory.intervals.predict(columns, 0, key[0], mean[0], variance) if memory.intervals else None,
         signal=Signal.STEADY if known else Signal.NEW_TASK,
         theta_version=shared.version,
         age=int(columns["labelled"][0]),

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from streammeta.engine.buffer import push
 from streammeta.engine.experts import Blend, Case, Cases, Columns, Mixture, RunLabels
+from streammeta.engine.interval import Bounds, Intervals
 from streammeta.engine.item import Item
 from streammeta.engine.judge import Judged, count_events, judge
 from streammeta.engine.memory import Memory
@@ -156,6 +157,21 @@ class Runs:
             if begin <= i < end:
                 run.items[i].waits.parts = known.parts[i - begin].copy()  # type: ignore[union-attr]  # it is pending
 
+    def _bound(self, intervals: Intervals, run: "_Run", begin: int, end: int) -> None:
+        """The intervals of these events, each under the labels before it, which are learned in turn."""
+        part, waits = slice(begin, end), {i: run.items[i].waits for i in (*run.late, *run.pending) if begin <= i < end}
+        for i, one in waits.items():
+            if one is not None and one.interval is not None:
+                run.bounds[i] = one.interval
+        partitions = [item.source.origin.partition for item in run.items[part]]
+        predicted = run.means[part, 0], run.variances[part]
+        columns = self._memory.tasks.columns
+        intervals.run(columns, run.rows[part], partitions, predicted, run.labels[part], run.bounds[part])
+        for i, one in waits.items():
+            if one is not None:
+                lower, upper, before = run.bounds[i].tolist()
+                one.interval = None if math.isnan(lower) else (lower, upper, before)
+
     def _write(
         self,
         run: "_Run",
@@ -169,6 +185,8 @@ class Runs:
     ) -> None:
         """The outcomes of events judged, and what meta-updates and the response observe of them."""
         memory = self._memory
+        if memory.intervals:
+            self._bound(memory.intervals, run, begin, end)
         classes, columns = memory.labels.classes, memory.tasks.columns
         means, variances, known = run.means[begin:end].tolist(), run.variances[begin:end].tolist(), run.known
         best = None if found.best is None else found.best.tolist()
@@ -200,6 +218,7 @@ class Runs:
                 error[k] if is_labelled else None,
                 ages[k],
                 sinces[k] if sinces[k] >= 0 else None,
+                interval=run.interval(i) if memory.intervals else None,
             )
 
     def learn(self, item: Item, seen: Seen) -> None:
@@ -357,6 +376,9 @@ class _Run:
         self.unkept: list[int] = []  # learned, but not yet in their task's window
         mixture = memory.mixture
         self.mixture = mixture if mixture and mixture.is_awake(outputs) else None  # where it takes part
+        self.bounds = np.full(
+            (size if memory.intervals else 0, 3), math.nan
+        )  # of intervals, as ``Intervals.run`` has them
         self.blends: dict[int, Blend] = {}  # where experts are asked one by one
         self.opinions: Doubles | None = None  # [N, K, C or 1] where they were asked of the whole run
 
@@ -379,6 +401,11 @@ class _Run:
         """Event i has this prediction, which may know fewer classes than there are."""
         self.known[i], self.variances[i] = len(mean), variance
         self.means[i, : len(mean)] = mean
+
+    def interval(self, i: int) -> Bounds | None:
+        """The interval of event i; None where it has none."""
+        lower, upper, _ = self.bounds[i].tolist()
+        return None if math.isnan(lower) else (lower, upper)
 
     def said(self, i: int) -> tuple[Doubles, float, int]:
         """The prediction of event i, and the version of θ."""

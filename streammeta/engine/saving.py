@@ -19,8 +19,9 @@ def dump(memory: Memory, training: Training) -> Snapshot:
     tasks, place = memory.tasks.dump()
     shared, arrays = memory.shared.dump()
     seen, sums = memory.sums.dump()
+    level = memory.settings.interval  # for who reads the snapshot alone: state of another level fits, too
     header = {
-        "settings": fingerprint(memory.settings),
+        "settings": fingerprint(memory.settings) | ({} if level is None else {"output.interval": level}),
         "counts": vars(memory.counts).copy(),
         "features": memory.features.dump(),
         "classes": memory.labels.classes,
@@ -34,8 +35,7 @@ def dump(memory: Memory, training: Training) -> Snapshot:
         "presence": [(*key, *seen) for key, seen in memory.presence.items()],
         "leaving": [key for key in memory.tasks.leaving if key[0] >= 0],
     }
-    partitions = memory.mixture.dump_partitions() if memory.mixture else {}
-    return Snapshot(header, arrays | sums | partitions | training.dump() | memory.dump_experts())
+    return Snapshot(header, arrays | sums | memory.dump_partitions() | training.dump() | memory.dump_experts())
 
 
 def load(memory: Memory, training: Training, snapshot: Snapshot) -> None:
@@ -53,8 +53,7 @@ def load(memory: Memory, training: Training, snapshot: Snapshot) -> None:
     memory.shared.load(header["shared"], arrays, Names(memory.features.slots, memory.labels.names))
     training.load(arrays)
     memory.load_experts(arrays)
-    if memory.mixture:
-        memory.mixture.load_partitions(arrays)
+    memory.load_partitions(arrays)
     for name, column in memory.layout(len(memory.features), len(memory.shared.own)).items():
         memory.tasks.widen(name, column.shape)
     memory.recent.load(header["recent"], memory.tasks.restore(header["tasks"], header["spilled"]))

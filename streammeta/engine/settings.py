@@ -10,6 +10,7 @@ from streammeta.meta.settings import Kind, LearnerSettings
 
 __all__ = [
     "ACTION_OF",
+    "INTERVAL_LEVELS",
     "AppKind",
     "DecideSettings",
     "EngineSettings",
@@ -19,6 +20,7 @@ __all__ = [
     "SegmentSettings",
 ]
 
+INTERVAL_LEVELS = (0.5, 0.99)  # the least and the most that can be wanted of intervals
 Sampling: TypeAlias = Literal["uniform", "recency", "loss", "nearest"]
 
 
@@ -159,6 +161,14 @@ class EngineSettings(BaseModel, frozen=True, extra="forbid"):
     drift: DriftSettings = DriftSettings()
     memory: MemorySettings = MemorySettings()
     decide: DecideSettings | None = None  # of a regression: of rewards, by which actions are chosen
+    # the share of labels that intervals of targets are to hold; None: there are no intervals
+    interval: float | None = Field(None, ge=INTERVAL_LEVELS[0], le=INTERVAL_LEVELS[1])
+
+    @model_validator(mode="after")
+    def _interval_is_of_a_target(self) -> Self:
+        if self.interval is not None and (self.kind != "regression" or self.decide is not None):
+            raise ValueError(f"interval: is of a predicted target, and kind is {self.kind!r}; leave it out")
+        return self
 
     @model_validator(mode="after")
     def _decides_without_experts(self) -> Self:

@@ -73,6 +73,7 @@ class TaskTable:
         on_release: called with the number of each row that stops holding its task.
         derived: columns that some rows can do without, because they are derived again when the task is next seen.
         leave_out_derived: say which of these rows [n] go to the spill without them, and mark those.
+        unsure: columns that a saved row may have and we not, or we and it not.
     """
 
     def __init__(
@@ -85,8 +86,9 @@ class TaskTable:
         on_release: Callable[[int], None],
         derived: Sequence[str] = (),
         leave_out_derived: Callable[[npt.NDArray[np.int64]], npt.NDArray[np.bool_]] | None = None,
+        unsure: Mapping[str, Column] | None = None,
     ) -> None:
-        self._codec = RowCodec(columns, optional=derived)
+        self._codec = RowCodec(columns, optional=derived, unsure=unsure)
         self._leave_out_derived = leave_out_derived
         self._max_tasks = settings.max_tasks
         self._dump_extra, self._load_extra, self._on_release = dump_extra, load_extra, on_release
@@ -260,7 +262,7 @@ class TaskTable:
     def widen(self, name: str, shape: tuple[int, ...]) -> None:
         """Make the rows of a column larger; what was there keeps its place."""
         old, kind = self.columns[name], self._codec.kinds[name]._replace(shape=shape)
-        self._codec = RowCodec(self._codec.kinds | {name: kind}, optional=self._codec.optional)
+        self._codec = RowCodec(self._codec.kinds | {name: kind}, self._codec.optional, self._codec.unsure)
         self.columns[name] = np.zeros((len(old), *shape), kind.dtype)
         if kind.blank != 0:
             self.columns[name][list(self._rows.values())] = kind.blank

@@ -263,6 +263,18 @@ def judge_values(
     watched: _Doubles,
     /,
 ) -> None: ...
+def run_intervals(
+    mean: _Doubles,
+    variance: _Doubles,
+    labels: _Doubles,
+    rows: _Ints,
+    places: _Ints,
+    rule: _Doubles,
+    of_tasks: _Doubles,
+    of_partitions: _Doubles,
+    bounds: _Doubles,
+    /,
+) -> None: ...
 def count_events(
     columns: tuple[npt.NDArray[Any], ...],
     rows: _Ints,

@@ -86,6 +86,10 @@ def _headline(figures: Figures) -> str:
             other = _result(best["error_b"], classify)
             said += f"; the best of the others, {best['b']}, has {other}: {best['verdict']}"
         parts.append(f"{said}.")
+        if figures.get("interval_coverage") is not None:
+            wanted, covered = figures["settings"]["interval"], figures["interval_coverage"]
+            width = f"{figures['interval_mean_width']:.4g}"
+            parts.append(f"Its {wanted:.0%} intervals hold {covered:.1%} of the labels; their mean width is {width}.")
         error = 1 - value if classify else value
         better = [(one["error"], name) for name, one in figures["guesses"].items() if one["error"] is not None]
         least, name = min(better, default=(error, ""))

@@ -17,6 +17,7 @@ from streammeta.app.replay import Begun, replay
 from streammeta.config import Settings, load
 from streammeta.decisions.tally import DecisionTally
 from streammeta.engine import Kind
+from streammeta.engine.settings import INTERVAL_LEVELS
 from streammeta.errors import ConfigError, EventError, TransportError
 from streammeta.event import Origin, Record
 from streammeta.formats.fields import Fields, check_columns
@@ -56,6 +57,7 @@ class Plan:
     state: Path | None = None  # the directory in which the state is kept, to go on from
     fields: Fields | None = None  # which columns or fields are what; None: as the settings say
     as_decisions: bool = False  # classes are actions, of which the right one is rewarded
+    interval: float | None = None  # level of the intervals of a regression; None: as the settings say
     truth: Path | None = None  # where concepts of a recorded stream truly changed; a scenario knows it itself
 
 
@@ -112,6 +114,8 @@ def opened(plan: Plan, settings: Settings, *, kind: Any = None, seed: int | None
         settings, reason = resolve_kind(
             settings, kind=wanted, seed=seed, first=found.first, decoder=read, label=fields.label
         )
+        if plan.interval is not None:
+            settings = _with_intervals(settings, plan.interval)
         if plan.as_decisions:
             settings = _deciding(settings, plan, fields)
         if settings.app.kind == "decision" and (plan.against or plan.learners):
@@ -123,6 +127,18 @@ def opened(plan: Plan, settings: Settings, *, kind: Any = None, seed: int | None
         reason = "as the scenario is" if wanted == found.kind is not None else reason
         about = found.description()
         yield Opened(plan, settings, reason, about, found.name, source, found.fraction, tally, comparison, begun)
+
+
+def _with_intervals(settings: Settings, level: float) -> Settings:
+    """The settings with intervals of this level."""
+    least, most = INTERVAL_LEVELS
+    if not least <= level <= most:
+        raise ConfigError(f"--interval {level}: wanted the share of labels inside, {least} to {most}, such as 0.9")
+    if settings.app.kind != "regression":
+        raise ConfigError(
+            f"--interval {level}: is of a predicted target, and this is a {settings.app.kind}; leave it out"
+        )
+    return settings.model_copy(update={"output": settings.output.model_copy(update={"interval": level})})
 
 
 def _deciding(settings: Settings, plan: Plan, fields: Fields) -> Settings:

@@ -38,6 +38,8 @@ PREDICTION: dict[str, Any] = {
         {"name": "probabilities", "type": ["null", {"type": "map", "values": "double"}], "default": None},
         {"name": "mean", "type": ["null", "double"], "default": None},
         {"name": "variance", "type": ["null", "double"], "default": None},
+        {"name": "lower", "type": ["null", "double"], "default": None},
+        {"name": "upper", "type": ["null", "double"], "default": None},
         {"name": "signal", "type": "string"},
         {"name": "theta_version", "type": "long"},
         {"name": "source", "type": "string"},

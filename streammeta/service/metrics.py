@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from streammeta.engine import EngineStats, Outcome, Signal
 from streammeta.engine.outcome import Limit
 from streammeta.engine.presence import Reason
-from streammeta.event import Event
+from streammeta.event import Event, LabelValue
 from streammeta.service.threads import IDS, LABELS, MAIN, REPARTITION
 
 __all__ = ["Fate", "MetaFate", "Metrics"]
@@ -58,12 +58,14 @@ class Metrics:
         ProcessCollector(registry=registry)
         self._weighted_error = 0.0
         self._weight = 0.0
+        self._weighted_inside = self._intervals = 0.0
         self._meta_updates: int | None = None  # the engine's count when last seen
         self._lost: dict[str, int] = {}  # likewise, of events that waited for a label
         self._resets = 0  # likewise; a new engine begins at 0
         self._forgotten: dict[Reason, int] = {}  # likewise
         for unknown in (
             self.prequential_error,
+            self.interval_coverage,
             self.meta_loss,
             self.trains,
             self.theta_age,
@@ -87,6 +89,11 @@ class Metrics:
             "streammeta_prequential_error",
             "Mean error of predictions made before learning, over about the last thousand labels "
             "(share of wrong classes, or absolute error).",
+            registry=registry,
+        )
+        self.interval_coverage = Gauge(
+            "streammeta_interval_coverage_ratio",
+            "With [output] interval, the share of about the last thousand labels that lay in their interval.",
             registry=registry,
         )
 
@@ -306,6 +313,8 @@ class Metrics:
             if labelled and outcome.error is not None:
                 self._weighted_error = _FORGETTING * self._weighted_error + outcome.error
                 self._weight = _FORGETTING * self._weight + 1.0
+                if outcome.interval is not None:
+                    self._inside(outcome.event.y, *outcome.interval)
         self.events.labels("predicted").inc(predicted)
         self.events.labels("learned").inc(learned)
         self.events.labels("late_label").inc(late)
@@ -315,6 +324,14 @@ class Metrics:
         error = self.error
         if error is not None:
             self.prequential_error.set(error)
+        if self._intervals:
+            self.interval_coverage.set(self._weighted_inside / self._intervals)
+
+    def _inside(self, y: LabelValue | None, lower: float, upper: float) -> None:
+        """Count whether a label lay in its interval."""
+        is_inside = isinstance(y, int | float) and lower <= y <= upper
+        self._weighted_inside = _FORGETTING * self._weighted_inside + is_inside
+        self._intervals = _FORGETTING * self._intervals + 1.0
 
     @property
     def error(self) -> float | None:

@@ -86,12 +86,14 @@ def _prediction(outcome: Outcome, event: Event, more: Mapping[str, object]) -> d
         if outcome.probabilities is None
         else {"probabilities": outcome.probabilities}
     )
+    interval = {} if outcome.interval is None else dict(zip(("lower", "upper"), outcome.interval, strict=True))
     return {
         "id": event.id,
         "task": event.task,
         "ts": event.ts,
         "prediction": outcome.prediction,
         **known,
+        **interval,
         "signal": outcome.signal.value,
         "theta_version": outcome.theta_version,
         "source": event.source or str(event.origin),

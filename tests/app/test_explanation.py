@@ -1,4 +1,5 @@
 import math
+from contextlib import closing
 
 import msgspec
 import numpy as np
@@ -47,6 +48,19 @@ def test_contributions_add_up_and_name_the_feature_that_decides_in_this_task(kin
     else:
         assert (up.prediction, down.prediction) == ("yes", "no")
     engine.close()
+
+
+def test_an_explanation_says_the_interval_where_there_is_one() -> None:
+    """It would have to be looked up in the predictions, of another moment."""
+    with closing(Engine(EngineSettings(kind="regression", interval=0.9, **SMALL))) as engine:
+        for number in range(50):
+            engine.step([Event({"a": float(number % 5)}, "t", Origin("t", 0, number), y=number % 5 + number % 2)])
+
+        found = explain(engine, Event({"a": 2.0}, "t", Origin("t", 0, 99)))
+
+    assert found.interval is not None
+    assert found.interval[0] < found.predicted < found.interval[1]
+    assert found.figures()["interval"] == found.interval
 
 
 def test_to_explain_changes_nothing() -> None:

@@ -18,6 +18,7 @@ from streammeta.config import Settings, load
 from streammeta.engine import Engine, Signal
 from streammeta.errors import ConfigError
 from streammeta.event import Decoder, Label, Origin, Record
+from streammeta.review.page import page
 from streammeta.review.study import Plan, opened, run
 from streammeta.review.trace import decode_errors
 from streammeta.simulators import noted, simulate, with_late_labels
@@ -45,6 +46,22 @@ def test_a_river_peer_has_the_accuracy_that_river_gives_it(delay: int, tmp_path:
     unpredicted = figures["learners"]["river:forest.ARFClassifier"]["unpredicted"]
     assert errors.sum() - unpredicted == pytest.approx(wrong_at_home * (300 - unpredicted))
     assert unpredicted == max(delay, 1)
+
+
+def test_a_replay_with_intervals_says_how_many_labels_they_held(tmp_path: Path) -> None:
+    """And one that cannot have them says so, instead of a report without."""
+    file = tmp_path / "values.csv"
+    file.write_text("a,y\n" + "".join(f"{i % 7},{i % 7 + i % 3 / 2 + 0.25}\n" for i in range(400)))
+
+    figures = studied(Plan(file, interval=0.8))
+
+    assert figures["interval_coverage"] == pytest.approx(0.8, abs=0.1)
+    assert figures["settings"]["interval"] == 0.8
+    assert "Its 80% intervals hold" in page(figures)
+    with pytest.raises(ConfigError, match=r"--interval 80: wanted the share of labels inside, 0.5 to 0.99"):
+        studied(Plan(file, interval=80))
+    with pytest.raises(ConfigError, match=r"--interval 0.9: is of a predicted target, and this is a classification"):
+        studied(Plan("sea", interval=0.9, limit=10))
 
 
 def test_label_delay_makes_late_labels_of_the_service(tmp_path: Path) -> None:

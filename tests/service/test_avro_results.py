@@ -19,7 +19,7 @@ from tests.formats.registry_server import RegistryServer, registry_server
 
 
 def results(kind: Kind, labels: list[Any]) -> list[Any]:
-    engine = Engine(EngineSettings(kind=kind, meta={"mode": "off"}))
+    engine = Engine(EngineSettings(kind=kind, meta={"mode": "off"}, interval=0.9 if kind == "regression" else None))
     events = [Event({"a": float(i % 3)}, "t", Origin("e", 0, i), y=y, id=str(i), ts=i) for i, y in enumerate(labels)]
     why = {"explanation": {"of": "mean", "without_features": 1, "contributions": {"a": 0.5}}}
     return [one for i, outcome in enumerate(engine.step(events)) for one in messages(outcome, why if i % 2 else {})]

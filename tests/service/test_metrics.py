@@ -102,6 +102,16 @@ def test_prequential_error_is_unknown_then_follows_the_recent_past(metrics: Metr
     assert value(metrics, "streammeta_prequential_error") == pytest.approx(1 - 0.999**1_000, abs=0.01)
 
 
+def test_coverage_of_intervals_is_unknown_then_follows_the_recent_past(metrics: Metrics) -> None:
+    """Who promised 90 % to somebody wants to see it, of now and not of all time."""
+    assert math.isnan(value(metrics, "streammeta_interval_coverage_ratio") or 0.0)
+
+    for y, times in ((0.5, 5_000), (2.0, 1_000)):
+        metrics.step([Outcome(Event([1.0], "a", AT, y=y), 0.5, error=0.0, interval=(0.0, 1.0))] * times, 0)
+
+    assert value(metrics, "streammeta_interval_coverage_ratio") == pytest.approx(0.999**1_000, abs=0.01)
+
+
 def test_engine_counts_are_shown_and_meta_updates_counted_from_this_start(metrics: Metrics) -> None:
     """After a restart counters begin at zero, as Prometheus expects of a new process."""
     metrics.engine(stats(tasks=3, meta_updates=100, theta_version=100))

@@ -54,5 +54,4 @@ class Handover:
         self._memory.waiting.forget(partition)
         self._memory.presence.forget(partition)
         self._written.forget(partition)
-        if self._memory.mixture:
-            self._memory.mixture.forget_partition(partition)
+        self._memory.forget_partition(partition)

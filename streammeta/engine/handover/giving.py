@@ -83,9 +83,9 @@ class Giving:
             yield Change(key[0], Key("page", number, key[1]).encode(), None)
 
     def _pieces(self, partition: int, id_: bytes) -> Iterator[Change]:
-        """Those pieces of what experts know of a partition that are not what the changelog has."""
-        mixture, written = self._memory.mixture, self._written
-        known, found = written.parts.get(partition, {}), mixture.partition(partition) if mixture else {}
+        """Those pieces of what experts and intervals know of a partition that are not what the changelog has."""
+        written, found = self._written, self._memory.partition(partition)
+        known = written.parts.get(partition, {})
         for name, array in found.items():
             before = known.get(name)
             if array is before:
@@ -203,9 +203,8 @@ def _bytes(values: npt.NDArray[Any]) -> memoryview:
 
 
 def _wait(id_: str, w: Waiting) -> Wait:
-    mean = None if w.mean is None else w.mean.tobytes()
     parts = None if w.parts is None else w.parts.tobytes()
-    return Wait(id_, list(w.slots), w.values.tobytes(), mean, float(w.variance), int(w.theta_version), parts)
+    return Wait(id_, list(w.slots), w.values.tobytes(), w.said, float(w.variance), int(w.theta_version), parts)
 
 
 def _piece_count(array: npt.NDArray[Any]) -> int:

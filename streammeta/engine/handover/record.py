@@ -105,7 +105,7 @@ class Wait(_Record, frozen=True):
     id: _Text
     slots: Annotated[list[_Size], msgspec.Meta(max_length=_MOST)]
     values: bytes  # float64, one a slot
-    mean: bytes | None  # float64; what was predicted
+    mean: bytes | None  # float64; what was predicted: probabilities, a mean, or a mean and its interval
     variance: float
     theta_version: _Count
     parts: bytes | None = None  # float64; what experts said, when there are any

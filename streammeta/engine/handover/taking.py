@@ -1,6 +1,6 @@
 """Records as tasks: what another process wrote becomes rows here, checked before compiled code reads it."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,7 +24,8 @@ from streammeta.engine.handover.record import (
 )
 from streammeta.engine.handover.schema_mapping import Meaning, Meanings
 from streammeta.engine.handover.written import SPARSE, Written, chunks, label_dtype, page_count, row_columns
-from streammeta.engine.labels import Waiting
+from streammeta.engine.interval import COLUMNS, Issued, check_intervals
+from streammeta.engine.labels import Waiting, said_from
 from streammeta.engine.memory import Memory
 from streammeta.engine.presence import LastSeen
 from streammeta.engine.scale import check_scale, renumber_scale
@@ -36,6 +37,7 @@ __all__ = ["Taking"]
 _COUNTERS = ("window_count", "events", "labelled", "labels_since_drift", "labels_kept_at_drift", "drifts")
 _MOST = 2**53
 _MOST_BYTES = 2**30
+_MEAN_AND_INTERVAL = 32  # bytes
 
 
 class Taking:
@@ -77,7 +79,7 @@ class Taking:
         for name, number in parts:
             counts[name] = max(counts.get(name, 0), number + 1)
         self._written.pieces[partition] = counts
-        if not parts or not self._memory.mixture:
+        if not parts or not (self._memory.mixture or self._memory.intervals):
             return
         arrays: dict[str, npt.NDArray[Any]] = {}
         widest: Meaning | None = None
@@ -92,7 +94,7 @@ class Taking:
                     widest = meaning
         assert widest is not None  # there is a piece
         here = Renumbering(widest.slots, widest.classes, widest.same)
-        self._memory.mixture.take_partition(partition, arrays, here, at)
+        self._memory.take_partition(partition, arrays, here, at)
         if here.same:
             self._written.parts[partition] = arrays
 
@@ -144,6 +146,8 @@ class Taking:
                 found, new = memory.mixture.adopt(found, meaning.experts, memory.labels.outputs)
             names = [name for name in names if name not in new]  # of those, rows are blank
             found = {name: values for name, values in found.items() if name in names}
+        changed = COLUMNS.keys() & (found.keys() ^ set(names))  # there were no intervals then, or are none now
+        found, names = _without(found, changed), [name for name in names if name not in changed]
         self._check_rows(found, names, at)
         return found
 
@@ -161,6 +165,7 @@ class Taking:
             raise SnapshotError(f"{at}: a row of version {found['version'].min()}, wanted -1 or more: it is damaged")
         check_concepts(found, at)
         check_gaussian(found, at)
+        check_intervals(found, at)
 
     def _check_shapes(self, found: Mapping[str, npt.NDArray[Any]], names: Sequence[str], at: str) -> None:
         columns = self._memory.tasks.columns
@@ -221,7 +226,7 @@ class Taking:
             ):
                 raise SnapshotError(f"{at}: {key.encode()!r:.100} holds an event whose values do not fit its slots")
             slots = meaning.slots[event.slots]
-            mean = None if event.mean is None else meaning.mean(event.mean, at, classify=self._memory.labels.classify)
+            mean, interval = self._predicted(event, meaning, at)
             waiting = Waiting(
                 (partition, key.tag),
                 tuple(slots[slots >= 0].tolist()),
@@ -231,8 +236,20 @@ class Taking:
                 event.theta_version,
                 key.number,
                 self._said(event, meaning, at),
+                interval,
             )
             self._memory.waiting.place(event.id, waiting)
+
+    def _predicted(
+        self, event: Wait, meaning: Meaning, at: str
+    ) -> tuple[npt.NDArray[np.float64] | None, Issued | None]:
+        """What was predicted of an event that waits, and its interval."""
+        classify = self._memory.labels.classify
+        if event.mean is None:
+            return None, None
+        if not classify and len(event.mean) == _MEAN_AND_INTERVAL:
+            return said_from(event.mean, classify=False)
+        return meaning.mean(event.mean, at, classify=classify), None
 
     def _said(self, event: Wait, meaning: Meaning, at: str) -> npt.NDArray[np.float64] | None:
         """What experts said of an event that waits; None where they or the classes are others: they are asked again."""
@@ -243,6 +260,10 @@ class Taking:
         if not event.parts or len(event.parts) % row or len(event.parts) > row * max(len(meaning.classes), 2):
             raise SnapshotError(f"{at}: {len(event.parts)} bytes of what experts said, wanted a multiple of {row}")
         return np.frombuffer(event.parts, np.float64).reshape(evidence.shape[1], -1).copy()
+
+
+def _without(found: Mapping[str, npt.NDArray[Any]], names: Collection[str]) -> dict[str, npt.NDArray[Any]]:
+    return {name: values for name, values in found.items() if name not in names}
 
 
 def _joined(pieces: Mapping[int, Part], at: str) -> npt.NDArray[Any]:
