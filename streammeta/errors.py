@@ -4,6 +4,7 @@ StreammetaError
 ├── ConfigError      a setting is missing, unknown or out of range: found before the first poll
 ├── EventError       one record cannot be used: it is set aside with its reason, the rest goes on
 ├── TransportError   a source or sink cannot be reached, or refuses: broker, topic, file
+│   ├── MissingTopicError  a topic does not exist, or is hidden from us
 │   └── TransactionError  results were not committed, or nobody knows: abort, restore and go on
 ├── SnapshotError    saved state cannot be read, or belongs to other settings
 └── ThreadError      a thread of the service ended unexpectedly: the service ends with its reason
@@ -14,6 +15,7 @@ A message says where, what came, what was wanted, and what to do.
 __all__ = [
     "ConfigError",
     "EventError",
+    "MissingTopicError",
     "SnapshotError",
     "StreammetaError",
     "ThreadError",
@@ -36,6 +38,10 @@ class EventError(StreammetaError):
 
 class TransportError(StreammetaError):
     """A source or a sink cannot be reached, or refuses."""
+
+
+class MissingTopicError(TransportError):
+    """A topic does not exist, or our rights do not let us see it."""
 
 
 class TransactionError(TransportError):

@@ -21,7 +21,7 @@ from streammeta.engine.snapshot import read_snapshot, write_snapshot
 from streammeta.errors import ConfigError, EventError, SnapshotError, TransportError
 from streammeta.event import FORGET_HEADER, Origin, Record, task_to_forget
 from streammeta.service.repartition import CHANNEL as REPARTITION
-from streammeta.transport.kafka.client import connect
+from streammeta.transport.kafka.client import connect, patiently
 from streammeta.transport.kafka.settings import KafkaSettings
 from streammeta.transport.kafka.topic_log import TopicLog
 from streammeta.transport.kafka.transaction import Transactions
@@ -75,7 +75,7 @@ def _wait(kafka: KafkaSettings, group: str, topic: str, wanted: Mapping[int, int
     admin: Any = connect(KafkaAdminClient, kafka, request_timeout_ms=kafka.milliseconds)
     try:
         while True:
-            found = _committed(admin, group, begun + kafka.connect_timeout_seconds)
+            found = patiently(lambda: admin.list_group_offsets(group).get(group, {}), kafka.connect_timeout_seconds)
             committed = {at.partition: one.offset for at, one in found.items() if at.topic == topic}
             missing = {number: end - max(committed.get(number, 0), 0) for number, end in wanted.items()}
             waiting = {number: count for number, count in missing.items() if count > 0}
@@ -88,19 +88,6 @@ def _wait(kafka: KafkaSettings, group: str, topic: str, wanted: Mapping[int, int
         ) from err
     finally:
         admin.close()
-
-
-def _committed(admin: Any, group: str, until: float) -> Mapping[Any, Any]:  # noqa: ANN401 kafka-python has no types
-    """A group's offsets; asked again for a while where the broker is not ready to say them."""
-    while True:
-        try:
-            found: Mapping[Any, Any] = admin.list_group_offsets(group).get(group, {})
-        except KafkaError as err:
-            if not err.retriable or time.monotonic() >= until:
-                raise
-            time.sleep(_LOOK_SECONDS)
-        else:
-            return found
 
 
 def forget_in_snapshot(directory: Path, task: str) -> int:

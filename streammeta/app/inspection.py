@@ -19,7 +19,7 @@ from streammeta.errors import ConfigError, SnapshotError, TransportError
 from streammeta.service.restoration import Restoration
 from streammeta.service.result import STATE
 from streammeta.transport.choice import adapters
-from streammeta.transport.kafka.topics import ensure_topics
+from streammeta.transport.kafka.topic_log import TopicLog
 
 try:
     import fcntl
@@ -103,14 +103,17 @@ def inspect_service(settings: Settings) -> list[TaskSummary]:
     """Every task of the service with these settings, as its changelog has them now: `streammeta inspect`.
 
     Raises:
+        MissingTopicError: there is no changelog: no such service was ever started.
         TransportError: the broker or the changelog cannot be read.
         SnapshotError: a task cannot be read, or was written under other settings.
     """
     name, kafka = settings.app.name, settings.kafka
     topic = f"{name}-{STATE}"
     found: list[TaskSummary] = []
+    with closing(TopicLog(kafka, [topic])) as log:
+        partitions = len(log.ends)
     with closing(adapters(kafka).tables(kafka, {STATE: topic})) as tables:
-        for partition in range(ensure_topics(kafka, topic, ())):
+        for partition in range(partitions):
             with closing(new_engine(settings)) as engine:
                 handover = engine.handover()
                 restoration = Restoration(tables, name, partition, handover.collect())

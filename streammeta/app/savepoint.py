@@ -18,7 +18,7 @@ from streammeta.app.savepoint_file import Manifest, begin, finish, read_manifest
 from streammeta.config import Settings
 from streammeta.engine import Engine
 from streammeta.engine.handover import Changelog
-from streammeta.errors import ConfigError, SnapshotError, TransportError
+from streammeta.errors import ConfigError, MissingTopicError, SnapshotError, TransportError
 from streammeta.service.published import CLAIM, Published
 from streammeta.service.repartition import CHANNEL as REPARTITION
 from streammeta.service.result import CHANNELS, EPISODES, STATE, WEIGHTS
@@ -265,16 +265,18 @@ def _check_new(settings: Settings) -> None:
     advice = "a savepoint is restored into a new application: take another [app] name, or delete its topics and group"
     with closing(Group(kafka, group_name)) as group:
         if group.members():
-            raise TransportError(f"kafka: group {group_name!r} has members: the application runs; {advice}")
+            session = f"{kafka.session_timeout_seconds:g} s ([kafka] session_timeout_seconds)"
+            raise TransportError(
+                f"kafka: group {group_name!r} has members: the application runs, or was killed less than {session} "
+                f"ago; {advice}"
+            )
         if group.offsets(settings.input.topic, len(input_now(kafka, settings.input.topic).ends)):
             raise TransportError(f"kafka: group {group_name!r} has committed offsets; {advice}")
     for topic in (f"{name}-{STATE}", f"{name}-{WEIGHTS}"):
         try:
             log = TopicLog(kafka, [topic])
-        except TransportError as err:
-            if "does not exist" in str(err):
-                continue
-            raise
+        except MissingTopicError:
+            continue
         with closing(log):
             if next(log.records(), None) is not None:
                 raise TransportError(f"kafka: topic {topic!r} holds records; {advice}")

@@ -18,6 +18,7 @@ from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord
 
 from deploy.broker import Broker, BrokerError
+from streammeta.transport.kafka.client import patiently
 from streammeta.transport.kafka.settings import KafkaSettings
 from streammeta.transport.kafka.topics import create_topics
 
@@ -123,6 +124,7 @@ def committed(broker: RunningBroker, group: str) -> int:
     """The sum of a group's committed offsets."""
     admin = KafkaAdminClient(bootstrap_servers=broker.bootstrap)
     try:
-        return sum(at.offset for at in admin.list_group_offsets(group).get(group, {}).values())
+        found = patiently(lambda: admin.list_group_offsets(group).get(group, {}), _READ_SECONDS)
+        return sum(at.offset for at in found.values())
     finally:
         admin.close()

@@ -19,7 +19,7 @@ from streammeta.app.inspection import inspect_service
 from streammeta.app.savepoint import Start, restore, savepoint
 from streammeta.app.savepoint_file import Manifest, read_manifest
 from streammeta.config import Settings
-from streammeta.errors import SnapshotError, TransportError
+from streammeta.errors import MissingTopicError, SnapshotError, TransportError
 from streammeta.transport.kafka.settings import KafkaSettings
 from tests.broker.running import RunningBroker, committed
 from tests.broker.test_service import Running, start
@@ -45,28 +45,42 @@ def event(number: int, partition: int) -> bytes:
     return json.dumps({"x": {"a": a, "b": b}, "y": y, "task": f"p{partition}-{task}", "id": str(number)}).encode()
 
 
-@contextmanager
-def load(broker: RunningBroker, topic: str, partitions: int, count: int, rate: float) -> Iterator[threading.Thread]:
-    """Events of all partitions, in a thread, at a rate a second."""
-    stop = threading.Event()
+class Load(threading.Thread):
+    """Events of all partitions, in a thread, at a rate a second, until there are enough or somebody ends it."""
 
-    def send() -> None:
-        producer = KafkaProducer(bootstrap_servers=broker.bootstrap, linger_ms=5)
-        for number in range(count):
-            for partition in range(partitions):
-                producer.send(topic, event(number, partition), partition=partition)
-            if number % 10 == 0 and stop.wait(10 / rate):
+    def __init__(self, broker: RunningBroker, topic: str, partitions: int, count: int, rate: float) -> None:
+        super().__init__()
+        self.sent = 0  # in each partition
+        self._broker, self._topic, self._partitions = broker, topic, partitions
+        self._count, self._rate, self._stop_now = count, rate, threading.Event()
+
+    def run(self) -> None:
+        producer = KafkaProducer(bootstrap_servers=self._broker.bootstrap, linger_ms=5)
+        for number in range(self._count):
+            for partition in range(self._partitions):
+                producer.send(self._topic, event(number, partition), partition=partition)
+            self.sent += 1
+            if number % 10 == 0 and self._stop_now.wait(10 / self._rate):
                 break
         producer.flush(PATIENCE)
         producer.close()
 
-    thread = threading.Thread(target=send)
-    thread.start()
+    def end(self) -> int:
+        """Send no more; how many were sent in each partition."""
+        self._stop_now.set()
+        self.join(PATIENCE)
+        return self.sent
+
+
+@contextmanager
+def load(broker: RunningBroker, topic: str, partitions: int, count: int, rate: float) -> Iterator[Load]:
+    """Events that are being sent meanwhile."""
+    sending = Load(broker, topic, partitions, count, rate)
+    sending.start()
     try:
-        yield thread
+        yield sending
     finally:
-        stop.set()
-        thread.join(PATIENCE)
+        sending.end()
 
 
 def predictions(broker: RunningBroker, name: str, wanted: int) -> dict[str, dict[str, Any]]:
@@ -95,16 +109,16 @@ def test_predictions_go_on_to_the_bit_after_a_savepoint_under_load(
 ) -> None:
     """A backup that is of two moments at once would look right, and be wrong from its first prediction on."""
     create_topic(topic, 1)
-    count = 2500
     service = start(topic, **ENVIRONMENT)
-    with load(broker, topic, 1, count, rate=400) as producing:
+    with load(broker, topic, 1, 50_000, rate=400) as producing:
         deadline = time.monotonic() + PATIENCE
         while committed(broker, topic) < 800:
             assert time.monotonic() < deadline, f"only {committed(broker, topic)} records are committed"
             time.sleep(0.1)
         made = savepoint(settings_of(kafka, topic, topic), tmp_path / "saved")
         assert producing.is_alive(), "not under load any more"
-        producing.join(PATIENCE)
+        time.sleep(1.0)  # what comes after the savepoint
+        count = producing.end()
     service.wait_for('streammeta_events_total{fate="learned"}', count)
     assert service.stop() == 0
     other = f"{topic}-b"
@@ -153,7 +167,7 @@ def test_each_partitions_tasks_have_learned_what_lies_before_its_offset(
         learned: Counter[int] = Counter()
         for task in inspect_service(copy):
             learned[int(task.task[1])] += task.labelled
-        assert dict(learned) == manifest.offsets
+        assert {number: learned[number] for number in manifest.offsets} == manifest.offsets
     assert all(a.offsets != b.offsets for a, b in pairwise(made))
 
 
@@ -277,3 +291,13 @@ def test_an_explanation_is_of_what_the_service_predicts_next(
     assert explained["prediction"] == said["prediction"]
     assert explained["predicted"] == said["probabilities"][str(said["prediction"])]
     assert {one["feature"] for one in explained["contributions"]} == {"a", "b"}
+
+
+def test_a_service_that_was_never_started_is_said_to_be_that(kafka: KafkaSettings, topic: str) -> None:
+    """Nobody should create a service's topics by hand because a message about them said so."""
+    settings = settings_of(kafka, f"{topic}-never", topic)
+
+    with pytest.raises(
+        MissingTopicError, match=rf"{topic}-never-state' does not exist, .*`streammeta run` was ever started"
+    ):
+        inspect_service(settings)

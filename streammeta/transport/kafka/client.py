@@ -5,7 +5,7 @@ import ssl
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import suppress
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias, TypeVar
 
 from kafka import ConsumerRebalanceListener, KafkaAdminClient, KafkaConsumer, OffsetAndMetadata, TopicPartition
 from kafka.errors import FencedInstanceIdError, KafkaConfigurationError, KafkaError, UnsupportedCodecError
@@ -25,6 +25,7 @@ __all__ = [
     "codec_advice",
     "connect",
     "diagnose_connection",
+    "patiently",
 ]
 
 Move: TypeAlias = Literal["assigned", "revoked", "lost"]
@@ -32,6 +33,31 @@ _RETRY_SECONDS = 0.2
 _METADATA_MILLISECONDS = 1000
 _ALERT_SECONDS = 1.0  # for a broker to refuse our certificate after the handshake
 _CODECS: Final = {"snappy": "python-snappy", "lz4": "lz4", "zstd": "zstandard"}  # and the package that reads it
+
+
+_Answer = TypeVar("_Answer")
+
+
+def patiently(ask: Callable[[], _Answer], seconds: float) -> _Answer:
+    """The answer of a broker; asked again while it says that it cannot answer yet, as on a cluster's first day.
+
+    A new cluster has no group coordinator until the first group makes the topic that it works with.
+
+    Args:
+        ask: a question, which can be asked again.
+        seconds: the longest wait.
+
+    Raises:
+        KafkaError: asking again does not help, or did not in time.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return ask()
+        except KafkaError as err:
+            if not err.retriable or time.monotonic() >= deadline:
+                raise
+        time.sleep(_RETRY_SECONDS)
 
 
 class Consumer(KafkaConsumer):  # type: ignore[misc]  # kafka-python has no types

@@ -1,6 +1,5 @@
 """A broker looked at, without changing anything: its limits, and the topics that a service uses."""
 
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,13 +14,12 @@ from kafka.errors import (
 )
 
 from streammeta.errors import TransportError
-from streammeta.transport.kafka.client import connect
+from streammeta.transport.kafka.client import connect, patiently
 from streammeta.transport.kafka.settings import KafkaSettings
 
 __all__ = ["Cluster", "Topic", "look"]
 
 _LIMITS = ["group.min.session.timeout.ms", "group.max.session.timeout.ms", "offsets.retention.minutes"]
-_RETRY_SECONDS = 0.2
 _AUTHORIZATION = "GroupAuthorization"
 _TOPIC = ["cleanup.policy", "max.message.bytes", "min.insync.replicas", "retention.ms"]
 
@@ -108,14 +106,14 @@ def _refused(
 ) -> Iterator[str]:
     """What our user may not use; what the broker does not say in time, as on its first day, is not known."""
     for group in groups:
-        described = _patiently(partial(_described, admin, group), seconds)
+        described = _answer(partial(_described, admin, group), seconds)
         if isinstance(described, GroupAuthorizationFailedError):
             yield f"group {group}"
         elif isinstance(described, Mapping):
             rights = _rights(described)
             if _AUTHORIZATION in str(described.get("error")) or (rights is not None and "READ" not in rights):
                 yield f"group {group}"
-    state = _patiently(lambda: admin.describe_transactions([transactional_id]), seconds)
+    state = _answer(lambda: admin.describe_transactions([transactional_id]), seconds)
     if isinstance(state, TransactionalIdAuthorizationFailedError):
         yield f"transactional id {transactional_id}"
 
@@ -124,16 +122,12 @@ def _described(admin: Any, group: str) -> object:  # noqa: ANN401 (kafka-python 
     return admin.describe_groups([group])[group]
 
 
-def _patiently(ask: Callable[[], object], seconds: float) -> object:
+def _answer(ask: Callable[[], object], seconds: float) -> object:
     """The answer, or the error that is the answer; a coordinator that is only being made is waited for."""
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            return ask()
-        except KafkaError as err:
-            if not err.retriable or time.monotonic() > deadline:
-                return err
-        time.sleep(_RETRY_SECONDS)
+    try:
+        return patiently(ask, seconds)
+    except KafkaError as err:
+        return err
 
 
 def _id(broker: Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ from kafka.errors import KafkaError
 
 from streammeta.errors import TransportError
 from streammeta.transport.base import Partition
-from streammeta.transport.kafka.client import Consumer, connect
+from streammeta.transport.kafka.client import Consumer, connect, patiently
 from streammeta.transport.kafka.input_log import log_of
 from streammeta.transport.kafka.settings import KafkaSettings
 from streammeta.transport.kafka.transaction import Offset
@@ -73,7 +73,8 @@ class Group:
             TransportError: it cannot be had.
         """
         try:
-            return len(self._admin.describe_groups([self._name])[self._name]["members"])
+            found = patiently(lambda: self._admin.describe_groups([self._name])[self._name], self._wait_ms / 1000)
+            return len(found["members"])
         except (KafkaError, AssertionError) as err:
             raise TransportError(f"{self._where}: cannot be described: {err!r}; check our rights (ACLs)") from err
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
 from kafka.errors import AuthorizationError, KafkaError
 
-from streammeta.errors import TransportError
+from streammeta.errors import MissingTopicError, TransportError
 from streammeta.event import Origin, Record
 from streammeta.transport.base import Partition
 from streammeta.transport.kafka.client import codec_advice, connect
@@ -35,7 +35,8 @@ class TopicLog:
         patience_seconds: the longest wait for the next record.
 
     Raises:
-        TransportError: no broker answers in time, it refuses us, or a topic does not exist.
+        MissingTopicError: a topic does not exist, or we may not see it.
+        TransportError: no broker answers in time, or it refuses us.
     """
 
     def __init__(
@@ -133,9 +134,9 @@ class TopicLog:
             raise self._failure(err) from err
         for topic in topics:
             if not described.get(topic):
-                raise TransportError(
-                    f"{self._where}: topic {topic!r} does not exist, or we may not see it; check [app] name and our "
-                    "rights (ACLs)"
+                raise MissingTopicError(
+                    f"{self._where}: topic {topic!r} does not exist, or we may not see it; check [app] name, whether "
+                    "`streammeta run` was ever started under it, and our rights (ACLs)"
                 )
         return [TopicPartition(topic, number) for topic in topics for number in range(described[topic])]
 
