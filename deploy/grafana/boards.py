@@ -319,6 +319,12 @@ _MODELLERS = Dashboard(
                     "The mean of the members.",
                 ),
                 Panel(
+                    "Who decides",
+                    "percentunit",
+                    (("avg by (part) (streammeta_expert_weight_ratio{SEL} >= 0)", "{{part}}"),),
+                    "The weight of the learner, of each expert, and of both together, in tasks that learned lately.",
+                ),
+                Panel(
                     "Labels inside their interval",
                     "percentunit",
                     (("streammeta_interval_coverage_ratio{SEL} >= 0", "{{instance}}"),),

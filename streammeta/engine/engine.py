@@ -156,6 +156,13 @@ class Engine:
         """What the learner reports of itself, over the tasks that learned a label lately: for reports, by name."""
         return views.describe(self.memory)
 
+    def expert_weights(self) -> Mapping[str, float]:
+        """Who decides: the weight of the learner, of each expert, and of both together; 1 in all, nothing without any.
+
+        The mean over the tasks that learned a label lately.
+        """
+        return views.expert_weights(self.memory)
+
     def tasks(self) -> list[TaskSummary]:
         """Every task, those in the spill included."""
         return views.tasks(self.memory)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 import msgspec
 
@@ -11,11 +11,14 @@ from streammeta.engine.presence import Reason
 from streammeta.event import Event, Label, LabelValue
 from streammeta.meta.outer import MetaStep
 
-__all__ = ["EngineStats", "Limit", "MetaResult", "Outcome", "Signal", "TaskSummary"]
+__all__ = ["WEIGHT_OF", "EngineStats", "Limit", "MetaResult", "Outcome", "Signal", "TaskSummary"]
 
 Limit: TypeAlias = Literal[
     "max_features", "feature_values", "max_classes", "max_waiting", "max_tasks", "max_known_tasks", "max_record_bytes"
 ]
+
+
+WEIGHT_OF: Final = "weight of "  # so begin the names of parts of the mixture in what an engine says of itself
 
 
 class Signal(StrEnum):

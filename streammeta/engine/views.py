@@ -6,12 +6,12 @@ import numpy as np
 
 from streammeta.engine.buffer import as_encoded, window
 from streammeta.engine.memory import Memory
-from streammeta.engine.outcome import EngineStats, TaskSummary
+from streammeta.engine.outcome import WEIGHT_OF, EngineStats, TaskSummary
 from streammeta.engine.taskrow import SUMMARY_COLUMNS, summarize
 from streammeta.meta.base import Floats
 from streammeta.meta.plasticity import norm, saturated_share
 
-__all__ = ["describe", "stats", "tasks"]
+__all__ = ["describe", "expert_weights", "stats", "tasks"]
 
 _LOOK_TASKS = 256  # how many tasks speak for all
 _LOOK_AT_TASKS, _LOOK_AT_EVENTS = 8, 32  # of each, to see how units answer
@@ -58,7 +58,16 @@ def _some_events(memory: Memory) -> Floats:
 def describe(memory: Memory) -> Mapping[str, list[float]]:
     """What the learner reports of itself, over the tasks that learned a label lately: for reports, by name."""
     rows = np.array(memory.recent.rows()[-_LOOK_TASKS:], np.int64)
-    return memory.method.describe(memory.shared.weights, memory.tasks.columns, rows)
+    weights = {f"{WEIGHT_OF}{part}": [weight] for part, weight in expert_weights(memory).items()}
+    return {**memory.method.describe(memory.shared.weights, memory.tasks.columns, rows), **weights}
+
+
+def expert_weights(memory: Memory) -> Mapping[str, float]:
+    """Who decides, over the tasks that learned a label lately: the weight of each part of the mixture, 1 in all."""
+    if memory.mixture is None:
+        return {}
+    rows = np.array(memory.recent.rows()[-_LOOK_TASKS:], np.int64)
+    return memory.mixture.weights(memory.tasks.columns, rows, memory.labels.outputs)
 
 
 def tasks(memory: Memory) -> list[TaskSummary]:

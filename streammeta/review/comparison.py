@@ -14,6 +14,7 @@ from statistics import median
 from typing import Any, Final, NamedTuple
 
 from streammeta.engine import Outcome, Signal
+from streammeta.engine.outcome import WEIGHT_OF
 from streammeta.event import Event, Label
 from streammeta.report import Figures, Tally, resident_bytes
 from streammeta.review.baseline import Baseline
@@ -163,6 +164,7 @@ class Comparison:
                 name: {"error": _mean(errors), "errors": encode_errors(errors, self._own.tally.kind)}
                 for name, errors in self._guesses.errors.items()
             },
+            "who_decides": self._who_decides(),
             "worst_tasks": self._worst_tasks(),
             "label_times": self._label_times(),
             "progress": {
@@ -176,6 +178,16 @@ class Comparison:
                 },
             },
         }
+
+    def _who_decides(self) -> Figures:
+        """The weight of each part of the mixture, over the run and at its end, the heaviest first."""
+        found = {
+            name.removeprefix(WEIGHT_OF): [s.learner[name][0] for s in self._samples if name in s.learner]
+            for name in (self._samples[-1].learner if self._samples else {})
+            if name.startswith(WEIGHT_OF)
+        }
+        means = {part: sum(weights) / len(weights) for part, weights in found.items()}
+        return {part: {"mean": means[part], "last": found[part][-1]} for part in sorted(means, key=lambda p: -means[p])}
 
     def _worst_tasks(self) -> list[Figures]:
         """Tasks with labels, by their error, the worst first; those with few labels last."""

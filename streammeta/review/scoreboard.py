@@ -33,7 +33,7 @@ def tables(figures: Figures) -> RenderableType:
     for name, score, value in _guesses(figures):
         board.add_row(cell(name), *(value if one == score else "" for one in scores), "", "", "without learning")
     curves = [curve for which, title in _CURVES if (curve := _curve(figures, which, title)) is not None]
-    return Group(board, *_worst(figures), *_classes(figures), *curves)
+    return Group(board, *_decides(figures), *_worst(figures), *_classes(figures), *curves)
 
 
 def lines(figures: Figures) -> Iterator[str]:
@@ -44,6 +44,9 @@ def lines(figures: Figures) -> Iterator[str]:
         yield f"{name}: {scores}, {_number(one['events_per_second'], 0)} events/s{'; ' if verdict else ''}{verdict}"
     for name, score, value in _guesses(figures):
         yield f"{name}, without learning: {score} {value}"
+    decides = figures.get("who_decides", {})
+    if decides:
+        yield "who decides: " + ", ".join(f"{printable(part)} {one['mean']:.0%}" for part, one in decides.items())
     classes = figures.get("classes_of", [])[:_MOST_CLASSES]
     if classes:
         recalls = ", ".join(
@@ -102,6 +105,19 @@ def _worst(figures: Figures) -> Iterator[Table]:
     for one in worst:
         counts = (f"{one[name]:,}" for name in ("labels", "events", "drifts"))
         table.add_row(cell(_tag(one)), _number(one["error"]), *counts)
+    yield table
+
+
+def _decides(figures: Figures) -> Iterator[Table]:
+    """The weight of each part of streammeta's mixture, the heaviest first."""
+    decides = figures.get("who_decides", {})
+    if not decides:
+        return
+    table = Table(title="Who decides", title_justify="left")
+    for head in ("part", "weight", "at the end"):
+        table.add_column(head, justify="left" if head == "part" else "right")
+    for part, one in decides.items():
+        table.add_row(cell(part), f"{one['mean']:.1%}", f"{one['last']:.1%}")
     yield table
 
 

@@ -518,7 +518,7 @@ class ExactlyOnce:
         self._health.reading(len(self._positions))
         self._busy.show()
         self._metrics.source(len(self._positions), lag)
-        self._metrics.engine(stats)
+        self._metrics.engine(stats, self.engine.expert_weights())
         theta = self._published.theta
         if theta is not None and theta.about.made:
             self._metrics.theta_age.set(max(time.time() - theta.about.made, 0.0))

@@ -154,7 +154,7 @@ class Service:
         self._positions = dict(positions or {})
         source.seek(self._positions)
         self._health.restored()
-        self._metrics.engine(self._engine.stats())
+        self._metrics.engine(self._engine.stats(), self._engine.expert_weights())
         self._save_at = self._clock() + self._options.save_every_seconds
         try:
             while not (stop.is_set() or source.exhausted):
@@ -238,7 +238,7 @@ class Service:
         self._health.reading(partitions)
         self._busy.show()
         self._metrics.source(partitions, lag)
-        self._metrics.engine(stats)
+        self._metrics.engine(stats, self._engine.expert_weights())
         self._limits.look(stats, self._decoder.too_long)
         if now < self._log_at + self._options.log_every_seconds and not force:
             return

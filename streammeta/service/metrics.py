@@ -3,7 +3,7 @@
 No label can grow without bound: never a task tag, a key or an offset. Numbers of one task are in `streammeta inspect`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Literal, TypeAlias, get_args
 
@@ -293,6 +293,14 @@ class Metrics:
             registry=registry,
         )
         self.theta_norm = Gauge("streammeta_theta_norm", "Euclidean norm of the shared weights.", registry=registry)
+        self.expert_weight = Gauge(
+            "streammeta_expert_weight_ratio",
+            "Who decides: the share of each part of the mixture, over tasks that learned lately: the learner, an "
+            "expert of [learner] experts, or both together.",
+            ["part"],
+            registry=registry,
+        )
+        self.expert_weight.labels("learner").set(float("nan"))  # the others are there as soon as they are known
         self.saturated = Gauge(
             "streammeta_saturated_units_ratio",
             "Share of the encoders' hidden outputs, at recent events, so near their bounds that they hardly learn.",
@@ -392,8 +400,10 @@ class Metrics:
         self.lag.set(lag)
         return lag
 
-    def engine(self, stats: EngineStats) -> None:
-        """Show the engine's own counts; the first call says where counting begins."""
+    def engine(self, stats: EngineStats, weights: Mapping[str, float] | None = None) -> None:
+        """Show the engine's own counts, the first call says where counting begins; and the weights of its experts."""
+        for part, weight in (weights or {}).items():
+            self.expert_weight.labels(part).set(weight)
         if self._meta_updates is not None:
             more = stats.meta_updates - self._meta_updates  # fewer, where somebody went back to an earlier θ
             self.meta_updates.labels("accepted").inc(max(more, 0))

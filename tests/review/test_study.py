@@ -18,6 +18,7 @@ from streammeta.config import Settings, load
 from streammeta.engine import Engine, Signal
 from streammeta.errors import ConfigError
 from streammeta.event import Decoder, Label, Origin, Record
+from streammeta.review import scoreboard
 from streammeta.review.page import page
 from streammeta.review.study import Plan, opened, run
 from streammeta.review.trace import decode_errors
@@ -58,6 +59,10 @@ def test_a_replay_with_intervals_says_how_many_labels_they_held(tmp_path: Path) 
     assert figures["interval_coverage"] == pytest.approx(0.8, abs=0.1)
     assert figures["settings"]["interval"] == 0.8
     assert "Its 80% intervals hold" in page(figures)
+    assert sum(one["mean"] for one in figures["who_decides"].values()) == pytest.approx(1.0)
+    assert {*figures["who_decides"]} == {"learner", "forest", "learner and forest"}
+    assert "<h2>Who decides</h2>" in page(figures)
+    assert any(line.startswith("who decides: ") for line in scoreboard.lines(figures))
     with pytest.raises(ConfigError, match=r"--interval 80: wanted the share of labels inside, 0.5 to 0.99"):
         studied(Plan(file, interval=80))
     with pytest.raises(ConfigError, match=r"--interval 0.9: is of a predicted target, and this is a classification"):

@@ -63,6 +63,7 @@ def test_no_label_can_grow_without_bound(metrics: Metrics) -> None:
         "kind": {"assigned", "revoked", "lost"},
         "reason": {"dropped", "replaced", "forgotten", "worse", "damaged", "age", "limit", "asked"},
         "limit": set(get_args(Limit)),
+        "part": {"learner"},  # and as many more as [learner] experts has, twice
     }
 
     for family in ours(metrics):
@@ -110,6 +111,13 @@ def test_coverage_of_intervals_is_unknown_then_follows_the_recent_past(metrics: 
         metrics.step([Outcome(Event([1.0], "a", AT, y=y), 0.5, error=0.0, interval=(0.0, 1.0))] * times, 0)
 
     assert value(metrics, "streammeta_interval_coverage_ratio") == pytest.approx(0.999**1_000, abs=0.01)
+
+
+def test_the_weights_of_experts_are_shown(metrics: Metrics) -> None:
+    """Who wants to leave out an expert has to see what it decides."""
+    metrics.engine(stats(), {"learner": 0.7, "forest": 0.1, "learner and forest": 0.2})
+
+    assert value(metrics, "streammeta_expert_weight_ratio", part="learner and forest") == 0.2
 
 
 def test_engine_counts_are_shown_and_meta_updates_counted_from_this_start(metrics: Metrics) -> None:

@@ -34,6 +34,7 @@ from streammeta.engine.experts.base import (
 )
 from streammeta.meta.base import Ints, Kind
 from streammeta.native import _kernels as kernels
+from streammeta.native.elementary import exp
 
 __all__ = ["Blend", "Mixture", "RunLabels"]
 
@@ -147,6 +148,22 @@ class Mixture:
             means, spread, opinions, columns[_NOISE], evidence, *given, *rule, _NOISE_DECAY, known.parts, mixed
         )
         return mixed[:, :1], mixed[:, 1]
+
+    def weights(self, columns: Columns, rows: Ints, outputs: int) -> dict[str, float]:
+        """Who decides: the weight of each part, the mean over these tasks [R]; they add up to 1.
+
+        The parts are the learner, each expert that is awake, and the product of the learner with it.
+        """
+        awake = [k for k, above in enumerate(self._above) if outputs > above]
+        if not awake or not rows.size:
+            return {}
+        places = np.array([0, *(1 + k for k in awake), *(1 + len(self.experts) + k for k in awake)])
+        evidence = columns[_EVIDENCE][rows][:, places]
+        evidence[:, 0] += _LOG_FAVOUR
+        weights = exp(evidence - evidence.max(axis=1, keepdims=True))
+        mean = (weights / weights.sum(axis=1, keepdims=True)).mean(axis=0)
+        names = [self.experts[k].name for k in awake]
+        return dict(zip(("learner", *names, *(f"learner and {name}" for name in names)), mean.tolist(), strict=True))
 
     def no_parts(self, events: int, outputs: int) -> Doubles:
         """Place for the parts of so many events, as ``Blend`` has them."""

@@ -54,6 +54,20 @@ def test_before_there_is_evidence_the_learner_counts_five_times() -> None:
     assert sum(blend.mean) == pytest.approx(1.0)
 
 
+def test_weights_say_who_decides() -> None:
+    """By hand: before any label the learner counts five times, each expert and each product once."""
+    mixture = Mixture([Stubborn([0.5, 0.5])], "classification")
+    columns = blank(mixture)
+
+    weights = mixture.weights(columns, np.zeros(1, np.int64), 2)
+
+    assert weights == pytest.approx({"learner": 5 / 7, "stubborn": 1 / 7, "learner and stubborn": 1 / 7})
+    for _ in range(40):
+        mixture.learn(columns, CASE, mixture.blend(columns, CASE, [0.1, 0.9], 0.0).parts, 0.0)
+    assert mixture.weights(columns, np.zeros(1, np.int64), 2)["stubborn"] > 0.9
+    assert mixture.weights(columns, np.zeros(0, np.int64), 2) == {}
+
+
 def test_evidence_is_the_recent_log_likelihood_of_each_part() -> None:
     """By hand, over two labels: what was said of them, the first counting 0.95."""
     mixture = Mixture([Stubborn([0.9, 0.1])], "classification")
