@@ -22,7 +22,7 @@ from kafka.errors import KafkaError
 
 from deploy.kafka_jars import KAFKA_VERSION, BrokerError, cache_folder, fetched_jars, java, say
 
-__all__ = ["KAFKA_VERSION", "Broker", "BrokerError", "main"]
+__all__ = ["KAFKA_VERSION", "Broker", "BrokerError", "free_port", "guard", "main"]
 
 _HOST = "127.0.0.1"
 _TAIL_LINES = 20
@@ -158,7 +158,7 @@ class Broker:
 
     def _choose_port(self) -> None:
         if self._port == 0:
-            self._port = _free_port()
+            self._port = free_port()
             return
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -169,7 +169,7 @@ class Broker:
                 raise BrokerError(f"port {self._port} on {_HOST} cannot be had ({err.strerror}); {hint}") from err
 
     def _write_settings(self) -> None:
-        controller = f"{_HOST}:{_free_port()}"
+        controller = f"{_HOST}:{free_port()}"
         settings = {
             "process.roles": "broker,controller",
             "node.id": "1",
@@ -224,7 +224,7 @@ class Broker:
                 cwd=self.data,
                 start_new_session=True,
             )
-        self._guard = _guard(self._process.pid)
+        self._guard = guard(self._process.pid)
 
     def _dismiss_guard(self) -> None:
         if self._guard is not None and self._guard.stdin is not None:
@@ -267,11 +267,11 @@ class Broker:
         return True
 
 
-def _guard(broker: int) -> subprocess.Popen[bytes]:
-    """A shell that ends the broker when this process has died, however: then the pipe it reads from closes."""
+def guard(process: int) -> subprocess.Popen[bytes]:
+    """A shell that ends another process when this one has died, however: then the pipe it reads from closes."""
     script = 'read -r _; kill -TERM "$1"; sleep 10; kill -KILL "$1"'
     return subprocess.Popen(  # noqa: S603 (a constant script and a number)
-        ["/bin/sh", "-c", script, "guard", str(broker)],
+        ["/bin/sh", "-c", script, "guard", str(process)],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -279,7 +279,8 @@ def _guard(broker: int) -> subprocess.Popen[bytes]:
     )
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of the loopback interface that nothing listens on."""
     with socket.socket() as probe:
         probe.bind((_HOST, 0))
         return int(probe.getsockname()[1])

