@@ -180,6 +180,7 @@ def facts(stats: EngineStats, *, seconds: float, events: int, too_long: int = 0)
         "meta_updates": stats.meta_updates,
         "events_without_their_label": stats.pending_labels or None,
         "waiting_events_dropped": stats.expired or None,
+        "labels_corrected": stats.corrected or None,
         "waiting_events_replaced": stats.replaced or None,
         "tasks_forgotten": sum(stats.tasks_forgotten.values()) or None,
         "waiting_events_forgotten": stats.waiting_forgotten or None,

@@ -8,7 +8,14 @@ from pydantic import BaseModel, Field, SecretStr, field_validator, model_validat
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from streammeta.engine.drift.settings import DriftSettings
-from streammeta.engine.settings import INTERVAL_LEVELS, AppKind, DecideSettings, EngineSettings, MetaSettings
+from streammeta.engine.settings import (
+    INTERVAL_LEVELS,
+    AppKind,
+    DecideSettings,
+    EngineSettings,
+    MetaSettings,
+    OnSecond,
+)
 from streammeta.engine.tasks import MemorySettings
 from streammeta.errors import ConfigError
 from streammeta.event import TaskFrom
@@ -114,6 +121,11 @@ class LabelSettings(BaseModel, frozen=True, extra="forbid"):
         "task",
         description='How a label finds its event: by "task" and id, or by "id" where labels name no task: then ids are '
         "unique in the whole stream, and the topic NAME-ids knows the task of each.",
+    )
+    on_second: OnSecond = Field(
+        "ignore",
+        description='A second label of the same event: it is set aside ("ignore"), or it takes the place of the first, '
+        'and the task learns its last [memory] window labelled events again ("relearn").',
     )
     registry: RegistrySettings = Field(default_factory=RegistrySettings, description="Where the schemas are.")
     csv: CsvSettings = Field(default_factory=CsvSettings, description="How rows are written.")
@@ -260,6 +272,7 @@ class Settings(BaseSettings):
             drift=self.drift,
             memory=self.memory,
             interval=self.output.interval if self.app.kind == "regression" else None,
+            on_second="ignore" if self.app.kind == "decision" else self.labels.on_second,
         )
 
     @classmethod

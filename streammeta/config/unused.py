@@ -84,6 +84,7 @@ def _unused_of_decisions(settings: Settings) -> Iterator[tuple[str, tuple[str, .
         return
     yield "learner", ("experts",), "with [app] kind = 'decision'"
     yield "output", ("explain", "explain_orders"), "with [app] kind = 'decision'"
+    yield "labels", ("on_second",), "with [app] kind = 'decision'"
     how = settings.decide.exploration
     for name, users in _EXPLORATIONS.items():
         if how not in users:
@@ -147,8 +148,8 @@ def _unused_registry(
 def _unused_labels(settings: Settings, path: Path | None) -> Iterator[str]:
     labels, place = settings.labels, where(("labels", "topic"), path)
     if labels.topic is None:
-        if labels.model_fields_set:
-            yield f"{place}: [labels] topic: is not set, and nothing else of [labels] is used without it"
+        if labels.model_fields_set - {"on_second"}:
+            yield f"{place}: [labels] topic: is not set, and nothing of [labels] but on_second is used without it"
     elif labels.topic == settings.input.topic:
         yield f"{place}: [labels] topic: got {labels.topic!r}, which is [input] topic; its labels are read there"
     elif not settings.input.repartition:

@@ -18,7 +18,7 @@ from streammeta.meta.base import Episodes, Floats, Ints, Kind
 from streammeta.native import _kernels as kernels
 from streammeta.native.elementary import exp
 
-__all__ = ["RecentRows", "as_encoded", "draw_episodes", "keep_low", "push", "window"]
+__all__ = ["RecentRows", "as_encoded", "draw_episodes", "keep_low", "push", "relabel", "window"]
 
 _Columns = Mapping[str, npt.NDArray[Any]]
 Doubles: TypeAlias = npt.NDArray[np.float64]
@@ -38,6 +38,13 @@ def push(columns: _Columns, rows: Ints, xs: Floats, low: Floats, ys: Doubles) ->
     """
     window = columns["window_x"], columns["window_low"], columns["window_y"], columns["window_count"]
     kernels.push(*window, rows, xs, low, np.ascontiguousarray(ys, np.float64))
+
+
+def relabel(columns: _Columns, row: int, place: int, y: float) -> bool:
+    """Give the event at this place of a row's window another label, and say whether it is another one."""
+    before = columns["window_y"][row, place].item()
+    columns["window_y"][row, place] = y
+    return bool(columns["window_y"][row, place] != before)
 
 
 def keep_low(columns: _Columns, seen: Seen, begin: int, own: Ints, before: int) -> None:

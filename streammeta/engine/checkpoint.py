@@ -43,6 +43,7 @@ class _Counts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     refused_updates: _Count
     next_look: _Count
     meta_begun: _Count
+    corrected: _Count = 0  # not in snapshots before labels could be
     resets: _Count = 0  # not in the first snapshots of format 3
 
 

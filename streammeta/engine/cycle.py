@@ -6,6 +6,7 @@ import msgspec
 import numpy as np
 
 from streammeta.engine.buffer import keep_low
+from streammeta.engine.corrections import correct
 from streammeta.engine.features import Filled
 from streammeta.engine.item import Item
 from streammeta.engine.labels import Waiting
@@ -79,11 +80,24 @@ class Cycle:
                 filled = next(ahead, None)
                 items.append(self._admit(at, event, self.prepared.get(id(event), filled) if self.prepared else filled))
             except EventError as err:
+                if isinstance(event, Label) and memory.settings.on_second == "relearn":
+                    if items:  # they are learned first: what it corrects may be one of them
+                        return items, at
+                    outcomes[at] = self._correct(event)
+                    continue
                 memory.counts.refused += 1
                 outcomes[at] = Outcome(event, rejected=str(err))
             if brings_class and items:
                 return items, at + 1
         return items, len(events)
+
+    def _correct(self, label: Label) -> Outcome:
+        """Take a label for which no event waits as a correction."""
+        try:
+            return correct(self._memory, label)
+        except EventError as err:
+            self._memory.counts.refused += 1
+            return Outcome(label, rejected=str(err))
 
     def _begins_again(self, event: Event | Label) -> bool:
         """Whether this is of a task that is forgotten and still has its row, which earlier events may be using."""

@@ -48,6 +48,7 @@ class Counts:
     labelled: int = 0
     drifts: int = 0
     refused: int = 0
+    corrected: int = 0  # labels of an event that had one
     resets: int = 0  # tasks that began again because a prediction was not a finite number
     refused_updates: int = 0  # meta-updates whose numbers were not finite
     next_look: int = 0  # seen, when what tasks share is next looked at
@@ -89,6 +90,7 @@ class Memory:
         self.shared = Shared(self.method, self.sums, classify=self.labels.classify)
         self.exchange = Exchange(settings.kind, kept.window, self.tasks, self.features, self.labels, self.presence)
         self.counts = Counts()
+        self.corrected: set[TaskKey] = set()  # with labels replaced in windows, since they were last written
         self.grow()  # a target is an output before the first event
 
     def _make_mixture(self) -> Mixture | None:
@@ -229,6 +231,8 @@ class Memory:
             kept |= self.mixture.layout(kept["window_x"].shape[1], self.labels.outputs)
         if self.intervals:
             kept |= COLUMNS
+        if self.settings.on_second == "relearn":
+            kept["window_id"] = Column((size,), np.int64)
         return kept
 
     def _leave_out_derived(self, rows: Ints) -> npt.NDArray[np.bool_]:

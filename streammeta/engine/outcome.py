@@ -11,7 +11,7 @@ from streammeta.engine.presence import Reason
 from streammeta.event import Event, Label, LabelValue
 from streammeta.meta.outer import MetaStep
 
-__all__ = ["WEIGHT_OF", "EngineStats", "Limit", "MetaResult", "Outcome", "Signal", "TaskSummary"]
+__all__ = ["WEIGHT_OF", "Correction", "EngineStats", "Limit", "MetaResult", "Outcome", "Signal", "TaskSummary"]
 
 Limit: TypeAlias = Literal[
     "max_features", "feature_values", "max_classes", "max_waiting", "max_tasks", "max_known_tasks", "max_record_bytes"
@@ -46,6 +46,10 @@ class Outcome(msgspec.Struct, frozen=True):
     interval: Bounds | None = None  # lower and upper, with ``EngineSettings.interval``; a late label's as it was said
 
 
+class Correction(Outcome, frozen=True):
+    """A second label took the place of the first: nothing was predicted or scored by it."""
+
+
 @dataclass(frozen=True, slots=True)
 class TaskSummary:
     """One task as ``streammeta inspect`` shows it."""
@@ -75,6 +79,7 @@ class EngineStats:
     expired: int  # events that left without a label, because more waited than [memory] max_waiting
     replaced: int  # the same, because another event of their task and id came
     refused: int
+    corrected: int  # labels of an event that had one, with [labels] on_second = "relearn"
     resets: int  # of those refused, by a prediction that was not a finite number: the task began again
     classes: int
     features: int

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from msgspec.structs import replace
 
 from streammeta.engine.buffer import push
+from streammeta.engine.corrections import note_ids
 from streammeta.engine.experts import Blend, Case, Cases, Columns, Mixture, RunLabels
 from streammeta.engine.interval import Bounds, Intervals
 from streammeta.engine.item import Item
@@ -325,6 +326,8 @@ class Runs:
         memory = self._memory
         if run.unkept:
             seen, which = run.seen, run.unkept
+            if "window_id" in memory.tasks.columns:
+                note_ids(memory.tasks.columns, run.rows[which], [run.items[i].source.id for i in which])
             push(memory.tasks.columns, run.rows[which], seen.high[which], seen.low[which], seen.labels[which])
             memory.counts.labelled += len(run.unkept)
             run.unkept = []

@@ -16,6 +16,7 @@ __all__ = [
     "EngineSettings",
     "Exploration",
     "MetaSettings",
+    "OnSecond",
     "Sampling",
     "SegmentSettings",
 ]
@@ -97,6 +98,7 @@ class MetaSettings(SegmentSettings, frozen=True, extra="forbid"):
     )
 
 
+OnSecond: TypeAlias = Literal["ignore", "relearn"]  # what a second label of an event does
 AppKind: TypeAlias = Literal["classification", "regression", "decision"]
 Exploration: TypeAlias = Literal["inverse_gap", "thompson", "upper_confidence", "epsilon_greedy", "greedy"]
 ACTION_OF = "→"  # between a task's tag and an action: what is learned of the two is a task of the engine
@@ -160,6 +162,7 @@ class EngineSettings(BaseModel, frozen=True, extra="forbid"):
     meta: MetaSettings = MetaSettings()
     drift: DriftSettings = DriftSettings()
     memory: MemorySettings = MemorySettings()
+    on_second: OnSecond = "ignore"
     decide: DecideSettings | None = None  # of a regression: of rewards, by which actions are chosen
     # the share of labels that intervals of targets are to hold; None: there are no intervals
     interval: float | None = Field(None, ge=INTERVAL_LEVELS[0], le=INTERVAL_LEVELS[1])

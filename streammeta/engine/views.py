@@ -32,6 +32,7 @@ def stats(memory: Memory) -> EngineStats:
         expired=memory.waiting.expired,
         replaced=memory.waiting.replaced,
         refused=counts.refused,
+        corrected=counts.corrected,
         resets=counts.resets,
         classes=len(memory.labels.classes),
         features=len(memory.features),

@@ -10,14 +10,14 @@ from typing import Literal, TypeAlias, get_args
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
 
 from streammeta.engine import EngineStats, Outcome, Signal
-from streammeta.engine.outcome import Limit
+from streammeta.engine.outcome import Correction, Limit
 from streammeta.engine.presence import Reason
 from streammeta.event import Event, LabelValue
 from streammeta.service.threads import IDS, LABELS, MAIN, REPARTITION
 
 __all__ = ["Fate", "MetaFate", "Metrics"]
 
-Fate: TypeAlias = Literal["predicted", "learned", "late_label", "rejected"]
+Fate: TypeAlias = Literal["predicted", "learned", "late_label", "corrected", "rejected"]
 MetaFate: TypeAlias = Literal["accepted", "refused", "failed"]
 
 _FORGETTING = 0.999  # weight of the past at each label: the mean of about the last thousand
@@ -80,7 +80,7 @@ class Metrics:
             ["fate"],
             registry=registry,
         )
-        fates = ("predicted", "learned", "late_label", "rejected", "tombstone")
+        fates = ("predicted", "learned", "late_label", "corrected", "rejected", "tombstone")
         for fate in fates:  # present, at zero, from the first scrape on
             self.events.labels(fate)
         self.drifts = Counter("streammeta_drifts_total", "Drift signals.", registry=registry)
@@ -309,8 +309,11 @@ class Metrics:
 
     def step(self, outcomes: Sequence[Outcome], rejected: int) -> None:
         """Count one step: its accepted outcomes, and how many records were set aside."""
-        predicted = learned = late = drifts = new_tasks = 0
+        corrected = predicted = learned = late = drifts = new_tasks = 0
         for outcome in outcomes:
+            if isinstance(outcome, Correction):
+                corrected += 1
+                continue
             is_event = isinstance(outcome.event, Event)
             labelled = outcome.event.y is not None
             predicted += is_event
@@ -326,6 +329,7 @@ class Metrics:
         self.events.labels("predicted").inc(predicted)
         self.events.labels("learned").inc(learned)
         self.events.labels("late_label").inc(late)
+        self.events.labels("corrected").inc(corrected)
         self.events.labels("rejected").inc(rejected)
         self.drifts.inc(drifts)
         self.new_tasks.inc(new_tasks)

@@ -6,6 +6,7 @@ from typing import NamedTuple, Protocol
 import structlog
 
 from streammeta.engine import Engine, Outcome
+from streammeta.engine.outcome import Correction
 from streammeta.errors import EventError
 from streammeta.event import Decoder, Event, Label, Record, task_to_forget
 from streammeta.formats.refusal import Refusals
@@ -150,8 +151,11 @@ class Turn:
     def _count(self, accepted: Sequence[Outcome], rejected: int) -> None:
         self.rejected += rejected
         self._metrics.step(accepted, rejected)
+        scored = [
+            outcome for outcome in accepted if not isinstance(outcome, Correction)
+        ]  # its event was scored by the first
         for observe in self._observers:
-            observe(accepted, rejected)
+            observe(scored, rejected)
 
 
 class _Forget(NamedTuple):

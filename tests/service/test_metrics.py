@@ -57,7 +57,17 @@ def test_no_label_can_grow_without_bound(metrics: Metrics) -> None:
     for task in range(100):
         metrics.step([Outcome(Event([1.0], f"task-{task}", AT, y=1), error=1.0)], 0)
     closed = {
-        "fate": {"predicted", "learned", "late_label", "rejected", "tombstone", "written", "remembered", "skipped"},
+        "fate": {
+            "predicted",
+            "learned",
+            "late_label",
+            "corrected",
+            "rejected",
+            "tombstone",
+            "written",
+            "remembered",
+            "skipped",
+        },
         "verdict": {"published", "held_back"},
         "result": {"accepted", "refused", "failed", "committed", "joined"},
         "kind": {"assigned", "revoked", "lost"},
@@ -137,7 +147,7 @@ def test_engine_counts_are_shown_and_meta_updates_counted_from_this_start(metric
 
 def test_every_fate_is_there_before_it_happened(metrics: Metrics) -> None:
     """A rate over a series that does not exist yet is no alert."""
-    for fate in ("predicted", "learned", "late_label", "rejected", "tombstone"):
+    for fate in ("predicted", "learned", "late_label", "corrected", "rejected", "tombstone"):
         assert value(metrics, "streammeta_events_total", fate=fate) == 0
 
 

@@ -146,6 +146,9 @@ class Giving:
         for key, row, data, phi, scale, (pushed, labelled) in zip(
             keys, rows.tolist(), packed, phi_of, self._scale(rows), counts, strict=True
         ):
+            if key in self._memory.corrected:  # labels in pages that were written
+                self._memory.corrected.discard(key)
+                self._written.counts.pop(key, None)
             for number in self._full_pages(key, pushed, labelled):
                 x, y = self._events(row, number * PAGE, (number + 1) * PAGE)
                 page = Page(FORMAT, id_, number, _bytes(x), _bytes(y))

@@ -35,6 +35,7 @@ from streammeta.errors import SnapshotError
 __all__ = ["Taking"]
 
 _COUNTERS = ("window_count", "events", "labelled", "labels_since_drift", "labels_kept_at_drift", "drifts")
+_IDS = "window_id"
 _MOST = 2**53
 _MOST_BYTES = 2**30
 _MEAN_AND_INTERVAL = 32  # bytes
@@ -146,7 +147,7 @@ class Taking:
                 found, new = memory.mixture.adopt(found, meaning.experts, memory.labels.outputs)
             names = [name for name in names if name not in new]  # of those, rows are blank
             found = {name: values for name, values in found.items() if name in names}
-        changed = COLUMNS.keys() & (found.keys() ^ set(names))  # there were no intervals then, or are none now
+        changed = {*COLUMNS, _IDS} & (found.keys() ^ set(names))  # kept then and not now, or the other way about
         found, names = _without(found, changed), [name for name in names if name not in changed]
         self._check_rows(found, names, at)
         return found
