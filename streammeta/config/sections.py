@@ -272,8 +272,14 @@ class Settings(BaseSettings):
             drift=self.drift,
             memory=self.memory,
             interval=self.output.interval if self.app.kind == "regression" else None,
+            elapsed=self._elapsed(),
             on_second="ignore" if self.app.kind == "decision" else self.labels.on_second,
         )
+
+    def _elapsed(self) -> str | None:
+        """The name of the feature of the time since a task's event before; None: there is none."""
+        fields = self.input.fields
+        return f"{fields.time}.elapsed" if "elapsed" in fields.time_features and self.app.kind != "decision" else None
 
     @classmethod
     def settings_customise_sources(

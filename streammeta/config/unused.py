@@ -47,6 +47,7 @@ def unused_settings(settings: Settings, path: Path | None) -> Iterator[str]:
                 f"{place}: [input.topic_fields] {pattern!r}: fits none of [input] topic and topics "
                 f"({', '.join((chosen.topic, *chosen.topics))}); wanted one of these, or a pattern that fits one"
             )
+    yield from _unused_elapsed(settings, path)
     if chosen.topics and not chosen.repartition:
         place = where(("input", "topics"), path)
         yield f"{place}: [input] topics: are sent on to NAME-repartition; set [input] repartition = true"
@@ -102,6 +103,16 @@ def _unused_of_drift(drift: DriftSettings) -> Iterator[tuple[str, tuple[str, ...
             )
     if drift.response == "reset" and drift.detector != "none":
         yield "drift", ("keep_events",), "with response = 'reset', which keeps nothing"
+
+
+def _unused_elapsed(settings: Settings, path: Path | None) -> Iterator[str]:
+    """Of the time feature that is kept with the task."""
+    if "elapsed" in settings.input.fields.time_features and settings.app.kind == "decision":
+        place = where(("input", "fields", "time_features"), path)
+        yield f"{place}: [input.fields] time_features 'elapsed': is not made with [app] kind = 'decision'; leave it out"
+    if any("elapsed" in one.time_features for one in settings.input.topic_fields.values()):
+        place = where(("input", "topic_fields"), path)
+        yield f"{place}: [input.topic_fields] time_features 'elapsed': is of all topics; name it in [input.fields]"
 
 
 def _unused_output(settings: Settings, path: Path | None) -> Iterator[str]:

@@ -7,6 +7,7 @@ import numpy as np
 
 from streammeta.engine.buffer import keep_low
 from streammeta.engine.corrections import correct
+from streammeta.engine.elapsed import note_time, with_elapsed
 from streammeta.engine.features import Filled
 from streammeta.engine.item import Item
 from streammeta.engine.labels import Waiting
@@ -70,7 +71,8 @@ class Cycle:
         memory = self._memory
         capacity = self.until_change()
         items: list[Item] = []
-        ahead = iter(memory.features.read_ahead(events, begin, min(begin + capacity, len(events))))
+        until = min(begin + capacity, len(events))
+        ahead = iter(memory.features.read_ahead(events, begin, until) if memory.settings.elapsed is None else ())
         for at in range(begin, len(events)):
             event = events[at]
             brings_class = memory.labels.is_new(event.y)
@@ -191,20 +193,21 @@ class Cycle:
         memory = self._memory
         if event.y is not None:
             y = memory.labels.admit(event.y, event.origin)
-            if type(y) is not type(event.y):  # so that predictions and labels compare
-                event = msgspec.structs.replace(event, y=y)
+            # of the type of its class, so that predictions and labels compare
+            event = event if type(y) is type(event.y) else msgspec.structs.replace(event, y=y)
         if isinstance(event, Label):
-            waits = memory.waiting.leave(event)
-            row, _ = memory.tasks.touch(waits.key)
-            for gone in memory.presence.see(waits.key, None):  # by this, others of the partition may be forgotten
-                memory.leave(gone)
-            return Item(at, event, row, waits.key[1], waits.filled, waits, is_new_task=False)
+            return self._admit_label(at, event)
+        key: TaskKey = (event.origin.partition, event.task)
+        elapsed = memory.settings.elapsed
+        if elapsed is not None:
+            event = self._timed(event, key, elapsed)
         if filled is None:
             filled = memory.features.read(event.x, event.origin)
-        key: TaskKey = (event.origin.partition, event.task)
         if memory.tasks.leaving:
             memory.tasks.release(key)
         row, is_new = memory.tasks.touch(key)
+        if elapsed is not None:
+            note_time(memory.tasks.columns, row, event.ts)
         for gone in memory.presence.see(key, event.ts):
             memory.leave(gone)
         if not memory.counts.events and not event.task and key[0] >= 0:
@@ -215,6 +218,21 @@ class Cycle:
             waiting = Waiting(key, filled.slots, np.array(filled.values))
             memory.waiting.enter(event.id, waiting)
         return Item(at, event, row, event.task, filled, waiting, is_new)
+
+    def _timed(self, event: Event, key: TaskKey, name: str) -> Event:
+        """The event with the time since its task's event before."""
+        tasks = self._memory.tasks
+        row = -1 if tasks.find(key[0], [key[1]]) == [-1] else tasks.recall(key)
+        return with_elapsed(event, name, tasks.columns, row)
+
+    def _admit_label(self, at: int, label: Label) -> Item:
+        """Find the event that a late label is for, and its task; EventError when none waits."""
+        memory = self._memory
+        waits = memory.waiting.leave(label)
+        row, _ = memory.tasks.touch(waits.key)
+        for gone in memory.presence.see(waits.key, None):  # by this, others of the partition may be forgotten
+            memory.leave(gone)
+        return Item(at, label, row, waits.key[1], waits.filled, waits, is_new_task=False)
 
     def _observe(self, items: Sequence[Item], xs: Doubles) -> None:
         """Feed what tasks share with a part's events, in the order of arrival."""

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from streammeta.engine.buffer import RecentRows
 from streammeta.engine.columns import Column
 from streammeta.engine.drift import Detectors
+from streammeta.engine.elapsed import COLUMN as ELAPSED
 from streammeta.engine.exchange import Exchange
 from streammeta.engine.experts import Case, Columns, Mixture, Slots, choose
 from streammeta.engine.experts.base import Renumbering
@@ -231,6 +232,8 @@ class Memory:
             kept |= self.mixture.layout(kept["window_x"].shape[1], self.labels.outputs)
         if self.intervals:
             kept |= COLUMNS
+        if self.settings.elapsed is not None:
+            kept |= ELAPSED
         if self.settings.on_second == "relearn":
             kept["window_id"] = Column((size,), np.int64)
         return kept

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from streammeta.engine.elapsed import with_elapsed
 from streammeta.engine.features import FeatureSpace
 from streammeta.engine.judge import read
 from streammeta.engine.looks import is_outdated, look
@@ -33,6 +34,9 @@ def predict(memory: Memory, events: Sequence[Event]) -> list[Outcome]:
     outcomes = []
     for event in events:
         features = memory.features.fork()
+        if memory.settings.elapsed is not None:
+            columns, _ = memory.tasks.copy([(event.origin.partition, event.task)])
+            event = with_elapsed(event, memory.settings.elapsed, columns, 0)  # noqa: PLW2901 as a step has it
         try:
             filled = features.read(event.x, event.origin)
         except EventError as err:

@@ -163,6 +163,7 @@ class EngineSettings(BaseModel, frozen=True, extra="forbid"):
     drift: DriftSettings = DriftSettings()
     memory: MemorySettings = MemorySettings()
     on_second: OnSecond = "ignore"
+    elapsed: str | None = None  # the feature with the seconds since the task's event before; None: there is none
     decide: DecideSettings | None = None  # of a regression: of rewards, by which actions are chosen
     # the share of labels that intervals of targets are to hold; None: there are no intervals
     interval: float | None = Field(None, ge=INTERVAL_LEVELS[0], le=INTERVAL_LEVELS[1])

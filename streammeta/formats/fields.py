@@ -15,7 +15,7 @@ from streammeta.errors import ConfigError, TransportError
 __all__ = ["FIELD", "HEADER", "JOINT", "KEY", "OPTIONS", "Fields", "check_columns", "fits", "make_fields"]
 
 _Name: TypeAlias = str | tuple[str, ...]
-_TimeFeature: TypeAlias = Literal["hour", "weekday", "month"]
+_TimeFeature: TypeAlias = Literal["hour", "weekday", "month", "elapsed"]
 
 OPTIONS = ("task", "label", "id", "time")
 JOINT = "/"  # the parts of a joined task or id
@@ -43,7 +43,9 @@ class Fields(BaseModel, frozen=True, extra="forbid"):
         (), description='Values that stand for a missing one: "-999", or in one field only: "insulin=0".'
     )
     time_features: tuple[_TimeFeature, ...] = Field(
-        (), description='Features made of the time, in UTC: "hour", "weekday" (0: Monday), "month".'
+        (),
+        description='Features made of the time, in UTC: "hour", "weekday" (0: Monday), "month"; "elapsed": seconds '
+        "since the task's event before, by name TIME.elapsed.",
     )
 
     @model_validator(mode="after")

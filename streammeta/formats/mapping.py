@@ -130,7 +130,7 @@ class Mapper:
         """The features that are made of a time in seconds since 1970."""
         moment = datetime.fromtimestamp(seconds, UTC)
         values = {"hour": moment.hour, "weekday": moment.weekday(), "month": moment.month}
-        return ((f"{self.fields.time}.{name}", values[name]) for name in self.fields.time_features)
+        return ((f"{self.fields.time}.{name}", values[name]) for name in self.fields.time_features if name in values)
 
     def _features(self, given: Mapping[str, Any], at: Origin | str) -> dict[str, Feature]:
         """All features by their names."""

@@ -207,7 +207,7 @@ def test_settings_say_it_for_service_and_replay(tmp_path: Path) -> None:
         ('label = "store"\ntask = "store"', "label and task both name 'store'"),
         ("task = []", "task: is empty; wanted the name of a field"),
         ('lable = "sold"', r"\[input.fields\] lable: no such setting; did you mean label"),
-        ('time_features = ["year"]', "'hour', 'weekday' or 'month'"),
+        ('time_features = ["year"]', "'hour', 'weekday', 'month' or 'elapsed'"),
     ],
 )
 def test_a_mapping_that_cannot_be_is_refused_at_the_start(text: str, says: str, tmp_path: Path) -> None:

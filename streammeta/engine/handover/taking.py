@@ -147,7 +147,9 @@ class Taking:
                 found, new = memory.mixture.adopt(found, meaning.experts, memory.labels.outputs)
             names = [name for name in names if name not in new]  # of those, rows are blank
             found = {name: values for name, values in found.items() if name in names}
-        changed = {*COLUMNS, _IDS} & (found.keys() ^ set(names))  # kept then and not now, or the other way about
+        changed = {*COLUMNS, _IDS, "elapsed"} & (
+            found.keys() ^ set(names)
+        )  # kept then and not now, or the other way about
         found, names = _without(found, changed), [name for name in names if name not in changed]
         self._check_rows(found, names, at)
         return found
