@@ -3,7 +3,6 @@
 import os
 import threading
 import time
-from collections.abc import Callable
 from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING
 
@@ -15,7 +14,6 @@ from streammeta.config import Settings
 from streammeta.engine.scratch import sweep
 from streammeta.engine.shared import device
 from streammeta.errors import ConfigError
-from streammeta.meta.base import Gradient
 from streammeta.service.http import Health
 from streammeta.service.metrics import Metrics
 from streammeta.service.result import EPISODES, WEIGHTS
@@ -49,7 +47,7 @@ def train(settings: Settings, stop: threading.Event) -> TrainerSummary:
         return _train(settings, stop, None)
     with closing(ranks):
         if ranks.rank == 0:
-            return _train(settings, stop, ranks.averaged)
+            return _train(settings, stop, ranks)
         begun, chosen = time.monotonic(), settings.engine()
         _log.info("started", rank=ranks.rank, ranks=ranks.size)
         done = ranks.serve(learner(settings).gradient, device(chosen.learner.device))
@@ -66,12 +64,11 @@ def _ranks(settings: Settings) -> "Ranks | None":
     except ImportError as err:
         raise ConfigError("streammeta train under torchrun: wants PyTorch, which is not installed") from err
     _log.info("waiting for the other ranks", rank=os.environ.get("RANK"), ranks=os.environ["WORLD_SIZE"])
-    return Ranks(gpu=device(settings.learner.device) != "cpu")
+    patience = 2 * settings.kafka.stuck_seconds  # rank 0 may be held up by a broker for as long as that, and then ends
+    return Ranks(gpu=device(settings.learner.device) != "cpu", patience_seconds=patience)
 
 
-def _train(
-    settings: Settings, stop: threading.Event, averaged: "Callable[[Gradient], Gradient] | None"
-) -> TrainerSummary:
+def _train(settings: Settings, stop: threading.Event, ranks: "Ranks | None") -> TrainerSummary:
     metrics, health = Metrics(CollectorRegistry()), Health(time.monotonic)
     name, kafka, chosen = settings.app.name, settings.kafka, adapters(settings.kafka)
     topics = {channel: f"{name}-{channel}" for channel in (WEIGHTS, EPISODES)}
@@ -93,7 +90,7 @@ def _train(
         )
         stack.enter_context(closing(sink))
         trainer = Trainer(
-            lambda: new_engine(settings, averaged),
+            lambda: new_engine(settings, None if ranks is None else ranks.averaged),
             sink,
             stack.enter_context(closing(chosen.tables(kafka, topics))),
             options=TrainerOptions(
@@ -106,6 +103,8 @@ def _train(
             metrics=metrics,
             health=health,
         )
+        if ranks is not None:
+            trainer.beat = ranks.beat
         _log.info("started", client=client(kafka), topic=topics[EPISODES], partitions=partitions)
         summary = trainer.run(stop)
     _log.info("stopped", segments=summary.segments, published=summary.published, seconds=round(summary.seconds, 1))

@@ -8,7 +8,8 @@ safetensors' bytes and float64 vectors; nothing is pickled.
 
 import datetime
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 import numpy as np
@@ -16,6 +17,8 @@ import numpy.typing as npt
 import torch
 from safetensors.numpy import load, save
 from torch import distributed
+from torch._C._distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 
 from streammeta.errors import TransportError
 from streammeta.meta.base import Episodes, Gradient, Theta
@@ -23,8 +26,10 @@ from streammeta.meta.outer import join, split
 
 __all__ = ["Ranks"]
 
-_YEAR = datetime.timedelta(days=365)  # between two meta-updates of a stream at rest; torchrun sees who died
 _THETA = "theta."
+_ATTEMPT = "TORCHELASTIC_RESTART_COUNT"
+_BEAT_EVERY = 5.0  # seconds in which rank 0 says something, at a stream at rest too
+_END, _BEAT = 0, -1  # in place of a message's size
 
 
 class Ranks:
@@ -32,14 +37,23 @@ class Ranks:
 
     Args:
         gpu: whether each computes on a GPU of its own, by LOCAL_RANK.
+        patience_seconds: the longest wait for another rank; one that is silent for longer counts as gone.
+        clock: monotonic seconds.
 
     Raises:
         TransportError: the others are not there, or one of them ended while we wait for it.
     """
 
-    def __init__(self, *, gpu: bool = False) -> None:
+    def __init__(
+        self, *, gpu: bool = False, patience_seconds: float = 600.0, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._clock, self._beat_at = clock, 0.0
         with _others_needed():
-            distributed.init_process_group("gloo", timeout=_YEAR)
+            wait = datetime.timedelta(seconds=patience_seconds)
+            store, rank, size = next(rendezvous("env://", timeout=wait))
+            # torchrun keeps its store when it starts all again: addresses of ranks that are gone must not be found
+            attempt = PrefixStore(f"attempt {os.environ.get(_ATTEMPT, '0')}", store)
+            distributed.init_process_group("gloo", store=attempt, rank=rank, world_size=size, timeout=wait)
         if gpu:
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
         self.rank, self.size = distributed.get_rank(), distributed.get_world_size()
@@ -56,8 +70,21 @@ class Ranks:
 
         return over_all
 
+    def beat(self) -> None:
+        """Let the others know that rank 0 is there, where it has said nothing for a while.
+
+        Raises:
+            TransportError: another rank ended, or is silent.
+        """
+        if self._clock() >= self._beat_at:
+            self._announce(_BEAT)
+
     def serve(self, gradient: Gradient, device: str) -> int:
-        """Compute our part of each meta-gradient until rank 0 ends; returns how many there were."""
+        """Compute our part of each meta-gradient until rank 0 ends; returns how many there were.
+
+        Raises:
+            TransportError: rank 0 ended without a word, or is silent.
+        """
         done = 0
         while data := self._given():
             arrays = load(data)
@@ -73,18 +100,29 @@ class Ranks:
                 self._give(b"")
         distributed.destroy_process_group()
 
-    def _give(self, data: bytes) -> None:
+    def _announce(self, size: int) -> None:
         with _others_needed():
-            distributed.broadcast(torch.tensor([len(data)]), 0)
-            if data:
+            distributed.broadcast(torch.tensor([size]), 0)
+            if size == _BEAT:
+                distributed.barrier()  # a broadcast alone ends before anybody has heard it
+        self._beat_at = self._clock() + _BEAT_EVERY
+
+    def _give(self, data: bytes) -> None:
+        self._announce(len(data))
+        if data:
+            with _others_needed():
                 distributed.broadcast(torch.frombuffer(bytearray(data), dtype=torch.uint8), 0)
 
     def _given(self) -> bytes:
-        size = torch.zeros(1, dtype=torch.int64)
+        size = torch.tensor([_BEAT])
         with _others_needed():
-            distributed.broadcast(size, 0)
+            while True:
+                distributed.broadcast(size, 0)
+                if int(size) != _BEAT:
+                    break
+                distributed.barrier()
             data = torch.empty(int(size), dtype=torch.uint8)
-            if len(data):
+            if int(size) != _END:
                 distributed.broadcast(data, 0)
         return data.numpy().tobytes()
 
@@ -113,7 +151,10 @@ def _others_needed() -> Iterator[None]:
     try:
         yield
     except (RuntimeError, ValueError) as err:  # what torch.distributed raises of all kinds
-        raise TransportError(f"another rank cannot be reached, or has ended: {err}; torchrun starts all again") from err
+        raise TransportError(
+            f"another rank cannot be reached, has ended, or is silent: {err}; torchrun starts all again where its "
+            "--max-restarts allows it"
+        ) from err
 
 
 def _weighted(slope: npt.NDArray[np.floating], share: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

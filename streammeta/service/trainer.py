@@ -77,6 +77,9 @@ class Trainer:
         health: is updated at every turn.
         clock: monotonic seconds.
         wall: seconds since 1970.
+
+    Attributes:
+        beat: is called at every turn, for other ranks that wait for this one.
     """
 
     def __init__(
@@ -93,6 +96,7 @@ class Trainer:
     ) -> None:
         self._sink, self._tables, self._options = sink, tables, options
         self._metrics, self._health, self._clock, self._wall = metrics, health, clock, wall
+        self.beat: Callable[[], None] = lambda: None
         self._id = uuid.uuid4().hex
         self._engine = make_engine()
         self._metrics.engines_made.inc()
@@ -159,7 +163,7 @@ class Trainer:
         for row in self._tables.poll(0.0 if self._episodes.is_waiting else self._options.poll_seconds):
             self._note(row)
         self._check_claim()
-        self._health.turned()
+        self._turned()
         if self._tables.missing(WEIGHTS, 0):
             return
         if not self._has_claimed:
@@ -170,6 +174,11 @@ class Trainer:
             self._publish_at = self._clock() + self._options.publish_every_seconds
             self._judge()
         self._look()
+
+    def _turned(self) -> None:
+        """We are there, and so must the other ranks be."""
+        self._health.turned()
+        self.beat()
 
     def _note(self, row: Row) -> None:
         if row.channel == WEIGHTS:
@@ -333,7 +342,7 @@ class Trainer:
             except TransactionError as again:
                 _log.error("no transaction can begin; trying again", reason=str(again), seconds=pause)
                 err = again
-                self._health.turned()
+                self._turned()
                 stop.wait(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)
             else:
@@ -351,7 +360,7 @@ class Trainer:
         while self._tables.missing(WEIGHTS, 0) and self._clock() < until and not stop.is_set():
             for row in self._tables.poll(self._options.poll_seconds):
                 self._note(row)
-            self._health.turned()
+            self._turned()
         self._check_claim()
 
     def _give_up_after_too_long(self, err: TransactionError | None) -> None:

@@ -13,6 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import pytest
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
 from streammeta.config import Settings
@@ -36,8 +37,22 @@ class Training(Running):
 class Ranked(Running):
     """A `streammeta train` of two ranks."""
 
+    def kill_rank(self, rank: int) -> None:
+        """SIGKILL one of the processes that torchrun started."""
+        for place in Path("/proc").glob("[0-9]*"):
+            try:
+                parent = int((place / "stat").read_text().rpartition(")")[2].split()[1])
+                mine = f"RANK={rank}".encode() in (place / "environ").read_bytes().split(b"\0")
+            except OSError:  # it ended meanwhile
+                continue
+            if parent == self.process.pid and mine:
+                os.kill(int(place.name), signal.SIGKILL)
+                return
+        raise AssertionError(f"there is no rank {rank}")
+
     def _start(self) -> subprocess.Popen[bytes]:
         torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+        torchrun += ["--max-restarts", "2"]
         with self.log.open("ab") as log:
             command = [*torchrun, "-m", "streammeta", "train"]
             return subprocess.Popen(command, env=self._environment, stdout=log, stderr=log)
@@ -328,7 +343,9 @@ def test_theta_is_rolled_back_and_released_by_the_commands(
                 one.kill()
 
 
-def test_torchrun_starts_ranks_of_which_one_publishes(
+@pytest.mark.timeout(300)
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds a rank's process in /proc")
+def test_torchrun_starts_ranks_again_when_one_dies_and_no_episode_is_lost(
     broker: RunningBroker, topic: str, create_topic: CreateTopic, tmp_path: Path
 ) -> None:
     """Two processes share each meta-update; who dies takes the others along, and all begin again from what is there."""
@@ -343,6 +360,12 @@ def test_torchrun_starts_ranks_of_which_one_publishes(
         member.wait_for("streammeta_assigned_partitions", 1)
         producing.start()
         trainer.wait_for('streammeta_theta_judged_total{verdict="published"}', 3)
+        trainer.kill_rank(1)
+        deadline = time.monotonic() + PATIENCE
+        while trainer.log.read_text().count("waiting for the other ranks") < 4:
+            assert time.monotonic() < deadline, trainer.log.read_text()[-3000:]
+            time.sleep(0.1)
+        trainer.wait_for('streammeta_episode_segments_total{fate="remembered"}', 1)
         trainer.stop()  # torchrun itself ends with an error when it is told to end
         said = trainer.log.read_text()
         assert said.count('"event": "stopped"') == 2, said[-3000:]
@@ -353,4 +376,7 @@ def test_torchrun_starts_ranks_of_which_one_publishes(
             if one.process.poll() is None:
                 one.kill()
 
-    assert len(published(broker, topic)) >= 3
+    thetas = published(broker, topic)
+    assert all(a.version < b.version for a, b in pairwise(thetas))
+    about = thetas[-1].about
+    assert about.segments == sum(_segments(broker, topic, number, offset) for number, offset in about.positions)

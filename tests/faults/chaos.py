@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,7 +33,8 @@ from streammeta.transport.base import Message
 from streammeta.transport.kafka.settings import KafkaSettings
 from streammeta.transport.kafka.topics import create_topics, ensure_topics
 from streammeta.transport.memory_log import MemoryLog
-from tests.faults.states import SMALL_ENVIRONMENT, SMALL_LEARNER, SMALL_MEMORY, run_to_the_end, tasks_of
+from tests.faults.states import LEARNED, SMALL_ENVIRONMENT, SMALL_LEARNER, SMALL_MEMORY, run_to_the_end, tasks_of
+from tests.faults.trained import SEPARATE, TrainerLife, wrong_predictions, wrong_versions
 
 POINTS = (
     "after poll",
@@ -74,6 +75,7 @@ class Plan:
     clients: tuple[str, ...] = ("kafka-python", "confluent")  # of the workers as they start, turn about
     session_seconds: float = 4.0
     commit_seconds: float = 0.3
+    trainer_kills: int | None = None  # SIGKILLs of a trainer beside the members, by which θ changes; None: θ stays
 
 
 @dataclass
@@ -93,11 +95,13 @@ class Report:
     states_equal: bool = False
     open_transactions: list[str] = field(default_factory=list)
     readers_agree: bool = False
+    versions: int = 0  # of θ, where it changes
+    wrong_theta: list[str] = field(default_factory=list)  # torn, or gone back
 
     @property
     def flawless(self) -> bool:
         """Whether every claim held."""
-        wrong = (self.lost, self.doubled, self.different, self.disordered, self.open_transactions)
+        wrong = (self.lost, self.doubled, self.different, self.disordered, self.open_transactions, self.wrong_theta)
         return not any(wrong) and self.states_equal and self.readers_agree and self.events > 0
 
     def __str__(self) -> str:
@@ -110,6 +114,8 @@ class Report:
                 f"out of order {len(self.disordered)}, open transactions {self.open_transactions}",
                 *(f"  lost: {one}" for one in _stretches(self.lost)),
                 *(f"  other: {one}" for one in _stretches(self.different)),
+                f"versions of theta {self.versions}, wrong {len(self.wrong_theta)}",
+                *(f"  {one}" for one in self.wrong_theta[:10]),
                 f"task states equal to the bit: {self.states_equal}; both readers saw the same: {self.readers_agree}",
                 "SIGKILL to the next committed prediction, worst partition:",
                 f"  partitions go to others: {_spread(self.recovery_seconds)}",
@@ -146,6 +152,8 @@ class Chaos:
         self._report = Report(plan.seed)
         self._workers: list[_Worker] = []
         self._killed = self._started = 0
+        self._trainer: TrainerLife | None = None
+        self._producing = threading.Thread(target=self._produce, daemon=True)
         self._broker_back = -1e9  # when it was disturbed last
 
     def run(self) -> Report:
@@ -153,18 +161,21 @@ class Chaos:
         create_topics(self._kafka, {name: plan.partitions})
         outputs = [f"{name}-{channel}" for channel in ("predictions", "signals", "dead-letters")]
         ensure_topics(self._kafka, name, outputs, {f"{name}-state": None, f"{name}-weights": 1})
-        weights = self._published_weights()
+        weights = self._published_weights() if plan.trainer_kills is None else None
         with ExitStack() as stack:
             seen = stack.enter_context(_watching(self._broker.bootstrap, f"{name}-predictions", plan.partitions))
             stack.callback(self._end_all)
             for number in range(1 if plan.scaling else plan.workers):
                 self._start(number)
-            producing = threading.Thread(target=self._produce, daemon=True)
-            producing.start()
-            self._disturb(producing)
+            if plan.trainer_kills is not None:
+                self._trainer = self._train(plan.trainer_kills, seen)
+            self._producing.start()
+            self._disturb(self._producing)
             self._await_the_end()
             for worker in self._workers:
                 worker.stop()
+            if self._trainer is not None:
+                self._trainer.stop()
             self._check(weights, seen)
         return self._report
 
@@ -196,15 +207,31 @@ class Chaos:
 
     # -- meanwhile -----------------------------------------------------------------------------------------------------
 
+    def _shared_environment(self) -> dict[str, str]:
+        more = {} if self._plan.trainer_kills is None else SEPARATE
+        return {f"STREAMMETA_{key}": value for key, value in (_ENVIRONMENT | more).items()} | {
+            "STREAMMETA_APP__NAME": self._name,
+            "STREAMMETA_INPUT__TOPIC": self._name,
+            "STREAMMETA_STATE__EVERY_SECONDS": str(self._plan.commit_seconds),
+            "STREAMMETA_KAFKA__BOOTSTRAP_SERVERS": self._broker.bootstrap,
+        }
+
+    def _train(self, kills: int, seen: "_Seen") -> TrainerLife:
+        return TrainerLife(
+            os.environ | self._shared_environment(),
+            self._directory / "trainer.log",
+            kills=kills,
+            seconds=self._plan.events / self._plan.rate,
+            away_seconds=2.0,
+            predicted_since=lambda since: any(times[-1] > since for times in seen.times if times),
+            choice=self._random,
+        )
+
     def _start(self, number: int) -> None:
         plan = self._plan
         client = plan.clients[self._started % len(plan.clients)]
         self._started += 1
-        environment = {f"STREAMMETA_{key}": value for key, value in _ENVIRONMENT.items()} | {
-            "STREAMMETA_APP__NAME": self._name,
-            "STREAMMETA_INPUT__TOPIC": self._name,
-            "STREAMMETA_STATE__EVERY_SECONDS": str(plan.commit_seconds),
-            "STREAMMETA_KAFKA__BOOTSTRAP_SERVERS": self._broker.bootstrap,
+        environment = self._shared_environment() | {
             "STREAMMETA_KAFKA__SESSION_TIMEOUT_SECONDS": str(plan.session_seconds),
             "STREAMMETA_KAFKA__REBALANCE": plan.rebalance,
             "STREAMMETA_KAFKA__CLIENT": client,
@@ -228,7 +255,12 @@ class Chaos:
         due = [(seconds * (i + 1) / (len(plan.broker) + 1), what) for i, what in enumerate(plan.broker)]
         sizes = [(seconds * (i + 1) / 4, size) for i, size in enumerate((3, 1, 3))] if plan.scaling else []
         wanted, begun = len(self._workers), time.monotonic()
-        while producing.is_alive() or self._killed < plan.kills or any(w.point for w in self._workers):
+        while (
+            producing.is_alive()
+            or self._killed < plan.kills
+            or any(w.point for w in self._workers)
+            or not (self._trainer is None or self._trainer.is_done)
+        ):
             assert time.monotonic() < begun + 3 * seconds + 5 * PATIENCE, "the faults never came to an end"
             now = time.monotonic() - begun
             if due and now > due[0][0]:
@@ -240,6 +272,11 @@ class Chaos:
             time.sleep(0.05)
 
     def _tend(self, wanted: int) -> None:
+        done, over = None, not self._producing.is_alive()
+        if self._trainer is not None:
+            done = self._trainer.tend(excused=self._excused, nothing_waits=over)
+        if done is not None:
+            self._report.faults.append((self._at(), done))
         for worker in list(self._workers):
             if worker.process.poll() is not None:
                 self._workers.remove(worker)
@@ -295,13 +332,15 @@ class Chaos:
             return all(one in done and done[one].offset == ends[one].offset for one in at if ends[one].offset)
 
     def _end_all(self) -> None:
+        if self._trainer is not None:
+            self._trainer.kill()
         for worker in self._workers:
             worker.process.kill()
             worker.process.wait(PATIENCE)
 
     # -- after ---------------------------------------------------------------------------------------------------------
 
-    def _check(self, weights: bytes, seen: "_Seen") -> None:
+    def _check(self, weights: bytes | None, seen: "_Seen") -> None:
         report, name, count = self._report, self._name, self._plan.partitions
         bootstrap = self._broker.bootstrap
         inputs = read_topic(bootstrap, name, count)
@@ -310,7 +349,8 @@ class Chaos:
         for number, records in enumerate(inputs):
             for record in records:
                 log.append(record.value, number, record.key)
-        log.write("weights", 0, Message("weights", weights, b"theta"), None)
+        if weights is not None:
+            log.write("weights", 0, Message("weights", weights, b"theta"), None)
         run_to_the_end(log, SETTINGS.model_copy(update={"meta": MetaSettings(mode="off")}), frozen=True)
         expected = {one["source"]: one for one in map(json.loads, log.values("predictions"))}
 
@@ -321,7 +361,10 @@ class Chaos:
             sorted({one for one in sources if sources.count(one) > 1}) if len(set(sources)) < len(sources) else []
         )
         report.lost = sorted(expected.keys() - set(sources))
-        report.different = [value["source"] for value in values if expected.get(value["source"]) != value]
+        if self._trainer is None:  # else they depend on when which θ came
+            report.different = [value["source"] for value in values if expected.get(value["source"]) != value]
+        else:
+            self._check_theta(self._trainer, found)
         report.disordered = list(_disordered(values))
         seen.await_count(len(values))
         report.readers_agree = seen.sources == [[json.loads(r.value)["source"] for r in records] for records in found]
@@ -329,20 +372,32 @@ class Chaos:
         static = [at for at, what in report.kills if what.startswith("worker 0")]
         report.recovery_seconds = seen.recoveries(moved, self._begun)
         report.restart_seconds = seen.recoveries(static, self._begun)
-        report.states_equal = self._tasks() == tasks_of(log, SETTINGS)
+        only = None if self._trainer is None else LEARNED
+        report.states_equal = self._tasks(only) == tasks_of(log, SETTINGS, only)
         with closing(KafkaAdminClient(bootstrap_servers=bootstrap)) as admin:
             listed = admin.list_transactions(state_filters=["Ongoing"])
             names = (one.transactional_id for listings in listed.values() for one in listings)
             report.open_transactions = [one for one in names if one.rpartition("/")[0] == name]
 
-    def _tasks(self) -> dict[tuple[int, str], Any]:
+    def _check_theta(self, trainer: TrainerLife, predictions: Sequence[Sequence[Any]]) -> None:
+        report, name, bootstrap = self._report, self._name, self._broker.bootstrap
+        (weights,) = read_topic(bootstrap, f"{name}-weights", 1)
+        segments = read_topic(bootstrap, f"{name}-episodes", self._plan.partitions)
+        report.versions, report.wrong_theta = wrong_versions(
+            [record.value for record in weights if record.key == b"theta"],
+            [[record.offset for record in records] for records in segments],
+        )
+        values = [[json.loads(record.value) for record in records] for records in predictions]
+        report.wrong_theta += trainer.wrong + wrong_predictions(values)
+
+    def _tasks(self, only: Collection[str] | None = None) -> dict[tuple[int, str], Any]:
         log = MemoryLog(self._name, self._plan.partitions)
         for number, records in enumerate(
             read_topic(self._broker.bootstrap, f"{self._name}-state", self._plan.partitions)
         ):
             for record in records:
                 log.write("state", number, Message("state", record.value, record.key), None)
-        return tasks_of(log, SETTINGS)
+        return tasks_of(log, SETTINGS, only)
 
     def _at(self) -> float:
         return time.monotonic() - self._begun
@@ -482,6 +537,7 @@ def main() -> int:
     parser.add_argument(
         "--client", default="both", choices=["both", "kafka-python", "confluent"], help="of the workers"
     )
+    parser.add_argument("--trainer", action="store_true", help="θ changes, by a trainer that is killed as often, too")
     parser.add_argument("--keep", type=Path, help="where the workers' logs are kept")
     options = parser.parse_args()
     plan = Plan(
@@ -493,6 +549,7 @@ def main() -> int:
         scaling=True,
         rebalance=options.rebalance,
         clients=Plan.clients if options.client == "both" else (options.client,),
+        trainer_kills=options.kills if options.trainer else None,
     )
     with TemporaryDirectory() as temporary, Broker() as broker:
         directory = options.keep or Path(temporary)

@@ -1,6 +1,7 @@
 """Runs on a log in memory, and what the changelog holds at the end: the reference that disturbed runs are held to."""
 
 import threading
+from collections.abc import Collection
 from typing import Any
 
 from prometheus_client import CollectorRegistry
@@ -15,7 +16,7 @@ from streammeta.service.loop import Options
 from streammeta.service.metrics import Metrics
 from streammeta.transport.memory_log import MemoryChangelogReader, MemoryLog, MemoryMember, MemoryTransactionalSink
 
-__all__ = ["SMALL_ENVIRONMENT", "SMALL_LEARNER", "SMALL_MEMORY", "run_to_the_end", "tasks_of"]
+__all__ = ["LEARNED", "SMALL_ENVIRONMENT", "SMALL_LEARNER", "SMALL_MEMORY", "run_to_the_end", "tasks_of"]
 
 
 # A small engine, as settings and as variables of a worker
@@ -29,6 +30,10 @@ SMALL_ENVIRONMENT = {
     "META__MODE": "off",
     "MEMORY__WINDOW": "64",
 }
+
+
+# What a task has learned from, whatever θ was meanwhile: its counts, and its window of labelled events
+LEARNED = ("events", "labelled", "window_count", "window_x", "window_y")
 
 
 def run_to_the_end(log: MemoryLog, settings: EngineSettings, *, frozen: bool = False) -> Engine:
@@ -55,8 +60,10 @@ def run_to_the_end(log: MemoryLog, settings: EngineSettings, *, frozen: bool = F
     return running._turn.engine
 
 
-def tasks_of(log: MemoryLog, settings: EngineSettings) -> dict[tuple[int, str], tuple[Any, ...]]:
-    """The task states in the changelog, to the byte, as a fresh engine takes them."""
+def tasks_of(
+    log: MemoryLog, settings: EngineSettings, only: Collection[str] | None = None
+) -> dict[tuple[int, str], tuple[Any, ...]]:
+    """The task states in the changelog, to the byte, as a fresh engine takes them; ``only`` some columns of them."""
     engine, found = Engine(settings), {}
     handover = engine.handover()
     for number in range(log.partitions):
@@ -71,6 +78,9 @@ def tasks_of(log: MemoryLog, settings: EngineSettings) -> dict[tuple[int, str], 
         columns = {name: column[row].tobytes() for name, column in engine.memory.tasks.columns.items()}
         del columns["rebuild_cooldown"]  # how long until φ may be derived again: no part of what it is
         waiting = sorted(id_ for page in engine.memory.waiting._pages.get(key, {}).values() for id_ in page)
-        found[key] = (columns, engine.memory.detectors.dump(row), waiting)
+        if only is None:
+            found[key] = (columns, engine.memory.detectors.dump(row), waiting)
+        else:
+            found[key] = ({name: columns[name] for name in only}, waiting)
     engine.close()
     return found

@@ -23,3 +23,18 @@ def test_nothing_is_lost_or_doubled_whatever_dies(tmp_path: Path) -> None:
     assert report.flawless, str(report)
     assert len(report.kills) >= 5
     assert report.events > 10_000
+
+
+@pytest.mark.broker
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+@pytest.mark.usefixtures("broker")
+def test_a_trainer_that_is_killed_among_the_members_tears_nothing(tmp_path: Path) -> None:
+    """θ changes meanwhile: exactly once as before, no version twice or half, none that goes back, nobody who waits."""
+    plan = Plan(seed=2, events=3_000, rate=120.0, kills=2, broker=(), workers=2, partitions=4, trainer_kills=2)
+    with Broker() as own:
+        report = Chaos(plan, own, tmp_path).run()
+
+    assert report.flawless, str(report)
+    assert report.versions >= 3
+    assert report.kills

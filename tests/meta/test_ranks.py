@@ -2,9 +2,11 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -44,25 +46,75 @@ else:
 ranks.close()
 """
 
+IDLE = """
+import time
+from contextlib import closing
+from streammeta.meta import ranks
+from streammeta.meta.ranks import Ranks
+
+ranks._BEAT_EVERY = 0.2
+with closing(Ranks(patience_seconds=5.0)) as one:
+    print("there", flush=True)
+    if one.rank:
+        one.serve(None, "cpu")
+    while True:
+        one.beat()
+        time.sleep(0.05)
+"""
+
+
+def started(script: str, *arguments: str) -> list[subprocess.Popen[bytes]]:
+    """Two ranks that run this."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
+    return [
+        subprocess.Popen(
+            [sys.executable, "-c", script, *arguments],
+            env=os.environ | place | {"RANK": str(rank)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        for rank in range(2)
+    ]
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
+@pytest.mark.parametrize("gone", [0, 1])
+def test_where_a_rank_dies_or_hangs_the_other_ends_with_the_reason(gone: int, how: signal.Signals) -> None:
+    """At a stream at rest too: it waited for a year, and torchrun starts again only what has ended."""
+    pytest.importorskip("torch")
+    running = started(IDLE)
+    try:
+        for one in running:
+            assert one.stdout is not None
+            assert one.stdout.readline() == b"there\n"
+        time.sleep(0.5)
+
+        running[gone].send_signal(how)
+
+        _, said = running[1 - gone].communicate(timeout=PATIENCE)
+    finally:
+        for one in running:
+            one.kill()
+            one.communicate()
+
+    assert running[1 - gone].returncode == 1
+    assert b"TransportError: another rank cannot be reached, has ended, or is silent" in said
+
 
 @pytest.mark.parametrize("kind", ["classification", "regression"])
 def test_two_ranks_find_the_gradient_of_one(kind: str, tmp_path: Path) -> None:
     """Shares that score nothing, fewer segments than ranks: the sum must be that of all segments, to 10⁻⁶."""
     pytest.importorskip("torch")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
-    command = [sys.executable, "-c", SCRIPT, str(tmp_path / "apart"), kind]
-    running = [
-        subprocess.Popen(command, env=os.environ | place | {"RANK": str(rank)}, stdout=subprocess.PIPE)
-        for rank in range(2)
-    ]
+    running = started(SCRIPT, str(tmp_path / "apart"), kind)
     try:
         said = [one.communicate(timeout=PATIENCE)[0] for one in running]
     finally:
         for one in running:
             one.kill()
+            one.communicate()
 
     assert [one.returncode for one in running] == [0, 0]
     assert said[1].split()[-1] == b"3"
