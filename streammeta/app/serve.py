@@ -27,7 +27,7 @@ from streammeta.service.loop import Summary
 from streammeta.service.metrics import Metrics
 from streammeta.service.repartition import CHANNEL as REPARTITION
 from streammeta.service.repartition import Repartition, SendOn, event_sender, label_sender
-from streammeta.service.result import CHANNELS, EPISODES, PREDICTIONS, STATE, TABLES, WEIGHTS
+from streammeta.service.result import CHANNELS, EPISODES, STATE, TABLES, WEIGHTS
 from streammeta.service.threads import IDS, LABELS, watched
 from streammeta.service.trainer import TRAINER
 from streammeta.transport.choice import adapters, client
@@ -85,7 +85,7 @@ def serve(settings: Settings, stop: threading.Event, reload: Reload | None = Non
         )
         stack.enter_context(closing(ledger))
         if settings.output.format == "avro":
-            ledger = AvroResults(ledger, Registry(settings.output.registry), outputs[PREDICTIONS])
+            ledger = AvroResults(ledger, Registry(settings.output.registry), outputs)
         service = ExactlyOnce(
             lambda: new_engine(settings),
             ledger,

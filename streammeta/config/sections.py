@@ -152,7 +152,7 @@ class OutputSettings(BaseModel, frozen=True, extra="forbid"):
     format: Literal["json", "avro"] = Field(
         "json",
         description='"json", or "avro" in the wire format of a schema registry (wants the extra streammeta[avro]): the '
-        "schema is registered as NAME-predictions-value.",
+        "schemas are registered as NAME-predictions-value and NAME-signals-value.",
     )
     interval: float | None = Field(
         None,

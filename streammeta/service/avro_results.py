@@ -1,20 +1,20 @@
-"""Predictions in Avro, in the registry's wire format, with a schema that is registered at the start."""
+"""Predictions and signals in Avro, in the registry's wire format, with schemas that are registered at the start."""
 
 import io
 import json
 import struct
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import msgspec
 
 from streammeta.errors import TransactionError, TransportError
 from streammeta.formats.registry import Registry
 from streammeta.formats.tables import require
-from streammeta.service.result import PREDICTIONS
+from streammeta.service.result import PREDICTIONS, SIGNALS
 from streammeta.transport.base import Message, Positions, TransactionalSink
 
-__all__ = ["PREDICTION", "AvroResults"]
+__all__ = ["PREDICTION", "SIGNAL", "AvroResults"]
 
 _ANY = ["null", "long", "double", "string"]
 _EXPLANATION = {
@@ -48,33 +48,61 @@ PREDICTION: dict[str, Any] = {
 }
 
 
+SIGNAL: dict[str, Any] = {
+    "type": "record",
+    "name": "Signal",
+    "namespace": "streammeta",
+    "fields": [
+        {"name": "id", "type": ["null", "string"], "default": None},
+        {"name": "task", "type": ["null", "string"], "default": None},  # null: it concerns all
+        {"name": "ts", "type": ["null", "double"], "default": None},
+        {"name": "signal", "type": "string"},
+        {"name": "reason", "type": ["null", "string"], "default": None},
+        {"name": "age", "type": ["null", "long"], "default": None},
+        {"name": "error", "type": ["null", "double"], "default": None},
+        {"name": "theta_version", "type": ["null", "long"], "default": None},
+        {"name": "source", "type": ["null", "string"], "default": None},
+    ],
+}
+_SCHEMAS = {PREDICTIONS: PREDICTION, SIGNALS: SIGNAL}
+
+
+class _Written(NamedTuple):
+    """How a channel's messages are written."""
+
+    schema: Any  # as fastavro has parsed it
+    head: bytes  # before each
+
+
 class AvroResults:
-    """A transactional sink that hands predictions on in Avro; all else goes on as it is.
+    """A transactional sink that hands predictions and signals on in Avro; all else goes on as it is.
 
     Args:
         sink: where they go.
-        registry: where the schema is registered.
-        topic: of the predictions; the schema's subject is TOPIC-value.
+        registry: where the schemas are registered.
+        topics: of each channel; the subject of its schema is TOPIC-value.
 
     Raises:
-        ConfigError: the registry does not take the schema, or the package is not installed.
+        ConfigError: the registry does not take a schema, or the package is not installed.
         TransportError: it does not answer.
     """
 
-    def __init__(self, sink: TransactionalSink, registry: Registry, topic: str) -> None:
+    def __init__(self, sink: TransactionalSink, registry: Registry, topics: Mapping[str, str]) -> None:
         self._sink = sink
         fastavro = require("fastavro", "avro", '[output] format = "avro"')
-        self._write, self._schema = fastavro.schemaless_writer, fastavro.parse_schema(PREDICTION)
+        self._write = fastavro.schemaless_writer
         self._read = msgspec.json.Decoder(dict[str, Any]).decode
-        try:
-            number = registry.register(f"{topic}-value", json.dumps(PREDICTION))
-        except TransactionError as err:
-            raise TransportError(str(err)) from err
-        self._head = struct.pack(">bI", 0, number)
+        self._written: dict[str, _Written] = {}
+        for channel, schema in _SCHEMAS.items():
+            try:
+                number = registry.register(f"{topics[channel]}-value", json.dumps(schema))
+            except TransactionError as err:
+                raise TransportError(str(err)) from err
+            self._written[channel] = _Written(fastavro.parse_schema(schema), struct.pack(">bI", 0, number))
 
     def send(self, messages: Sequence[Message]) -> None:
         """As the sink's own."""
-        self._sink.send([self._encoded(one) if one.channel == PREDICTIONS else one for one in messages])
+        self._sink.send([self._encoded(one) if one.channel in self._written else one for one in messages])
 
     def commit(self, positions: Positions, member: object) -> None:
         """As the sink's own."""
@@ -93,8 +121,8 @@ class AvroResults:
         self._sink.close()
 
     def _encoded(self, message: Message) -> Message:
-        said = self._read(message.value or b"{}")
+        written, said = self._written[message.channel], self._read(message.value or b"{}")
         stream = io.BytesIO()
-        stream.write(self._head)
-        self._write(stream, self._schema, said)
+        stream.write(written.head)
+        self._write(stream, written.schema, said)
         return msgspec.structs.replace(message, value=stream.getvalue())

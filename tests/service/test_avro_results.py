@@ -12,8 +12,8 @@ from streammeta.errors import ConfigError, TransportError
 from streammeta.event import Event, Origin
 from streammeta.formats.registry import Registry, RegistrySettings
 from streammeta.meta.base import Kind
-from streammeta.service.avro_results import PREDICTION, AvroResults
-from streammeta.service.result import PREDICTIONS, messages
+from streammeta.service.avro_results import PREDICTION, SIGNAL, AvroResults
+from streammeta.service.result import PREDICTIONS, messages, theta_refused
 from streammeta.transport.memory_log import MemoryLog, MemoryTransactionalSink
 from tests.formats.registry_server import RegistryServer, registry_server
 
@@ -22,7 +22,8 @@ def results(kind: Kind, labels: list[Any]) -> list[Any]:
     engine = Engine(EngineSettings(kind=kind, meta={"mode": "off"}, interval=0.9 if kind == "regression" else None))
     events = [Event({"a": float(i % 3)}, "t", Origin("e", 0, i), y=y, id=str(i), ts=i) for i, y in enumerate(labels)]
     why = {"explanation": {"of": "mean", "without_features": 1, "contributions": {"a": 0.5}}}
-    return [one for i, outcome in enumerate(engine.step(events)) for one in messages(outcome, why if i % 2 else {})]
+    sent = [one for i, outcome in enumerate(engine.step(events)) for one in messages(outcome, why if i % 2 else {})]
+    return [*sent, theta_refused(7, "it is not finite", 0)]
 
 
 @pytest.mark.parametrize(
@@ -34,12 +35,14 @@ def test_predictions_in_avro_say_what_they_say_in_json(kind: Kind, labels: list[
     log, sent = MemoryLog("in"), results(kind, labels)
     with registry_server(RegistryServer()) as known:
         sink = AvroResults(
-            MemoryTransactionalSink(log, "a"), Registry(RegistrySettings(url=known.url)), "app-predictions"
+            MemoryTransactionalSink(log, "a"),
+            Registry(RegistrySettings(url=known.url)),
+            {"predictions": "app-predictions", "signals": "app-signals"},
         )
         sink.send(sent)
         sink.commit({}, None)
-    assert json.loads(known.posted) == PREDICTION
-    assert ("app-predictions-value", 1) in known.by_version
+    assert json.loads(known.by_version["app-predictions-value", 1]["schema"]) == PREDICTION
+    assert json.loads(known.by_version["app-signals-value", 1]["schema"]) == SIGNAL
 
     schema = fastavro.parse_schema(PREDICTION)
     predictions = [json.loads(one.value) for one in sent if one.channel == PREDICTIONS]
@@ -49,7 +52,13 @@ def test_predictions_in_avro_say_what_they_say_in_json(kind: Kind, labels: list[
     assert [{name: value for name, value in one.items() if value is not None} for one in read] == [
         {name: value for name, value in one.items() if value is not None} for one in predictions
     ]
-    assert log.values("signals") == [one.value for one in sent if one.channel == "signals"]
+    signals = log.values("signals")
+    assert all(one[:5] == b"\0\0\0\0\2" for one in signals)
+    nothing = dict.fromkeys(field["name"] for field in SIGNAL["fields"])
+    of_signals = fastavro.parse_schema(SIGNAL)
+    assert [fastavro.schemaless_reader(io.BytesIO(one[5:]), of_signals, None) for one in signals] == [
+        nothing | json.loads(one.value) for one in sent if one.channel == "signals"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -69,4 +78,4 @@ def test_a_registry_that_does_not_take_the_schema_ends_the_start(
     with registry_server(known):
         registry = Registry(RegistrySettings(url=known.url, timeout_seconds=0.2))
         with pytest.raises(error, match=says):
-            AvroResults(MemoryTransactionalSink(MemoryLog("in"), "a"), registry, "p")
+            AvroResults(MemoryTransactionalSink(MemoryLog("in"), "a"), registry, {"predictions": "p", "signals": "q"})
