@@ -4,7 +4,7 @@
 
 The streams of benchmarks/suite but those whose labels come 100 events late. A learner begins with nothing at each of
 the places, which are evenly spread over the stream; seeds are 0, 1, …. A peer has its best wiring at each length (with
-the task as a feature or without), and "best peer" is the best of all in hindsight, chosen anew for each figure.
+the task as a feature or without), and "best peer" is the best of all in hindsight, for each figure.
 """
 
 import argparse

@@ -104,7 +104,7 @@ class Ranks:
         with _others_needed():
             distributed.broadcast(torch.tensor([size]), 0)
             if size == _BEAT:
-                distributed.barrier()  # a broadcast alone ends before anybody has heard it
+                distributed.barrier()  # a broadcast alone ends before anybody has it
         self._beat_at = self._clock() + _BEAT_EVERY
 
     def _give(self, data: bytes) -> None:
