@@ -131,6 +131,7 @@ def shared_scale(sums: Sums, categories: Bools) -> SharedScale:
     """The scale that these sums of all partitions say [D]; categories [D] keep their own unit."""
     mean, spread = mean_and_spread(sums.features)
     y_mean, y_spread = mean_and_spread(sums.target)
+    y_mean = y_mean * _reliability(y_mean, y_spread, sums.target.counts)
     known = (spread > 0) & ~categories
     gain, y_gain = 1 / np.where(known, spread, 1.0), 1 / np.where(y_spread > 0, y_spread, 1.0)
     return SharedScale(
@@ -144,6 +145,15 @@ def shared_scale(sums: Sums, categories: Bools) -> SharedScale:
         y_spread > 0,
         _typical(sums.target_crowd, y_gain),
     )
+
+
+def _reliability(mean: Doubles, spread: Doubles, counts: Doubles) -> Doubles:
+    """The share of a mean of few labels that counts; the rest is 0, which nothing that it may be by chance moves away.
+
+    It is the same in every unit. The first label alone counts whole. Source: James & Stein (1961), the positive part.
+    """
+    squared_error = spread**2 / np.maximum(counts - 1, 1)
+    return np.clip(1 - squared_error / np.where(mean == 0, 1.0, mean**2), 0.0, 1.0)
 
 
 def shared_frame(features: int, *, classify: bool) -> FrameScale:

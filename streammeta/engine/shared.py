@@ -29,7 +29,7 @@ from streammeta.meta.outer import arranged, grow_outer, start_outer
 
 __all__ = ["Names", "Shared", "device"]
 
-_FIRST_SCALING = 8  # events after which features are normalized for the first time
+_FIRST_SCALING = 1  # events after which features and targets are normalized for the first time
 _SCALING_GROWTH = 1.25  # and again each time their number has grown so much
 _NEVER = 2**62
 _GPUS = ("nvidia[0-9]*", "dxg", "kfd")  # in /dev: NVIDIA's, by Windows, AMD's

@@ -8,7 +8,8 @@ import pytest
 from msgspec.structs import replace
 
 from streammeta.engine import Engine, EngineSettings, Outcome
-from streammeta.engine.scale import SINCE, SPREAD
+from streammeta.engine.moments import no_sums, observed
+from streammeta.engine.scale import SINCE, SPREAD, shared_scale
 from streammeta.event import Event, Label, Origin
 
 Unit = tuple[float, float]  # value → factor · value + offset
@@ -98,6 +99,31 @@ def test_a_target_in_another_unit_is_predicted_in_it_after_ten_labels(factor: fl
     assert max(after[:40]) < 3.0
     largest = max(abs(float(o.prediction)) for o in outcomes[300:])  # type: ignore[arg-type]
     assert largest < 3 * max(abs(float(e.y)) for e in changed)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("tasks", [1, 30])
+def test_targets_far_from_zero_are_expected_there_from_the_second_label_on(tasks: int) -> None:
+    """Labels of a million: only the first of a service's life may be predicted as 0, whosever task the next is."""
+    events = stream(30, y=((1.0, 1e6),), tasks=tasks)
+
+    gaps = [abs(o.prediction - float(e.y)) for o, e in zip(run(engine(), events, 1), events, strict=True)]  # type: ignore[operator, arg-type]
+
+    assert gaps[0] > 999_000
+    assert max(gaps[1:]) < 40  # labels are within 10 of their mean
+
+
+@pytest.mark.parametrize("factor", [1.0, 1e-6, 1e6])
+def test_a_mean_of_few_labels_that_may_be_zero_is_taken_for_less(factor: float) -> None:
+    """The same in every unit: labels about zero are not expected where a few of them happened to lie."""
+    random, nothing = np.random.default_rng(2), no_sums(1)
+    labels = factor * random.normal(size=(200, 4))
+
+    sums = [nothing._replace(target=observed(nothing.target, few[:, None])) for few in labels]
+    said = np.abs([float(shared_scale(one, np.zeros(1, np.bool_)).y_shift[0]) for one in sums])
+
+    means = np.abs(labels.mean(1))
+    assert (said <= means).all()
+    assert said.mean() < 0.8 * means.mean()
 
 
 def test_a_task_whose_unit_changes_leaves_the_others_alone() -> None:
