@@ -20,6 +20,7 @@ import msgspec
 import numpy as np
 
 from streammeta.decisions.choice import Actions, Choice, actions_of, named_action, own_features, tags_of
+from streammeta.decisions.crossing import Crossed, crossed
 from streammeta.decisions.exploration import Doubles, drawn, explore, stable_uniform
 from streammeta.decisions.outcome import DecisionOutcome, joined, parted
 from streammeta.decisions.scoring import Scores, score
@@ -31,7 +32,7 @@ from streammeta.engine.spill import TaskKey
 from streammeta.engine.staleness import derive_unseen
 from streammeta.engine.tasks import IN_SPILL
 from streammeta.errors import ConfigError, EventError
-from streammeta.event import Event, Label, LabelValue
+from streammeta.event import Event, Label, LabelValue, Origin
 from streammeta.meta.base import Ints, Method
 
 __all__ = ["DecisionEngine"]
@@ -84,7 +85,9 @@ class DecisionEngine(Engine):
         self._configured: Actions = {name: {} for name in settings.decide.actions}
         self._look_ahead, self._tags = _SHORTEST, dict[str, list[str]]()
         self._action_slots: dict[str, tuple[int, ...]] = {}  # of the feature that is an action's name
+        self._crossed: dict[tuple[int, ...], list[Crossed]] = {}  # by an event's slots: of each configured action
         super().__init__(settings, method)
+        self.memory.features.max_features += settings.decide.crossed
         if not set(self.memory.method.phi_layout(1, 1)) >= _HEADS:
             raise ConfigError(
                 f'[learner] method: {settings.learner.method!r} says no variance of its own; wanted "exact-heads" with '
@@ -297,9 +300,30 @@ class DecisionEngine(Engine):
                 self._action_slots[name] = slots
         base = memory.features.read(event.x, event.origin)
         if not any(actions.values()):
-            return [base]
+            return self._fill_crossed(base, actions, event.origin)
         own = [memory.features.read(own_features(one), event.origin) for one in actions.values()]
         return [Filled((*base.slots, *one.slots), [*base.values, *one.values]) for one in own]
+
+    def _fill_crossed(self, base: Filled, actions: Actions, at: Origin) -> list[Filled]:
+        """An event's features, and beside them each again as a feature of its own for the action [K]; else as they are.
+
+        Without these a unit of the encoder must find for each action what a feature means with it.
+        """
+        if not self._is_crossed(base, actions):
+            return [base]
+        found = self._crossed.get(base.slots)
+        if found is None:
+            if len(self._crossed) >= _LONGEST:
+                self._crossed.clear()
+            features = self.memory.features
+            found = self._crossed[base.slots] = [crossed(features, base.slots, k, at) for k in self._configured]
+        if len(actions) < len(found):  # one that was made elsewhere
+            found = [one for one, name in zip(found, self._configured, strict=True) if name in actions]
+        return [one.beside(base) for one in found]
+
+    def _is_crossed(self, filled: Filled, actions: Actions) -> bool:
+        known = len(self._configured)
+        return 0 < known * len(filled.slots) <= self._how.crossed and actions.keys() <= self._configured.keys()
 
     def _with_action(self, filled: Filled, name: str) -> Filled:
         """The same, and the feature that is the action, for the heads."""
@@ -418,6 +442,8 @@ class DecisionEngine(Engine):
         filled = []
         for name, own in actions.items():
             parts = [features.read(x, event.origin) for x in ({ACTION_OF: name}, event.x, own_features(own))]
+            if not any(actions.values()) and self._is_crossed(parts[1], actions):
+                parts[1] = crossed(features, parts[1].slots, name, event.origin).beside(parts[1])
             filled.append(
                 Filled(tuple(chain(*(one.slots for one in parts))), list(chain(*(one.values for one in parts))))
             )

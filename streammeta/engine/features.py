@@ -135,8 +135,12 @@ class FeatureSpace:
         if self._plan and all(event.slots is self._plan for event in events):
             rows[:, self._plan] = [event.values for event in events]
             return rows
-        for row, event in zip(rows, events, strict=True):
-            row[list(event.slots)] = event.values
+        alike: dict[int, list[int]] = {}  # events of the very same slots, by the identity of those
+        for i, event in enumerate(events):
+            alike.setdefault(id(event.slots), []).append(i)
+        for places in alike.values():
+            slots = list(events[places[0]].slots)
+            rows[np.array(places)[:, None], slots] = [events[i].values for i in places]
         return rows
 
     @property

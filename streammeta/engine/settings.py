@@ -135,6 +135,14 @@ class DecideSettings(BaseModel, frozen=True, extra="forbid"):
         description='What learns: a head for each action ("each"), or one for all, which sees the action and its '
         'features ("shared"), for actions that are many or change.',
     )
+    crossed: int = Field(
+        1_024,
+        ge=0,
+        le=65_536,
+        description="Heads see the features of an event also crossed with the action (NAME→ACTION), so that what a "
+        "feature means for an action is learned for all tasks at once, where that makes at most this many more: its "
+        "own times the actions configured. There are slots for them beside [memory] max_features. 0: never.",
+    )
     rewards: Literal["reward", "label"] = Field(
         "reward",
         description='What a label `y` is: the reward of the action taken ("reward"), or the right action, for '
