@@ -12,7 +12,7 @@ from kafka import KafkaAdminClient, KafkaProducer
 from kafka.errors import KafkaError
 
 from streammeta.errors import TransportError
-from streammeta.transport.kafka.client import connect
+from streammeta.transport.kafka.client import connect, patiently
 from streammeta.transport.kafka.settings import KafkaSettings
 
 __all__ = ["BACKOFF_MS", "abort_leftover", "end_producer", "evict", "transactional_id"]
@@ -81,7 +81,8 @@ def _dead(settings: KafkaSettings, application: str, group: str, own: str) -> li
         ours = {name: member for name, member in members.items() if member is not None}
         if not ours:
             return []
-        alive = {member["client_id"] for member in admin.describe_groups([group])[group]["members"]}
+        found = patiently(lambda: admin.describe_groups([group])[group], settings.milliseconds / 1000)
+        alive = {member["client_id"] for member in found["members"]}
     finally:
         admin.close()
     return [name for name, member in ours.items() if member not in alive]

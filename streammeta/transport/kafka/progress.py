@@ -6,7 +6,7 @@ from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
 
 from streammeta.errors import TransactionError
-from streammeta.transport.kafka.client import connect
+from streammeta.transport.kafka.client import connect, patiently
 from streammeta.transport.kafka.settings import KafkaSettings
 
 __all__ = ["GroupProgress"]
@@ -52,7 +52,8 @@ class GroupProgress:
         try:
             later = self._offsets(round(seconds * 1000) + 1)
             begins, ends = self._offsets(_BEGIN), self._offsets(_END)
-            found = self._admin.list_group_offsets({self._group: self._partitions})[self._group]
+            asked = {self._group: self._partitions}
+            found = patiently(lambda: self._admin.list_group_offsets(asked), self._wait_ms / 1000)[self._group]
             silent = []  # partitions with no later record, and something before their end
             for at in self._partitions:
                 known = found.get(at)
