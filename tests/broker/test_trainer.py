@@ -24,7 +24,7 @@ from tests.broker.test_service import PATIENCE, STREAMMETA, CreateTopic, ReadAll
 from tests.service.test_same_theta import Read, assert_same_theta, replayed
 from tests.service.test_trainer import NO_THETA, poisons
 
-EVENTS, PARTITIONS, RATE = 9_000, 2, 600.0
+EVENTS, PARTITIONS, RATE = 9_000, 2, 200.0  # so slow that trainers begin and end meanwhile, on any machine
 SEPARATE = {"STREAMMETA_META__TRAINER": "separate", "STREAMMETA_STATE__EVERY_SECONDS": "0.3"}
 
 
@@ -128,9 +128,8 @@ def test_a_trainer_killed_while_members_predict_costs_nothing_but_time(
             trainer.wait_for('streammeta_theta_judged_total{verdict="published"}', 3)
             trainer.kill()
             before = [one.metric("streammeta_events_total") for one in running[:2]]
-            time.sleep(1.0)
-            after = [one.metric("streammeta_events_total") for one in running[:2]]
-            assert all(a > b for a, b in zip(after, before, strict=True)), "members waited for the trainer"
+            for one, count in zip(running[:2], before, strict=True):  # members do not wait for a trainer
+                one.wait_for("streammeta_events_total", count + 1)
             trainer.restart()
         producing.join(PATIENCE)
         found = read_all(f"{topic}-predictions", EVENTS)
@@ -224,7 +223,7 @@ def test_a_poisoned_theta_by_hand_is_refused_by_all_and_each_member_takes_twenty
             one.wait_for("streammeta_assigned_partitions", 1)
         running.append(Training(broker, topic, tmp_path / "train", **often))
         producing.start()
-        running[2].wait_for('streammeta_theta_judged_total{verdict="published"}', 21)
+        running[2].wait_for('streammeta_theta_judged_total{verdict="published"}', 30)
         for number in range(4):
             trainer, reason = running[2], ("worse", "damaged")[number % 2]
             trainer.process.send_signal(signal.SIGSTOP)  # else it may publish a good one before anybody looks

@@ -28,6 +28,7 @@ from kafka.errors import KafkaError
 
 from deploy.broker import Broker
 from streammeta.engine import EngineSettings, MetaSettings
+from streammeta.engine.drift.settings import DriftSettings
 from streammeta.engine.weights import encode_weights
 from streammeta.transport.base import Message
 from streammeta.transport.kafka.settings import KafkaSettings
@@ -51,6 +52,7 @@ SETTINGS = EngineSettings(
     meta=MetaSettings(every_events=32, length=16, shortest=4),
     memory=SMALL_MEMORY,
 )
+_TRAINED = SETTINGS.model_copy(update={"drift": DriftSettings(detector="none")})  # as SEPARATE says
 _ENVIRONMENT = SMALL_ENVIRONMENT | {
     "STATE__FROZEN": "true",
     "HTTP__ENABLED": "false",
@@ -351,7 +353,8 @@ class Chaos:
                 log.append(record.value, number, record.key)
         if weights is not None:
             log.write("weights", 0, Message("weights", weights, b"theta"), None)
-        run_to_the_end(log, SETTINGS.model_copy(update={"meta": MetaSettings(mode="off")}), frozen=True)
+        settings = SETTINGS if self._trainer is None else _TRAINED
+        run_to_the_end(log, settings.model_copy(update={"meta": MetaSettings(mode="off")}), frozen=True)
         expected = {one["source"]: one for one in map(json.loads, log.values("predictions"))}
 
         found = read_topic(bootstrap, f"{name}-predictions", count)
@@ -373,7 +376,7 @@ class Chaos:
         report.recovery_seconds = seen.recoveries(moved, self._begun)
         report.restart_seconds = seen.recoveries(static, self._begun)
         only = None if self._trainer is None else LEARNED
-        report.states_equal = self._tasks(only) == tasks_of(log, SETTINGS, only)
+        report.states_equal = self._tasks(only) == tasks_of(log, settings, only)
         with closing(KafkaAdminClient(bootstrap_servers=bootstrap)) as admin:
             listed = admin.list_transactions(state_filters=["Ongoing"])
             names = (one.transactional_id for listings in listed.values() for one in listings)
@@ -397,7 +400,7 @@ class Chaos:
         ):
             for record in records:
                 log.write("state", number, Message("state", record.value, record.key), None)
-        return tasks_of(log, SETTINGS, only)
+        return tasks_of(log, SETTINGS if self._trainer is None else _TRAINED, only)
 
     def _at(self) -> float:
         return time.monotonic() - self._begun

@@ -15,7 +15,13 @@ from streammeta.errors import SnapshotError
 
 __all__ = ["SEPARATE", "TrainerLife", "wrong_predictions", "wrong_versions"]
 
-SEPARATE = {"STATE__FROZEN": "false", "META__MODE": "sync", "META__TRAINER": "separate"}
+# A drift is found in predictions, which depend on when which θ came; and it shortens windows, which are compared
+SEPARATE = {
+    "STATE__FROZEN": "false",
+    "META__MODE": "sync",
+    "META__TRAINER": "separate",
+    "DRIFT__DETECTOR": "none",
+}
 _PATIENCE = 60.0
 _LEAST_UP = 4.0  # seconds from when it trains to a SIGKILL: one that never got so far as to learn shows little
 
