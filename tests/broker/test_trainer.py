@@ -236,6 +236,8 @@ def test_a_poisoned_theta_by_hand_is_refused_by_all_and_each_member_takes_twenty
             trainer.process.send_signal(signal.SIGCONT)  # refuses it, too, or has overwritten it before it saw it
         published_before = running[2].metric('streammeta_theta_judged_total{verdict="published"}')
         running[2].wait_for('streammeta_theta_judged_total{verdict="published"}', published_before + 2)
+        stop.set()  # before partitions move: whoever gets them may be a version behind for a moment
+        producing.join(PATIENCE)
         assert [one.stop() for one in running] == [0, 0, 0], running[2].log.read_text()[-3000:]
     finally:
         stop.set()
