@@ -10,8 +10,10 @@ import os
 import shutil
 import ssl
 import sys
+import tarfile
 import tempfile
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ __all__ = [
     "KAFKA_VERSION",
     "BrokerError",
     "cache_folder",
+    "fetched",
     "fetched_jars",
     "java",
     "optional",
@@ -55,16 +58,30 @@ def fetched_jars(cache: Path) -> Path:
     Raises:
         BrokerError: the jars are not there and cannot be fetched.
     """
-    final = cache / f"kafka-{KAFKA_VERSION}"
+    return fetched(cache / f"kafka-{KAFKA_VERSION}", _fetch, f"Apache Kafka {KAFKA_VERSION}", "broker")
+
+
+def fetched(final: Path, fetch: Callable[[Path], None], what: str, who: str) -> Path:
+    """A folder that is fetched where it is not there, in three tries.
+
+    Args:
+        final: the folder.
+        fetch: makes it, whole or not at all.
+        what: is fetched, for messages.
+        who: says so.
+
+    Raises:
+        BrokerError: it is not there and cannot be fetched.
+    """
     for tries_left in (2, 1, 0):
         if final.is_dir():
             break
         try:
-            _fetch(final)
-        except (OSError, RuntimeError, ValueError, zipfile.BadZipFile) as err:
+            fetch(final)
+        except (OSError, RuntimeError, ValueError, zipfile.BadZipFile, tarfile.TarError) as err:
             if not tries_left:
-                raise BrokerError(f"Apache Kafka {KAFKA_VERSION} cannot be fetched into {cache}: {err}") from err
-            say(f"\nbroker: {err}; trying again\n")
+                raise BrokerError(f"{what} cannot be fetched into {final.parent}: {err}") from err
+            say(f"\n{who}: {err}; trying again\n")
             trust_as_the_system_does()
     return final
 

@@ -24,7 +24,7 @@ from types import TracebackType
 from typing import NamedTuple
 
 from deploy.broker import free_port, guard
-from deploy.kafka_jars import BrokerError, cache_folder, java, optional, say, trust_as_the_system_does
+from deploy.kafka_jars import BrokerError, cache_folder, fetched, java, optional, say
 
 __all__ = ["REGISTRY_VERSION", "Access", "SchemaRegistry", "fetched_registry", "main"]
 
@@ -191,19 +191,7 @@ def fetched_registry(cache: Path) -> Path:
         BrokerError: it is not there and cannot be fetched.
     """
     final = cache / f"apicurio-{REGISTRY_VERSION}"
-    for tries_left in (2, 1, 0):
-        if final.is_dir():
-            break
-        try:
-            _fetch(final)
-        except (OSError, RuntimeError, ValueError, tarfile.TarError) as err:
-            if not tries_left:
-                raise BrokerError(
-                    f"Apicurio Registry {REGISTRY_VERSION} cannot be fetched into {cache}: {err}"
-                ) from err
-            say(f"\nregistry: {err}; trying again\n")
-            trust_as_the_system_does()
-    return final
+    return fetched(final, _fetch, f"Apicurio Registry {REGISTRY_VERSION}", "registry")
 
 
 def _fetch(final: Path) -> None:

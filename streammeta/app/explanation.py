@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from streammeta.engine import Engine, EngineSettings, TaskSummary
+from streammeta.engine import Engine, TaskSummary
 from streammeta.engine.interval import Bounds
 from streammeta.errors import ConfigError, EventError
 from streammeta.event import Decoder, Event, LabelValue, Origin, Record
@@ -133,8 +133,8 @@ def explain_decision(engine: "DecisionEngine", event: Event, *, seed: int = 0) -
     """
     from streammeta.decisions.outcome import joined, parted  # noqa: PLC0415  only a decision service needs them
 
-    settings: EngineSettings = engine.settings
-    has_one_head = settings.decide is not None and settings.decide.heads == "shared"
+    decide = engine.settings.decide
+    has_one_head = decide is not None and decide.heads == "shared"
     known = {task.task: task for task in engine.tasks()}
     own = [one for tag, one in known.items() if (tag if has_one_head else parted(tag)[0]) == event.task]
     origin = Origin("explain", own[0].partition if own else 0, 0)

@@ -12,6 +12,7 @@ Source: Lundberg & Lee (2017), arXiv:1705.07874; drawn orders, each with its rev
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import permutations
 from math import factorial
 from typing import Final, Literal
@@ -103,6 +104,7 @@ def attributed(
     features = dict(_named(event.x))
     names = [name for name, value in features.items() if value is not None]
 
+    @cache
     def value_of(known: frozenset[str]) -> float:
         return predicted(msgspec.structs.replace(event, x=_only(event.x, known)))
 
@@ -127,24 +129,17 @@ def shapley(
 
     Args:
         names: of the players.
-        value_of: what a set of players achieves.
+        value_of: what a set of players achieves; it is asked again about the same ones.
         orders: drawn of more than five players, an even number.
         seed: of these.
     """
-    known: dict[frozenset[str], float] = {}
-
-    def value(players: frozenset[str]) -> float:
-        if players not in known:
-            known[players] = value_of(players)
-        return known[players]
-
     exact = len(names) <= _EXACT_FEATURES
     chosen = [list(order) for order in permutations(names)] if exact else _drawn(names, orders, seed)
     gains: dict[str, list[float]] = {name: [] for name in names}
     for order in chosen:
         before: frozenset[str] = frozenset()
         for name in order:
-            gains[name].append(value(before | {name}) - value(before))
+            gains[name].append(value_of(before | {name}) - value_of(before))
             before |= {name}
     means = {name: float(np.mean(found)) for name, found in gains.items()}
     if exact:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterable
 from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
@@ -56,6 +57,13 @@ class Ranked(Running):
         with self.log.open("ab") as log:
             command = [*torchrun, "-m", "streammeta", "train"]
             return subprocess.Popen(command, env=self._environment, stdout=log, stderr=log)
+
+
+def end_all(running: Iterable[Running]) -> None:
+    """SIGKILL to those that did not end."""
+    for one in running:
+        if one.process.poll() is None:
+            one.kill()
 
 
 def values() -> list[bytes]:
@@ -138,9 +146,7 @@ def test_a_trainer_killed_while_members_predict_costs_nothing_but_time(
     finally:
         stop.set()
         producing.join(PATIENCE)
-        for one in running:
-            if one.process.poll() is None:
-                one.kill()
+        end_all(running)
 
     sources = [json.loads(record.value)["source"] for record in found]
     assert len(set(sources)) == EVENTS
@@ -193,9 +199,7 @@ def test_a_trainer_process_makes_the_theta_of_a_replay_to_the_bit(
         trainer.wait_for('streammeta_theta_judged_total{verdict="published"}', 3)
         assert trainer.stop() == 0
     finally:
-        for one in running:
-            if one.process.poll() is None:
-                one.kill()
+        end_all(running)
 
     found = published(broker, topic)[-1]
     episodes = [Read(0, r.key, r.value) for r in all_of(broker, f"{topic}-episodes")]
@@ -242,9 +246,7 @@ def test_a_poisoned_theta_by_hand_is_refused_by_all_and_each_member_takes_twenty
     finally:
         stop.set()
         producing.join(PATIENCE)
-        for one in running:
-            if one.process.poll() is None:
-                one.kill()
+        end_all(running)
 
     taken = {number: set[int]() for number in range(PARTITIONS)}
     for number, found in taken.items():
@@ -271,11 +273,9 @@ def test_a_second_trainer_ends_the_first_with_its_reason(
             assert "another trainer has taken over" in first.log.read_text()
             assert second.stop() == 0
         finally:
-            if second.process.poll() is None:
-                second.kill()
+            end_all([second])
     finally:
-        if first.process.poll() is None:
-            first.kill()
+        end_all([first])
 
 
 def test_training_where_a_member_trains_is_refused_with_what_to_set(broker: RunningBroker, topic: str) -> None:
@@ -339,9 +339,7 @@ def test_theta_is_rolled_back_and_released_by_the_commands(
     finally:
         stop.set()
         producing.join(PATIENCE)
-        for one in running:
-            if one.process.poll() is None:
-                one.kill()
+        end_all(running)
 
 
 @pytest.mark.timeout(300)
@@ -373,9 +371,7 @@ def test_torchrun_starts_ranks_again_when_one_dies_and_no_episode_is_lost(
     finally:
         stop.set()
         producing.join(PATIENCE)
-        for one in (member, trainer):
-            if one.process.poll() is None:
-                one.kill()
+        end_all((member, trainer))
 
     thetas = published(broker, topic)
     assert all(a.version < b.version for a, b in pairwise(thetas))

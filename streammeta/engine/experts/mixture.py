@@ -94,6 +94,10 @@ class Mixture:
         """Whether any expert takes part, with so many outputs."""
         return outputs > min(self._above)
 
+    def _awake(self, outputs: int) -> list[int]:
+        """The places of the experts that take part, with so many outputs."""
+        return [k for k, above in enumerate(self._above) if outputs > above]
+
     def blend(self, columns: Columns, case: Case, mean: Sequence[float], variance: float) -> Blend:
         """Mix the learner's prediction of an event, class probabilities [C] or a mean [1], with the experts'."""
         outputs = len(mean)
@@ -118,14 +122,14 @@ class Mixture:
 
         None where an expert that is awake depends on more than the events before: then they are asked one by one.
         """
-        awake = [expert if outputs > above else None for expert, above in zip(self._of_runs, self._above, strict=True)]
-        if any(outputs > above and expert is None for expert, above in zip(self._of_runs, self._above, strict=True)):
+        awake = self._awake(outputs)
+        runs = [(k, expert) for k in awake if (expert := self._of_runs[k]) is not None]
+        if len(runs) < len(awake):
             return None
         said = np.full((len(cases.tasks), len(self.experts), outputs), 0.0 if self._classify else math.nan)
         ours = cases._replace(labels=np.where(cases.partitions >= 0, cases.labels, math.nan))  # as in ``learn``
-        for k, expert in enumerate(awake):
-            if expert is not None:
-                said[:, k] = expert.run(ours if self.experts[k] in self.of_partitions else cases, outputs)
+        for k, expert in runs:
+            said[:, k] = expert.run(ours if self.experts[k] in self.of_partitions else cases, outputs)
         return said
 
     def blend_run(
@@ -154,7 +158,7 @@ class Mixture:
 
         The parts are the learner, each expert that is awake, and the product of the learner with it.
         """
-        awake = [k for k, above in enumerate(self._above) if outputs > above]
+        awake = self._awake(outputs)
         if not awake or not rows.size:
             return {}
         places = np.array([0, *(1 + k for k in awake), *(1 + len(self.experts) + k for k in awake)])

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streammeta.engine.concepts import check_concepts, renumber_concepts
+from streammeta.engine.elapsed import COLUMN as ELAPSED
 from streammeta.engine.experts.base import Renumbering
 from streammeta.engine.experts.gaussian import check_gaussian, renumber_gaussian
 from streammeta.engine.handover.record import (
@@ -35,7 +36,7 @@ from streammeta.errors import SnapshotError
 __all__ = ["Taking"]
 
 _COUNTERS = ("window_count", "events", "labelled", "labels_since_drift", "labels_kept_at_drift", "drifts")
-_IDS = "window_id"
+_BY_SETTING = {*COLUMNS, *ELAPSED, "window_id"}  # columns that a setting turns on and off
 _MOST = 2**53
 _MOST_BYTES = 2**30
 _MEAN_AND_INTERVAL = 32  # bytes
@@ -147,9 +148,7 @@ class Taking:
                 found, new = memory.mixture.adopt(found, meaning.experts, memory.labels.outputs)
             names = [name for name in names if name not in new]  # of those, rows are blank
             found = {name: values for name, values in found.items() if name in names}
-        changed = {*COLUMNS, _IDS, "elapsed"} & (
-            found.keys() ^ set(names)
-        )  # kept then and not now, or the other way about
+        changed = _BY_SETTING & (found.keys() ^ set(names))  # kept then and not now, or the other way about
         found, names = _without(found, changed), [name for name in names if name not in changed]
         self._check_rows(found, names, at)
         return found

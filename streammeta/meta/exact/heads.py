@@ -268,9 +268,7 @@ def _layer(w: Floats, skip: Floats, bias: Floats) -> Floats:
 
 def _columns(w: Floats) -> Floats:
     """A matrix a member [E, J, F] with zero columns up to whole rows of lanes."""
-    out = np.zeros((*w.shape[:2], -(-w.shape[2] // LANES) * LANES), np.float32)
-    out[..., : w.shape[2]] = w
-    return out
+    return _lanes(w, 0.0).reshape(*w.shape[:2], -1)
 
 
 def _lanes(values: Floats, rest: float) -> Floats:
