@@ -123,7 +123,6 @@ class Adoption:
         shared = memory.shared.copy()
         shared.take(weights.shared, weights.arrays, Names(slots, classes, features, outputs), fixed=fixed)
         if not (fixed or is_trusted) and self._is_worse(shared):
-            memory.shared.version = max(memory.shared.version, shared.version)  # what we publish next comes after it
             return False
         memory.shared, memory.sums.is_fixed = shared, fixed
         if train:

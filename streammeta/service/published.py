@@ -121,7 +121,7 @@ class Published:
             self.damaged = str(err)
             return
         if self._pinned is None:
-            self.is_new |= before is None or before.version != self._theta.version
+            self.is_new |= before is None or _name(before) != _name(self._theta)
 
     def _forget(self, key: bytes) -> None:
         if key == CLAIM:
@@ -148,6 +148,11 @@ class Published:
                 "choose another [app] name, or delete the topic if nobody needs it"
             )
         return int(number)
+
+
+def _name(theta: Weights) -> tuple[int, str]:
+    """By which versions are told apart: two processes that do not know of one another may give one the same number."""
+    return theta.version, theta.about.by
 
 
 class History:

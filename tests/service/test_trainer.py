@@ -277,6 +277,26 @@ def test_a_poisoned_theta_by_hand_is_refused_by_the_trainer_too() -> None:
     assert {one.engine.stats().theta_version for one in group} == {decode_weights(healed, "here").version}
 
 
+def test_a_refused_theta_lends_predictions_neither_its_version_nor_its_number() -> None:
+    """Members said that they predict with the version that they refused, went back by one, and did not see its namesake."""
+    log = MemoryLog("in", PARTITIONS)
+    fill(log, 4_000)
+    group, trainer = members(log, 2), Training(log)
+    serve(log, group, trainer, 20)
+    good = versions(log)[-1]
+    log.write("weights", 0, Message("weights", poisons(good)[0], b"theta"), None)  # the trainer has not seen it yet
+
+    serve(log, group, None, 2)
+    refused = [one.metrics.registry.get_sample_value for one in group]
+    assert [get("streammeta_theta_refused_total", {"reason": "worse"}) for get in refused] == [1, 1]
+    assert {one.engine.stats().theta_version for one in group} == {good.version}
+
+    namesake = replace(good, shared=good.shared | {"version": good.version + 1})  # the trainer was about to publish it
+    log.write("weights", 0, Message("weights", encode_weights(namesake), b"theta"), None)
+    serve(log, group, None, 2)
+    assert {one.engine.stats().theta_version for one in group} == {good.version + 1}
+
+
 def test_a_trainer_that_starts_on_a_theta_of_nan_goes_on_from_one_that_was_kept() -> None:
     """Else it ends, and so does each one that is started after it, until somebody mends the topic by hand."""
     log = MemoryLog("in", PARTITIONS)
