@@ -135,6 +135,7 @@ class Decoder:
         self._max_record_bytes = max_record_bytes
         self.skips_tombstones = skips_tombstones
         self.too_long = 0  # records refused for their length
+        self.flags = 0  # labels that were true or false
         self._json = msgspec.json.Decoder(RawEvent)
         self._read = read or self._read_json
 
@@ -159,6 +160,8 @@ class Decoder:
         fields = self._read(record) if not record.headers else self._read_sent_on(record)
         task = _short("" if fields.task is None else str(fields.task), "the task tag", at)
         y = _label(fields.y, at)
+        if fields.y is True or fields.y is False:
+            self.flags += 1
         id_ = None if fields.id is None else _short(str(fields.id), "`id`", at)
         if fields.x is None:
             if y is None and isinstance(fields.problem, str):

@@ -106,7 +106,7 @@ def test_records_that_cannot_be_read_do_not_stop_the_choice() -> None:
 
 def test_without_labels_there_is_nothing_to_choose_by() -> None:
     """Then somebody who knows must say."""
-    with pytest.raises(ConfigError, match="wanted --kind classification or regression"):
+    with pytest.raises(ConfigError, match="say --kind classification or regression"):
         choose_kind(records(None, None))
 
 

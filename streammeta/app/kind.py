@@ -10,6 +10,7 @@ from streammeta.config import Settings
 from streammeta.engine.settings import AppKind
 from streammeta.errors import ConfigError, EventError
 from streammeta.event import Decoder, Event, Feature, LabelValue, Record
+from streammeta.formats.moment import order_of
 from streammeta.formats.refusal import Refusals
 
 __all__ = ["ChosenKind", "choose_kind", "resolve_kind"]
@@ -83,6 +84,7 @@ def choose_kind(records: Iterable[Record], decoder: Decoder | None = None, label
         ConfigError: no record has a label, or none can be used; the message says why. Or they are hundreds of texts.
     """
     decoder, refusals, seen, count = decoder or Decoder(), Refusals(), list[_Seen](), 0
+    flags = decoder.flags
     without: dict[str, None] = {}  # names of features where there is no label
     for count, record in enumerate(records, 1):  # noqa: B007 it is the number of records at the end
         try:
@@ -95,8 +97,9 @@ def choose_kind(records: Iterable[Record], decoder: Decoder | None = None, label
         elif isinstance(event, Event) and isinstance(event.x, Mapping) and len(without) < _SHOWN:
             without |= dict.fromkeys(event.x)
     if seen:
-        return _choose(seen)
-    wanted = "wanted --kind classification or regression"
+        chosen = _choose(seen)
+        return ChosenKind(chosen.kind, chosen.reason + _mixture(seen, decoder.flags - flags, chosen.kind))
+    wanted = "say --kind classification or regression"
     if not count:
         raise ConfigError(
             f"--kind auto: there are no records to choose by: no row but a header, or nothing at all; {wanted}"
@@ -112,12 +115,29 @@ def choose_kind(records: Iterable[Record], decoder: Decoder | None = None, label
     )
 
 
+def _mixture(seen: Sequence[_Seen], flags: int, kind: AppKind) -> str:
+    """What is odd about labels of several types, which are classes of their own each; "" where they are of one."""
+    texts = sum(isinstance(one.y, str) for one in seen)
+    numbers = len(seen) - texts - flags
+    found = []
+    if flags and (texts or any(one.y not in (0, 1) for one in seen)):
+        found.append(f"{flags:,} are true or false, which are 1 and 0")
+    if kind == "classification" and texts and texts < len(seen):
+        found.append(f"{texts:,} are text" + (f" and {numbers:,} numbers" if numbers else ""))
+    return f"; of these labels {', '.join(found)}: is one of these a mistake?" if found else ""
+
+
 def _choose(seen: Sequence[_Seen]) -> ChosenKind:
     where = f"in the first {len(seen):,} labels"
     texts = [one.y for one in seen if isinstance(one.y, str)]
     numbers = [one for one in seen if not isinstance(one.y, str)]
     if texts and not (len(texts) <= _FEW_TEXTS * len(seen) and len({one.y for one in numbers}) > _MOST_CLASSES):
         distinct = len(set(texts))
+        if distinct > 1 and len(texts) == len(seen) and order_of(texts) not in (None, "clock"):
+            raise ConfigError(
+                f"--kind auto: the labels are dates as text {where}, such as {texts[0]!r:.60}; wanted a target "
+                "(seconds since 1970) or classes; name another --label, or overrule this with --kind classification"
+            )
         if distinct > _MOST_TEXTS and distinct > len(texts) / 10:
             raise ConfigError(
                 f"--kind auto: {distinct} different texts {where}, such as {texts[0]!r:.60}, are hardly classes; name "

@@ -32,6 +32,7 @@ __all__ = ["Draft", "draft"]
 _RECORDS = 2_000  # looked at
 _POLL_SECONDS, _SECONDS = 0.5, 20.0
 _CHANNEL = "sample"
+_FEW_LABELS = 0.1  # of them may be texts that stand for none
 _FREE_TEXT = 0.5  # distinct values a record from which on text is no category
 _read = msgspec.json.Decoder(dict[str, Any]).decode
 
@@ -173,13 +174,19 @@ class _Drafting:
         found: dict[str, str] = {}
         for name, column in self._seen.columns.items():
             value = column.sentinel()
-            for marker, count in column.markers().items():
+            for marker, count in column.markers().items() if self._are_few(column) else ():
                 found[f"{name}={marker}"] = f"{count:,} times, and all other values are numbers"
                 self._unsure.append(f"missing {name}={marker}: does it stand for none? All other values are numbers")
             if value is not None and "=" not in name:
                 found[f"{name}={value:g}"] = f"{column.values[value]:,} times, far from all others"
                 self._unsure.append(f"missing {name}={value:g}: is this a number, or does it stand for none?")
         return found
+
+    def _are_few(self, column: Column) -> bool:
+        """Whether texts among numbers may stand for none; among labels only rare ones do, others are classes."""
+        label = self._seen.label
+        count = sum(column.markers().values())
+        return label is None or column.name != label.name or count <= _FEW_LABELS * sum(column.values.values())
 
     def _kind(self, fields: Fields) -> tuple[str | None, str]:
         decoder = Decoder(read=mapped(json_reader(), Mapper(fields)))

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field, model_validator
 
 from streammeta.errors import EventError
 from streammeta.event import Record
-from streammeta.formats.delimited import CODE, MISSING, as_number, as_number_with_comma
+from streammeta.formats.number import CODE, MISSING, as_number, as_number_with_comma
 
 __all__ = ["CsvSettings", "RowReader"]
 

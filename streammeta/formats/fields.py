@@ -100,8 +100,14 @@ def make_fields(base: Fields, **options: Any) -> Fields:  # noqa: ANN401 what a 
         raise ConfigError(f"fields {where}: {found['msg'].removeprefix('Value error, ')}".replace(" :", ":")) from err
 
 
-def check_columns(columns: Sequence[str], fields: Fields, at: str) -> None:
+def check_columns(columns: Sequence[str], fields: Fields, at: str, *, nested: Sequence[str] = ()) -> None:
     """Refuse a table that has nothing of what a mapping asks for.
+
+    Args:
+        columns: their names.
+        fields: the mapping.
+        at: where the table is, for messages.
+        nested: the dotted names of what is inside of columns of objects.
 
     Raises:
         TransportError: the columns are none, have a name twice, or lack one; the message lists them.
@@ -111,18 +117,18 @@ def check_columns(columns: Sequence[str], fields: Fields, at: str) -> None:
         found = f"the names {', '.join(sorted(twice))} more than once" if twice else "nothing"
         raise TransportError(f"{at}: the header row has {found}; wanted one name a column, each once")
     there = f"the header row has {', '.join(columns)}"
-    usual = Fields()
+    known, usual = {*columns, *nested}, Fields()
     for option in OPTIONS:
         for name in fields.names(option):
-            if getattr(fields, option) != getattr(usual, option) and name.removeprefix(FIELD) not in columns:
+            if getattr(fields, option) != getattr(usual, option) and name.removeprefix(FIELD) not in known:
                 raise TransportError(f"{at}: no column {name!r} for --{option}; {there}")
     for option in ("include", "exclude"):
         for pattern in getattr(fields, option):
-            if not any(fits([column], [pattern]) or pattern.startswith(f"{column}.") for column in columns):
+            if not any(fits([column], [pattern]) or pattern.startswith(f"{column}.") for column in known):
                 raise TransportError(f"{at}: no column fits {pattern!r} of --{option}; {there}")
     for marker in fields.missing:
         name, equals, _ = marker.partition("=")
-        if equals and name not in columns:
+        if equals and name not in known:
             raise TransportError(f"{at}: no column {name!r} for --missing {marker}; {there}")
 
 

@@ -1,5 +1,7 @@
 """Files of JSON: an object a line, as a topic would carry them, or one array of objects, or objects over several lines.
 
+One object of objects is read, too: of events by their keys, or of columns by theirs, as pandas writes frames.
+
 Where objects have no `x`, their fields are features, and the first of them decide what a text is: a date or time is
 seconds since 1970, and a number with a fraction that is written as text is that number. What was found is said.
 """
@@ -30,6 +32,7 @@ _README = frozenset(("x", "y", "task", "id", "ts"))  # what an event or a late l
 _LARGEST = b"1.7976931348623157e308"  # stands for infinity, which JSON does not have; the decoder refuses it
 _STRINGS_AND_NAN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|(-?)Infinity|NaN', re.DOTALL)
 _WRAPPED = re.compile(rb'\s*\{\s*"[^"]+"\s*:\s*\[\s*\{')
+_BY_KEY = re.compile(rb'\s*\{\s*"[^"]+"\s*:\s*\{')
 _FRACTION = re.compile(r"[-+]?\d*\.\d+")
 _read = msgspec.json.Decoder(dict[str, Any]).decode
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -58,7 +61,7 @@ def read_json(
     if lines.peek(3)[:3] == codecs.BOM_UTF8:
         lines.read(3)
     head = lines.peek(_HEAD)[:_HEAD]
-    if _is_whole(head) or _is_wrapped(head):
+    if _is_whole(head) or _is_wrapped(head) or _is_by_key(head):
         rows = _values(_standard(lines.read()), at)
         first = list(islice(rows, _HEAD_ROWS))
     else:  # what a pipe or a damaged file has is handed out as it comes
@@ -100,10 +103,15 @@ def _is_wrapped(head: bytes) -> bool:
     return _WRAPPED.match(head) is not None and len(head.split(b"\n{", 1)) == 1
 
 
+def _is_by_key(head: bytes) -> bool:
+    """Whether this may be one object of objects, and no object a line."""
+    return _BY_KEY.match(head) is not None and len(head.strip().split(b"\n{", 1)) == 1
+
+
 def _head_rows(head: bytes) -> list[bytes]:
     rows = head.splitlines()
     whole = rows[:-1] if len(head) >= _HEAD and len(rows) > 1 else rows  # the last one may be cut
-    return [_standard(row) for row in whole[:_HEAD_ROWS] if row.strip()]
+    return [_standard(row.strip()) for row in whole[:_HEAD_ROWS] if row.strip()]
 
 
 class _Text:
@@ -158,7 +166,12 @@ def _is_flat(objects: list[dict[str, Any]]) -> bool:
 
 
 def _standard(row: bytes) -> bytes:
-    """JSON as Python writes it (NaN, Infinity) as JSON: a missing value, and one that the decoder refuses."""
+    """JSON as Python writes it (NaN, Infinity) as JSON: a missing value, and one that the decoder refuses.
+
+    A comma after an object is passed over.
+    """
+    if row.endswith(b"},"):
+        row = row[:-1]  # the lines of an array
     return _STRINGS_AND_NAN.sub(_replaced, row) if b"NaN" in row or b"Infinity" in row else row
 
 
@@ -185,6 +198,20 @@ def _inner(content: bytes) -> list[bytes] | None:
         return None
 
 
+def _by_key(content: bytes) -> list[bytes] | None:
+    """The objects of one object of objects that have the same names: events, or columns by the same row numbers."""
+    try:
+        found = msgspec.json.decode(content, type=dict[str, dict[str, msgspec.Raw]])
+    except (*_UNREADABLE, ValueError):
+        return None
+    names = list(next(iter(found.values()), {}))
+    if len(found) < 2 or not names or any(one.keys() != found[next(iter(found))].keys() for one in found.values()):
+        return None
+    if not all(name.isdecimal() for name in names):
+        return [msgspec.json.encode(one) for one in found.values()]
+    return [msgspec.json.encode({column: one[number] for column, one in found.items()}) for number in names]
+
+
 def _values(content: bytes, at: str) -> Iterator[bytes]:
     """The objects of an array, or one after the other; the whole file is in memory for it."""
     is_array = content.lstrip()[:1] == b"["
@@ -192,9 +219,9 @@ def _values(content: bytes, at: str) -> Iterator[bytes]:
         if is_array:
             yield from map(bytes, msgspec.json.decode(content, type=list[msgspec.Raw]))
             return
-        if _is_wrapped(content[:_HEAD]):
-            rows = _inner(content)
-            yield from content.splitlines() if rows is None else rows
+        if _is_wrapped(content[:_HEAD]) or _is_by_key(content[:_HEAD]):
+            rows = _inner(content) if _is_wrapped(content[:_HEAD]) else _by_key(content)
+            yield from filter(bytes.strip, content.splitlines()) if rows is None else rows
             return
         text, decoder, place = content.decode(), json.JSONDecoder(), 0
         while place < len(text):

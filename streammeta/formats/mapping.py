@@ -15,6 +15,7 @@ import structlog
 from streammeta.errors import EventError
 from streammeta.event import KEY_HEADER, Feature, Origin, RawEvent, Record
 from streammeta.formats.fields import FIELD, HEADER, JOINT, KEY, OPTIONS, Fields, fits
+from streammeta.formats.moment import iso_seconds
 from streammeta.formats.value import feature, flatten, label, tag
 
 __all__ = ["Mapper", "encode", "encode_row", "original_key", "parse_seconds", "reshape"]
@@ -65,7 +66,7 @@ class Mapper:
         self._records = 0
 
     def with_texts(self, readers: Mapping[str, Callable[[str], Feature]]) -> "Mapper":
-        """The same mapping for records in which these features' texts are read further: as times, as numbers."""
+        """The same mapping for records in which these fields' texts are read further: as times, as numbers."""
         other = copy(self)
         other._texts = readers
         return other
@@ -92,6 +93,8 @@ class Mapper:
             time = None if self.is_marker(self.fields.time, time) else time
             y = None if self.is_marker(self.fields.label, y) else y
         seconds = None if time is None else parse_seconds(time, self.fields.time, at)
+        if isinstance(y, str) and self.fields.label in self._texts:
+            y = self._texts[self.fields.label](y)
         target = None if y is None else _target(y, self.fields.label, at)
         if not x and target is not None and id_ is not None and self._nests and "x" not in given:
             x = None
@@ -293,8 +296,7 @@ def parse_seconds(value: object, name: str, at: Origin | str) -> float | None:
 
 def _iso_seconds(text: str, name: str, at: Origin | str) -> float | None:
     try:
-        moment = datetime.fromisoformat(text)
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+        return iso_seconds(text)
     except (ValueError, OverflowError) as err:
         raise EventError(
             f"{at}: the time {name!r} is {text[:_SHOWN]!r}, wanted seconds since 1970 or ISO 8601 text"
@@ -321,7 +323,7 @@ def _as_float(value: Feature) -> Feature:
 
 
 def _target(value: object, name: str, at: Origin | str) -> Any:  # noqa: ANN401 a label's value
-    if type(value) is int or type(value) is str:
+    if type(value) in (int, str, bool):
         return value
     try:
         return label(value, at)

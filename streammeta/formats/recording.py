@@ -18,7 +18,8 @@ from pathlib import Path, PurePath
 from typing import BinaryIO, NamedTuple, cast
 
 from streammeta.errors import TransportError
-from streammeta.formats.delimited import SEPARATORS, read_rows, sniff
+from streammeta.formats.delimited import read_rows
+from streammeta.formats.dialect import SEPARATORS, sniff
 from streammeta.formats.json_lines import looks_like_json, read_json
 from streammeta.formats.mapping import Mapper
 from streammeta.formats.storage import Stored, StoredFile, is_address, list_stored
@@ -115,17 +116,20 @@ def read_recording(
     """
     form, at, found = find_form(path), str(path), ""
     lines = cast(io.BufferedReader, file if hasattr(file, "peek") else io.BufferedReader(cast(io.RawIOBase, file)))
-    if not form.is_known and not form.packing:
+    if not form.packing:
         head = lines.peek(8)
         form = Form(next((one for one, magic in _PACKED.items() if head.startswith(magic)), ""), form.kind)
     lines = _unpacked(lines, form.packing, at)
     kind = form.kind
+    if kind in (*_DELIMITED, *_LINES) and lines.peek(8).startswith(tuple(_MAGIC)):
+        form = Form(form.packing, "")  # a name that is wrong
     if kind not in _LINES and not lines.peek(1):
         raise TransportError(f"{at}: is empty; wanted a header row and rows, or JSON objects, one a line")
+    packed = form.packing[1:] if form.packing and not find_form(path).packing else ""
     if not form.is_known:
         kind = _kind_by_content(lines.peek(_HEAD)[:_HEAD], at)
-        packed = f"{form.packing[1:]}, " if form.packing and not find_form(path).packing else ""
-        found = f"taken for {packed}{kind[1:]} by what it begins with"
+    if packed or not form.is_known:
+        found = f"taken for {', '.join(filter(None, (packed, kind[1:])))} by what it begins with"
     if kind in TABLES:
         say(found)
         yield from read_table(_seekable(lines), TABLES[kind], mapper, path.name, at, say)
@@ -134,6 +138,9 @@ def read_recording(
             raise TransportError(f"{at}: holds JSON objects, and its name says rows of columns; name it .jsonl")
         yield from read_rows(lines, mapper, at, lambda dialect: say(", ".join(filter(None, (found, dialect)))))
     else:
+        if lines.peek(2)[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+            found = ", ".join(filter(None, (found, "encoding utf-16")))
+            lines = io.BufferedReader(_Recoded(lines, "utf-16"), _BUFFER)
         yield from read_json(lines, mapper, path.name, at, lambda seen: say(", ".join(filter(None, (found, seen)))))
 
 
@@ -159,7 +166,7 @@ def _unpack_zst(file: BinaryIO, at: str) -> "_Unpacking":
 def _unzip(file: BinaryIO, at: str) -> io.BufferedIOBase:
     try:
         archive = zipfile.ZipFile(_seekable(cast(io.BufferedReader, file)))
-        names = [one.filename for one in archive.infolist() if not one.is_dir()]
+        names = [one.filename for one in archive.infolist() if not (one.is_dir() or _is_hidden(one.filename))]
     except zipfile.BadZipFile as err:
         raise TransportError(f"{at}: cannot be read as .zip ({err}); it is damaged or cut off") from err
     if len(names) != 1:
@@ -168,6 +175,33 @@ def _unzip(file: BinaryIO, at: str) -> io.BufferedIOBase:
         return cast(io.BufferedIOBase, archive.open(names[0]))
     except RuntimeError as err:  # a password
         raise TransportError(f"{at}: cannot be read ({err}); unpack it first") from err
+
+
+def _is_hidden(name: str) -> bool:
+    """Whether this is what macOS lays beside files."""
+    return name.startswith("__MACOSX/") or name.rpartition("/")[2].startswith(".")
+
+
+class _Recoded(io.RawIOBase):
+    """A file of another encoding as UTF-8."""
+
+    def __init__(self, file: io.BufferedReader, encoding: str) -> None:
+        self._file, self._decoder = file, codecs.getincrementaldecoder(encoding)(errors="replace")
+        self._rest = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: object) -> int:
+        view = memoryview(buffer)  # type: ignore[arg-type]  # a buffer, as the base class has it
+        while not self._rest:
+            block = self._file.read(_HEAD)
+            self._rest = self._decoder.decode(block, final=not block).encode()
+            if not block:
+                break
+        count = min(len(view), len(self._rest))
+        view[:count], self._rest = self._rest[:count], self._rest[count:]
+        return count
 
 
 class _Unpacking(io.RawIOBase):
@@ -204,10 +238,10 @@ def _kind_by_content(head: bytes, at: str) -> str:
     kind = next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), None)
     if kind is not None:
         return kind
-    if head.removeprefix(codecs.BOM_UTF8).lstrip()[:1] in (b"{", b"["):
-        return ".jsonl"
     dialect = sniff(head)
-    text = head.decode(dialect.encoding, errors="replace")
+    text = head.decode(dialect.encoding, errors="replace").removeprefix("\ufeff")
+    if text.lstrip()[:1] in ("{", "["):
+        return ".jsonl"
     if "\0" not in text and _are_columns(text, dialect.separator):
         return ".csv"
     seen = ", ".join(map(repr, SEPARATORS))

@@ -176,7 +176,7 @@ def _is_time(value: object, name: str) -> bool:
 
 def _choose(columns: Mapping[str, Column], records: int, unreadable: int, fixed: dict[str, str]) -> Survey:
     """One after the other: what is taken cannot be anything else."""
-    free = {name: column for name, column in columns.items() if column.kind != "empty"}
+    free = {name: column for name, column in columns.items() if column.kind != "empty" and not _is_in_list(name)}
     found: dict[str, Choice | None] = {}
     finders: dict[str, Callable[[dict[str, Column]], Choice | None]] = {
         "time": _find_time,
@@ -197,18 +197,22 @@ def _choose(columns: Mapping[str, Column], records: int, unreadable: int, fixed:
     return Survey(records, unreadable, columns, found["label"], found["task"], found["id"], found["time"])
 
 
+def _is_in_list(name: str) -> bool:
+    """Whether this is a list's item, which no path of a mapping names."""
+    return any(part.isdecimal() for part in name.split(".")[1:])
+
+
 def _find_time(columns: dict[str, Column]) -> Choice | None:
     times = [c for c in columns.values() if c.kind == "time"]
-    numbers = [c for c in columns.values() if _TIMES.fullmatch(_last(c.name)) and _is_epoch(c)]
+    numbers = [c for c in columns.values() if _is_epoch(c) and (_is_time_by_name(c) or _has_times(c))]
     if not (times or numbers):
         return None
-    ordered = sorted(
-        [*times, *numbers], key=lambda c: (not _is_rising(c), not _TIMES.fullmatch(_last(c.name)), c.missing)
-    )
+    ordered = sorted([*times, *numbers], key=lambda c: (not _is_rising(c), not _is_time_by_name(c), c.missing))
     best, others = ordered[0], tuple(c.name for c in ordered[1:])
     what = "ISO 8601 text" if best.kind == "time" else "numbers that are times since 1970"
     rising = ", rising" if _is_rising(best) else ""
-    return Choice(best.name, what + rising, is_sure=not others or _is_rising(best), others=others)
+    is_sure = (not others or _is_rising(best)) and (best.kind == "time" or _is_time_by_name(best) or bool(rising))
+    return Choice(best.name, what + rising, is_sure=is_sure, others=others)
 
 
 def _is_epoch(column: Column) -> bool:
@@ -217,6 +221,17 @@ def _is_epoch(column: Column) -> bool:
     numbers = [one for one in column.values if not isinstance(one, str)]
     low, high = min(numbers), max(numbers)
     return any(_EPOCH[0] * unit <= low and high <= _EPOCH[1] * unit for unit in (1, 1e3, 1e6, 1e9))
+
+
+def _is_time_by_name(column: Column) -> bool:
+    return _TIMES.fullmatch(_last(column.name).lower()) is not None
+
+
+def _has_times(column: Column) -> bool:
+    """Whether numbers that may be times are so, whatever their field is called: in their order, or of whole minutes."""
+    numbers = [one for one in column.values if not isinstance(one, str)]
+    is_counting = all(b - a == 1 for a, b in pairwise(column.first))
+    return len(numbers) > 2 and (all(one % 60 == 0 for one in numbers) or (_is_rising(column) and not is_counting))
 
 
 def _is_rising(column: Column) -> bool:

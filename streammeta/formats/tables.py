@@ -3,12 +3,16 @@
 from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 from itertools import chain, islice
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeAlias
+
+import msgspec
 
 from streammeta.errors import ConfigError, TransportError
-from streammeta.formats.delimited import MISSING
+from streammeta.formats.delimited import TOTALS, is_total
+from streammeta.formats.dialect import has_units
 from streammeta.formats.fields import OPTIONS, check_columns
 from streammeta.formats.mapping import Mapper, encode
+from streammeta.formats.number import MISSING
 
 __all__ = ["TABLES", "read_table", "require"]
 
@@ -20,8 +24,10 @@ TABLES: Mapping[str, str] = {
     ".xlsx": "Excel",
     ".xlsm": "Excel",
 }
+_Reader: TypeAlias = Callable[[BinaryIO, Mapper, str, Callable[[str], None]], Iterator[dict[str, Any] | str]]
 _BATCH_ROWS = 4096
 _HEAD_ROWS = 20  # of a sheet, in which the header has to be
+_encode = msgspec.json.Encoder().encode
 _PANDAS_INDEX = "__index_level_"
 
 
@@ -62,7 +68,8 @@ def read_table(
         ConfigError: the package that reads it is not installed.
         TransportError: it is damaged, or lacks a column that the mapping asks for.
     """
-    rows = {"Parquet": _parquet, "Arrow": _arrow, "Excel": _excel}[form](file, mapper, at, say)
+    readers: Mapping[str, _Reader] = {"Parquet": _parquet, "Arrow": _arrow, "Excel": _excel}
+    rows = readers[form](file, mapper, at, say)
     number = -1
     while True:
         try:
@@ -77,7 +84,7 @@ def read_table(
         if row is None:
             return
         number += 1
-        yield encode(mapper, row, f"{name}/0/{number}")
+        yield _encode({"problem": row}) if isinstance(row, str) else encode(mapper, row, f"{name}/0/{number}")
 
 
 def _parquet(file: BinaryIO, mapper: Mapper, at: str, say: Callable[[str], None]) -> Iterator[dict[str, Any]]:
@@ -106,12 +113,20 @@ def _arrow(file: BinaryIO, mapper: Mapper, at: str, say: Callable[[str], None]) 
 def _columns(schema: Any, mapper: Mapper, at: str, say: Callable[[str], None]) -> list[str]:  # noqa: ANN401 as above
     """The columns but the index that pandas writes along, and bytes, which are no feature."""
     kept = [name for name in schema.names if not name.startswith(_PANDAS_INDEX)]
-    check_columns(kept, mapper.fields, at)
+    check_columns(kept, mapper.fields, at, nested=[name for one in schema for name in _paths(one, one.name)])
     used = {name for option in OPTIONS for name in mapper.columns(option)}
     binary = [one.name for one in schema if one.name in kept and one.name not in used and _is_bytes(one.type)]
     if binary:
         say(f"left out, as bytes are no feature: {', '.join(binary)}")
     return [name for name in kept if name not in binary]
+
+
+def _paths(field: Any, path: str) -> Iterator[str]:  # noqa: ANN401 as above
+    """The dotted names of what is inside of a column of objects."""
+    for inner in field.flatten() if str(field.type).startswith("struct<") else ():
+        inside = f"{path}.{inner.name.removeprefix(f'{field.name}.')}"
+        yield inside
+        yield from _paths(inner, inside)
 
 
 def _is_bytes(kind: Any) -> bool:  # noqa: ANN401 pyarrow has no types
@@ -133,8 +148,11 @@ def _rows(batch: Any) -> Iterator[dict[str, Any]]:  # noqa: ANN401 pyarrow has n
     yield from arrow.RecordBatch.from_arrays(columns, names=batch.schema.names).to_pylist()
 
 
-def _excel(file: BinaryIO, mapper: Mapper, at: str, say: Callable[[str], None]) -> Iterator[dict[str, Any]]:
-    """The first sheet; its first row of several cells has the names, what is before it is a title."""
+def _excel(file: BinaryIO, mapper: Mapper, at: str, say: Callable[[str], None]) -> Iterator[dict[str, Any] | str]:
+    """The first sheet; its first row of several cells has the names, what is before it is a title.
+
+    A row that is none comes as the reason.
+    """
     openpyxl = require("openpyxl", "files", f"{at}: Excel")
     book = openpyxl.load_workbook(file, read_only=True, data_only=True)
     try:
@@ -150,9 +168,27 @@ def _excel(file: BinaryIO, mapper: Mapper, at: str, say: Callable[[str], None]) 
             header.pop()
         names = [f"column_{i}" if one is None else str(one).strip() for i, one in enumerate(header)]
         check_columns(names, mapper.fields, at)
-        for row in rows:
-            cells = [None if isinstance(one, str) and one.strip() in MISSING else one for one in row[: len(names)]]
-            if any(one is not None for one in cells):
-                yield dict(zip(names, cells, strict=False))
+        first = list(islice(rows, _HEAD_ROWS))
+        if has_units([names, *([str("" if one is None else one) for one in row[: len(names)]] for row in first)]):
+            say("a row of units after the header passed over")
+            del first[0]
+        for cells, is_last in _filled(chain(first, rows), len(names)):
+            yield TOTALS if is_total(cells, is_last=is_last) else dict(zip(names, cells, strict=False))
     finally:
         book.close()
+
+
+def _filled(rows: Iterator[tuple[Any, ...]], width: int) -> Iterator[tuple[list[Any], bool]]:
+    """The cells of rows that have any, each with whether no such row follows."""
+    before: list[Any] | None = None
+    for row in rows:
+        cells = [None if isinstance(one, str) and one.strip() in MISSING else one for one in row[:width]]
+        if any(one is not None for one in cells):
+            if before is not None:
+                yield before, False
+            before = cells
+        elif before is not None:
+            yield before, True
+            before = None
+    if before is not None:
+        yield before, True
