@@ -28,7 +28,16 @@ except ImportError:  # no such locks on this system: nobody is kept away
 else:
     _LOCKS = True
 
-__all__ = ["ORDERS", "engine_of_snapshot", "inspect", "inspect_service", "settings_of", "snapshot_path", "state_held"]
+__all__ = [
+    "ORDERS",
+    "engine_of_snapshot",
+    "engines_of_service",
+    "inspect",
+    "inspect_service",
+    "settings_of",
+    "snapshot_path",
+    "state_held",
+]
 
 ORDERS: dict[str, Callable[[TaskSummary], float]] = {
     "error": lambda task: -1.0 if isnan(task.error) else task.error,
@@ -107,9 +116,17 @@ def inspect_service(settings: Settings) -> list[TaskSummary]:
         TransportError: the broker or the changelog cannot be read.
         SnapshotError: a task cannot be read, or was written under other settings.
     """
+    return [task for engine in engines_of_service(settings) for task in engine.tasks()]
+
+
+def engines_of_service(settings: Settings) -> Iterator[Engine]:
+    """An engine for each partition of the service, as its changelog has it now; each is closed before the next comes.
+
+    Raises:
+        MissingTopicError, TransportError, SnapshotError: as `inspect_service`.
+    """
     name, kafka = settings.app.name, settings.kafka
     topic = f"{name}-{STATE}"
-    found: list[TaskSummary] = []
     with closing(TopicLog(kafka, [topic])) as log:
         partitions = len(log.ends)
     with closing(adapters(kafka).tables(kafka, {STATE: topic})) as tables:
@@ -123,8 +140,7 @@ def inspect_service(settings: Settings) -> list[TaskSummary]:
                         restoration.read(row)
                     if time.monotonic() > deadline:
                         raise TransportError(f"{topic}/{partition}: not read to its end within {_INSPECT_SECONDS:g} s")
-                found += engine.tasks()
-    return found
+                yield engine
 
 
 def settings_of(snapshot: Snapshot) -> EngineSettings:
