@@ -101,7 +101,7 @@ class ExactlyOnce:
         self._save_at = self._look_at = self._log_at = clock()
         self._logged = 0
         self._busy, self._limits = Busy(metrics), LimitWatch(metrics)
-        self._watchdog = Watchdog()
+        self._watchdog, self._has_backlog = Watchdog(), False
         self._failed = Streak("transactions", options.stuck_seconds)
         self._begin()
 
@@ -195,7 +195,8 @@ class ExactlyOnce:
         wait = min(wait, max(0.0, self._save_at - self._clock())) if self._changed else wait
         records = self._busy.poll(self._source, self._options.poll_records, wait)
         self._take(records)
-        self._learn_of_others(has_backlog=2 * len(records) > self._options.poll_records)
+        self._has_backlog = 2 * len(records) > self._options.poll_records
+        self._learn_of_others(has_backlog=self._has_backlog)
         self._health.turned()
         if self._clock() >= self._save_at and self._source.is_stable:
             self._commit()
@@ -500,8 +501,8 @@ class ExactlyOnce:
 
     def _watch(self, now: float) -> None:
         """Records that wait and do not come: say so, and in the end give up, so that a restart can help."""
-        most = self._options.stuck_seconds
-        self._watchdog.look(self._source, self._positions, now, most=most, show=self._metrics.stuck)
+        most, is_full = self._options.stuck_seconds, self._has_backlog
+        self._watchdog.look(self._source, self._positions, now, most=most, show=self._metrics.stuck, is_full=is_full)
 
     # -- looking -------------------------------------------------------------------------------------------------------
 

@@ -70,7 +70,7 @@ class Repartition:
         self._arrived: set[Partition] = set()  # held back
         self._joined: Counter[str] = Counter()  # labels by what the join made of them, since the last commit
         self._held: deque[Record] = deque()  # read, and not sent on yet
-        self._ask_at, self._paused = 0.0, False
+        self._ask_at, self._paused, self._is_full = 0.0, False, False
         self._ledger, self._every, self._clock = ledger, commit_every_seconds, clock
         self._metrics, self._health, self._stuck_seconds = metrics, health or Health(clock), stuck_seconds
         self._watchdog, self._failed = Watchdog(), Streak(f"{loop}: transactions", stuck_seconds)
@@ -152,6 +152,7 @@ class Repartition:
             self._read_again(self._join)
         self._pause(len(self._held) >= _POLL_RECORDS)
         records = self._source.poll(_POLL_RECORDS, _POLL_SECONDS)
+        self._is_full = 2 * len(records) > _POLL_RECORDS
         self._held.extend(records)  # not in one line with the poll: that may revoke, and hold others from then on
         records = self._fresh(self._ready())
         if records:
@@ -230,7 +231,8 @@ class Repartition:
             if self._join is not None:
                 metrics.labels_without_event.set(self._join.waiting)
         if not self._held:  # what waits here does not come later for it
-            self._watchdog.look(source, source.assigned(), now, most=self._stuck_seconds, show=self._show_stuck)
+            most, is_full = self._stuck_seconds, self._is_full
+            self._watchdog.look(source, source.assigned(), now, most=most, show=self._show_stuck, is_full=is_full)
 
     def _show_stuck(self, partitions: int) -> None:
         if self._metrics is not None:

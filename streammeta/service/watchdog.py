@@ -11,6 +11,7 @@ __all__ = ["Streak", "Watchdog"]
 
 _log = structlog.get_logger(__name__)
 _EVERY_SECONDS = 20.0
+_EXCUSED = 0.9  # of the time in which polls are full does not count: who waits then mostly waits for us
 _APART_SECONDS = 120.0  # failures that are further apart are not one after the other
 
 
@@ -50,6 +51,9 @@ class Streak:
 class Watchdog:
     """Remembers when each partition was last seen to advance.
 
+    A member with a backlog takes records of one partition after the other, and slow ones (each explained, say) keep the
+    others waiting for minutes. So while polls are full, time counts a tenth.
+
     >>> dog = Watchdog()
     >>> dog.stuck({("in", 0): 5}, {("in", 0): 9}, now=0.0), dog.stuck({("in", 0): 5}, {("in", 0): 9}, now=60.0)
     ({}, {('in', 0): 60.0})
@@ -58,20 +62,25 @@ class Watchdog:
     """
 
     def __init__(self) -> None:
-        self._look_at = 0.0
+        self._look_at = self._before = 0.0
         self._seen: dict[Partition, tuple[int, float]] = {}  # position, and since when
 
-    def stuck(self, positions: Positions, ends: Positions, now: float) -> dict[Partition, float]:
+    def stuck(
+        self, positions: Positions, ends: Positions, now: float, *, is_full: bool = False
+    ) -> dict[Partition, float]:
         """For how long the partitions with records waiting have not advanced; those that do are left out.
 
         Args:
             positions: of the partitions that are read now: what comes next.
             ends: where their logs end.
             now: in seconds, of any clock.
+            is_full: polls bring as many records as are taken at a time: more wait at the client.
         """
         seen, found = {}, {}
+        excused, self._before = _EXCUSED * (now - self._before) if is_full else 0.0, now
         for partition, position in positions.items():
             before, since = self._seen.get(partition, (position, now))
+            since = min(now, since + excused)
             waits = ends.get(partition, position) > position
             seen[partition] = (position, since) if waits and position == before else (position, now)
             if waits and now > since and position == before:
@@ -87,6 +96,7 @@ class Watchdog:
         *,
         most: float,
         show: Callable[[int], None],
+        is_full: bool = False,
     ) -> None:
         """Say which of these partitions are stuck, unless it is too soon to look again.
 
@@ -96,15 +106,18 @@ class Watchdog:
             now: in seconds.
             most: seconds after which it is given up.
             show: called with how many are stuck.
+            is_full: polls bring as many records as are taken at a time.
 
         Raises:
             TransportError: one is stuck for longer.
         """
         if now < self._look_at:
             return
-        self._look_at = now + min(_EVERY_SECONDS, most / 4)
+        every = min(_EVERY_SECONDS, most / 4)
+        self._look_at = now + every
         at = {partition: at for partition, at in source.assigned().items() if partition in partitions}
-        stuck = self.stuck(at, source.ends(), now) if at else {}
+        found = self.stuck(at, source.ends(), now, is_full=is_full) if at else {}
+        stuck = {partition: seconds for partition, seconds in found.items() if seconds > 0.9 * every}
         show(len(stuck))
         for (topic, number), seconds in stuck.items():
             where = (
