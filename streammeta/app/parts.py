@@ -76,9 +76,9 @@ def _method(settings: Settings) -> Method | None:
     )
 
 
-def decoder(settings: Settings) -> Decoder:
-    """What reads a service's records."""
-    chosen = settings.input
+def decoder(settings: Settings, *, as_json: bool = False) -> Decoder:
+    """What reads a service's records; ``as_json``: where somebody writes one by hand, whatever the topic's format."""
+    chosen = settings.input.model_copy(update={"format": "json"}) if as_json else settings.input
     is_plain = chosen.format == "json" and chosen.fields.is_default and not chosen.topic_fields
     return Decoder(
         task_from=chosen.task_from,

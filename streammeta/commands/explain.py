@@ -22,7 +22,12 @@ _SHOWN = 20  # features on a terminal
 
 
 def explain(
-    event: Annotated[str, typer.Argument(help="A record, as JSON; - reads it from standard input.")],
+    event: Annotated[
+        str,
+        typer.Argument(
+            help="A record, as JSON whatever the topic's format (CSV: a row); - reads it from standard input."
+        ),
+    ],
     *,
     state: Annotated[
         Path | None, typer.Option(help="A folder of `replay --state`; without it, the service's own state, from Kafka.")
@@ -40,7 +45,8 @@ def explain(
     if state is not None and config is not None:
         raise ConfigError(f"--config {config}: a snapshot has its own settings; leave out one of the two")
     settings = load(config)
-    read = read_event(sys.stdin.read() if event == "-" else event, decoder(settings))
+    reader = decoder(settings, as_json=settings.input.format != "csv")
+    read = read_event(sys.stdin.read() if event == "-" else event, reader)
     if state is not None:
         with closing(engine_of_snapshot(state)) as engine:
             _explain(engine, read, as_json=as_json)

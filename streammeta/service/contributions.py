@@ -75,6 +75,9 @@ def contributions(engine: Engine, event: Event, *, orders: int = ORDERS, seed: i
     if whole.rejected is not None or whole.prediction is None:
         return None
     target = whole.prediction
+    if engine.settings.elapsed is not None:  # a feature as the others: its time would bring it back into every part
+        assert isinstance(whole.event, Event)  # ours, with that feature
+        event = msgspec.structs.replace(whole.event, ts=None)
 
     def predicted(part: Event) -> float:
         (found,) = engine.predict([part])

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from streammeta.app.explanation import explain, explain_decision, read_event
+from streammeta.app.parts import decoder
+from streammeta.config import Settings
 from streammeta.decisions import DecisionEngine
 from streammeta.engine import Engine, EngineSettings
 from streammeta.engine.settings import DecideSettings, MetaSettings
@@ -135,6 +137,21 @@ def test_a_decision_is_explained_by_its_actions_and_by_what_the_best_one_is_expe
     with pytest.raises(ConfigError, match="wanted a list of 2 to"):
         explain_decision(engine, msgspec.structs.replace(event, actions=["one"]))
     engine.close()
+
+
+def test_an_event_is_written_as_json_whatever_the_topics_format() -> None:
+    """Nobody can type Avro: of such a topic nothing could be explained."""
+    settings = Settings(
+        input={
+            "format": "avro",
+            "registry": {"url": "http://127.0.0.1:9"},
+            "fields": {"task": "store.id", "label": "sold"},
+        }
+    )
+
+    event = read_event('{"store": {"id": "s1"}, "price": 0.7}', decoder(settings, as_json=True))
+
+    assert (event.task, dict(event.x)) == ("s1", {"price": 0.7})
 
 
 def test_what_is_no_event_is_refused_with_the_decoders_reason() -> None:

@@ -108,3 +108,26 @@ def test_one_pair_of_orders_is_exact_for_sums_and_for_pairs_of_features() -> Non
     found, _ = shapley(names, value, orders=2)
 
     assert found == pytest.approx({name: j + 3.0 * (name in ("f1", "f5")) for j, name in enumerate(names)})
+
+
+def test_the_time_since_the_event_before_contributes_as_any_feature_does() -> None:
+    """It is no field of the record: where it stayed in each part, it decided and no explanation named it."""
+    small = settings("regression")
+    timed = EngineSettings(kind="regression", learner=small.learner, meta=small.meta, elapsed="ts.elapsed")
+    engine, ts = Engine(timed), 0.0
+    for i in range(120):
+        gap = 1.0 + i % 5
+        ts += gap
+        engine.step([Event({"a": math.sin(i)}, "t", Origin("in", 0, i), y=3.0 * gap, ts=ts)])
+    event = Event({"a": 0.5}, "t", Origin("in", 0, 200), ts=ts + 5.0)
+
+    found = contributions(engine, event)
+    (said,) = engine.predict([event])
+
+    assert found is not None
+    first = found.features[0]
+    assert (first.feature, first.value) == ("ts.elapsed", 5.0)
+    assert first.contribution > 0.5
+    assert found.predicted == said.prediction
+    assert found.without_features + sum(one.contribution for one in found.features) == pytest.approx(found.predicted)
+    engine.close()
