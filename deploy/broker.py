@@ -25,6 +25,7 @@ from deploy.kafka_jars import KAFKA_VERSION, BrokerError, cache_folder, fetched_
 __all__ = ["KAFKA_VERSION", "Broker", "BrokerError", "free_port", "guard", "main"]
 
 _HOST = "127.0.0.1"
+_DEFAULT_PORT, _DEFAULT_TOPIC = 9092, "events"
 _TAIL_LINES = 20
 
 
@@ -297,9 +298,11 @@ def _listens(port: int) -> bool:
 def main(arguments: list[str] | None = None) -> int:
     """Run a broker until Ctrl-C or SIGTERM; exit status 1 when it does not come up or ends by itself."""
     parser = argparse.ArgumentParser(prog="python -m deploy.broker", description="A real Kafka broker on this machine.")
-    parser.add_argument("--port", type=int, default=9092, help="where clients connect; 0: any free port (default 9092)")
+    parser.add_argument(
+        "--port", type=int, default=_DEFAULT_PORT, help="where clients connect; 0: any free port (default 9092)"
+    )
     parser.add_argument("--data", type=Path, help="keep topics in this folder; without it they are removed at the end")
-    parser.add_argument("--topic", default="events", help="a topic to have from the start (default events)")
+    parser.add_argument("--topic", default=_DEFAULT_TOPIC, help="a topic to have from the start (default events)")
     parser.add_argument("--partitions", type=int, default=4, help="its partitions (default 4)")
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, _interrupt)
@@ -341,12 +344,17 @@ def _create_topic(bootstrap: str, topic: str, partitions: int) -> None:
 
 def _welcome(broker: Broker, options: argparse.Namespace) -> None:
     address = broker.bootstrap.replace(_HOST, "localhost")
+    others = {"STREAMMETA_KAFKA__BOOTSTRAP_SERVERS": address, "STREAMMETA_INPUT__TOPIC": options.topic}
+    defaults = (f"localhost:{_DEFAULT_PORT}", _DEFAULT_TOPIC)
+    chosen = "".join(
+        f"{name}={value} " for (name, value), usual in zip(others.items(), defaults, strict=True) if value != usual
+    )
     fate = "" if options.data else ", removed at the end"
     sys.stdout.write(
         f"Apache Kafka {KAFKA_VERSION} listens on {address}. Topic: {options.topic}. Data: {broker.data}{fate}.\n\n"
         "In a second terminal:\n"
         f"  .venv/bin/streammeta simulate shared-representation --events 20000 --to kafka://{address}/{options.topic}\n"
-        "  .venv/bin/streammeta run --config deploy/streammeta.toml\n\n"
+        f"  {chosen}.venv/bin/streammeta run\n\n"
         "Ctrl-C stops the broker.\n"
     )
     sys.stdout.flush()

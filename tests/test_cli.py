@@ -439,3 +439,10 @@ def test_results_are_in_their_files_though_the_run_raises(
     assert repr(result.exception) == "RuntimeError('a fault')"
     assert (tmp_path / "out" / "predictions.jsonl").read_bytes() == b'{"prediction": 1}\n'
     assert opened[0]._files == {}
+
+
+def test_dead_letters_are_also_sent_again_by_the_word_replay() -> None:
+    """It is what others call it, and an operator in a hurry types it first."""
+    result = RUNNER.invoke(cli.app, ["dead-letters", "replay"])
+
+    assert "dead-letters retry: wanted letters" in str(result.exception)

@@ -79,6 +79,19 @@ def test_unknown_sections_are_refused_with_the_nearest(file: Path, monkeypatch: 
     ]
 
 
+def test_a_misspelt_section_hides_no_other_mistake(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever mends one and starts again to see the next, starts as often as there are mistakes."""
+    file.write_text('[lerner]\nhidden = 3\n[memory]\nwindow = 2\n[app]\nnam = "a"\n')
+    monkeypatch.setenv("STREAMMETA_APP_KIND", "regression")
+
+    assert problems(file) == [
+        f"{file}: [lerner]: no such section; did you mean learner?",
+        "environment STREAMMETA_APP_KIND: is no setting; did you mean STREAMMETA_APP__KIND?",
+        f"{file}: [app] nam: no such setting; did you mean name?",
+        f"{file}: [memory] window: got 2, wanted greater than or equal to 8",
+    ]
+
+
 def test_variables_that_kubernetes_sets_for_a_service_are_let_be(monkeypatch: pytest.MonkeyPatch) -> None:
     """A Service named streammeta puts STREAMMETA_PORT into every container of the namespace."""
     monkeypatch.setenv("STREAMMETA_PORT", "tcp://10.0.0.1:9464")

@@ -5,12 +5,14 @@ What the broker says is read by `transport.kafka.cluster`; the rules here are pu
 
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 from streammeta.app.parts import http_security, new_engine
 from streammeta.config import Settings
 from streammeta.errors import StreammetaError, TransportError
+from streammeta.formats.registry import Registry, RegistrySettings
 from streammeta.service.repartition import CHANNEL as REPARTITION
 from streammeta.service.result import CHANNELS, EPISODES, TABLES
 from streammeta.service.threads import IDS, LABELS
@@ -23,6 +25,8 @@ __all__ = ["Finding", "examine", "judge"]
 Level: TypeAlias = Literal["ok", "warning", "failure"]
 _SPILL_BYTES = 2**30  # free, for tasks that do not fit in memory
 _DAY_MS = 86_400_000
+_OLDEST: Final = (2, 5)  # of brokers: before it, a transaction cannot be tied to a member of a group (KIP-447)
+_AHEAD_SECONDS: Final = 60.0  # that a record may be of the future: clocks are not that far apart
 
 
 class Finding(NamedTuple):
@@ -31,7 +35,7 @@ class Finding(NamedTuple):
     level: Level
     what: str  # was looked at
     found: str
-    advice: str = ""  # what to change; empty where all is well
+    advice: str = ""  # what to change; empty where all is well, and where ``found`` is a message that says it
 
 
 def examine(settings: Settings) -> list[Finding]:
@@ -40,19 +44,21 @@ def examine(settings: Settings) -> list[Finding]:
     A broker that does not answer is a finding, not an error: the message says why.
     """
     name, kafka = settings.app.name, settings.kafka
-    here = [*_judge_settings(settings), *_judge_machine(settings)]
+    here = [*_judge_settings(settings), *_judge_registries(settings), *_judge_machine(settings)]
     id_ = transactional_id(name, kafka.group_instance_id or "doctor")
     try:
         cluster = look(kafka, _topics(settings), groups=_groups(settings), transactional_id=id_)
     except TransportError as err:
-        return [Finding("failure", "broker", str(err), "see the message"), *here]
-    return [*judge(settings, cluster), *here]
+        return [Finding("failure", "broker", str(err)), *here]
+    return [*judge(settings, cluster, time.time()), *here]
 
 
-def judge(settings: Settings, cluster: Cluster) -> list[Finding]:
-    """What the settings and a cluster say of each other."""
+def judge(settings: Settings, cluster: Cluster, now: float = 0.0) -> list[Finding]:
+    """What the settings and a cluster say of each other; ``now`` in seconds since 1970, 0: clocks are not compared."""
     return [
+        *_judge_broker(cluster),
         *_judge_input(settings, cluster),
+        *_judge_clock(settings, cluster, now),
         *_judge_outputs(settings, cluster),
         *_judge_rights(settings, cluster),
         *_judge_timeouts(settings, cluster),
@@ -92,8 +98,30 @@ def _groups(settings: Settings) -> list[str]:
     return [group, sends_on, *labels, *([f"{sends_on}/{IDS}"] if _joins_by_id(settings) else [])]
 
 
+def _judge_broker(cluster: Cluster) -> Iterator[Finding]:
+    version = "" if cluster.version is None else f", of version {'.'.join(map(str, cluster.version))} or newer"
+    found = f"{cluster.brokers} broker(s) answer{version}"
+    if cluster.version is not None and cluster.version < _OLDEST:
+        advice = "exactly once wants Kafka 2.5 or newer on each of them; upgrade them"
+        yield Finding("failure", "broker", found, advice)
+    else:
+        yield Finding("ok", "broker", found)
+
+
+def _judge_clock(settings: Settings, cluster: Cluster, now: float) -> Iterator[Finding]:
+    """Records of the future: the clock of who wrote them, or ours, is wrong."""
+    for name in _read(settings):
+        topic = cluster.topics.get(name)
+        if topic is None or topic.newest is None or not now:
+            continue
+        ahead = topic.newest - now
+        if ahead > _AHEAD_SECONDS:
+            found = f"its newest record is of {ahead:.0f} s from now"
+            advice = "set this machine's clock, or the one of who writes there; retention and waiting labels go by it"
+            yield Finding("warning", f"topic {name}", found, advice)
+
+
 def _judge_input(settings: Settings, cluster: Cluster) -> Iterator[Finding]:
-    yield Finding("ok", "broker", f"{cluster.brokers} broker(s) answer")
     for name in _read(settings):
         yield from _judge_read(name, cluster.topics.get(name))
 
@@ -238,9 +266,26 @@ def _judge_settings(settings: Settings) -> Iterator[Finding]:
         http_security(settings.http)
         new_engine(settings).close()
     except StreammetaError as err:
-        yield Finding("failure", "settings", str(err), "see the message")
+        yield Finding("failure", "settings", str(err))
     else:
         yield Finding("ok", "settings", found)
+
+
+def _judge_registries(settings: Settings) -> Iterator[Finding]:
+    """Whether each schema registry that is named answers."""
+    named = {"input": settings.input.registry, "labels": settings.labels.registry, "output": settings.output.registry}
+    seen: list[RegistrySettings] = []
+    for section, registry in named.items():
+        if registry.url is None or registry in seen:
+            continue
+        seen.append(registry)
+        what = f"[{section}.registry] url"
+        try:
+            Registry(registry).check()
+        except StreammetaError as err:
+            yield Finding("failure", what, str(err))
+        else:
+            yield Finding("ok", what, f"{registry.url} answers")
 
 
 def _judge_machine(settings: Settings) -> Iterator[Finding]:

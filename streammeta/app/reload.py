@@ -68,10 +68,11 @@ def reloading(started: Settings, how: Reload | None, apply: Callable[[Settings],
     ended = threading.Event()
 
     def watch() -> None:
+        in_force = started
         while not ended.is_set():
             if how.asked.wait(_LOOK_SECONDS):
                 how.asked.clear()
-                _reload(started, how.read, apply)
+                in_force = _reload(started, in_force, how.read, apply)
 
     thread = threading.Thread(target=watch, name="reload", daemon=True)
     thread.start()
@@ -82,18 +83,23 @@ def reloading(started: Settings, how: Reload | None, apply: Callable[[Settings],
         thread.join(2 * _LOOK_SECONDS)
 
 
-def _reload(started: Settings, read: Callable[[], Settings], apply: Callable[[Settings], None]) -> None:
+def _reload(
+    started: Settings, in_force: Settings, read: Callable[[], Settings], apply: Callable[[Settings], None]
+) -> Settings:
+    """Read and apply; what is in force then."""
     try:
         settings = read()
     except StreammetaError as err:
         _log.error("the settings cannot be used; going on with those before", reason=str(err))
-        return
+        return in_force
     live, refused = sort_changes(started, settings)
     for name, reason in refused.items():
         _log.error("a changed setting does not hold yet", setting=name, reason=reason)
     state = started.state.model_copy(update={"every_seconds": settings.state.every_seconds} if _COMMIT in live else {})
-    apply(started.model_copy(update={"log": settings.log, "state": state}))
-    _log.warning("settings read again", hold=live, wait=sorted(refused))
+    now = started.model_copy(update={"log": settings.log, "state": state})
+    apply(now)
+    _log.warning("settings read again", hold=changed_settings(in_force, now), wait=sorted(refused))
+    return now
 
 
 def _flat(place: str, value: object) -> Iterator[tuple[str, object]]:

@@ -122,7 +122,13 @@ def take_in(published: Published, value: bytes, at: str, now: float) -> Records:
     Raises:
         SnapshotError: it is no θ, or of other settings.
     """
-    given, here = decode_weights(value, at), published.theta
+    try:
+        given, here = decode_weights(value, at), published.theta
+    except SnapshotError as err:
+        raise SnapshotError(
+            f"{at}: {len(value)} bytes that are no θ, or damaged ({err.__cause__}); wanted a file that `streammeta "
+            "theta export` of this version wrote"
+        ) from err
     if here is not None and given.settings != here.settings:
         names = sorted(name for name in given.settings.keys() | here.settings if _differs(given, here, name))
         raise SnapshotError(

@@ -75,6 +75,7 @@ def show(
 
 
 @commands.command()
+@commands.command("replay", hidden=True)  # what others call it
 def retry(
     which: _Which = None,
     *,

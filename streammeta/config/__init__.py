@@ -49,17 +49,18 @@ def load(path: Path | None = None) -> Settings:
     """
     table = {} if path is None else _read(path)
     problems = [*unknown_sections(table, path), *unknown_variables(os.environ)]
-    if problems:
-        raise ConfigError("\n".join(problems))
+    settings: Settings | None = None
+    cause: Exception | None = None
     try:
-        settings = Settings(**table)
+        settings = Settings(**{name: section for name, section in table.items() if name in Settings.model_fields})
     except ValidationError as err:
-        raise ConfigError("\n".join(problems_of(err.errors(include_url=False), path))) from err
+        problems, cause = [*problems, *problems_of(err.errors(include_url=False), path)], err
     except SettingsError as err:
-        raise ConfigError(f"environment: {err}; wanted JSON there, or one variable a setting") from err
-    unused = list(unused_settings(settings, path))
-    if unused:
-        raise ConfigError("\n".join(unused))
+        problems, cause = [*problems, f"environment: {err}; wanted JSON there, or one variable a setting"], err
+    if settings is not None and not problems:
+        problems = list(unused_settings(settings, path))
+    if problems or settings is None:
+        raise ConfigError("\n".join(problems)) from cause
     return settings
 
 

@@ -157,6 +157,19 @@ class Registry:
             raise ConfigError(f"schema registry {self._url}: takes no schema for the subject {subject!r}")
         return number
 
+    def check(self) -> None:
+        """See whether a registry answers here, and lets us in.
+
+        Raises:
+            ConfigError: something else answers.
+            TransactionError: nobody answers, or we are refused.
+        """
+        if self._ask("/schemas/types", wanted=list) is None:
+            raise ConfigError(
+                f"schema registry {self._url}: answers with HTTP status 404, wanted the interface of Confluent's "
+                "registry; correct its url in the settings (Apicurio's ends in /apis/ccompat/v7)"
+            )
+
     def _made(self, answer: dict[str, Any], at: object, form: str) -> Schema:
         """A schema with what it refers to, each once."""
         found: dict[tuple[str, int], Schema] = {}
@@ -185,7 +198,7 @@ class Registry:
         collect(answer.get("references"))
         return Schema(str(answer.get("schemaType") or "AVRO"), str(answer.get("schema")), tuple(found.values()))
 
-    def _ask(self, path: str, content: bytes | None = None) -> dict[str, Any] | None:
+    def _ask(self, path: str, content: bytes | None = None, *, wanted: type = dict) -> Any:  # noqa: ANN401 JSON
         """What it answers; None where it does not know. It is asked again, with pauses, until the time is over."""
         until, pause = self._now() + self._settings.timeout_seconds, 0.1
         while True:
@@ -195,9 +208,9 @@ class Registry:
                 request = urllib.request.Request(self._url + path, content, headers)  # noqa: S310 checked: http(s)
                 with self._opener.open(request, timeout=max(0.1, until - self._now())) as response:
                     answer = json.loads(response.read(_LONGEST_SCHEMA))
-                if isinstance(answer, dict):
+                if isinstance(answer, wanted):
                     return answer
-                problem = "its answer is no JSON object"
+                problem = f"its answer is no JSON {'object' if wanted is dict else wanted.__name__}"
             except urllib.error.HTTPError as err:
                 reason = err.read(_LONGEST_REASON).decode(errors="replace")
                 err.close()
@@ -208,12 +221,16 @@ class Registry:
                 problem = f"HTTP status {err.code}"
                 if err.code in _REFUSED:
                     raise TransactionError(
-                        f"schema registry {self._url}: refuses us ({problem}); check [input.registry] password"
+                        f"schema registry {self._url}: refuses us ({problem}); check its username and password in the "
+                        "settings"
                     ) from None
             except (OSError, HTTPException, ValueError) as err:  # not there, too slow, not HTTP, not JSON
                 problem = str(getattr(err, "reason", err))
             if self._now() + pause > until:
-                raise TransactionError(f"schema registry {self._url}: cannot be asked for {path}: {problem}") from None
+                raise TransactionError(
+                    f"schema registry {self._url}: cannot be asked for {path}: {problem}; is it running there? Start "
+                    "it, or correct its url in the settings"
+                ) from None
             self._sleep(pause)
             pause = min(2 * pause, 2.0)
 

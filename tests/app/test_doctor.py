@@ -13,6 +13,7 @@ from streammeta.app.doctor import Finding, examine, judge
 from streammeta.config import Settings
 from streammeta.errors import TransportError
 from streammeta.transport.kafka.cluster import Cluster, Topic
+from tests.formats.registry_server import RegistryServer, registry_server
 
 SAFE = {
     "min.insync.replicas": "2",
@@ -143,6 +144,55 @@ def test_a_broker_that_does_not_answer_is_a_finding_and_the_machine_is_looked_at
         ("ok", "settings"),
         ("warning", "[memory] spill_directory"),
     ]
+
+
+def test_a_broker_too_old_for_exactly_once_is_a_failure_and_its_version_is_said() -> None:
+    """It would be the first commit that says it, in the words of a protocol."""
+    assert bad(replace(healthy(), version=(2, 5))) == []
+    (old,) = bad(replace(healthy(), version=(2, 4)))
+
+    assert (old.level, old.what) == ("failure", "broker")
+    assert "version 2.4" in old.found
+    assert "2.5" in old.advice
+
+
+@pytest.mark.parametrize(("newest", "said"), [(None, 0), (1e9 - 5, 0), (1e9 + 30, 0), (1e9 + 3600, 1)])
+def test_records_of_the_future_are_a_clock_that_is_wrong(newest: float | None, said: int) -> None:
+    """Retention goes by these times, and labels in a topic of their own wait by them."""
+    found = judge(settings(), with_topic("events", newest=newest), now=1e9)
+
+    assert sum(one.level == "warning" and "3600 s from now" in one.found for one in found) == said
+    assert sum(one.level != "ok" for one in found) == said
+
+
+def test_each_registry_is_asked_once_and_what_is_none_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service that cannot ask for schemas learns nothing; the doctor is who is asked first."""
+
+    def nobody(*_: object, **__: object) -> Cluster:
+        raise TransportError("kafka: no broker answers")
+
+    monkeypatch.setattr(doctor, "look", nobody)
+    with registry_server(RegistryServer()) as known:
+        there = {"url": known.url, "timeout_seconds": 0.2}
+        wrong = {"url": f"{known.url}/api", "timeout_seconds": 0.2}
+        found = {
+            one.what: (one.level, one.found)
+            for one in examine(
+                Settings(
+                    input={"format": "json-schema", "registry": there},
+                    labels={"registry": there},
+                    output={"registry": wrong},
+                )
+            )
+        }
+    away = examine(Settings(input={"format": "json-schema", "registry": there}))
+
+    assert found["[input.registry] url"] == ("ok", f"{known.url} answers")
+    assert "[labels.registry] url" not in found
+    assert found["[output.registry] url"][0] == "failure"
+    assert "404" in found["[output.registry] url"][1]
+    (gone,) = [one.found for one in away if one.what == "[input.registry] url"]
+    assert "is it running there?" in gone
 
 
 def test_the_commands_status_says_whether_something_must_be_changed(monkeypatch: pytest.MonkeyPatch) -> None:

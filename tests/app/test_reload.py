@@ -2,6 +2,7 @@ import threading
 import time
 
 import pytest
+from structlog.testing import capture_logs
 
 from streammeta.app.reload import Reload, changed_settings, reloading, sort_changes
 from streammeta.config import Settings
@@ -40,6 +41,25 @@ def test_commits_cannot_become_rarer_than_the_broker_keeps_a_transaction_open(
     live, refused = sort_changes(Settings(state=before), Settings(state={"every_seconds": seconds}))
 
     assert (live == ["state.every_seconds"], "state.every_seconds" in refused) == (holds, not holds)
+
+
+def test_what_is_set_back_is_said_to_hold_again() -> None:
+    """Compared with the start only, the log would say that nothing changed, while everything did."""
+    asked, answers = threading.Event(), [Settings(log={"level": "debug"}), Settings()]
+    applied: list[str] = []
+
+    with (
+        capture_logs() as lines,
+        reloading(Settings(), Reload(asked, lambda: answers.pop(0)), lambda s: applied.append(s.log.level)),
+    ):
+        for count in (1, 2):
+            asked.set()
+            deadline = time.monotonic() + 10
+            while len(lines) < count and time.monotonic() < deadline:
+                time.sleep(0.01)
+
+    assert applied == ["debug", "info"]
+    assert [one["hold"] for one in lines] == [["log.level"], ["log.level"]]
 
 
 def test_settings_that_are_equal_have_no_changes() -> None:

@@ -1,5 +1,6 @@
 """The broker that `make broker` and these tests start themselves."""
 
+import argparse
 import os
 import signal
 import subprocess
@@ -7,11 +8,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from kafka import KafkaConsumer, TopicPartition
 
-from deploy.broker import Broker, BrokerError
+from deploy.broker import Broker, BrokerError, _welcome
 from streammeta.transport.base import Message
 from streammeta.transport.kafka.settings import KafkaSettings
 from streammeta.transport.kafka.sink import KafkaSink
@@ -96,3 +98,17 @@ def test_the_command_says_what_to_do_next_and_ends_cleanly(number: signal.Signal
     assert status == 0
     assert not data.exists()
     assert f"--to kafka://{address}/tried" in "".join(lines)
+
+
+def test_what_it_advises_reads_from_it(capsys: pytest.CaptureFixture[str]) -> None:
+    """With another port or topic, a service that was started as advised would wait for another broker."""
+    broker = SimpleNamespace(bootstrap="127.0.0.1:9192", data="/data")
+
+    _welcome(broker, argparse.Namespace(topic="orders", data=None))  # type: ignore[arg-type]
+    other = capsys.readouterr().out
+    broker.bootstrap = "127.0.0.1:9092"
+    _welcome(broker, argparse.Namespace(topic="events", data=None))  # type: ignore[arg-type]
+
+    names = "STREAMMETA_KAFKA__BOOTSTRAP_SERVERS=localhost:9192 STREAMMETA_INPUT__TOPIC=orders "
+    assert f"  {names}.venv/bin/streammeta run\n" in other
+    assert "  .venv/bin/streammeta run\n" in capsys.readouterr().out

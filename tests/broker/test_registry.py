@@ -57,7 +57,7 @@ def test_json_after_the_id_of_its_schema_is_read(registry: RunningRegistry) -> N
 
 def test_who_may_not_ask_and_what_is_not_there_are_told_apart(registry: RunningRegistry) -> None:
     """The one is the service's fault, and must lose no record; the other is the record's."""
-    with pytest.raises(TransactionError, match=r"refuses us \(HTTP status 401\); check \[input.registry\] password"):
+    with pytest.raises(TransactionError, match=r"refuses us \(HTTP status 401\); check its username and password"):
         decode(registry, framed(1, b""), password=WRONG)
     with pytest.raises(TransactionError, match="certificate verify failed"):
         decode(registry, framed(1, b""), ca_file=None, timeout_seconds=0.3)

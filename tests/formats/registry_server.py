@@ -59,6 +59,8 @@ class RegistryServer:
             return 401, {"error_code": 401, "message": "Unauthorized"}
         path, _, query = path.partition("?")
         match path.strip("/").split("/"):
+            case ["schemas", "types"]:
+                return 200, ["AVRO", "JSON", "PROTOBUF"]
             case ["schemas", "ids", number] if int(number) in self.by_id:
                 return 200, self._written(self.by_id[int(number)], query)
             case ["subjects", subject, "versions", version] if (unquote(subject), int(version)) in self.by_version:

@@ -136,6 +136,18 @@ def test_a_file_of_other_settings_is_refused_by_name() -> None:
         theta.take_in(read(log), value, "file", 1.8e9)
 
 
+def test_a_file_that_is_no_theta_is_said_to_be_none() -> None:
+    """The advice for a topic, to delete it and begin again, would be a disaster for a wrong file name."""
+    log, _, _ = trained()
+
+    with pytest.raises(
+        SnapshotError, match=r"^a\.txt: 6 bytes that are no θ.* wanted a file that `streammeta"
+    ) as caught:
+        theta.take_in(read(log), b"hallo\n", "a.txt", 1.8e9)
+
+    assert "topic" not in str(caught.value)
+
+
 def test_versions_are_listed_with_what_they_were_learned_from() -> None:
     """Which one to go back to, is asked on a bad day."""
     log, _, _ = trained()

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from kafka import KafkaAdminClient
-from kafka.admin import ConfigResource, ConfigResourceType
+from kafka import KafkaAdminClient, TopicPartition
+from kafka.admin import ConfigResource, ConfigResourceType, OffsetSpec
 from kafka.errors import (
     GroupAuthorizationFailedError,
     KafkaError,
@@ -38,6 +38,7 @@ class Topic:
     offline: int = 0  # partitions without a leader
     configs: Mapping[str, str] = field(default_factory=dict)
     rights: frozenset[str] | None = None  # what our user may do with it, as Kafka names it; None: not known
+    newest: float | None = None  # the latest time of a record, in seconds since 1970; None: empty, or not known
 
     def number(self, name: str) -> int:
         """A configuration that is a whole number; -1 where it is not known, or has no limit."""
@@ -53,6 +54,7 @@ class Cluster:
     topics: Mapping[str, Topic]  # those that exist
     rights: frozenset[str] | None = None  # of our user, on the cluster
     refused: tuple[str, ...] = ()  # what our user may not use beside topics: the group, the transactional id
+    version: tuple[int, ...] | None = None  # of the oldest broker, by its protocol; None: not known
 
     def number(self, name: str) -> int:
         """A broker's limit; -1 where it is not known."""
@@ -74,6 +76,8 @@ def look(settings: KafkaSettings, names: Sequence[str], *, groups: Sequence[str]
         described = {one["name"]: one for one in admin.describe_topics(list(names)) if one["partitions"]}
         limits = _configs(admin, ConfigResourceType.BROKER, [_id(brokers[0])], _LIMITS)
         configs = _configs(admin, ConfigResourceType.TOPIC, list(described), _TOPIC)
+        newest = {name: _newest(admin, name, len(one["partitions"])) for name, one in described.items()}
+        version = _version(admin, [one["broker_id"] if "broker_id" in one else one["node_id"] for one in brokers])
         refused = tuple(_refused(admin, groups, transactional_id, settings.connect_timeout_seconds))
     except KafkaError as err:
         raise TransportError(f"kafka: {settings.bootstrap_servers} cannot be looked at: {err}") from err
@@ -86,10 +90,30 @@ def look(settings: KafkaSettings, names: Sequence[str], *, groups: Sequence[str]
             sum(partition["leader_id"] < 0 for partition in one["partitions"]),
             configs.get(name, {}),
             _rights(one),
+            newest[name],
         )
         for name, one in described.items()
     }
-    return Cluster(len(brokers), limits.get(_id(brokers[0]), {}), topics, _rights(described_cluster), refused)
+    limit = limits.get(_id(brokers[0]), {})
+    return Cluster(len(brokers), limit, topics, _rights(described_cluster), refused, version)
+
+
+def _newest(admin: Any, name: str, partitions: int) -> float | None:  # noqa: ANN401 (kafka-python has no types)
+    """The latest time of a topic's records, which a broker before Kafka 3.0 does not say."""
+    specs = {TopicPartition(name, number): OffsetSpec.MAX_TIMESTAMP for number in range(partitions)}
+    try:
+        found = admin.list_partition_offsets(specs)
+    except KafkaError:
+        return None
+    return max((one.timestamp / 1000 for one in found.values() if one.timestamp >= 0), default=None)
+
+
+def _version(admin: Any, brokers: Sequence[int]) -> tuple[int, ...] | None:  # noqa: ANN401 (kafka-python has no types)
+    """Of the oldest one, as rolling upgrades have two."""
+    try:
+        return min(tuple(admin.get_broker_version_data(number).broker_version) for number in brokers)
+    except KafkaError:
+        return None
 
 
 def _rights(described: Mapping[str, Any]) -> frozenset[str] | None:
