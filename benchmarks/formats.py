@@ -1,10 +1,13 @@
 """What reading costs: events/s for each format of a topic and a mapping of twenty fields.
 
-    python -m benchmarks.formats [--events 20000]
+    python -m benchmarks.formats [--events 10000] [--repeats 7]
 
-The same events as JSON of the README's shape, as flat JSON with other names, as MessagePack, Avro, Protobuf and CSV,
-through a turn of the service's loop: decoded, predicted, learned, results made; without meta-updates and without a
-broker, whose shares make the differences smaller. Processor time, the best of five.
+The same events as JSON of the README's shape, as flat JSON with other names, as JSON after a schema's id, as
+MessagePack, Avro, Protobuf and CSV. Twice: through the whole service, exactly once, with its transactions and its
+state, over a log in memory; and through a turn of its loop only (decoded, predicted, learned, results made). Both with
+the settings as they are shipped but without meta-updates, and without a broker: their shares make the differences
+smaller. Processor time; all forms in turn, each as often as the others; what is printed is the median, its ratio to the
+median of the README's JSON, and the least and greatest ratio within one repeat.
 """
 
 import argparse
@@ -13,8 +16,10 @@ import json
 import random
 import struct
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from statistics import median
 from typing import Any
 
 import fastavro
@@ -31,10 +36,15 @@ from streammeta.formats.mapping import Mapper
 from streammeta.formats.objects import Format, avro_reader, mapped, object_reader
 from streammeta.formats.protobuf import ProtobufSettings
 from streammeta.formats.registry import Registry, RegistrySettings, Schema
+from streammeta.service.exactly_once import ExactlyOnce
+from streammeta.service.http import Health
+from streammeta.service.loop import Options
 from streammeta.service.metrics import Metrics
 from streammeta.service.turn import Turn
+from streammeta.transport.memory_log import MemoryChangelogReader, MemoryLog, MemoryMember, MemoryTransactionalSink
 
-_REPEATS, _POLL = 5, 500
+_POLL = 500
+_SETTINGS = EngineSettings(meta={"mode": "off"})
 _NAMES = [f"f{i}" for i in range(16)]
 _FIELDS = {"label": "sold", "task": "store.id", "id": "order_id", "time": "at"}
 _STORE = {"type": "record", "name": "Store", "fields": [{"name": "id", "type": "string"}]}
@@ -61,31 +71,41 @@ class _Known(Registry):
 def main() -> None:
     """Print a line for each format."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--events", type=int, default=20_000)
-    rows = list(_rows(parser.parse_args().events))
+    parser.add_argument("--events", type=int, default=10_000)
+    parser.add_argument("--repeats", type=int, default=7)
+    options = parser.parse_args()
+    rows = list(_rows(options.events))
     cases: dict[str, tuple[Callable[[dict[str, Any]], bytes], Decoder]] = {
         "json, the README's shape": (_readme, Decoder()),
         "json, twenty fields mapped": (msgspec.json.encode, _decoder("json")),
+        "json-schema, mapped": (_after_id, _decoder("json-schema")),
         "msgpack, mapped": (msgspec.msgpack.encode, _decoder("msgpack")),
         "avro, mapped": (_avro, _decoder("avro")),
         "protobuf, mapped": (_message, _decoder("protobuf")),
         "csv, mapped": (_row, _decoder("csv")),
     }
-    records = {
-        name: [Record(encode(row), Origin("t", 0, i)) for i, row in enumerate(rows)]
-        for name, (encode, _) in cases.items()
-    }
-    best = dict.fromkeys(cases, 0.0)
-    for _ in range(_REPEATS):
-        for name, (_, read) in cases.items():
-            best[name] = max(best[name], _speed(records[name], read))
-    usual = next(iter(best.values()))
-    for name, speed in best.items():
-        print(f"{name:28} {speed:9,.0f} events/s  {speed / usual:.2f}")
+    values = {name: list(map(encode, rows)) for name, (encode, _) in cases.items()}
+    for what, speed in (("the whole service", _service), ("a turn of its loop", _turn)):
+        found: dict[str, list[float]] = {name: [] for name in cases}
+        for _ in range(options.repeats):
+            for name, (_, read) in cases.items():
+                found[name].append(speed(values[name], read))
+        _print(what, found)
 
 
-def _speed(records: Sequence[Record], read: Decoder) -> float:
-    engine = Engine(EngineSettings(meta={"mode": "off"}))
+def _print(what: str, found: Mapping[str, Sequence[float]]) -> None:
+    usual = next(iter(found.values()))
+    print(what)
+    for name, speeds in found.items():
+        ratios = [one / other for one, other in zip(speeds, usual, strict=True)]
+        ratio = median(speeds) / median(usual)
+        print(f"  {name:28} {median(speeds):9,.0f} events/s  {ratio:.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
+
+
+def _turn(values: Sequence[bytes], read: Decoder) -> float:
+    """Events a second of processor time, through a turn of the loop."""
+    records = [Record(value, Origin("t", 0, i)) for i, value in enumerate(values)]
+    engine = Engine(_SETTINGS)
     turn = Turn(
         engine,
         decoder=read,
@@ -101,6 +121,43 @@ def _speed(records: Sequence[Record], read: Decoder) -> float:
     seconds = time.process_time() - begun
     engine.close()
     return len(records) / seconds
+
+
+def _service(values: Sequence[bytes], read: Decoder) -> float:
+    """Events a second of processor time, through the service with its transactions."""
+    log = MemoryLog("events")
+    for value in values:
+        log.append(value, 0, b"k")
+    service = ExactlyOnce(
+        lambda: Engine(_SETTINGS),
+        MemoryTransactionalSink(log, "a"),
+        MemoryChangelogReader(log),
+        decoder=read,
+        options=Options(poll_records=_POLL, poll_seconds=0.0, save_every_seconds=1.0, name="app"),
+        metrics=Metrics(CollectorRegistry()),
+        health=Health(time.monotonic),
+    )
+    member = MemoryMember(
+        log,
+        "a",
+        on_revoked=service.revoked,
+        on_assigned=service.assigned,
+        on_lost=service.lost,
+        on_coming=service.coming,
+    )
+    stop = threading.Event()
+    begun = time.process_time()
+    service.begin(member)
+    while not member.exhausted:
+        service.turn(stop)
+    stop.set()
+    service.run(member, stop)  # the end: what is open is written
+    seconds = time.process_time() - begun
+    member.close()
+    written = len(log.values("predictions"))
+    if written != len(values):
+        raise SystemExit(f"{written} predictions of {len(values)} events: what was measured is not what was wanted")
+    return len(values) / seconds
 
 
 def _rows(count: int) -> Iterator[dict[str, Any]]:
@@ -120,6 +177,10 @@ def _readme(row: dict[str, Any]) -> bytes:
         "x": features,
     }
     return msgspec.json.encode(fields)
+
+
+def _after_id(row: dict[str, Any]) -> bytes:
+    return b"\0" + struct.pack(">I", 1) + msgspec.json.encode(row)
 
 
 def _avro(row: dict[str, Any]) -> bytes:

@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeAlias
 import msgspec
 
 from streammeta.errors import EventError
+from streammeta.json_text import UNREADABLE, read_again
 
 __all__ = [
     "FORGET_HEADER",
@@ -200,8 +201,8 @@ class Decoder:
     def _read_json(self, record: Record) -> RawEvent:
         try:
             fields = self._json.decode(record.value or b"")
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OverflowError, ValueError) as err:
-            raise EventError(f"{record.origin}: not an event: {str(err)[:_SHOWN]}") from err
+        except UNREADABLE as err:
+            fields = read_again(self._json.decode, record.value or b"", record.origin, err)
         if self._task_from != "field":
             fields.task = self._task(record)
         return fields

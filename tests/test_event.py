@@ -134,7 +134,6 @@ def test_a_record_that_was_cut_or_damaged_is_accepted_or_refused(x, y, data):
         (b'{"x": {"a": 1}, "y": ' + b"9" * 4_000 + b"}", "`y` is 999"),
         (b'{"x": {"a": 1}, "y": ' + b"9" * 5_000 + b"}", "out of range"),
         (b'{"x": {"a": 1e400}}', "out of range"),
-        (b'{"x": {"a": NaN}}', "malformed"),
         (b'{"x": {"a": 3.4e38}}', "feature 'a' is 3.4e+38, wanted a finite number below 3e+38, or null"),
         (b'{"x": [1, -1e39]}', "feature '1' is -1e+39"),
         (b'{"x": {"a": [1]}}', "Expected `bool | float | str | null`, got `array`"),

@@ -4,7 +4,6 @@ import csv
 import io
 import re
 from collections.abc import Mapping
-from math import isfinite
 from typing import Literal, Self, TypeAlias
 
 from pydantic import BaseModel, Field, model_validator
@@ -16,6 +15,8 @@ from streammeta.formats.number import CODE, MISSING, as_number, as_number_with_c
 __all__ = ["CsvSettings", "RowReader"]
 
 _MOST_DIGITS = 300  # of a whole number: more are text
+_LARGE = 1e300
+_SPECIAL = re.compile('["\r\n\0]')
 _WHOLE = re.compile(r"[-+]?\d+")
 _Cell: TypeAlias = int | float | str | None
 
@@ -59,31 +60,39 @@ class RowReader:
             EventError: it is not UTF-8, or not one row of as many cells.
         """
         columns = self._settings.columns
+        cells = self._split(record)
+        if len(cells) != len(columns):
+            raise EventError(
+                f"{record.origin}: {len(cells)} cells, wanted {len(columns)} as in [input.csv] columns; is the "
+                f"separator {self._settings.separator!r}?"
+            )
+        return dict(zip(columns, map(self._cell, cells), strict=True))
+
+    def _split(self, record: Record) -> list[str]:
+        """The cells of one row; without quotes and ends of lines inside, the separator alone says where they end."""
         try:
-            text = (record.value or b"").decode("utf-8-sig")
+            text = (record.value or b"").decode().removeprefix("\ufeff")
+            line = text.rstrip("\r\n")
+            if line and not _SPECIAL.search(line):
+                return line.split(self._settings.separator)
             rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=self._settings.separator))
         except (UnicodeDecodeError, csv.Error) as err:
             raise EventError(f"{record.origin}: not a row of CSV: {str(err)[:200]}") from err
         if len(rows) != 1:
             raise EventError(f"{record.origin}: holds {len(rows)} rows of CSV, wanted one a record")
-        if len(rows[0]) != len(columns):
-            raise EventError(
-                f"{record.origin}: {len(rows[0])} cells, wanted {len(columns)} as in [input.csv] columns; is the "
-                f"separator {self._settings.separator!r}?"
-            )
-        return dict(zip(columns, map(self._cell, rows[0]), strict=True))
+        return rows[0]
 
     def _cell(self, cell: str) -> _Cell:
-        if cell.isdecimal() and cell[0] != "0" and len(cell) < _MOST_DIGITS:  # this and the next are most cells
-            return int(cell)
-        if self._has_points and "." in cell and "_" not in cell:
+        if self._has_points and "." in cell:  # this and the next are most cells
             try:
                 number = float(cell)
             except ValueError:
                 pass
             else:
-                if isfinite(number):
+                if -_LARGE < number < _LARGE and "_" not in cell:
                     return number
+        if cell.isdecimal() and cell[0] != "0" and len(cell) < _MOST_DIGITS:
+            return int(cell)
         bare = cell.strip()
         if bare in MISSING:
             return None

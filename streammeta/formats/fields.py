@@ -28,6 +28,7 @@ class Fields(BaseModel, frozen=True, extra="forbid"):
     task: _Name = Field(
         "task",
         description='The field with the task\'s tag: a name, a dotted path ("store.id"), "key" (the record\'s key), '
+        '"key.id" (a field of the key, where that is JSON), '
         '"header:NAME", "field:key" for a field of that name, or several of these, joined with "/".',
     )
     label: str = Field("y", min_length=1, description="The field with the label, named likewise.")

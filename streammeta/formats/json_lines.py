@@ -22,6 +22,7 @@ from streammeta.event import Feature
 from streammeta.formats.mapping import Mapper, reshape
 from streammeta.formats.moment import ORDERS, Order, order_of, seconds_of
 from streammeta.formats.value import flatten
+from streammeta.json_text import standard
 
 __all__ = ["looks_like_json", "read_json"]
 
@@ -29,8 +30,6 @@ _LONGEST_LINE = 16 * 2**20  # bytes; the rest of a longer line is passed over
 _HEAD = 65_536  # bytes by which it is decided what texts are
 _HEAD_ROWS = 200
 _README = frozenset(("x", "y", "task", "id", "ts"))  # what an event or a late label has
-_LARGEST = b"1.7976931348623157e308"  # stands for infinity, which JSON does not have; the decoder refuses it
-_STRINGS_AND_NAN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|(-?)Infinity|NaN', re.DOTALL)
 _WRAPPED = re.compile(rb'\s*\{\s*"[^"]+"\s*:\s*\[\s*\{')
 _BY_KEY = re.compile(rb'\s*\{\s*"[^"]+"\s*:\s*\{')
 _FRACTION = re.compile(r"[-+]?\d*\.\d+")
@@ -166,18 +165,8 @@ def _is_flat(objects: list[dict[str, Any]]) -> bool:
 
 
 def _standard(row: bytes) -> bytes:
-    """JSON as Python writes it (NaN, Infinity) as JSON: a missing value, and one that the decoder refuses.
-
-    A comma after an object is passed over.
-    """
-    if row.endswith(b"},"):
-        row = row[:-1]  # the lines of an array
-    return _STRINGS_AND_NAN.sub(_replaced, row) if b"NaN" in row or b"Infinity" in row else row
-
-
-def _replaced(match: re.Match[bytes]) -> bytes:
-    text = match[0]
-    return text if text[:1] == b'"' else b"null" if text == b"NaN" else (match[1] or b"") + _LARGEST
+    """As standard JSON; a comma after an object, as lines of an array have it, is passed over."""
+    return standard(row[:-1] if row.endswith(b"},") else row)
 
 
 def _rows(lines: io.BufferedReader) -> Iterator[bytes]:

@@ -15,8 +15,9 @@ import structlog
 from streammeta.errors import EventError
 from streammeta.event import KEY_HEADER, Feature, Origin, RawEvent, Record
 from streammeta.formats.fields import FIELD, HEADER, JOINT, KEY, OPTIONS, Fields, fits
-from streammeta.formats.moment import iso_seconds
+from streammeta.formats.moment import Order, iso_seconds, seconds_of
 from streammeta.formats.value import feature, flatten, label, tag
+from streammeta.json_text import UNREADABLE
 
 __all__ = ["Mapper", "encode", "encode_row", "original_key", "parse_seconds", "reshape"]
 
@@ -25,11 +26,13 @@ _encode = msgspec.json.Encoder().encode
 _log = structlog.get_logger(__name__)
 _PLAIN = frozenset((bool, str, type(None)))
 _FLOATS = frozenset((float,))
+_IN_KEY = f"{KEY}."
 _MOST_LAYOUTS = 1_000
 _MOST_NAMES = 10_000  # whose pattern is remembered
 _LOOKED_AT = 1_000  # records after which a field that was never there is said
 _DAY = re.compile(r"(19|20)\d{6}")  # 20240131, which as a number would be a day in 1970
 _LATEST = 1e11  # seconds since 1970: the year 5138; what is later are milliseconds, and so on
+_CLEAR: Sequence[Order] = ("named", "ymd", "dmy")  # in which one date has one meaning; of dmy those with points
 _EXACT = 2**53
 _SHOWN = 100  # characters of a refused value that a message repeats
 
@@ -298,6 +301,10 @@ def _iso_seconds(text: str, name: str, at: Origin | str) -> float | None:
     try:
         return iso_seconds(text)
     except (ValueError, OverflowError) as err:
+        found = (seconds_of(text, order) for order in _CLEAR if order != "dmy" or "." in text)
+        seconds = next((one for one in found if one is not None), None)
+        if seconds is not None:
+            return seconds
         raise EventError(
             f"{at}: the time {name!r} is {text[:_SHOWN]!r}, wanted seconds since 1970 or ISO 8601 text"
         ) from err
@@ -349,6 +356,8 @@ def _getter(name: str) -> _Get:
     if name.startswith(HEADER):
         wanted = name.removeprefix(HEADER)
         return lambda _, record: None if record is None else _text(record, _header(record, wanted), name)
+    if name.startswith(_IN_KEY):
+        return _key_getter(name)
     path = name.removeprefix(FIELD)
     if "." not in path:
         return lambda given, _: given.get(path)
@@ -359,6 +368,24 @@ def _getter(name: str) -> _Get:
         if type(inner) is dict and rest in inner and path not in given:
             return inner[rest]
         return given[path] if path in given else _dotted(given, path)
+
+    return find
+
+
+def _key_getter(name: str) -> _Get:
+    """What finds a field in the object that a record's key is; a field of the record itself of that path wins."""
+    path = name.removeprefix(_IN_KEY)
+
+    def find(given: Mapping[str, Any], record: Record | None) -> Any:  # noqa: ANN401 what records hold
+        if KEY in given or name in given:
+            return given[name] if name in given else _dotted(given, name)
+        key = None if record is None else original_key(record)
+        if record is None or key is None:
+            return None
+        try:
+            return _dotted(_read(key), path)
+        except UNREADABLE as err:
+            raise EventError(f"{record.origin}: the key is {key!r:.100}, wanted a JSON object with {path!r}") from err
 
     return find
 
@@ -390,6 +417,8 @@ def _single(value: Any, name: str, at: Origin | str) -> Any:  # noqa: ANN401 wha
 
 def _dotted(given: Mapping[str, Any], path: str) -> Any:  # noqa: ANN401 what records hold
     first, dot, rest = path.partition(".")
+    if path in given:
+        return given[path]
     inner = given.get(first) if dot else None
     if not isinstance(inner, Mapping):
         return None
@@ -409,7 +438,9 @@ def _text(record: Record, raw: bytes | None, what: str) -> str | None:
     try:
         return None if raw is None else raw.decode()
     except UnicodeDecodeError as err:
-        raise EventError(f"{record.origin}: the {what} is {raw!r:.100}, wanted UTF-8 text") from err
+        raise EventError(
+            f"{record.origin}: the {what} is {raw!r:.100}, wanted UTF-8 text; name a field of the record instead"
+        ) from err
 
 
 def _markers(missing: Sequence[str]) -> tuple[frozenset[str], frozenset[tuple[str, str]]]:

@@ -29,6 +29,7 @@ _WRITTEN = re.compile(
     rf"(?P<open>\()?(?P<sign>[-+\u2212])?{_GAP}?(?:{_MONEY})?{_GAP}?(?P<second>[-+\u2212])?"
     rf"(?P<digits>\d[\d.,'\u2019 \u00a0\u202f]*(?<=\d)|\d|\.\d+){_GAP}?(?:{_MONEY})?{_GAP}?(?P<after>-)?(?P<close>\))?"
 )
+_DIGIT = re.compile(r"\d")
 _POINTED = re.compile(
     r"([1-9]\d{0,2}([,'\u2019 \u00a0\u202f]\d{3})+|\d{1,2}(,\d\d)+,\d{3}|\d+)?(\.\d+)?"
 )  # India: 1,00,000
@@ -69,7 +70,7 @@ def parse_written(cell: str) -> Written | None:
     >>> parse_written("-$1,234.50"), parse_written("(1 234,50 €)"), parse_written("12 kg")
     (Written(is_negative=True, digits='1,234.50'), Written(is_negative=True, digits='1 234,50'), None)
     """
-    match = _WRITTEN.fullmatch(cell.strip())
+    match = _WRITTEN.fullmatch(cell.strip()) if _DIGIT.search(cell) else None
     if match is None or (match["open"] is None) != (match["close"] is None):
         return None
     if match["after"] is not None and match["digits"].isdecimal():

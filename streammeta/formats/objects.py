@@ -17,6 +17,7 @@ from streammeta.formats.mapping import Mapper
 from streammeta.formats.protobuf import MessageReader, ProtobufSettings
 from streammeta.formats.registry import Registry, RegistrySettings, Schema
 from streammeta.formats.tables import require
+from streammeta.json_text import UNREADABLE, read_again
 
 __all__ = ["Format", "MappedByTopic", "ReadObject", "Written", "avro_reader", "json_reader", "mapped", "object_reader"]
 
@@ -80,8 +81,10 @@ def json_reader(form: Literal["json", "msgpack", "json-schema"] = "json") -> Rea
             value = unframed(record)[1]
         try:
             return read(value)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError) as err:
-            raise EventError(f"{record.origin}: not an event: {str(err)[:_SHOWN]}") from err
+        except UNREADABLE as err:
+            if form == "msgpack":
+                raise EventError(f"{record.origin}: not an event: {str(err)[:_SHOWN]}") from err
+            return read_again(read, value, record.origin, err)
 
     return plain
 

@@ -73,7 +73,8 @@ def feature(value: object, name: object, at: Origin | str) -> Feature:
     except (TypeError, ValueError, OverflowError) as err:
         raise EventError(
             f"{at}: feature {str(name)[:100]!r} is a {type(value).__name__}, wanted a number, a flag, text, a time or "
-            "None; turn it into one of these (text: str(value), a frame's column: .astype(str)) or leave it out"
+            "None; turn it into one of these (text: str(value), a frame's column: .astype(str)) or leave it out "
+            "(exclude)"
         ) from err
 
 
