@@ -17,6 +17,7 @@ __all__ = [
     "KEY_HEADER",
     "LABEL_HEADER",
     "ORIGIN_HEADER",
+    "TIME_HEADER",
     "Decoder",
     "Event",
     "Feature",
@@ -28,6 +29,7 @@ __all__ = [
     "TaskFrom",
     "first_origin",
     "task_to_forget",
+    "time_made",
 ]
 
 Feature: TypeAlias = float | bool | str | None  # number, flag, category, missing
@@ -36,6 +38,7 @@ TaskFrom: TypeAlias = Literal["field", "key", "header"]
 
 ORIGIN_HEADER = "streammeta-origin"  # where a record that was sent on came from
 KEY_HEADER = "streammeta-key"  # the key that it had there
+TIME_HEADER = "streammeta-time"  # when it was made, seconds since 1970
 LABEL_HEADER = "streammeta-label"  # of a label from a topic of its own: why it cannot be used, or empty
 FORGET_HEADER = "streammeta-forget"  # of a record that is no event: the tag of the task that is to be forgotten
 _LARGEST = 3.0e38  # features live as float32; its largest finite value is 3.4e38
@@ -230,6 +233,15 @@ def first_origin(record: Record) -> str | None:
     return None if found is None else found.decode(errors="replace")
 
 
+def time_made(record: Record) -> float | None:
+    """When a record was made, seconds since 1970, also where it was sent on since; None where nothing says it."""
+    said = next((content for name, content in record.headers if name == TIME_HEADER), None) if record.headers else None
+    try:
+        return record.timestamp if said is None else float(said)
+    except ValueError:  # a producer's own header of that name
+        return record.timestamp
+
+
 def task_to_forget(record: Record) -> str | None:
     """The tag of the task that this record asks to forget, whatever the format of events is; None: it asks nothing.
 
@@ -296,7 +308,7 @@ def _is_plain(x: Mapping[str, Feature] | Sequence[float | None]) -> bool:
 
 def _seconds(ts: float | str | None, record: Record, at: Origin) -> float | None:
     if ts is None:
-        return record.timestamp
+        return time_made(record) if record.headers else record.timestamp
     if isinstance(ts, str):
         try:
             moment = datetime.fromisoformat(ts)

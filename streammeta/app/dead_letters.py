@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 from streammeta.app.parts import decoder, label_reader
 from streammeta.config import Settings
 from streammeta.errors import ConfigError, EventError
-from streammeta.event import KEY_HEADER, LABEL_HEADER, ORIGIN_HEADER, Record
+from streammeta.event import KEY_HEADER, LABEL_HEADER, ORIGIN_HEADER, TIME_HEADER, Record
 from streammeta.formats.refusal import kind_of
 from streammeta.service.repartition import label_sender
 from streammeta.service.result import DEAD_LETTERS, TIMESTAMP_HEADER
@@ -25,7 +25,7 @@ from streammeta.transport.kafka.transaction import Transactions
 
 __all__ = ["Choice", "Kind", "Letter", "Place", "Retried", "choose", "kinds", "letters", "read_mended", "retry"]
 
-_PUT: Final = (ORIGIN_HEADER, KEY_HEADER, LABEL_HEADER)  # by ourselves, when a record was sent on
+_PUT: Final = (ORIGIN_HEADER, KEY_HEADER, TIME_HEADER, LABEL_HEADER)  # by ourselves, when a record was sent on
 _RETRIED: Final = "streammeta-retried"  # the only header of a note: which letter was sent again
 _EACH_TRANSACTION: Final = 1_000  # records
 _MOST_KINDS: Final = 200  # of reasons that are kept apart

@@ -41,11 +41,12 @@ def unused_settings(settings: Settings, path: Path | None) -> Iterator[str]:
     yield from _unused_output(settings, path)
     yield from _unused_labels(settings, path)
     for pattern in chosen.topic_fields:
-        if not any(name == pattern or fnmatchcase(name, pattern) for name in (chosen.topic, *chosen.topics)):
+        names = (chosen.topic, *chosen.topics)  # these may be patterns as well
+        if not any(name == pattern or fnmatchcase(name, pattern) or fnmatchcase(pattern, name) for name in names):
             place = where(("input", "topic_fields"), path)
             yield (
                 f"{place}: [input.topic_fields] {pattern!r}: fits none of [input] topic and topics "
-                f"({', '.join((chosen.topic, *chosen.topics))}); wanted one of these, or a pattern that fits one"
+                f"({', '.join(names)}); wanted one of these, or a topic or pattern that fits one"
             )
     yield from _unused_elapsed(settings, path)
     if chosen.topics and not chosen.repartition:

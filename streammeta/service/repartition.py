@@ -14,7 +14,17 @@ import msgspec
 import structlog
 
 from streammeta.errors import EventError, StreammetaError, ThreadError, TransactionError
-from streammeta.event import KEY_HEADER, LABEL_HEADER, ORIGIN_HEADER, Decoder, Event, RawEvent, Record
+from streammeta.event import (
+    KEY_HEADER,
+    LABEL_HEADER,
+    ORIGIN_HEADER,
+    TIME_HEADER,
+    Decoder,
+    Event,
+    RawEvent,
+    Record,
+    time_made,
+)
 from streammeta.service.http import Health
 from streammeta.service.id_join import IdJoin, event_of, label_of
 from streammeta.service.metrics import Metrics
@@ -276,7 +286,9 @@ def event_sender(decoder: Decoder, *, notes_ids: bool = False) -> SendOn:
             key = record.key or b""
         origin = (ORIGIN_HEADER, str(record.origin).encode())
         given = () if record.key is None else ((KEY_HEADER, record.key),)  # `[input.fields]` may ask for it
-        return Message(CHANNEL, record.value, key, (*record.headers, origin, *given)), *note
+        made = time_made(record)
+        when = () if made is None else ((TIME_HEADER, repr(made).encode()),)  # the record that is sent on has its own
+        return Message(CHANNEL, record.value, key, (*record.headers, origin, *given, *when)), *note
 
     return send_on
 

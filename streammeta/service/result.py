@@ -6,7 +6,7 @@ import msgspec
 
 from streammeta.decisions.outcome import DecisionOutcome
 from streammeta.engine import Outcome, Signal
-from streammeta.event import Event, Record, first_origin
+from streammeta.event import Event, Record, first_origin, time_made
 from streammeta.transport.base import Message
 
 __all__ = [
@@ -59,8 +59,9 @@ def dead_letter(record: Record, reason: str) -> Message:
     """
     origin = first_origin(record) or str(record.origin)
     why: tuple[tuple[str, bytes], ...] = (("reason", reason.encode()), ("origin", origin.encode()))
-    if record.timestamp is not None:
-        why = (*why, (TIMESTAMP_HEADER, repr(record.timestamp).encode()))
+    made = time_made(record)
+    if made is not None:
+        why = (*why, (TIMESTAMP_HEADER, repr(made).encode()))
     partition = record.origin.partition
     return Message(DEAD_LETTERS, record.value or b"", record.key, (*why, *record.headers), partition)
 

@@ -65,6 +65,16 @@ def test_settings_that_cannot_work_are_refused(toml: str, says: str, tmp_path: P
         load(tmp_path / "a.toml")
 
 
+def test_a_topic_of_a_pattern_may_have_fields_of_its_own(tmp_path: Path) -> None:
+    """`topics = ["orders-*"]`, of which one has a producer of its own: it was refused as fitting none of them."""
+    (tmp_path / "a.toml").write_text(
+        '[input]\ntopic = "orders-eu"\ntopics = ["orders-u*"]\nrepartition = true\n'
+        '[input.topic_fields."orders-us"]\ntask = "shop"\n'
+    )
+
+    assert load(tmp_path / "a.toml").input.topic_fields["orders-us"].task == "shop"
+
+
 def test_each_topic_has_fields_of_its_own_also_after_it_was_sent_on() -> None:
     """In NAME-repartition all of them are one topic."""
     settings = Settings(

@@ -9,10 +9,11 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from streammeta.errors import ThreadError, TransactionError
-from streammeta.event import ORIGIN_HEADER, Decoder
+from streammeta.event import ORIGIN_HEADER, TIME_HEADER, Decoder, Origin, Record, time_made
 from streammeta.service.http import Health
 from streammeta.service.metrics import Metrics
 from streammeta.service.repartition import Repartition, event_sender
+from streammeta.service.result import TIMESTAMP_HEADER, dead_letter
 from streammeta.service.threads import watched
 from streammeta.transport.base import Message
 from streammeta.transport.memory_log import MemoryLog, MemoryMember, MemoryTransactionalSink
@@ -59,6 +60,21 @@ def test_records_go_on_under_their_task_with_where_they_came_from() -> None:
     assert all(
         json.loads(entry.value or b"")["task"].encode() == entry.key for entry in sent if entry.value != b"broken"
     )
+
+
+def test_an_event_keeps_the_time_at_which_its_record_was_made() -> None:
+    """`ts` and `elapsed` of an event without a time of its own were those of the sending on: a backlog of a day, a second."""
+    made = Record(b'{"task": "t", "x": [1]}', Origin("in", 0, 3), b"k", (("trace", b"1"),), 1_700_000_000.25)
+    (message,) = event_sender(Decoder())(made)
+    sent_on = Record(message.value, Origin("app-repartition", 1, 5), message.key, message.headers, 1_800_000_000.0)
+
+    (again,) = event_sender(Decoder())(sent_on)
+    letter = dead_letter(sent_on, "why")
+
+    assert Decoder().decode(sent_on).ts == 1_700_000_000.25
+    assert dict(again.headers)[TIME_HEADER] == dict(letter.headers)[TIMESTAMP_HEADER] == b"1700000000.25"
+    assert time_made(Record(b"", Origin("in", 0, 0), None, ((TIME_HEADER, b"yesterday"),), 5.0)) == 5.0
+    assert time_made(Record(b"", Origin("in", 0, 0))) is None
 
 
 @pytest.mark.parametrize("point", ["after poll", "before send", "before commit", "after commit"])
