@@ -6,10 +6,11 @@ Prequential: every prediction was made before its label was learned from. An eve
 
 import resource
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from math import isfinite
 from pathlib import Path
 from platform import python_version
@@ -188,11 +189,15 @@ def facts(stats: EngineStats, *, seconds: float, events: int, too_long: int = 0)
         "seconds": seconds,
         "events_per_second": events / seconds if seconds > 0 else None,
         "peak_rss_bytes": peak_rss_bytes(),
-        "versions": {
-            "python": python_version(),
-            **{name: version(name) for name in ("streammeta", "torch", "river", "numpy")},
-        },
+        "versions": {"python": python_version(), **dict(_installed("streammeta", "torch", "river", "numpy"))},
     }
+
+
+def _installed(*names: str) -> Iterator[tuple[str, str]]:
+    """Each package with its version, but for those that are not there, as PyTorch need not be."""
+    for name in names:
+        with suppress(PackageNotFoundError):
+            yield name, version(name)
 
 
 def peak_rss_bytes() -> int:

@@ -12,6 +12,13 @@ class Hide:
         if name.partition(".")[0] == "torch":
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 sys.meta_path.insert(0, Hide())
+from importlib import metadata
+known = metadata.distribution
+def distribution(name):
+    if name == "torch":
+        raise metadata.PackageNotFoundError(name)
+    return known(name)
+metadata.distribution = distribution
 """
 _ESTIMATORS = """
 from streammeta import MetaClassifier, MetaRegressor
@@ -37,7 +44,25 @@ engine.close()
 """
 
 
-@pytest.mark.parametrize("code", [_ESTIMATORS, _SERVICE], ids=["estimators", "service"])
+_REPLAY = """
+import json
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from streammeta import cli
+with TemporaryDirectory() as folder:
+    page, figures = Path(folder, "a.html"), Path(folder, "a.json")
+    sys.argv = ["streammeta", "replay", "stagger", "--limit", "300", "--html", str(page), "--json", str(figures)]
+    try:
+        cli.main()
+    except SystemExit as end:
+        assert not end.code, end.code
+    versions = json.loads(figures.read_text())["versions"]
+    assert "torch" not in versions and versions["river"], versions
+    assert "</html>" in page.read_text()
+"""
+
+
+@pytest.mark.parametrize("code", [_ESTIMATORS, _SERVICE, _REPLAY], ids=["estimators", "service", "replay"])
 def test_it_learns_without_pytorch(code: str) -> None:
     """Three gigabytes of CUDA and 600 MB of memory for who computes nothing with them; a wheel for servers has none."""
     done = subprocess.run(
