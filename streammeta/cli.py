@@ -43,6 +43,11 @@ def main() -> NoReturn:
     except StreammetaError as err:
         log.fatal(str(err), name="streammeta")
         sys.exit(2 if isinstance(err, ConfigError) else 1)
+    except ModuleNotFoundError as err:
+        if err.name != "torch":
+            raise
+        log.fatal("this command wants PyTorch, which is not installed; install torch", name="streammeta")
+        sys.exit(2)
     sys.exit(0)
 
 

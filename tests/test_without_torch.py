@@ -75,6 +75,28 @@ def test_it_learns_without_pytorch(code: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["replay", "stagger", "--limit", "100", "--learner", "maml"], "[learner] method: 'maml' wants PyTorch"),
+        (
+            ["meta-train", "maml", "sinusoids", "--out", "no.safetensors"],
+            "this command wants PyTorch, which is not installed; install torch",
+        ),
+    ],
+    ids=["method", "command"],
+)
+def test_what_needs_pytorch_says_so_in_one_line(arguments: list[str], said: str) -> None:
+    """A traceback says to a user that the program is broken; it only lacks a package."""
+    code = _HIDDEN + f'from streammeta import cli\nsys.argv = ["streammeta", *{arguments!r}]\ncli.main()'
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=110)
+
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.returncode == 2
+
+
 def test_a_gpu_without_pytorch_says_what_is_missing() -> None:
     """Else an ImportError from deep inside, after the service has joined its group."""
     code = _HIDDEN + 'from streammeta.engine.shared import device\nprint(device("auto"))\ndevice("cuda")'

@@ -3,6 +3,7 @@
 from typing import Any
 
 from streammeta.engine.settings import EngineSettings
+from streammeta.errors import ConfigError
 from streammeta.meta.base import Method
 from streammeta.meta.exact.heads import exact_heads
 
@@ -19,12 +20,23 @@ def gaussians_above(settings: EngineSettings) -> int:
 
 
 def make_method(settings: EngineSettings) -> Method:
-    """The learner that the settings name."""
+    """The learner that the settings name.
+
+    Raises:
+        ConfigError: it wants PyTorch, which is not installed.
+    """
     learner = settings.learner
     if learner.method == "exact-heads":
         return exact_heads(learner, settings.kind, settings.seed)
-    from streammeta.meta.catalogue import Tuning  # noqa: PLC0415  these import torch, which the default does without
-    from streammeta.meta.stream import in_stream  # noqa: PLC0415
+    try:  # these import torch, which the default does without
+        from streammeta.meta.catalogue import Tuning  # noqa: PLC0415
+        from streammeta.meta.stream import in_stream  # noqa: PLC0415
+    except ModuleNotFoundError as err:
+        if err.name != "torch":
+            raise
+        raise ConfigError(
+            f"[learner] method: {learner.method!r} wants PyTorch, which is not installed; install it, or exact-heads"
+        ) from err
 
     tuning = Tuning(learner.inner_rate, learner.inner_steps)
     return in_stream(learner.method, settings.kind, seed=settings.seed, support=learner.support, tuning=tuning)
