@@ -94,10 +94,10 @@ docs: .tools/docs/.ready  ## the documentation site, into out/site; warnings are
 	@set -o pipefail; NO_MKDOCS_2_WARNING=1 .tools/docs/bin/mkdocs build 2>&1 | sed '/^INFO/d'  # with --quiet it sees no warning
 	@echo "out/site/index.html"
 
-.tools/deploy/.ready: $(UV) deploy/check/requirements.txt deploy/check/tools.sh
+.tools/deploy/.ready: $(UV) deploy/check/requirements.txt deploy/check/binaries.txt deploy/check/tools.sh
 	$(UV) venv --quiet --allow-existing --python $(PYTHON) .tools/deploy
 	$(UV) pip sync --quiet --python .tools/deploy --require-hashes deploy/check/requirements.txt
-	deploy/check/tools.sh .tools/deploy/bin
+	UV=$(UV) deploy/check/tools.sh .tools/deploy/bin
 	@touch $@
 
 deploy-tools: .tools/deploy/.ready  ## what deploy-check needs: helm, promtool, hadolint, actionlint, schemas

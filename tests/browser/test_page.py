@@ -76,7 +76,8 @@ def test_nothing_sticks_out_on_a_phone_or_a_desk(page: Path, browse: Browse, tmp
     script = """onload = () => {
       const inner = frame.contentDocument, root = inner.documentElement, svg = inner.querySelector("svg");
       const box = svg.viewBox.baseVal.width, shown = svg.getBoundingClientRect().width;
-      document.body.dataset.result = [root.scrollWidth, root.clientWidth, 8 * shown / box].join(" ");
+      const words = [...inner.querySelectorAll("h1, h2, p, caption")].map(one => one.getBoundingClientRect().right);
+      document.body.dataset.result = [root.scrollWidth, root.clientWidth, 8 * shown / box, Math.max(...words)].join(" ");
     }"""
     framed.write_text(
         f'<body><iframe id="frame" style="width:{width}px;height:800px;border:0" srcdoc="{source}"></iframe>'
@@ -84,11 +85,12 @@ def test_nothing_sticks_out_on_a_phone_or_a_desk(page: Path, browse: Browse, tmp
         "utf-8",
     )
 
-    scroll, client, text_pixels = map(
+    scroll, client, text_pixels, words = map(
         float, re.findall(r'data-result="([^"]*)"', browse(framed, "--window-size=1400,900", "--dump-dom"))[0].split()
     )
 
     assert scroll <= client
+    assert words <= client  # also above a wide table, which is pushed sideways alone
     assert text_pixels >= 7.5  # the smallest text of a picture, in CSS pixels
 
 
