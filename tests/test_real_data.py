@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from streammeta.commands.init import draft
+from streammeta.config import Settings
+
 pytestmark = [pytest.mark.data, pytest.mark.slow]
 DataFile = Callable[[str], Path]
 AGES = ["1", "2", "3-5", "6-10", "11-20", "21-50", "51+"]
@@ -49,3 +52,29 @@ def test_streams_of_many_tasks_run_through_and_tell_error_by_age(
     assert {"seconds", "events_per_second", "meta_updates", "drifts", "peak_rss_bytes", "tasks"} <= figures.keys()
     assert isinstance(ages, dict)
     assert list(ages) == AGES
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "has_tasks"),
+    [
+        ("elec2", "classification", False),
+        ("outdoor", "classification", False),
+        ("gas_drift", "classification", False),
+        ("wisdm_users", "classification", True),
+        ("wisdm_mixed", "classification", True),
+        ("movielens_users", "classification", True),
+        ("school", "regression", True),
+        ("beijing_air", "regression", True),
+    ],
+)
+def test_init_finds_label_task_and_kind_of_each_recording(
+    data_file: DataFile, name: str, kind: str, has_tasks: bool
+) -> None:
+    """Forty classes that are whole numbers, exam scores that are, too: one wrong guess is a wrong model."""
+    made = draft(str(data_file(f"streams/{name}.csv.gz")), Settings(), fixed={})
+
+    assert f'\nkind = "{kind}"  # ' in made.toml
+    assert '\nlabel = "y"  # by its name' in made.toml
+    assert ('\ntask = "task"  # by its name' in made.toml) == has_tasks
+    assert "\n#id = none" in made.toml
+    assert made.unsure == []
