@@ -49,7 +49,8 @@ def records(*labels: LabelValue | bool | None) -> list[Record]:
         ([3, "red"], "classification", "'red' in the first 2 labels is text"),
         ([1, 2, 2.5], "regression", "2.5 in the first 3 labels is not a whole number"),
         ([1.0, 2.0], "classification", "2 different whole numbers"),
-        (list(range(50)), "classification", "50 different whole numbers in the first 50 labels, at most 50"),
+        (list(range(50)) * 3, "classification", "50 different whole numbers in the first 150 labels, at most 50"),
+        (list(range(50)), "regression", "50 different whole numbers in the first 50 labels are hardly classes"),
         (list(range(51)), "regression", "51 different whole numbers in the first 51 labels, more than 50"),
     ],
 )

@@ -18,6 +18,7 @@ __all__ = ["ChosenKind", "choose_kind", "resolve_kind"]
 _MOST_CLASSES = 50  # whole numbers with more distinct values are taken for a regression target
 _FEW_CLASSES = 7  # with fewer, they are classes
 _MOST_TEXTS = 100  # classes
+_FEWEST_EACH = 3  # labels of a class; with fewer, whole numbers are no classes
 _FEW_TEXTS = 0.1  # of labels that are numbers else: markers of missing ones
 _ORDERS = 200  # tried beside the one of the numbers
 _MOST_FEATURES = 200
@@ -122,9 +123,22 @@ def _mixture(seen: Sequence[_Seen], flags: int, kind: AppKind) -> str:
     found = []
     if flags and (texts or any(one.y not in (0, 1) for one in seen)):
         found.append(f"{flags:,} are true or false, which are 1 and 0")
+    alike = _alike({one.y for one in seen if isinstance(one.y, str)})
+    if alike:
+        found.append(f"{' and '.join(map(repr, alike))} are different classes")
     if kind == "classification" and texts and texts < len(seen):
         found.append(f"{texts:,} are text" + (f" and {numbers:,} numbers" if numbers else ""))
     return f"; of these labels {', '.join(found)}: is one of these a mistake?" if found else ""
+
+
+def _alike(texts: set[str]) -> Sequence[str]:
+    """Two texts that differ in capitals or spaces only; none where there are none such."""
+    known: dict[str, str] = {}
+    for text in sorted(texts):
+        first = known.setdefault(" ".join(text.casefold().split()), text)
+        if first != text:
+            return first, text
+    return ()
 
 
 def _choose(seen: Sequence[_Seen]) -> ChosenKind:
@@ -155,7 +169,8 @@ def _choose(seen: Sequence[_Seen]) -> ChosenKind:
         return ChosenKind("classification", f"all of the first {len(seen):,} labels are {seen[0].y}; is --label right?")
     if distinct >= _FEW_CLASSES:
         y = np.array([one.y for one in numbers], dtype=np.float64)
-        why = _order_means_something(y, _numbers(numbers))
+        is_rare = len(seen) < _FEWEST_EACH * distinct
+        why = "are hardly classes" if is_rare else _order_means_something(y, _numbers(numbers))
         if why:
             return ChosenKind("regression", f"{distinct} different whole numbers {where} {why}; --kind overrules this")
     return ChosenKind("classification", f"{distinct} different whole numbers {where}, at most {_MOST_CLASSES}")
@@ -182,7 +197,9 @@ def _are_counts(values: _Floats, counts: npt.NDArray[np.intp]) -> bool:
     slack = 3.0 * np.sqrt(whole[1:] + whole[:-1])
     is_smooth = bool((steps[:peak] >= -slack[:peak]).all() and (steps[peak:] <= slack[peak:]).all())
     turns = int((steps[:peak] < 0).sum() + (steps[peak:] > 0).sum())
-    return is_smooth and peak > 0 and turns <= len(values) / 4 and min(counts) <= 0.05 * whole[peak]
+    has_gaps = len(values) < len(whole)  # in the tail: codes have none
+    is_inside = peak > 0 or (values[0] == 0 and has_gaps)
+    return is_smooth and is_inside and turns <= len(values) / 4 and min(counts) <= 0.05 * whole[peak]
 
 
 def _follows(values: _Floats, codes: npt.NDArray[np.intp], x: _Floats) -> bool:

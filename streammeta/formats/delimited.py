@@ -74,7 +74,7 @@ def _records(rows: Iterator[list[str]], width: int, *, has_remarks: bool) -> Ite
         row, ahead = (next(rows, None), None) if ahead is None else (ahead, None)
         if row is None:
             return
-        if not row or (has_remarks and row[0].startswith("#") and len(row) != width):
+        if not any(map(str.strip, row)) or (has_remarks and row[0].startswith("#") and len(row) != width):
             continue
         if _says_total(row[0] or row):
             ahead = next(rows, [])
@@ -169,11 +169,11 @@ def _field_reader(
             if not any(cell is not None for cell in cells):
                 continue
             if ours in ("task", "id"):
-                event[ours] = JOINT.join(cell or "" for cell in cells)
+                event[ours] = JOINT.join((cell or "").strip() for cell in cells)
             elif ours == "y":
                 cell, order = (cells[0] or "").strip(), orders.get(columns[where[0]])
                 seconds = None if order is None else seconds_of(cell, order)
-                plain = cell if CODE.fullmatch(cell) else number(cells[0] or "")
+                plain = cell if CODE.fullmatch(cell) else number(cell)
                 event[ours] = plain if seconds is None else seconds
             else:
                 event[ours] = _as_time(cells[0] or "", columns[where[0]], orders, at)

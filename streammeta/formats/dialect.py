@@ -22,6 +22,8 @@ HEAD = 65_536  # bytes by which the dialect is decided
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 _HEAD_ROWS = 200
 _SHORTEST_CODE = 3  # digits; 05 is an hour or a month
+_PADDED = re.compile(r"[^,;\t|\s][^,;\t|]*([,;\t|])\1+")
+_TITLES = 10  # lines before a header, at most
 _GIVEN = re.compile(r"sep=(.)")
 _FRACTION = re.compile(r"-\d+(\.\d+)?|\d+\.\d+")
 
@@ -186,7 +188,8 @@ def _before_header(lines: Sequence[str]) -> int:
     """Lines that are empty, titles, remarks after a #, or say the separator, as spreadsheets do."""
     for count, line in enumerate(lines):
         bare = line.removeprefix("\ufeff").strip()
-        if bare and not _GIVEN.fullmatch(bare) and not _is_remark(bare, lines[count + 1 :]):
+        is_empty = not bare.strip("".join(SEPARATORS) + " ")
+        if not is_empty and not _GIVEN.fullmatch(bare) and not _is_remark(bare, lines[count + 1 :]):
             return count
     return 0
 
@@ -199,6 +202,8 @@ def _is_remark(line: str, following: Sequence[str]) -> bool:
     counts = {one.count(most) for one in after}
     if line.startswith("#"):
         return line.count(most) != after[0].count(most) if after else False
+    if _PADDED.fullmatch(line):  # a title in the first cell, and the rest of the row empty, as a spreadsheet saves it
+        return any(len([cell for cell in one.split(line[-1]) if cell.strip()]) > 1 for one in rest[:_TITLES])
     return not any(one in line for one in SEPARATORS) and len(after) > 1 and len(counts) == 1 and 0 not in counts
 
 

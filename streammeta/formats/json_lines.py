@@ -30,7 +30,7 @@ _LONGEST_LINE = 16 * 2**20  # bytes; the rest of a longer line is passed over
 _HEAD = 65_536  # bytes by which it is decided what texts are
 _HEAD_ROWS = 200
 _README = frozenset(("x", "y", "task", "id", "ts"))  # what an event or a late label has
-_WRAPPED = re.compile(rb'\s*\{\s*"[^"]+"\s*:\s*\[\s*\{')
+_WRAPPED = re.compile(rb"\s*\{.*?:\s*\[\s*\{", re.DOTALL)
 _BY_KEY = re.compile(rb'\s*\{\s*"[^"]+"\s*:\s*\{')
 _FRACTION = re.compile(r"[-+]?\d*\.\d+")
 _read = msgspec.json.Decoder(dict[str, Any]).decode
@@ -99,7 +99,7 @@ def _is_whole(head: bytes) -> bool:
 
 def _is_wrapped(head: bytes) -> bool:
     """Whether this begins one object with a list of objects in it, as services answer, and no object a line."""
-    return _WRAPPED.match(head) is not None and len(head.split(b"\n{", 1)) == 1
+    return _WRAPPED.match(head) is not None and len(head.strip().split(b"\n{", 1)) == 1
 
 
 def _is_by_key(head: bytes) -> bool:
@@ -179,12 +179,14 @@ def _rows(lines: io.BufferedReader) -> Iterator[bytes]:
 
 
 def _inner(content: bytes) -> list[bytes] | None:
-    """The objects of the list that one object has first; None where it is none, or there are others after it."""
+    """The objects of the only list of objects that one object has; None where it has none or several."""
     try:
-        (first, *_) = msgspec.json.decode(content, type=dict[str, msgspec.Raw]).values()
-        return list(map(bytes, msgspec.json.decode(first, type=list[msgspec.Raw])))
+        values = msgspec.json.decode(content, type=dict[str, msgspec.Raw]).values()
+        lists = [one for one in map(bytes, values) if one[:1] == b"[" and one[1:].lstrip()[:1] == b"{"]
+        rows = [list(map(bytes, msgspec.json.decode(one, type=list[msgspec.Raw]))) for one in lists]
     except (*_UNREADABLE, ValueError):
         return None
+    return rows[0] if len(rows) == 1 and (len(rows[0]) > 1 or len(values) == 1) else None
 
 
 def _by_key(content: bytes) -> list[bytes] | None:
@@ -208,8 +210,8 @@ def _values(content: bytes, at: str) -> Iterator[bytes]:
         if is_array:
             yield from map(bytes, msgspec.json.decode(content, type=list[msgspec.Raw]))
             return
-        if _is_wrapped(content[:_HEAD]) or _is_by_key(content[:_HEAD]):
-            rows = _inner(content) if _is_wrapped(content[:_HEAD]) else _by_key(content)
+        rows = _inner(content) or _by_key(content)
+        if rows is not None or not _is_whole(content[:_HEAD]):
             yield from filter(bytes.strip, content.splitlines()) if rows is None else rows
             return
         text, decoder, place = content.decode(), json.JSONDecoder(), 0

@@ -12,7 +12,25 @@ from typing import NamedTuple, TypeAlias
 __all__ = ["CODE", "MISSING", "Cell", "Written", "as_number", "as_number_with_comma", "is_plain", "parse_written"]
 
 MISSING = frozenset(
-    ("", "NA", "N/A", "n/a", "#N/A", "#NA", "<NA>", "NaT", "-", "?", "\\N")  # spreadsheets', pandas', databases'
+    (
+        "",
+        ".",
+        "..",
+        "--",
+        "\u2013",
+        "\u2014",
+        "(null)",
+        "NA",
+        "N/A",
+        "n/a",
+        "#N/A",
+        "#NA",
+        "<NA>",
+        "NaT",
+        "-",
+        "?",
+        "\\N",
+    )  # spreadsheets', pandas', databases'
 ) | frozenset(("null", "NULL", "None", "none", "nan", "NaN", "NAN", "-nan"))
 MISSING |= frozenset(("#DIV/0!", "#VALUE!", "#REF!", "#NAME?", "#NUM!", "#NULL!"))  # a spreadsheet's failed formulas
 CODE = re.compile(r"[+-]?0[0-9]+")  # no number is written so: 01 is another class than 1, as it is in JSON
@@ -26,8 +44,9 @@ _MONEY = (
 )
 _GAP = r"[ \u00a0\u202f]"  # a space, also one that does not break, also a narrow one
 _WRITTEN = re.compile(
-    rf"(?P<open>\()?(?P<sign>[-+\u2212])?{_GAP}?(?:{_MONEY})?{_GAP}?(?P<second>[-+\u2212])?"
-    rf"(?P<digits>\d[\d.,'\u2019 \u00a0\u202f]*(?<=\d)|\d|\.\d+){_GAP}?(?:{_MONEY})?{_GAP}?(?P<after>-)?(?P<close>\))?"
+    rf"(?:(?:{_MONEY}){_GAP}?(?=\())?(?P<open>\()?(?P<sign>[-+\u2212])?{_GAP}?(?:{_MONEY})?{_GAP}?(?P<second>[-+\u2212])?"
+    rf"(?P<digits>\d[\d.,'\u2019 \u00a0\u202f]*(?<=\d)|\d|\.\d+){_GAP}?(?:{_MONEY})?{_GAP}?(?P<after>-)?"
+    rf"(?P<close>\){_GAP}?(?:{_MONEY})?)?"
 )
 _DIGIT = re.compile(r"\d")
 _POINTED = re.compile(

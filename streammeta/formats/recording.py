@@ -9,6 +9,7 @@ import csv
 import gzip
 import io
 import lzma
+import re
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -47,6 +48,7 @@ _PACKED: Mapping[str, bytes] = {
     ".zip": b"PK\x05\x06",  # an empty one; one with files may be Excel's, so only the name says it
 }
 _MAGIC: Mapping[bytes, str] = {b"PAR1": ".parquet", b"ARROW1": ".arrow", b"PK\x03\x04": ".xlsx"}
+_PAGE = re.compile(rb"(\xef\xbb\xbf)?\s*<(!doctype|html|\?xml)", re.IGNORECASE)
 _WANTED = (
     f"{', '.join((*_DELIMITED, *_LINES))}, each also with {', '.join(_PACKED)}, or {', '.join(dict.fromkeys(TABLES))}"
 )
@@ -114,26 +116,14 @@ def read_recording(
         ConfigError: a package that reads it is not installed.
         TransportError: it is of a kind not known, damaged in a way that shows at once, or lacks a column.
     """
-    form, at, found = find_form(path), str(path), ""
-    lines = cast(io.BufferedReader, file if hasattr(file, "peek") else io.BufferedReader(cast(io.RawIOBase, file)))
-    if not form.packing:
-        head = lines.peek(8)
-        form = Form(next((one for one, magic in _PACKED.items() if head.startswith(magic)), ""), form.kind)
-    lines = _unpacked(lines, form.packing, at)
-    kind = form.kind
-    if kind in (*_DELIMITED, *_LINES) and lines.peek(8).startswith(tuple(_MAGIC)):
-        form = Form(form.packing, "")  # a name that is wrong
-    if kind not in _LINES and not lines.peek(1):
-        raise TransportError(f"{at}: is empty; wanted a header row and rows, or JSON objects, one a line")
-    packed = form.packing[1:] if form.packing and not find_form(path).packing else ""
-    if not form.is_known:
-        kind = _kind_by_content(lines.peek(_HEAD)[:_HEAD], at)
-    if packed or not form.is_known:
-        found = f"taken for {', '.join(filter(None, (packed, kind[1:])))} by what it begins with"
+    at = str(path)
+    lines, kind, found = _opened(file, path, at)
     if kind in TABLES:
         say(found)
         yield from read_table(_seekable(lines), TABLES[kind], mapper, path.name, at, say)
     elif kind in _DELIMITED:
+        if _PAGE.match(lines.peek(_HEAD)[:_HEAD]):
+            raise TransportError(f"{at}: is a page of HTML or XML, and no table; was it a login that was downloaded?")
         if looks_like_json(lines.peek(_HEAD)[:_HEAD].removeprefix(codecs.BOM_UTF8).lstrip()):
             raise TransportError(f"{at}: holds JSON objects, and its name says rows of columns; name it .jsonl")
         yield from read_rows(lines, mapper, at, lambda dialect: say(", ".join(filter(None, (found, dialect)))))
@@ -142,6 +132,27 @@ def read_recording(
             found = ", ".join(filter(None, (found, "encoding utf-16")))
             lines = io.BufferedReader(_Recoded(lines, "utf-16"), _BUFFER)
         yield from read_json(lines, mapper, path.name, at, lambda seen: say(", ".join(filter(None, (found, seen)))))
+
+
+def _opened(file: BinaryIO, path: PurePath | StoredFile, at: str) -> tuple[io.BufferedReader, str, str]:
+    """The file, unpacked, of which kind it is, and what had to be found out for it; its content wins over its name."""
+    named = form = find_form(path)
+    lines = cast(io.BufferedReader, file if hasattr(file, "peek") else io.BufferedReader(cast(io.RawIOBase, file)))
+    head, found = lines.peek(_HEAD)[:_HEAD], ""
+    if not form.packing:
+        form = Form(next((one for one, magic in _PACKED.items() if head.startswith(magic)), ""), form.kind)
+    elif _is_plain_text(head, _PACKED[form.packing], at):
+        found, form = f"not packed, though its name ends in {form.packing}", Form("", form.kind)
+    lines = _unpacked(lines, form.packing, at)
+    if form.kind in (*_DELIMITED, *_LINES) and lines.peek(8).startswith(tuple(_MAGIC)):
+        form = Form(form.packing, "")  # a table, whatever its name says
+    if form.kind not in _LINES and not lines.peek(1):
+        raise TransportError(f"{at}: is empty; wanted a header row and rows, or JSON objects, one a line")
+    kind = form.kind if form.is_known else _kind_by_content(lines.peek(_HEAD)[:_HEAD], at)
+    packed = form.packing[1:] if form.packing != named.packing else ""
+    if not found and (packed or not form.is_known):
+        found = f"taken for {', '.join(filter(None, (packed, kind[1:])))} by what it begins with"
+    return lines, kind, found
 
 
 def _unpacked(file: io.BufferedReader, packing: str, at: str) -> io.BufferedReader:
@@ -223,6 +234,16 @@ class _Unpacking(io.RawIOBase):
 def _seekable(file: io.BufferedReader) -> BinaryIO:
     """The file itself, or a pipe's or packed file's bytes: these kinds have their directory at the end."""
     return file if isinstance(file.raw, io.FileIO | Stored) and file.seekable() else io.BytesIO(file.read())
+
+
+def _is_plain_text(head: bytes, magic: bytes, at: str) -> bool:
+    """Whether a file that should be packed is readable as it is: browsers unpack what they load, and keep the name."""
+    if head.startswith(magic) or not head or b"\0" in head:
+        return False
+    try:
+        return _kind_by_content(head, at) in (*_DELIMITED, *_LINES)
+    except TransportError:
+        return False
 
 
 def _are_columns(text: str, separator: str) -> bool:

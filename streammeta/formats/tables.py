@@ -172,8 +172,12 @@ def _excel(file: BinaryIO, mapper: Mapper, at: str, say: Callable[[str], None]) 
         if has_units([names, *([str("" if one is None else one) for one in row[: len(names)]] for row in first)]):
             say("a row of units after the header passed over")
             del first[0]
+        begin = int(header[:1] == [None] and len(first) > 1 and [row[0] for row in first] == list(range(len(first))))
+        if begin:
+            say("the first column, which has no name and counts rows, left out")
         for cells, is_last in _filled(chain(first, rows), len(names)):
-            yield TOTALS if is_total(cells, is_last=is_last) else dict(zip(names, cells, strict=False))
+            row = dict(zip(names[begin:], cells[begin:], strict=False))
+            yield TOTALS if is_total(cells, is_last=is_last) else row
     finally:
         book.close()
 

@@ -3,7 +3,9 @@
 import gzip
 import io
 import json
+import math
 import zipfile
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -19,9 +21,10 @@ import streammeta
 from streammeta.app.kind import choose_kind
 from streammeta.commands.init import draft
 from streammeta.config import Settings, load
-from streammeta.errors import ConfigError
+from streammeta.errors import ConfigError, TransportError
 from streammeta.event import Decoder, Origin, Record
 from streammeta.formats.fields import Fields
+from streammeta.transport.file import FileSource
 from tests.formats.test_files import ROWS, read
 
 AT = Origin("t", 0, 0)
@@ -252,3 +255,59 @@ def test_texts_among_labels_are_classes_unless_they_are_rare(tmp_path: Path) -> 
     (tmp_path / "a.csv").write_text("a,y\n" + "".join(f"{i},{'yes' if i % 4 == 0 else i % 2}\n" for i in range(80)))
 
     assert "missing =" not in draft(str(tmp_path / "a.csv"), Settings(), fixed={}).toml
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "rows", "said"),
+    [
+        (
+            "padded.csv",
+            "Report X;;\nof today;;\n;;\ntask;a;y\nt;1,5;0\nt;2;1\n",
+            ROWS,
+            "columns separated by semicolons, decimal commas, 3 line(s) before the header passed over",
+        ),
+        ("empty.csv", "task,a,y\nt,1.5,0\n,,\n , ,\nt,2,1\n", ROWS, ""),
+        ("blanks.csv", "task,a,y\nt ,1.5,no \nt,2,yes\n", [({"a": 1.5}, "t", "no"), ({"a": 2.0}, "t", "yes")], ""),
+        ("dots.csv", "a,b,c,d,y\n.,..,--,(null),0\n", [(dict.fromkeys("abcd"), "", 0)], ""),
+        ("after.csv", "a;y\n(1.100,20) €;0\n€ (2,5);1\n", [({"a": -1100.2}, "", 0), ({"a": -2.5}, "", 1)], None),
+        ("loaded.csv.gz", "task,a,y\nt,1.5,0\nt,2,1\n", ROWS, "not packed, though its name ends in .gz"),
+        ("pages.json", json.dumps({"count": 2, "next": None, "results": TWO}), ROWS, FLAT),
+        ("pretty.json", json.dumps({"count": 2, "results": TWO}, indent=1), ROWS, FLAT),
+    ],
+)
+def test_exports_and_downloads_are_read(name: str, content: str, rows: Any, said: str | None, tmp_path: Path) -> None:
+    """Spreadsheets fill up titles with separators, services count what they answer, browsers unpack."""
+    (tmp_path / name).write_text(content)
+
+    found, description = read(tmp_path / name)
+
+    assert found == rows
+    assert said in (description, None)
+
+
+def test_a_page_is_no_table(tmp_path: Path) -> None:
+    """What is behind a login is downloaded as the login."""
+    (tmp_path / "a.csv").write_text("<!DOCTYPE html>\n<html>, <body>\n</body>, </html>\n")
+
+    with (
+        closing(FileSource(tmp_path / "a.csv")) as source,
+        pytest.raises(TransportError, match="is a page of HTML or XML, and no table"),
+    ):
+        source.poll(1, 0)
+
+
+def test_a_frame_that_pandas_wrote_to_a_sheet_has_no_column_of_its_index(tmp_path: Path) -> None:
+    """It counts the rows: the best feature of all, in a sorted file."""
+    pd.DataFrame({"task": ["t", "t"], "a": [1.5, 2.0], "y": [0, 1]}).to_excel(tmp_path / "a.xlsx")
+
+    assert read(tmp_path / "a.xlsx") == (ROWS, "the first column, which has no name and counts rows, left out")
+
+
+def test_classes_that_differ_in_capitals_are_said_and_rare_whole_numbers_are_no_classes() -> None:
+    """Two people typed them; and forty amounts among ninety labels are amounts."""
+    shapes = [min(int(one), 14) for one in pd.Series(range(400)).map(lambda i: -4.0 * math.log((i % 97 + 1) / 98))]
+
+    assert "'NO' and 'no' are different classes" in choose_kind(records("NO", "no", "yes")).reason
+    assert choose_kind(records(*(10 + i % 40 for i in range(90)))).kind == "regression"
+    assert choose_kind(records(*(i % 40 for i in range(400)))).kind == "classification"
+    assert choose_kind(records(*shapes, 19)).kind == "regression", "counts that are mostly 0, 1, 2"
