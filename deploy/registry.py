@@ -96,6 +96,11 @@ class SchemaRegistry:
         self._wait_until_ready()
         return self
 
+    def pause(self, *, on: bool) -> None:
+        """Let it answer nobody, as when it hangs, or let it go on."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGSTOP if on else signal.SIGCONT)
+
     def close(self) -> None:
         """End it, and remove what it wrote; may be called twice."""
         if self._guard is not None and self._guard.stdin is not None:

@@ -33,6 +33,7 @@ _USER, _PASSWORD = "meta", "s3cret"
 class RunningRegistry:
     url: str
     ca_file: Path
+    process: SchemaRegistry
 
     @property
     def settings(self) -> dict[str, str]:
@@ -76,7 +77,7 @@ def _running() -> RunningRegistry:
     trusted = authority(Path(folder.name))
     pair = signed(Path(folder.name), "registry", trusted)
     process = SchemaRegistry(access=Access(_USER, _PASSWORD, pair.certificate, pair.key)).start()
-    return RunningRegistry(process.url, trusted.certificate)
+    return RunningRegistry(process.url, trusted.certificate, process)
 
 
 @pytest.fixture(scope="session")
