@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 from streammeta.app.parts import decoder, new_engine, options
 from streammeta.config import Settings
 from streammeta.engine import Engine
+from streammeta.engine.factory import fingerprint
 from streammeta.report import Figures, Tally, facts
 from streammeta.service.http import Health
 from streammeta.service.loop import Service
@@ -79,13 +80,12 @@ def replay(
         summary = service.run(source, stop or threading.Event(), start.positions)
         cost = facts(running.stats(), seconds=summary.seconds, events=tally.events, too_long=reader.too_long)
         unsaved = ", ".join(running.unsaved_experts) or None
-        chosen = running.settings.learner.experts
     return {
         "records": summary.records,
         **tally.figures(),
         "rejected_reasons": summary.refusals.figures(),
         **cost,
-        "experts": ", ".join(one if isinstance(one, str) else one.name for one in chosen) or None,
+        "experts": fingerprint(running.settings)["learner.experts"] or None,
         "experts_not_restored": unsaved,
         "seed": settings.app.seed,
         "settings": settings.engine().model_dump(mode="json"),

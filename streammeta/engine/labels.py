@@ -164,6 +164,7 @@ class Waiting:
     page: int = -1  # with which others of its task it is saved; ``PendingEvents`` says
     parts: npt.NDArray[np.float64] | None = None  # what was mixed into ``mean``; None: the learner alone
     interval: Issued | None = None  # that was predicted; None: there are none
+    context: tuple[int, int] | None = None  # what an expert knew of the task; None: nothing
 
     @property
     def filled(self) -> Filled:
@@ -282,6 +283,7 @@ class PendingEvents:
             [
                 *(id_, *w.key, w.slots, w.values.tobytes(), w.said, w.variance, w.theta_version, w.page),
                 None if w.parts is None else (len(w.parts), w.parts.tobytes()),
+                w.context,
             ]
             for (*_, id_), w in self._events.items()
         ]
@@ -292,11 +294,15 @@ class PendingEvents:
         """Replace the pending events by those that ``dump`` wrote."""
         self._events.clear()
         self._tasks.clear()
-        for id_, partition, tag, slots, values, mean, variance, version, page, parts in state["events"]:
+        for id_, partition, tag, slots, values, mean, variance, version, page, parts, *context in state["events"]:
             filled = tuple(slots), np.frombuffer(values, np.float64)
             predicted, interval = said_from(mean, classify=self._classify)
             mixed = None if parts is None else np.frombuffer(parts[1], np.float64).reshape(parts[0], -1).copy()
-            self._keep(id_, Waiting((partition, tag), *filled, predicted, variance, version, page, mixed, interval))
+            waiting = Waiting((partition, tag), *filled, predicted, variance, version, page, mixed, interval)
+            if context and context[0]:  # not in snapshots before there were any
+                last, run = context[0]
+                waiting.context = last, run
+            self._keep(id_, waiting)
         self.expired, self.replaced = state["expired"], state["replaced"]
         self.forgotten = state.get("forgotten", 0)
 

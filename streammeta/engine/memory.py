@@ -18,7 +18,7 @@ from streammeta.engine.elapsed import COLUMN as ELAPSED
 from streammeta.engine.exchange import Exchange
 from streammeta.engine.experts import Case, Columns, Mixture, Slots, choose
 from streammeta.engine.experts.base import Renumbering
-from streammeta.engine.factory import gaussians_above, make_method
+from streammeta.engine.factory import experts, gaussians_above, make_method
 from streammeta.engine.features import FeatureSpace
 from streammeta.engine.interval import COLUMNS, Intervals
 from streammeta.engine.labels import LabelSpace, PendingEvents
@@ -97,12 +97,12 @@ class Memory:
     def _make_mixture(self) -> Mixture | None:
         """The experts beside the learner; None: there are none."""
         settings = self.settings
-        chosen = settings.learner.experts
+        chosen = experts(settings)
         above = {}
         if gaussians_above(settings):
             chosen, above = (*chosen, "gaussian"), {"gaussian": settings.learner.many_classes}
-        experts = choose(chosen, settings.kind, settings.seed, self.features, self.scaling_of, self.sums)
-        return Mixture(experts, settings.kind, above=above) if experts else None
+        made = choose(chosen, settings.kind, settings.seed, self.features, self.scaling_of, self.sums)
+        return Mixture(made, settings.kind, above=above) if made else None
 
     # -- tasks ---------------------------------------------------------------------------------------------------------
 
@@ -149,12 +149,19 @@ class Memory:
 
     @staticmethod
     def case(
-        frame: FrameScale, columns: Columns, seen: Seen, task: str, partition: int, slots: Slots | None = None
+        frame: FrameScale,
+        columns: Columns,
+        seen: Seen,
+        task: str,
+        partition: int,
+        slots: Slots | None = None,
+        context: Ints | None = None,
     ) -> Case:
         """One event (``seen`` has no other) as experts see it; ``slots`` where x may have features not known here."""
         common = common_features(frame, columns, seen.rows, seen.exact, seen.high)[0]
         shift, spread = common_units(frame, columns["scale.y"][seen.rows])
-        return Case(int(seen.rows[0]), task, seen.high[0], partition, slots, common, float(shift[0]), float(spread[0]))
+        unit = float(shift[0]), float(spread[0])
+        return Case(int(seen.rows[0]), task, seen.high[0], partition, slots, common, *unit, context)
 
     def dump_experts(self) -> dict[str, npt.NDArray[Any]]:
         """What experts know over all tasks, as arrays from which ``load_experts`` makes the same."""

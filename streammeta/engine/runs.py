@@ -63,7 +63,9 @@ class Runs:
                 run.saved[row] = (self._state(row), 0)
         self._predict(run, np.arange(len(items)))
         if run.mixture:
-            run.opinions = run.mixture.ask(run.cases(memory.tasks.columns), memory.labels.outputs)
+            run.opinions = run.mixture.ask(memory.tasks.columns, run.cases(memory.tasks.columns), memory.labels.outputs)
+            for i in run.pending:
+                run.items[i].waits.context = run.known_at(i)  # type: ignore[union-attr]  # it is pending
         begin = 0
         while begin < len(items):
             begin = self._go_on(run, begin, outcomes) if run.finite[begin] else self._refuse(run, begin, outcomes)
@@ -236,11 +238,12 @@ class Runs:
         """The learner's prediction of event i with those of the experts; of a late label what was predicted before."""
         waits = run.items[i].waits
         if waits is not None and waits.mean is not None and waits.parts is not None:
+            run.context[i] = waits.context or -1
             return Blend(waits.mean.tolist(), waits.variance, waits.parts)
         columns = self._memory.tasks.columns
         blend = mixture.blend(columns, run.case(i, columns), run.means[i].tolist(), float(run.variances[i]))
         if waits is not None:
-            waits.parts = blend.parts
+            waits.parts, waits.context = blend.parts, run.known_at(i)
         return blend
 
     def _teach_experts(self, mixture: Mixture, run: "_Run", i: int) -> None:
@@ -384,6 +387,7 @@ class _Run:
         )  # of intervals, as ``Intervals.run`` has them
         self.blends: dict[int, Blend] = {}  # where experts are asked one by one
         self.opinions: Doubles | None = None  # [N, K, C or 1] where they were asked of the whole run
+        self.context = np.full((size, 2), -1)  # what an expert knew of the task when the event was predicted
 
     def until(self, begin: int) -> int:
         """How far events from ``begin`` on are predicted by numbers, and were so before their label came."""
@@ -423,6 +427,11 @@ class _Run:
         """All events as experts see them."""
         frame, seen = self.shared.frame, self.seen
         late = {i for i in self.late if self.items[i].waits.parts is not None}  # type: ignore[union-attr]  # it is late
+        for i in late:
+            self.context[i] = self.items[i].waits.context or -1  # type: ignore[union-attr]
+        pending, events = {id(self.items[i].waits): i for i in self.pending}, np.arange(len(self.items))
+        for i in self.late if pending else ():
+            events[i] = pending.get(id(self.items[i].waits), i)
         return Cases(
             [item.task for item in self.items],
             common_features(frame, columns, seen.rows, seen.exact, seen.high),
@@ -430,9 +439,18 @@ class _Run:
             self.measured,
             np.array([i not in late for i in range(len(self.items))], np.bool_),
             *common_units(frame, columns["scale.y"][seen.rows]),
+            self.rows,
+            events,
+            self.context,
         )
+
+    def known_at(self, i: int) -> tuple[int, int] | None:
+        """The context of event i, if it has one."""
+        last, run = self.context[i].tolist()
+        return None if last < 0 else (last, run)
 
     def case(self, i: int, columns: Columns) -> Case:
         """Event i as experts see it."""
         item = self.items[i]
-        return Memory.case(self.shared.frame, columns, self.seen.cut(i, i + 1), item.task, item.source.origin.partition)
+        frame, seen, partition = self.shared.frame, self.seen.cut(i, i + 1), item.source.origin.partition
+        return Memory.case(frame, columns, seen, item.task, partition, context=self.context[i])

@@ -7,6 +7,7 @@ from pydantic import BaseModel, Field
 
 __all__ = [
     "METHOD_NAMES",
+    "OF_TARGETS",
     "USES_INNER_RATE",
     "USES_INNER_STEPS",
     "USES_OUTER",
@@ -43,6 +44,7 @@ METHOD_NAMES = (  # of the catalogue
 _BY_GRADIENT = ("maml", "fomaml", "maml++", "reptile", "meta-sgd", "anil", "cavia", "adml", "maml-ema")
 USES_INNER_RATE = frozenset(_BY_GRADIENT)  # of the catalogue; the others have no step of that size
 USES_INNER_STEPS = frozenset((*_BY_GRADIENT, "imaml", "learned-optimizer"))
+OF_TARGETS = ("forest",)  # of the experts that are there by default
 USES_OUTER = frozenset(METHOD_NAMES) - {"reptile", "mixture"}  # these have an outer step of their own
 
 
@@ -74,10 +76,11 @@ class LearnerSettings(BaseModel, frozen=True, extra="forbid"):
     )
     chunk: int = Field(4, ge=1, le=64, description="Events predicted from one state inside a meta-update.")
     experts: tuple[str | ExpertSettings, ...] = Field(
-        ("forest",),
+        ("forest", "persistence"),
         max_length=16,
         description='Mixed in by recent evidence: "forest" (online trees of all tasks of a partition), "neighbours" '
-        '(nearest events of the task), "gaussian" (a Gaussian a class), "persistence" (the same class as last time), '
+        '(nearest events of the task), "gaussian" (a Gaussian a class), "persistence" (what class follows '
+        "the last; of classes only, and there by default for them only), "
         '"river:MODULE.CLASS", or {name = "river:MODULE.CLASS", '
         "parameters = {...}}; [] for none. Models of River cannot be saved: after a restore they start from nothing.",
     )

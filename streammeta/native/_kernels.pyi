@@ -163,6 +163,23 @@ def add_value_evidence(
     parts: _Doubles, y: float, evidence: _Doubles, decay: float, noise: _Doubles, noise_decay: float, /
 ) -> None: ...
 def linear(x: _Floats, w: _Floats, b: _Floats, out: _Floats, /) -> None: ...
+def follow_labels(
+    moves: _Doubles,
+    runs: _Doubles,
+    rate: _Doubles,
+    heat: _Doubles,
+    places: _Ints,
+    rule: _Doubles,
+    last: _Ints,
+    length: _Ints,
+    rows: _Ints,
+    labels: _Doubles,
+    asked: npt.NDArray[np.bool_],
+    origin: _Ints,
+    context: _Ints,
+    said: _Doubles,
+    /,
+) -> None: ...
 def forest_run(
     state: tuple[npt.NDArray[np.generic], ...],
     xs: _Floats,

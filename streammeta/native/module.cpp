@@ -3,7 +3,7 @@
 
 #define STREAMMETA_KERNELS(each)                                                                           \
     each(window) each(rebuild) each(moments) each(changepoint) each(elementary) each(event) each(segments) \
-        each(experts) each(forest) each(looks) each(judge) each(interval) each(scale) each(features)
+        each(experts) each(persistence) each(forest) each(looks) each(judge) each(interval) each(scale) each(features)
 
 namespace streammeta {
 #define DECLARE(name) void bind_##name(nb::module_&);

@@ -51,7 +51,7 @@ def eventful(linear_tasks: LinearTasks, n: int = 400) -> list[Event | Label]:
 
 
 @pytest.mark.parametrize("mode", ["sync", "off"])
-@pytest.mark.parametrize("experts", [[], ["persistence", "neighbours"], [FOREST]], ids=["none", "native", "forest"])
+@pytest.mark.parametrize("experts", [[], ["forest", "persistence"], ["persistence", "neighbours"], [FOREST]], ids=str)
 def test_predictions_do_not_depend_on_poll_size(linear_tasks: LinearTasks, mode: str, experts: list[object]) -> None:
     """Without it a replay, a slow consumer and a fast one would be three different models. To the bit."""
     events = eventful(linear_tasks)

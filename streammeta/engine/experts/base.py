@@ -50,6 +50,9 @@ class Case(NamedTuple):
     common: Floats | None = None  # None: x
     shift: float = 0.0
     spread: float = 1.0
+    # [2] what was known of the task when the event was predicted, for an expert to write and, when the label comes, to
+    # read; -1: nothing was. None: the label comes at once
+    context: Ints | None = None
 
 
 class Cases(NamedTuple):
@@ -62,6 +65,9 @@ class Cases(NamedTuple):
     asked: npt.NDArray[np.bool_]  # whether to predict it
     shift: Doubles  # of each task's target: value = shift + spread · in the units of all tasks
     spread: Doubles
+    rows: Ints  # [N] of their tasks
+    event: Ints  # [N] the place here of the event of which the label is: its own, but where both are here
+    context: Ints  # [N, 2] as of ``Case``; there is one of an event that was asked before
 
     def at(self, which: Ints) -> "Cases":
         """Those at these places."""
@@ -112,9 +118,9 @@ class Renumbering(NamedTuple):
 
 @runtime_checkable
 class OfRuns(Expert, Protocol):
-    """An expert that depends on nothing but events and their order: it may take many in one call."""
+    """An expert that depends on its columns, events and their order alone: it may take many in one call."""
 
-    def run(self, cases: Cases, outputs: int) -> Doubles:
+    def run(self, columns: Columns, cases: Cases, outputs: int) -> Doubles:
         """Predict each event and learn its label; class probabilities [N, C], or means [N, 1].
 
         Where it has no opinion: zeros, or NaN for a mean. It is the same as ``predict`` and ``learn`` in turn.

@@ -18,6 +18,7 @@ Mourtada, Gaïffas & Scornet (2021), AMF (shrinking to the parent).
 """
 
 import math
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -27,12 +28,12 @@ import numpy.typing as npt
 
 from streammeta.engine.columns import Column, next_power_of_two
 from streammeta.engine.experts.base import Case, Cases, Columns, Doubles, Renumbering
-from streammeta.engine.experts.ring import LEAST, MOST, Ring, as_number
+from streammeta.engine.experts.ring import LEAST, MOST, Ring
 from streammeta.errors import SnapshotError
 from streammeta.meta.base import Floats, Kind
 from streammeta.native import _kernels as kernels
 
-__all__ = ["Forest", "check_forest", "renumber_forest"]
+__all__ = ["Forest", "as_number", "check_forest", "renumber_forest"]
 
 _TREES, _NODES = 10, 64
 _MOST_NODES, _MOST_COUNTS = 4096, 32768  # of a tree; its nodes times classes: 4 MB a partition at most; as forest.cpp
@@ -168,15 +169,15 @@ class Forest:
 
     def predict(self, columns: Columns, case: Case, outputs: int) -> Doubles | None:  # noqa: ARG002
         """Class probabilities [C] or the mean [1]; None before the first labels."""
-        said: Doubles = self.run(_alone(case, math.nan, is_asked=True), outputs)[0]
+        said: Doubles = self.run({}, _alone(case, math.nan, is_asked=True), outputs)[0]
         has_opinion = said.any() if self._classify else not np.isnan(said[0])
         return said if has_opinion else None
 
     def learn(self, columns: Columns, case: Case, y: float) -> None:  # noqa: ARG002
         """Learn a class index or a target."""
-        self.run(_alone(case, y, is_asked=False), 1)
+        self.run({}, _alone(case, y, is_asked=False), 1)
 
-    def run(self, cases: Cases, outputs: int) -> Doubles:
+    def run(self, columns: Columns, cases: Cases, outputs: int) -> Doubles:  # noqa: ARG002
         """Predict each event and learn its label; see ``OfRuns``."""
         said = np.full((len(cases.tasks), outputs), 0.0 if self._classify else math.nan)
         if not self._classify:
@@ -201,7 +202,8 @@ class Forest:
                 found = _Trees.roots(int(labels[0]) + 1, common.shape[1], classify=self._classify)
                 found.copy()
                 self._parts[partition] = found
-            found.ring.widen(common.shape[1])
+            if common.shape[1] >= found.ring.x.shape[1]:
+                found.ring.widen(common.shape[1])
         elif found is None:
             return
         common = np.ascontiguousarray(common[:, : found.ring.x.shape[1] - 1])  # no tree knows others
@@ -313,6 +315,11 @@ class Forest:
         return found
 
 
+def as_number(task: str) -> float:
+    """A tag as a number in [0, 1), the same in every process."""
+    return zlib.crc32(task.encode()) / 2.0**32
+
+
 def _as_events(x: Floats, labels: Doubles) -> tuple[npt.NDArray[Any], ...]:
     """Events [N, 1 + D] of a ring, to be learned and not predicted."""
     return x[:, 0].copy(), x[:, 1:].copy(), labels, np.zeros(len(x), np.bool_), np.empty((len(x), 1))
@@ -321,8 +328,9 @@ def _as_events(x: Floats, labels: Doubles) -> tuple[npt.NDArray[Any], ...]:
 def _alone(case: Case, y: float, *, is_asked: bool) -> Cases:
     """One event as a run."""
     common = np.ascontiguousarray(case.x if case.common is None else case.common, np.float32)[None]
-    unit = np.array([case.shift]), np.array([case.spread])
-    return Cases([case.task], common, np.array([case.partition]), np.array([y]), np.array([is_asked]), *unit)
+    unit, of_task = (np.array([case.shift]), np.array([case.spread])), (np.array([case.row]), np.zeros(1, np.int64))
+    known = np.array([case.partition]), np.array([y]), np.array([is_asked])
+    return Cases([case.task], common, *known, *unit, *of_task, np.full((1, 2), -1))
 
 
 def check_forest(arrays: Columns, *, classes: int, at: str) -> None:

@@ -117,19 +117,19 @@ class Mixture:
         kernels.mix_values(mean[0], spread, said[:, 0], noise, evidence, _LOG_FAVOUR, parts, mixed)
         return Blend([float(mixed[0])], float(mixed[1]), parts)
 
-    def ask(self, cases: Cases, outputs: int) -> Doubles | None:
+    def ask(self, columns: Columns, cases: Cases, outputs: int) -> Doubles | None:
         """What experts say [N, K, C or 1] of events, whose labels they then learn: then ``learn`` is not called.
 
         None where an expert that is awake depends on more than the events before: then they are asked one by one.
         """
-        awake = self._awake(outputs)
-        runs = [(k, expert) for k in awake if (expert := self._of_runs[k]) is not None]
-        if len(runs) < len(awake):
+        awake = [(k, expert) for k, expert in enumerate(self._of_runs) if outputs > self._above[k]]
+        if any(expert is None for _, expert in awake):
             return None
         said = np.full((len(cases.tasks), len(self.experts), outputs), 0.0 if self._classify else math.nan)
         ours = cases._replace(labels=np.where(cases.partitions >= 0, cases.labels, math.nan))  # as in ``learn``
-        for k, expert in runs:
-            said[:, k] = expert.run(ours if self.experts[k] in self.of_partitions else cases, outputs)
+        for k, expert in awake:
+            assert expert is not None
+            said[:, k] = expert.run(columns, ours if self.experts[k] in self.of_partitions else cases, outputs)
         return said
 
     def blend_run(

@@ -4,14 +4,13 @@ Column 0 is the task as a number in [0, 1) made from its tag, so that it is the 
 features, NaN where one is missing.
 """
 
-import zlib
 from dataclasses import dataclass
 
 import numpy as np
 
 from streammeta.meta.base import Floats
 
-__all__ = ["LEAST", "MOST", "Ring", "as_number"]
+__all__ = ["LEAST", "MOST", "Ring"]
 
 LEAST, MOST = 1024, 4096  # events
 
@@ -40,8 +39,3 @@ class Ring:
         missing = 1 + features - self.x.shape[1]
         if missing > 0:
             self.x = np.pad(self.x, ((0, 0), (0, missing)), constant_values=np.nan)
-
-
-def as_number(task: str) -> float:
-    """A tag as a number in [0, 1), the same in every process."""
-    return zlib.crc32(task.encode()) / 2.0**32

@@ -16,8 +16,6 @@ from streammeta.engine.handover.record import (
     Key,
     Page,
     Part,
-    Wait,
-    WaitPage,
     encode,
     schema_id,
 )
@@ -68,7 +66,7 @@ class Giving:
             yield from self._heads(chunk, id_)
             memory.tasks.shrink()
         for (key, number), events in waits.items():
-            value = encode(WaitPage(FORMAT, id_, [_wait(*one) for one in events.items()])) if events else None
+            value = encode((FORMAT, id_, [_wait(*one) for one in events.items()])) if events else None
             yield Change(key[0], Key("wait", number, key[1]).encode(), value)
         for partition in counted:
             yield from self._pieces(partition, id_)
@@ -205,9 +203,11 @@ def _bytes(values: npt.NDArray[Any]) -> memoryview:
     return memoryview(values.tobytes())
 
 
-def _wait(id_: str, w: Waiting) -> Wait:
+def _wait(id_: str, w: Waiting) -> tuple[Any, ...]:
+    """A ``Wait``; without a context as the version before wrote it, which does not read one."""
     parts = None if w.parts is None else w.parts.tobytes()
-    return Wait(id_, list(w.slots), w.values.tobytes(), w.said, float(w.variance), int(w.theta_version), parts)
+    said = w.said, float(w.variance), int(w.theta_version), parts
+    return id_, list(w.slots), w.values.tobytes(), *said, *(() if w.context is None else (w.context,))
 
 
 def _piece_count(array: npt.NDArray[Any]) -> int:

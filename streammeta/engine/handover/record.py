@@ -109,6 +109,7 @@ class Wait(_Record, frozen=True):
     variance: float
     theta_version: _Count
     parts: bytes | None = None  # float64; what experts said, when there are any
+    context: tuple[_Size, _Size] | None = None  # the task's last label then, and how often it had come in a row
 
 
 class WaitPage(_Record, frozen=True):

@@ -239,6 +239,7 @@ class Taking:
                 key.number,
                 self._said(event, meaning, at),
                 interval,
+                self._context(event, meaning, at),
             )
             self._memory.waiting.place(event.id, waiting)
 
@@ -262,6 +263,18 @@ class Taking:
         if not event.parts or len(event.parts) % row or len(event.parts) > row * max(len(meaning.classes), 2):
             raise SnapshotError(f"{at}: {len(event.parts)} bytes of what experts said, wanted a multiple of {row}")
         return np.frombuffer(event.parts, np.float64).reshape(evidence.shape[1], -1).copy()
+
+    @staticmethod
+    def _context(event: Wait, meaning: Meaning, at: str) -> tuple[int, int] | None:
+        """The label that was its task's last when an event that waits was predicted, and how often it had come."""
+        if event.context is None:
+            return None
+        last, run = event.context
+        if last >= len(meaning.classes):
+            raise SnapshotError(
+                f"{at}: an event that waits after class {last}, of {len(meaning.classes)}: it is damaged"
+            )
+        return int(meaning.classes[last]), run
 
 
 def _without(found: Mapping[str, npt.NDArray[Any]], names: Collection[str]) -> dict[str, npt.NDArray[Any]]:
