@@ -46,6 +46,19 @@ def test_the_trainer_is_a_profile_and_one_variable_sets_the_members() -> None:
     )
 
 
+def test_grafana_finds_its_numbers_and_its_dashboards() -> None:
+    """By the places that the compose file mounts: else it starts, and shows nothing."""
+    services = yaml.safe_load(FILE.read_text())["services"]
+    mounted = dict(one.split(":")[:2] for one in services["grafana"]["volumes"])
+    (source,) = yaml.safe_load((FILE.parent / "compose/grafana/datasources.yaml").read_text())["datasources"]
+    (shown,) = yaml.safe_load((FILE.parent / "compose/grafana/dashboards.yaml").read_text())["providers"]
+
+    assert mounted["./grafana/dashboards"] == shown["options"]["path"]
+    assert (source["type"], source["url"], source["isDefault"]) == ("prometheus", "http://prometheus:9090", True)
+    for name in ("datasources", "dashboards"):
+        assert mounted[f"./compose/grafana/{name}.yaml"] == f"/etc/grafana/provisioning/{name}/streammeta.yaml"
+
+
 def test_images_have_a_version() -> None:
     services = yaml.safe_load(FILE.read_text())["services"]
 

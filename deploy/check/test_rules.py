@@ -73,3 +73,14 @@ def test_prometheus_takes_the_configuration_of_the_compose_file(tool, tmp_path: 
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert "1 rule files found" in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"), [("type: A", "type: B"), ("job_name", "job"), ("streammeta.rules", "no.rules")]
+)
+def test_a_broken_configuration_of_prometheus_fails_the_check(right: str, wrong: str, tool, tmp_path: Path) -> None:
+    text = (ROOT / "deploy/compose/prometheus.yml").read_text().replace("/etc/prometheus/", f"{FOLDER}/")
+    assert right in text
+    (tmp_path / "prometheus.yml").write_text(text.replace(right, wrong))
+
+    assert tool("promtool", "check", "config", tmp_path / "prometheus.yml").returncode != 0

