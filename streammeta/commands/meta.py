@@ -16,6 +16,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from streammeta.commands.options import Exclude, Id, Include, Label, Missing, Task, Time
 from streammeta.episode.names import FamilyName
 from streammeta.errors import ConfigError
 from streammeta.meta.settings import METHOD_NAMES, Kind, Penalty
@@ -31,7 +32,7 @@ __all__ = ["evaluate", "train"]
 
 _LINE_SECONDS = 5.0
 _Data = Annotated[
-    Path | None, typer.Option(help="omniglot28.npz, the folder of MNIST's files, or a table (.csv, .jsonl, also .gz).")
+    Path | None, typer.Option(help="omniglot28.npz, the folder of MNIST's files, or a table: what replay reads.")
 ]
 
 
@@ -56,6 +57,13 @@ def train(
     penalty: Annotated[Penalty, typer.Option(help="R(θ) of the objective.")] = "none",
     weight: Annotated[float, typer.Option(min=0, help="λ, the weight of R(θ).")] = 0.0,
     device: Annotated[str, typer.Option(help='"cpu", "cuda"')] = "cpu",
+    label: Label = None,
+    task: Task = None,
+    id_: Id = None,
+    time_: Time = None,
+    include: Include = None,
+    exclude: Exclude = None,
+    missing: Missing = None,
 ) -> None:
     """Train θ on episodes, and keep it as a file. Ctrl-C or a kill lose little: the same command goes on."""
     import torch
@@ -65,9 +73,11 @@ def train(
     from streammeta.offline.training import Schedule
 
     schedule = Schedule(updates, tasks, support, query, seed)
+    columns = {"label": label, "task": task, "id": id_, "time": time_}
+    columns |= {"include": include, "exclude": exclude, "missing": missing}
     job = Job(
         method, family, None if data is None else str(data), kind, ways, schedule, inner_rate, inner_steps, outer_rate,
-        penalty, weight,
+        penalty, weight, {name: one for name, one in columns.items() if one},
     )  # fmt: skip
     torch.set_num_threads(1 if data is None else torch.get_num_threads())  # small matrices only wait for each other
     with stop_on_signals() as stop, _shown(updates) as show:

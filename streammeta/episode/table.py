@@ -11,6 +11,7 @@ from streammeta.engine.features import FeatureSpace
 from streammeta.episode.family import Draw, Family
 from streammeta.errors import ConfigError, EventError
 from streammeta.event import Decoder, Event
+from streammeta.formats.fields import Fields
 from streammeta.meta.base import Kind
 from streammeta.meta.catalogue import Problem
 from streammeta.meta.learner import Examples, TaskBatch
@@ -32,14 +33,23 @@ class Table(NamedTuple):
     classes: tuple[int | float | str, ...]  # what a class index means; empty for a regression
 
 
-def read_table(file: Path, kind: Kind, *, limit: int | None = None, max_features: int = 256) -> Table:
-    """A recorded stream (.csv, .jsonl, also .gz) as a table; rows without a label, or unreadable, are left out.
+def read_table(
+    file: Path, kind: Kind, *, limit: int | None = None, max_features: int = 256, fields: Fields | None = None
+) -> Table:
+    """A recorded stream, as `replay` reads it, as a table; rows without a label, or unreadable, are left out.
+
+    Args:
+        file: its path.
+        kind: of the label.
+        limit: read no more rows.
+        max_features: in all.
+        fields: which columns or fields are what; None: `task`, `y`, and all others are features.
 
     Raises:
         TransportError: the file cannot be read.
         ConfigError: no row in it has a label, or a regression's label is no number.
     """
-    source, decoder, space = FileSource(file, limit=limit), Decoder(), FeatureSpace(max_features)
+    source, decoder, space = FileSource(file, limit=limit, fields=fields), Decoder(), FeatureSpace(max_features)
     filled, labels, tasks = [], [], []
     while not source.exhausted:
         for record in source.poll(_POLLED, 0.0):

@@ -15,6 +15,7 @@ from streammeta.episode.names import FamilyName
 from streammeta.episode.sinusoid import sinusoids
 from streammeta.episode.table import folds, read_table
 from streammeta.errors import ConfigError, SnapshotError
+from streammeta.formats.fields import Fields, make_fields
 from streammeta.meta.base import Kind, Method
 from streammeta.meta.catalogue import Tuning, build
 from streammeta.meta.growth import sized
@@ -53,6 +54,7 @@ class Job:
     outer_rate: float = _OUTER_RATE
     penalty: Penalty = "none"
     weight: float = 0.0
+    columns: dict[str, Any] = field(default_factory=dict)  # of a table: what `[input.fields]` would say
 
     def tasks(self) -> Family:
         """The family of tasks that the job names."""
@@ -67,7 +69,7 @@ class Job:
             return omniglot(path, ways=self.ways)
         if self.family == "mnist":
             return mnist(path, ways=self.ways)
-        rows = read_table(path, self.kind)
+        rows = read_table(path, self.kind, fields=make_fields(Fields(), **self.columns))
         return folds(rows, min(_TABLE_FOLDS, int(rows.task.max()) + 1))[0]
 
     def check(self) -> None:
@@ -78,6 +80,7 @@ class Job:
         """
         unused = {
             "--data": self.data is not None and self.family in ("sinusoids", "sinusoid-classes"),
+            f"--{next(iter(self.columns), 'label')}": bool(self.columns) and self.family != "table",
             "--kind": self.kind != "classification" and self.family != "table",
             "--ways": self.ways != _WAYS and self.family not in ("omniglot", "mnist"),
         }

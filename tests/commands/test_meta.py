@@ -11,6 +11,7 @@ import torch
 from typer.testing import CliRunner
 
 from streammeta.cli import app
+from streammeta.errors import ConfigError
 from streammeta.offline.store import load
 
 PROGRAM = str(Path(sys.executable).with_name("streammeta"))
@@ -117,3 +118,23 @@ def test_a_service_starts_from_what_was_trained():
     Path("trained.toml").write_text(settings.replace("r2d2", "anil") + 'start_from = "theta.safetensors"\n')
     with pytest.raises(Exception, match="has r2d2 for regression, wanted anil for regression"):
         _ran("replay", "now.jsonl", "--config", "trained.toml")
+
+
+def test_columns_of_other_names_are_named_as_in_a_replay_and_kept_for_the_evaluation():
+    """`sold` and `store_id` are what columns are called; an id or a date among the features would be memorized."""
+    rows = ["store_id;order_id;at;price;sold"]
+    rows += [f"{i % 12};o{i};2024-01-{1 + i % 28:02};{i % 7},5;{int((i % 7 > 3) == (i % 2 > 0))}" for i in range(600)]
+    Path("sales.csv").write_text("\n".join(rows) + "\n")
+    named = ["--label", "sold", "--task", "store_id", "--id", "order_id", "--time", "at"]
+    train = ["meta-train", "r2d2", "table", "--data", "sales.csv", "--updates", "20", "--tasks", "4"]
+
+    _ran(*train, *named)
+    _ran("meta-eval", "theta.safetensors", "--tasks", "20", "--json", "figures.json")
+
+    job = json.loads(Path("figures.json").read_text())["job"]
+    assert job["columns"] == {"label": "sold", "task": ["store_id"], "id": ["order_id"], "time": "at"}
+    assert load(Path("theta.safetensors")).about["problem"]["inputs"] == 1
+    with pytest.raises(ConfigError, match="was trained with columns = "):
+        _ran(*train, *named[:4])
+    with pytest.raises(ConfigError, match="--label: family 'sinusoids' does not use it; leave it out"):
+        _ran("meta-train", "r2d2", "sinusoids", "--label", "sold", "--out", "other.safetensors")
