@@ -1,9 +1,10 @@
 // The module `_kernels`: what the files beside this one add to it.
 #include "array.hpp"
 
-#define STREAMMETA_KERNELS(each)                                                                           \
-    each(window) each(rebuild) each(moments) each(changepoint) each(elementary) each(event) each(segments) \
-        each(experts) each(forest) each(looks) each(judge) each(interval) each(scale) each(features)
+#define STREAMMETA_KERNELS(each)                                                                                  \
+    each(window) each(rebuild) each(moments) each(changepoint) each(elementary) each(event) each(segments)        \
+        each(experts) each(forest) each(looks) each(judge) each(interval) each(scale) each(admission) each(adwin) \
+            each(recent) each(outcome)
 
 namespace streammeta {
 #define DECLARE(name) void bind_##name(nb::module_&);

@@ -151,7 +151,7 @@ class Published:
 
 
 def _name(theta: Weights) -> tuple[int, str]:
-    """By which versions are told apart: two processes that do not know of one another may give one the same number."""
+    """What distinguishes versions: two processes that do not know of one another may give one the same number."""
     return theta.version, theta.about.by
 
 
