@@ -20,7 +20,6 @@ from streammeta.engine.spill import TaskKey
 from streammeta.engine.training import Training
 from streammeta.errors import EventError
 from streammeta.event import Event, Label
-from streammeta.native import _kernels as kernels
 
 __all__ = ["Admission"]
 
@@ -45,10 +44,10 @@ class Admission:
     ) -> tuple[Part, int]:
         """Read events on from ``begin`` as far as nothing shared changes, and say where that ends.
 
-        It ends after ``most`` of them, and before and after a label of a class not seen before. What is refused gets
-        its outcome here, and counts for nothing else.
+        It ends after ``most`` of them, or after one, and before and after a label of a class not seen before. What is
+        refused gets its outcome here, and counts for nothing else.
         """
-        memory, slots = self._memory, self._memory.features.pattern.slot_of
+        memory, slots, most = self._memory, self._memory.features.pattern.slot_of, max(most, 1)
         part = Part(min(most, len(events) - begin), len(slots))
         at = begin + self._admit_known(part, events, begin, most)
         while at < len(events):
@@ -93,18 +92,16 @@ class Admission:
             return 0
         if at == len(events) or begin >= most:
             return 0
-        partition, keys = events[at].origin.partition, list[TaskKey]()
+        partition = events[at].origin.partition
         calls, before = memory.presence.until_forgetting(partition)
         end = at + int(min(len(events) - at, most - begin, max(calls, 0)))
         known = memory.features.pattern, memory.labels.known, memory.tasks.in_rows
-        exact, rows, labels, times = part.exact[begin:], part.rows[begin:], part.labels[begin:], part.times[begin:]
-        count = kernels.admit(events, at, end, Event, *known, partition, before, exact, rows, labels, times, keys)
-        if count:
-            part.extend(at, list(events[at : at + count]), keys)
+        keys = part.admit(events, (at, end), known, (partition, before))
+        if keys:
             memory.tasks.touch_all(keys)
-            memory.presence.see_all(partition, keys, part.times[begin : begin + count])
-            memory.counts.events += count
-        return count
+            memory.presence.see_all(partition, keys, part.times[begin : part.size])
+            memory.counts.events += len(keys)
+        return len(keys)
 
     def _admit(self, part: Part, at: int, event: Event | Label) -> None:
         """Admit one; raises EventError, and has changed nothing, where it cannot be used."""

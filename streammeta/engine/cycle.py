@@ -137,10 +137,13 @@ class Cycle:
         """Feed what tasks share with a part's events, in the order of arrival."""
         memory = self._memory
         memory.recent.add(part.rows[part.is_labelled])
-        for partition in np.unique(part.partitions).tolist():
+        rest = np.ones(part.size, np.bool_)
+        while rest.any():
+            partition = int(part.partitions[rest.argmax()])
+            here = part.partitions == partition
+            rest &= ~here
             if partition < 0:  # the member that has it counts it
                 continue
-            here = part.partitions == partition
             targets = None if memory.labels.classify else part.labels[here & part.is_labelled]
             events = here & part.is_event
             xs = part.exact if events.all() else part.exact[events]

@@ -16,7 +16,7 @@ from streammeta.errors import EventError
 from streammeta.event import Label, LabelValue, Origin
 from streammeta.meta.base import Kind
 
-__all__ = ["LabelSpace", "PendingEvents", "Waiting", "said_from"]
+__all__ = ["KnownLabels", "LabelSpace", "PendingEvents", "Waiting", "said_from"]
 
 _TARGET: Sequence[LabelValue] = ("",)
 Doubles: TypeAlias = npt.NDArray[np.float64]
@@ -24,7 +24,7 @@ _LARGEST = 3.0e38  # as float32 holds it
 _EXACT = 2**53  # whole numbers above it are floats by the time they come here, and several are one
 
 
-class _Known(NamedTuple):
+class KnownLabels(NamedTuple):
     """By what labels are admitted together: see `streammeta.engine.admission`."""
 
     index_of: dict[LabelValue, int] | None  # each class, in all its forms; None: labels are targets
@@ -112,7 +112,7 @@ class LabelSpace:
         return found
 
     def _note_known(self) -> None:
-        self.known = _Known(self._index if self.classify else None, self.classes, _LARGEST)
+        self.known = KnownLabels(self._index if self.classify else None, self.classes, _LARGEST)
 
     def _enter(self, y: LabelValue, index: int) -> None:
         self._index[y] = index

@@ -1,11 +1,14 @@
 """A part of a batch: events and labels that are taken through a step together, as arrays over them."""
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 
-from streammeta.engine.features import Filled
-from streammeta.engine.labels import Waiting
+from streammeta.engine.features import Filled, Pattern
+from streammeta.engine.labels import KnownLabels, Waiting
 from streammeta.engine.spill import TaskKey
 from streammeta.event import Event, Label
+from streammeta.native import _kernels as kernels
 
 __all__ = ["Part"]
 
@@ -45,10 +48,9 @@ class Part:
     def __init__(self, most: int, features: int) -> None:
         self.places, self.sources, self.tasks = list[int](), list[Event | Label](), list[str]()
         self.size, self.waits = 0, dict[int, Waiting]()
-        self.rows, self.partitions = np.empty((2, most), np.int64)
+        self.rows, self.partitions, self.ages = np.full((3, most), -1, np.int64)
         self.labels, self.times, self.losses, self.errors = np.full((4, most), np.nan)
         self.is_event, self.is_labelled, self.is_new_task = np.zeros((3, most), np.bool_)
-        self.ages = np.full(most, -1, np.int64)
         self.exact = np.full((most, features), np.nan)
         self._filled = dict[int, Filled]()  # of those that are not in ``exact`` yet
 
@@ -65,21 +67,37 @@ class Part:
         self._filled[i] = filled
         return i
 
-    def extend(self, begin: int, events: list[Event | Label], keys: list[TaskKey]) -> None:
-        """More events, of tasks that are known; rows, labels, times and features are in the arrays already."""
-        these = slice(self.size, self.size + len(events))
-        self.size += len(events)
-        self.places.extend(range(begin, begin + len(events)))
-        self.sources.extend(events)
-        self.tasks.extend([tag for _, tag in keys])
-        self.partitions[these], self.is_event[these] = keys[0][0], True
-        self.is_labelled[these] = ~np.isnan(self.labels[these])
+    def admit(
+        self,
+        events: Sequence[Event | Label],
+        places: tuple[int, int],
+        known: tuple[Pattern, KnownLabels, Mapping[TaskKey, int]],
+        of: tuple[int, float],
+    ) -> list[TaskKey]:
+        """More events of these places in the batch, as long as they are of what is known; returns their tasks.
+
+        Args:
+            events: the batch.
+            places: from where, and to where at most.
+            known: features, labels, and tasks that have rows.
+            of: their partition, and before what time stamp they come.
+        """
+        keys = list[TaskKey]()
+        into = (
+            *(self.rows, self.partitions, self.labels, self.times, self.exact, self.is_event, self.is_labelled),
+            *(self.places, self.sources, self.tasks),
+        )
+        (begin, end), (pattern, labels, rows), (partition, before) = places, known, of
+        kernels.admit(events, begin, end, Event, pattern, labels, rows, partition, before, into, keys)
+        self.size += len(keys)
+        return keys
 
     def close(self, features: int) -> None:
         """No more will come, and so many slots are known by now."""
         N, D = self.size, self.exact.shape[1]
-        for name in _ARRAYS:
-            setattr(self, name, getattr(self, name)[:N])
+        if len(self.rows) > N:
+            for name in _ARRAYS:
+                setattr(self, name, getattr(self, name)[:N])
         if features > D:
             narrow, self.exact = self.exact, np.full((N, features), np.nan)
             self.exact[:, :D] = narrow

@@ -360,6 +360,8 @@ class _Run:
 
     def repeated(self) -> list[int]:
         """The rows of tasks that have several events in the run."""
+        if self.rows.size < 2:
+            return []
         rows = np.sort(self.rows)
         found: list[int] = np.unique(rows[1:][rows[1:] == rows[:-1]]).tolist()
         return found

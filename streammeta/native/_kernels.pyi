@@ -335,13 +335,21 @@ def admit(
     rows: Mapping[tuple[int, str], int],
     partition: int,
     before: float,
-    exact: _Doubles,
-    row: _Ints,
-    label: _Doubles,
-    time: _Doubles,
+    into: tuple[
+        _Ints,
+        _Ints,
+        _Doubles,
+        _Doubles,
+        _Doubles,
+        npt.NDArray[np.bool_],
+        npt.NDArray[np.bool_],
+        list[int],
+        list[Any],
+        list[str],
+    ],
     keys: list[tuple[int, str]],
     /,
-) -> int: ...
+) -> None: ...
 def see(
     tasks: dict[str, tuple[int, float, float]],
     keys: list[tuple[int, str]],
