@@ -284,7 +284,7 @@ class DecisionEngine(Engine):
                     item.filled = self._fill(item.event, item.actions)
                 elif isinstance(item, Event):
                     base, (name,) = self._fill(item, item.actions)[0], item.actions
-                    self._cycle.prepared[id(item)] = self._with_action(base, name)
+                    self._cycle.admission.prepared[id(item)] = self._with_action(base, name)
             except EventError as err:
                 self._refuse(at, event, err, outcomes)
                 continue
@@ -392,14 +392,16 @@ class DecisionEngine(Engine):
         inner = [self._as_event(item) if isinstance(item, Choice) else item for _, item in part.items]
         for (at, item), event, done in zip(part.items, inner, super().step(inner), strict=True):
             outcomes[at] = self._said(item, event, done, part.came[at])
-        self._cycle.prepared.clear()
+        self._cycle.admission.prepared.clear()
 
     def _as_event(self, choice: Choice) -> Event:
         """A decision as an event of the task of the action that was chosen."""
         event, k, name = choice.event, choice.taken, self._names(choice)[choice.taken]
         y = None if event.y is None else self._reward_of(event.y, name, event)
         made = Event(event.x, choice.tags[k], event.origin, y, event.id, event.ts, event.source)
-        self._cycle.prepared[id(made)] = self._with_action(choice.filled[k if len(choice.filled) > 1 else 0], name)
+        self._cycle.admission.prepared[id(made)] = self._with_action(
+            choice.filled[k if len(choice.filled) > 1 else 0], name
+        )
         return made
 
     def _names(self, choice: Choice) -> Sequence[str]:

@@ -5,7 +5,6 @@ The windows are three columns of the task table, rings that ``pushed`` [T] count
 function over those arrays.
 """
 
-from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -84,104 +83,58 @@ class RecentRows:
     """The rows of the last labelled events, so that a meta-update draws from tasks that are alive."""
 
     def __init__(self, size: int) -> None:
-        self._ring: deque[int] = deque()
-        self._size = size
-        self._count: dict[int, int] = {}  # labelled events of each row in the ring
-        self._alive: list[int] = []  # those rows, each once; a seeded draw depends on their order
-        self._place: dict[int, int] = {}  # of each in ``_alive``
-        self._gone: Counter[int] = Counter()  # of rows dropped: this number of their oldest entries in the ring is void
-        self._void = 0  # all of those
+        self._recent = kernels.Recent(size)
+        self.size = size  # labelled events that it looks back on
 
-    def add(self, row: int) -> None:
-        """This row just learned a label."""
-        self._ring.append(row)
-        if row in self._count:
-            self._count[row] += 1
-        else:
-            self._count[row], self._place[row] = 1, len(self._alive)
-            self._alive.append(row)
-        if len(self._ring) - self._void > self._size:
-            old = self._ring.popleft()
-            while self._gone[old]:
-                self._gone[old] -= 1
-                self._void -= 1
-                old = self._ring.popleft()
-            self._count[old] -= 1
-            if not self._count[old]:
-                self._leave(old)
+    def add(self, rows: Ints) -> None:
+        """Each of these rows [N], in order, just learned a label."""
+        self._recent.add(rows)
 
     def drop(self, row: int) -> None:
         """This row holds its task no more."""
-        if row in self._count:
-            self._gone[row] += self._count[row]
-            self._void += self._count[row]
-            self._leave(row)
-            if self._void > self._size:
-                self._sweep()
+        self._recent.drop(row)
 
-    def rows(self) -> list[int]:
-        """The rows alive, each once."""
-        return list(self._alive)
+    def rows(self) -> Ints:
+        """The rows alive [n], each once."""
+        rows = np.empty(self._recent.alive(), np.int64)
+        self._recent.copy_alive(rows)
+        return rows
 
-    @property
-    def size(self) -> int:
-        """How many labelled events it looks back on."""
-        return self._size
+    def entries(self) -> Ints:
+        """The rows of the last labelled events, in order, but for those that were dropped since."""
+        self._recent.sweep()
+        entries = np.empty(self._recent.entries(), np.int64)
+        self._recent.copy_entries(entries)
+        return entries
 
     def weights(self, memory: float) -> dict[int, float]:
         """Of each row alive, its labels among the last ones, forgotten by exp(−age / memory)."""
-        self._sweep()
-        ages = np.arange(len(self._ring))[::-1]
-        rows = np.fromiter(self._ring, np.int64, len(self._ring))
+        rows = self.entries()
+        ages = np.arange(rows.size)[::-1]
         found, place = np.unique(rows, return_inverse=True)
         return dict(zip(found.tolist(), np.bincount(place, exp(-ages / memory)).tolist(), strict=True))
 
     def draw(self, count: int, pushed: Ints, shortest: int, random: np.random.Generator) -> Ints:
         """``count`` rows, uniformly from those alive with at least ``shortest`` events; none where there is none."""
-        if not self._alive:
-            return np.zeros(0, np.int64)
-        places = random.integers(len(self._alive), size=_TRIES * count)
-        drawn = np.array([self._alive[place] for place in places.tolist()], np.int64)
+        alive = self.rows()
+        if not alive.size:
+            return alive
+        drawn = alive[random.integers(alive.size, size=_TRIES * count)]
         old_enough = drawn[pushed[drawn] >= shortest][:count]
         if old_enough.size < count:  # they are rare: look at them all
-            every = np.array(self._alive, np.int64)
-            every = every[pushed[every] >= shortest]
+            every = alive[pushed[alive] >= shortest]
             return random.choice(every, count) if every.size else every
         return old_enough
 
     def dump(self, position: Mapping[int, int]) -> dict[str, list[int]]:
         """Plain values, with rows given by their position among the tasks of a snapshot."""
-        self._sweep()
-        return {"ring": [position[row] for row in self._ring], "alive": [position[row] for row in self._alive]}
+        entries, alive = self.entries().tolist(), self.rows().tolist()
+        return {"ring": [position[row] for row in entries], "alive": [position[row] for row in alive]}
 
     def load(self, state: Mapping[str, list[int]], rows: Sequence[int]) -> None:
         """Become what ``dump`` described, given the row that each position has now."""
-        self._ring = deque(rows[position] for position in state["ring"])
-        self._alive = [rows[position] for position in state["alive"]]
-        self._place = {row: place for place, row in enumerate(self._alive)}
-        self._count = Counter(self._ring)
-        self._gone.clear()
-        self._void = 0
-
-    def _sweep(self) -> None:
-        """Take what is void out of the ring; in ``drop`` that would cost as much for every row."""
-        if self._void:
-            ring, self._ring = self._ring, deque()
-            for row in ring:
-                if self._gone[row]:
-                    self._gone[row] -= 1
-                else:
-                    self._ring.append(row)
-        self._gone.clear()
-        self._void = 0
-
-    def _leave(self, row: int) -> None:
-        """The last of ``_alive`` takes this row's place."""
-        place, last = self._place.pop(row), self._alive.pop()
-        del self._count[row]
-        if last != row:
-            self._alive[place] = last
-            self._place[last] = place
+        entries, alive = ([rows[position] for position in state[name]] for name in ("ring", "alive"))
+        self._recent.load(np.array(entries, np.int64), np.array(alive, np.int64))
 
 
 def as_encoded(seen: Floats) -> Floats:

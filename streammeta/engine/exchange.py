@@ -20,9 +20,9 @@ from streammeta.engine.episodes import (
     segment_key,
 )
 from streammeta.engine.features import FeatureSpace
-from streammeta.engine.item import Item
 from streammeta.engine.labels import LabelSpace
 from streammeta.engine.outcome import Outcome, Signal
+from streammeta.engine.part import Part
 from streammeta.engine.presence import Presence
 from streammeta.engine.scale import exact_window
 from streammeta.engine.spill import TaskKey
@@ -73,20 +73,20 @@ class Exchange:
         """How many labelled events of each of those we know, in the order in which they spoke last; a copy."""
         return dict(self._known)
 
-    def note(self, items: Sequence[Item], outcomes: Sequence[Outcome | None]) -> None:
+    def note(self, part: Part, outcomes: Sequence[Outcome | None]) -> None:
         """Note the circumstances of labels that were just learned, the last first: so their numbers are known."""
         counts, later = self._tasks.columns["window_count"], dict[int, int]()
-        for item in reversed(items):
-            outcome, source = outcomes[item.at], item.source
-            if outcome is None or outcome.loss is None or source.origin.partition < 0:
+        rows, partitions, times = part.rows.tolist(), part.partitions.tolist(), part.times.tolist()
+        for i in range(part.size - 1, -1, -1):
+            outcome, row = outcomes[part.places[i]], rows[i]
+            if outcome is None or outcome.loss is None or partitions[i] < 0:
                 continue
-            later[item.row] = later.get(item.row, 0) + 1
-            number = int(counts[item.row]) - later[item.row]
+            later[row] = later.get(row, 0) + 1
+            number = int(counts[row]) - later[row]
             if number >= 0:
-                ts = source.ts if isinstance(source, Event) and source.ts is not None else math.nan
-                drifted = outcome.signal is Signal.DRIFT
-                about = Circumstance(ts, source.origin.offset, outcome.theta_version, outcome.loss, drifted)
-                self._log.note((source.origin.partition, item.task), number, about)
+                drifted, offset = outcome.signal is Signal.DRIFT, part.sources[i].origin.offset
+                about = Circumstance(times[i], offset, outcome.theta_version, outcome.loss, drifted)
+                self._log.note((partitions[i], part.tasks[i]), number, about)
 
     def changed(self, own: Sequence[int]) -> Iterator[tuple[int, bytes, bytes | None]]:
         """Segments that are complete since this was last asked: partition, key, record; None: of a forgotten task.

@@ -20,11 +20,10 @@ import numpy as np
 import numpy.typing as npt
 
 from streammeta.errors import EventError
-from streammeta.event import Event, Feature, Origin
+from streammeta.event import Feature, Origin
 from streammeta.meta.names import Slot
-from streammeta.native import _kernels as kernels
 
-__all__ = ["SHARED", "FeatureSpace", "Filled"]
+__all__ = ["SHARED", "FeatureSpace", "Filled", "Pattern"]
 
 _NUMBERS = frozenset((float, int, bool))
 _Key = tuple[str, str | None]  # name, and the category's value; None for numbers
@@ -41,8 +40,21 @@ class Filled(NamedTuple):
     values: list[float]
 
 
+class Pattern(NamedTuple):
+    """By what events are admitted together: see `streammeta.engine.admission`."""
+
+    names: tuple[str, ...]  # of the last event that had all its features as numbers
+    plan: npt.NDArray[np.int64]  # their slots
+    slot_of: dict[_Key, int]
+    is_list: bool  # a list of as many numbers means these names
+    largest: float  # no number is beyond
+
+
 class FeatureSpace:
     """Which slot a feature has.
+
+    Attributes:
+        pattern: how the last events were, for those to come.
 
     >>> space = FeatureSpace(max_features=8)
     >>> space.read({"price": 1.5, "colour": "red", "sale": True, "weight": None}, at="here")
@@ -61,6 +73,7 @@ class FeatureSpace:
         self._width: int | None = None  # of events whose features have no names
         self._names: tuple[str, ...] = ()  # of the last event that had all its features as numbers,
         self._plan: tuple[int, ...] = ()  # and their slots
+        self._note_pattern()
 
     def __len__(self) -> int:
         """How many slots are in use."""
@@ -87,17 +100,10 @@ class FeatureSpace:
             return Filled(self._plan, values)  # type: ignore[arg-type]  # numbers, as was just seen
         return self._read_unseen(names, values)
 
-    def read_ahead(self, events: Sequence[object], begin: int, end: int) -> list[Filled]:
-        """Some of events[begin:end], from the first on: those with just the numbers that the event before them had.
-
-        What ends them (other features, a label, a bad number, none) is for ``read``.
-        """
-        if not self._plan:
-            return []
-        values = np.empty((end - begin, len(self._plan)))
+    def _note_pattern(self) -> None:
+        """Names, slots or width have changed."""
         is_list = self._width == len(self._names) and self._names == tuple(map(str, range(self._width)))
-        n = kernels.read_patterned(events, begin, end, Event, self._names, is_list, _LARGEST, values)
-        return [Filled(self._plan, row) for row in values[:n].tolist()]
+        self.pattern = Pattern(self._names, np.array(self._plan, np.int64), self._slot_of, is_list, _LARGEST)
 
     def _read_unseen(self, names: tuple[str, ...], values: Sequence[Feature]) -> Filled:
         """As ``read``, name by name; an event of numbers alone is remembered as the pattern of the next ones."""
@@ -114,6 +120,7 @@ class FeatureSpace:
         plan = tuple(slots)
         if len(slots) == len(names) and _NUMBERS.issuperset(map(type, values)):
             self._names, self._plan = names, plan
+            self._note_pattern()
         return Filled(plan, numbers)
 
     def _read_list(self, x: Sequence[float | None], at: Origin | str) -> Filled:
@@ -126,7 +133,9 @@ class FeatureSpace:
                 "fix the producer, or send features by name"
             )
         filled = self.read({str(place): value for place, value in enumerate(x)}, at)
-        self._width = len(x)
+        if self._width is None:
+            self._width = len(x)
+            self._note_pattern()
         return filled
 
     def table(self, events: Sequence[Filled]) -> npt.NDArray[np.float64]:
@@ -160,6 +169,7 @@ class FeatureSpace:
                 self._add(Slot(*slot))
         self._width = width if self._width is None else self._width
         self._names, self._plan = (), ()
+        self._note_pattern()
         return [self._slot_of.get(slot[:2], -1) for slot in slots]
 
     def fork(self) -> "FeatureSpace":
@@ -168,6 +178,7 @@ class FeatureSpace:
         other._slot_of, other._slots, other._width = dict(self._slot_of), list(self._slots), self._width
         other._names, other._plan = self._names, self._plan
         other._values = self._values.copy()
+        other._note_pattern()
         return other
 
     def dump(self) -> dict[str, Any]:
@@ -180,6 +191,8 @@ class FeatureSpace:
         for slot in state["slots"]:
             self._add(Slot(*slot))
         self._width, self.ignored = state["width"], state["ignored"]
+        self._names, self._plan = (), ()
+        self._note_pattern()
 
     def _slot_for(self, key: _Key, fan_in: int) -> int | None:
         """The slot of a number or value not seen before, its own or a shared one; None: all are taken."""

@@ -4,7 +4,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -16,12 +16,20 @@ from streammeta.errors import EventError
 from streammeta.event import Label, LabelValue, Origin
 from streammeta.meta.base import Kind
 
-__all__ = ["LabelSpace", "PendingEvents", "Waiting", "said_from"]
+__all__ = ["KnownLabels", "LabelSpace", "PendingEvents", "Waiting", "said_from"]
 
 _TARGET: Sequence[LabelValue] = ("",)
 Doubles: TypeAlias = npt.NDArray[np.float64]
 _LARGEST = 3.0e38  # as float32 holds it
 _EXACT = 2**53  # whole numbers above it are floats by the time they come here, and several are one
+
+
+class KnownLabels(NamedTuple):
+    """By what labels are admitted together: see `streammeta.engine.admission`."""
+
+    index_of: dict[LabelValue, int] | None  # each class, in all its forms; None: labels are targets
+    classes: list[LabelValue]
+    largest: float  # no target is beyond
 
 
 class LabelSpace:
@@ -33,6 +41,7 @@ class LabelSpace:
     Attributes:
         classify: labels are classes.
         classes: those that are known, in order.
+        known: the same, as one.
         outputs: what a learner predicts for each event: a probability a class, or one mean.
 
     >>> space = LabelSpace("classification", max_classes=8)
@@ -49,6 +58,7 @@ class LabelSpace:
         self.outputs = 0 if self.classify else 1
         self.refused = 0  # labels of a class too many; since this process began
         self._index: dict[LabelValue, int] = {}
+        self._note_known()
 
     @property
     def names(self) -> Sequence[LabelValue]:
@@ -101,6 +111,9 @@ class LabelSpace:
             self.outputs = len(self.classes)
         return found
 
+    def _note_known(self) -> None:
+        self.known = KnownLabels(self._index if self.classify else None, self.classes, _LARGEST)
+
     def _enter(self, y: LabelValue, index: int) -> None:
         self._index[y] = index
         twin = _twin(y)
@@ -112,6 +125,12 @@ class LabelSpace:
         if self.classify:
             return np.array([math.nan if y is None else self._index.get(y, math.nan) for y in labels], np.float64)
         return np.array([math.nan if y is None else y for y in labels], np.float64)
+
+    def number(self, y: LabelValue | None) -> float:
+        """As ``numbers``, of one label."""
+        if y is None:
+            return math.nan
+        return float(self._index.get(y, math.nan) if self.classify else y)
 
     def fork(self) -> "LabelSpace":
         """A space that knows the same classes, and may learn others of its own."""
@@ -129,6 +148,7 @@ class LabelSpace:
     def load(self, classes: Sequence[LabelValue]) -> None:
         """Know these classes, in this order."""
         self.classes, self._index = list(classes), {}
+        self._note_known()
         if self.classify:
             self.outputs = len(self.classes)
         for index, y in enumerate(classes):

@@ -209,7 +209,7 @@ class Memory:
 
     def grow(self) -> None:
         """Widen for features and classes seen for the first time; nothing that was there changes."""
-        if self.shared.size != (len(self.features), self.labels.outputs):
+        if self.shared.size != (len(self.features.pattern.slot_of), self.labels.outputs):
             self.shared.grow(self.features.slots, self.labels.names)
             self.widen()
 

@@ -11,7 +11,11 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal, NamedTuple, TypeAlias
 
+import numpy as np
+import numpy.typing as npt
+
 from streammeta.engine.spill import TaskKey
+from streammeta.native import _kernels as kernels
 
 __all__ = ["ForgetAfter", "LastSeen", "Presence", "Reason", "parse_forget_after"]
 
@@ -116,6 +120,19 @@ class Presence:
         if part.number < part.due and part.time < part.due_time and len(tasks) <= self._most:
             return ()
         return self._forget_old(partition, part)
+
+    def see_all(self, partition: int, keys: list[TaskKey], times: npt.NDArray[np.float64]) -> None:
+        """As ``see`` of each of these tasks of a partition, in this order, where ``until_forgetting`` allows for it.
+
+        Args:
+            partition: whose they are.
+            keys: of the tasks [N].
+            times: time stamps [N]; NaN is none.
+        """
+        part = self._partitions.get(partition)
+        if part is None:
+            part = self._partitions[partition] = _Partition(OrderedDict())
+        part.number, part.time, part.ts = kernels.see(part.tasks, keys, times, part.number, part.time, part.ts)
 
     def until_forgetting(self, partition: int) -> tuple[float, float]:
         """How many calls of ``see`` for a partition are certain to forget no task, and before which time stamp."""

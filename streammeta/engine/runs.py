@@ -16,11 +16,11 @@ from msgspec.structs import replace
 from streammeta.engine.buffer import push
 from streammeta.engine.corrections import note_ids
 from streammeta.engine.experts import Blend, Case, Cases, Columns, Mixture, RunLabels
-from streammeta.engine.interval import Bounds, Intervals
-from streammeta.engine.item import Item
+from streammeta.engine.interval import Intervals
 from streammeta.engine.judge import Judged, count_events, judge
 from streammeta.engine.memory import Memory
 from streammeta.engine.outcome import Outcome, Signal
+from streammeta.engine.part import Part
 from streammeta.engine.scale import (
     Seen,
     common_features,
@@ -29,8 +29,8 @@ from streammeta.engine.scale import (
     units,
 )
 from streammeta.engine.taskrow import forget_window, record_drift, start_concept
-from streammeta.event import Event
 from streammeta.meta.base import Forget, Ints
+from streammeta.native import _kernels as kernels
 
 __all__ = ["Runs"]
 
@@ -49,25 +49,24 @@ class Runs:
         self._keep_events = memory.settings.drift.keep_events
         self._phi = tuple(memory.method.phi_layout(1, 1))
 
-    def go(self, items: Sequence[Item], seen: Seen, outcomes: list[Outcome | None]) -> None:
-        """Fill the outcomes of these items, under θ and the scale of now.
+    def go(self, part: Part, seen: Seen, outcomes: list[Outcome | None]) -> None:
+        """Fill the outcomes of this part, under θ and the scale of now.
 
         A label of a class not seen before comes alone, and is judged here but not learned: see ``learn``.
         """
         memory = self._memory
-        run = _Run(self._memory, items, seen)
-        if len(items) == 1 and memory.labels.is_new(items[0].source.y):
+        run, size = _Run(self._memory, part, seen), part.size
+        if part.is_labelled[0] and math.isnan(run.labels[0]):  # of a class not seen before: it came alone
             run.labels[0] = memory.labels.outputs  # one beyond those that are known
-        for row, places in run.places.items():
-            if len(places) > 1:
-                run.saved[row] = (self._state(row), 0)
-        self._predict(run, np.arange(len(items)))
+        for row in run.repeated():
+            run.saved[row] = (self._state(row), 0)
+        self._predict(run, np.arange(size))
         if run.mixture:
             run.opinions = run.mixture.ask(memory.tasks.columns, run.cases(memory.tasks.columns), memory.labels.outputs)
             for i in run.pending:
-                run.items[i].waits.context = run.known_at(i)  # type: ignore[union-attr]  # it is pending
+                part.waits[i].context = run.known_at(i)
         begin = 0
-        while begin < len(items):
+        while begin < size:
             begin = self._go_on(run, begin, outcomes) if run.finite[begin] else self._refuse(run, begin, outcomes)
         self._remember(run)
 
@@ -89,18 +88,17 @@ class Runs:
         else:
             found, drifted = self._judge(run, begin, end)
         end = end if drifted is None else drifted + 1
-        part = slice(begin, end)
+        these, part = slice(begin, end), run.part
         age, since = count_events(
-            columns, run.rows[part], run.is_event[part], run.times[part], found.error[: end - begin]
+            columns, run.rows[these], part.is_event[these], part.times[these], found.error[: end - begin]
         )
         for i in run.pending:
             if begin <= i < end:
-                run.items[i].waits.predict(*run.said(i))  # type: ignore[union-attr]  # it is pending
+                part.waits[i].predict(*run.said(i))
         if drifted is not None:
-            self._count_drift(run.items[drifted].row)
+            self._count_drift(int(run.rows[drifted]))
         self._write(run, begin, end, found, age, since, drifted, outcomes)
-        run.unkept += [i for i in range(begin, end) if run.is_kept[i]]
-        last = run.items[end - 1]
+        run.unkept += (begin + np.flatnonzero(run.is_kept[these])).tolist()
         if not run.is_kept[end - 1]:
             return end
         if one_by_one:
@@ -108,7 +106,8 @@ class Runs:
         if drifted is not None:
             self._begin_again(run, drifted, self._response.forgets, self._keep_events)
         elif self._response.looks_at_labels:
-            outcomes[last.at] = self._look_back(run, begin, outcomes[last.at])  # type: ignore[arg-type]
+            at = part.places[end - 1]
+            outcomes[at] = self._look_back(run, begin, outcomes[at])  # type: ignore[arg-type]
         return end
 
     def _judge_mixed(
@@ -135,11 +134,8 @@ class Runs:
             classify=memory.labels.classify,
             binary=memory.detectors.binary,
         )
-        items, update = run.items, memory.detectors.watch
-        for i, value in enumerate(found.watched.tolist(), begin):
-            if value == value and update(items[i].row, value):  # noqa: PLR0124  NaN: there is no label
-                return found, i
-        return found, None
+        drifted = memory.detectors.watch_all(run.rows[part].tolist(), found.watched.tolist())
+        return found, None if drifted is None else begin + drifted
 
     def _mix(self, mixture: Mixture, opinions: Doubles, run: "_Run", begin: int, end: int) -> None:
         """Mix the learner's predictions of these events with the experts' opinions, each under the labels before it."""
@@ -150,30 +146,29 @@ class Runs:
             mixture.no_parts(end - begin, self._memory.labels.outputs),
         )
         for i in run.late:
-            waits = run.items[i].waits
-            if begin <= i < end and waits is not None and waits.mean is not None and waits.parts is not None:
+            waits = run.part.waits[i]
+            if begin <= i < end and waits.mean is not None and waits.parts is not None:
                 known.given[i - begin] = True
                 known.parts[i - begin, :, : waits.parts.shape[1]] = waits.parts
         columns, own = self._memory.tasks.columns, (run.own_means[part], run.own_variances[part])
         run.means[part], run.variances[part] = mixture.blend_run(columns, run.rows[part], *own, opinions[part], known)
         for i in run.pending:
             if begin <= i < end:
-                run.items[i].waits.parts = known.parts[i - begin].copy()  # type: ignore[union-attr]  # it is pending
+                run.part.waits[i].parts = known.parts[i - begin].copy()
 
     def _bound(self, intervals: Intervals, run: "_Run", begin: int, end: int) -> None:
         """The intervals of these events, each under the labels before it, which are learned in turn."""
-        part, waits = slice(begin, end), {i: run.items[i].waits for i in (*run.late, *run.pending) if begin <= i < end}
+        part, waits = slice(begin, end), {i: one for i, one in run.part.waits.items() if begin <= i < end}
         for i, one in waits.items():
-            if one is not None and one.interval is not None:
+            if one.interval is not None:
                 run.bounds[i] = one.interval
-        partitions = [item.source.origin.partition for item in run.items[part]]
+        partitions = run.part.partitions[part].tolist()
         predicted = run.means[part, 0], run.variances[part]
         columns = self._memory.tasks.columns
         intervals.run(columns, run.rows[part], partitions, predicted, run.labels[part], run.bounds[part])
         for i, one in waits.items():
-            if one is not None:
-                lower, upper, before = run.bounds[i].tolist()
-                one.interval = None if math.isnan(lower) else (lower, upper, before)
+            lower, upper, before = run.bounds[i].tolist()
+            one.interval = None if math.isnan(lower) else (lower, upper, before)
 
     def _write(
         self,
@@ -190,43 +185,27 @@ class Runs:
         memory = self._memory
         if memory.intervals:
             self._bound(memory.intervals, run, begin, end)
-        classes, columns = memory.labels.classes, memory.tasks.columns
-        means, variances, known = run.means[begin:end].tolist(), run.variances[begin:end].tolist(), run.known
-        best = None if found.best is None else found.best.tolist()
-        loss, error = found.loss.tolist(), found.error.tolist()
-        own_loss, own_error = found.own_loss.tolist(), found.own_error.tolist()
-        ages, sinces = age.tolist(), since.tolist()
-        for k, i in enumerate(range(begin, end)):
-            item, mean, is_labelled = run.items[i], means[k], run.is_labelled[i]
-            if best is None:
-                prediction, probabilities, variance = mean[0], None, variances[k]
-            else:
-                probabilities = dict(zip(classes, mean[: known[i]], strict=False))
-                prediction, variance = classes[best[k]] if best[k] >= 0 else None, None
-            signal = Signal.DRIFT if i == drifted else Signal.NEW_TASK if item.is_new_task else Signal.STEADY
-            if is_labelled:
-                item.judged = ages[k], own_loss[k], own_error[k]
-                if self._response.looks_at_labels:
-                    unit = run.spread[i]
-                    own = None if variance is None else variance / (unit * unit)
-                    self._response.observe_loss(columns, item.row, own_loss[k], own)
-            outcomes[item.at] = Outcome(
-                item.source,
-                prediction,
-                probabilities,
-                variance,
-                signal,
-                run.versions[i],
-                loss[k] if is_labelled else None,
-                error[k] if is_labelled else None,
-                ages[k],
-                sinces[k] if sinces[k] >= 0 else None,
-                interval=run.interval(i) if memory.intervals else None,
-            )
+        part, these, labelled = run.part, slice(begin, end), run.part.is_labelled[begin:end]
+        part.ages[these] = np.where(labelled, age, -1)
+        part.losses[these], part.errors[these] = found.own_loss[: end - begin], found.own_error[: end - begin]
+        count, known = end - begin, run.known[these]
+        signals = [Signal.NEW_TASK if is_new else Signal.STEADY for is_new in part.is_new_task[these].tolist()]
+        if drifted is not None:
+            signals[drifted - begin] = Signal.DRIFT
+        judged = run.means[these], known, known if found.best is None else found.best[:count], run.variances[these]
+        scored = found.loss[:count], found.error[:count], run.versions[these], age, since, labelled
+        kernels.write_outcomes(
+            *(Outcome, part.sources, part.places, begin, memory.labels.classify, memory.labels.classes),
+            *((*judged, *scored), signals, run.bounds[these], outcomes),
+        )
+        if self._response.looks_at_labels and labelled[0]:  # then there is one event
+            unit = run.spread[begin]
+            own = None if memory.labels.classify else float(run.variances[begin] / (unit * unit))
+            self._response.observe_loss(memory.tasks.columns, int(run.rows[begin]), float(found.own_loss[0]), own)
 
-    def learn(self, item: Item, seen: Seen) -> None:
-        """Learn one item that ``go`` has judged while its class was not known yet; now ``seen`` has the label."""
-        run = _Run(self._memory, [item], seen)
+    def learn(self, part: Part, seen: Seen) -> None:
+        """Learn one event that ``go`` has judged while its class was not known yet; now ``seen`` has the label."""
+        run = _Run(self._memory, part, seen)
         self._predict(run, np.arange(1))
         run.unkept.append(0)
         if run.mixture:
@@ -236,7 +215,7 @@ class Runs:
 
     def _blend(self, mixture: Mixture, run: "_Run", i: int) -> Blend:
         """The learner's prediction of event i with those of the experts; of a late label what was predicted before."""
-        waits = run.items[i].waits
+        waits = run.part.waits.get(i)
         if waits is not None and waits.mean is not None and waits.parts is not None:
             run.context[i] = waits.context or -1
             return Blend(waits.mean.tolist(), waits.variance, waits.parts)
@@ -302,13 +281,14 @@ class Runs:
 
     def _rewind(self, run: "_Run", i: int) -> Ints:
         """Bring φ of event i's task back to what it was after that event; its later events in the run."""
-        memory, row = self._memory, run.items[i].row
-        columns, later = memory.tasks.columns, np.array([j for j in run.places[row] if j > i], np.int64)
+        memory, row = self._memory, int(run.rows[i])
+        columns, places = memory.tasks.columns, np.flatnonzero(run.rows == row)
+        later = places[places > i]
         if later.size:
             state, start = run.saved[row]
             for name, value in state.items():
                 columns[name][row] = value
-            again = np.array([j for j in run.places[row] if start <= j <= i])
+            again = places[(start <= places) & (places <= i)]
             x, y = run.seen.x[again], run.y[again]
             memory.method.run(run.weights, columns, run.rows[again], x, y, memory.labels.outputs)
         return later
@@ -316,7 +296,7 @@ class Runs:
     def _predict_again(self, run: "_Run", i: int, later: Ints) -> None:
         """Predict these events again, under the φ that their task has after event i."""
         if later.size:
-            row = run.items[i].row
+            row = int(run.rows[i])
             run.saved[row] = (self._state(row), i + 1)
             self._predict(run, later)
 
@@ -330,7 +310,7 @@ class Runs:
         if run.unkept:
             seen, which = run.seen, run.unkept
             if "window_id" in memory.tasks.columns:
-                note_ids(memory.tasks.columns, run.rows[which], [run.items[i].source.id for i in which])
+                note_ids(memory.tasks.columns, run.rows[which], [run.part.sources[i].id for i in which])
             push(memory.tasks.columns, run.rows[which], seen.high[which], seen.low[which], seen.labels[which])
             memory.counts.labelled += len(run.unkept)
             run.unkept = []
@@ -340,9 +320,9 @@ class Runs:
         memory = self._memory
         memory.counts.refused += 1
         memory.counts.resets += 1
-        item, at = run.items[i], run.items[i].source.origin
-        said = f"{at}: the prediction is not a finite number; its task starts again"
-        outcomes[item.at] = Outcome(item.source, rejected=said)
+        source = run.part.sources[i]
+        said = f"{source.origin}: the prediction is not a finite number; its task starts again"
+        outcomes[run.part.places[i]] = Outcome(source, rejected=said)
         run.y[i], run.is_kept[i] = math.nan, False
         self._begin_again(run, i, Forget.ALL, 0)
         return i + 1
@@ -356,29 +336,22 @@ class Runs:
 class _Run:
     """What is known of a run's events while it goes on."""
 
-    def __init__(self, memory: Memory, items: Sequence[Item], seen: Seen) -> None:
-        size, shared, outputs = len(items), memory.fixed, memory.labels.outputs
-        self.shared, self.weights, self.items, self.seen = shared, shared.weights, items, seen
+    def __init__(self, memory: Memory, part: Part, seen: Seen) -> None:
+        size, shared, outputs = part.size, memory.fixed, memory.labels.outputs
+        self.shared, self.weights, self.part, self.seen = shared, shared.weights, part, seen
         self.rows, self.y, self.labels = seen.rows, learned_targets(shared.frame, seen.y), seen.labels.copy()
         self.is_kept = ~np.isnan(seen.labels)  # a label that is known, whose event goes into the window
         self.shift, self.spread = np.zeros(size), np.ones(size)  # [N] of each event's task's target
         if not memory.labels.classify:
             self.shift, self.spread = units(shared.frame, memory.tasks.columns["scale.y"][seen.rows])
-        self.places: dict[int, list[int]] = {}  # of each task's events in the run
-        for i, item in enumerate(items):
-            self.places.setdefault(item.row, []).append(i)
         self.saved: dict[int, tuple[dict[str, npt.NDArray[Any]], int]] = {}  # φ as it was before this event of the run
         self.means, self.variances = np.zeros((size, outputs)), np.zeros(size)  # as the outcomes say them
         self.own_means, self.own_variances = self.means.copy(), self.variances.copy()  # the learner's, without experts
         self.known = np.full(size, outputs, np.int64)  # how many outputs each prediction has
-        self.versions = [shared.version] * size  # of θ, at the prediction
+        self.versions = np.full(size, shared.version)  # of θ, at the prediction
         self.finite = np.ones(size, np.bool_)
-        self.is_labelled = [item.source.y is not None for item in items]
-        self.is_event = np.array([isinstance(item.source, Event) for item in items])
-        self.times = np.array([getattr(item.source, "ts", None) for item in items], np.float64)  # None becomes NaN
-        waiting = [i for i, item in enumerate(items) if item.waits is not None]
-        self.pending = [i for i in waiting if self.is_event[i]]  # events whose label is to come
-        self.late = [i for i in waiting if not self.is_event[i]]  # labels of events before
+        self.pending = [i for i in part.waits if part.is_event[i]]  # events whose label is to come
+        self.late = [i for i in part.waits if not part.is_event[i]]  # labels of events before
         self.unkept: list[int] = []  # learned, but not yet in their task's window
         mixture = memory.mixture
         self.mixture = mixture if mixture and mixture.is_awake(outputs) else None  # where it takes part
@@ -389,18 +362,26 @@ class _Run:
         self.opinions: Doubles | None = None  # [N, K, C or 1] where they were asked of the whole run
         self.context = np.full((size, 2), -1)  # what an expert knew of the task when the event was predicted
 
+    def repeated(self) -> list[int]:
+        """The rows of tasks that have several events in the run."""
+        if self.rows.size < 2:
+            return []
+        rows = np.sort(self.rows)
+        found: list[int] = np.unique(rows[1:][rows[1:] == rows[:-1]]).tolist()
+        return found
+
     def until(self, begin: int) -> int:
         """How far events from ``begin`` on are predicted by numbers, and were so before their label came."""
         bad = np.flatnonzero(~self.finite[begin:])
-        end = begin + int(bad[0]) if bad.size else len(self.items)
+        end = begin + int(bad[0]) if bad.size else self.part.size
         late = (i for i in self.late if begin < i < end)
-        return next((i for i in late if self.items[i].waits.mean is None), end)  # type: ignore[union-attr]
+        return next((i for i in late if self.part.waits[i].mean is None), end)
 
     def predict_late(self, begin: int, end: int) -> None:
         """Late labels are judged by what was predicted when their event came."""
         for i in self.late:
-            waits = self.items[i].waits
-            if begin <= i < end and waits is not None and waits.mean is not None:
+            waits = self.part.waits[i]
+            if begin <= i < end and waits.mean is not None:
                 self.set_prediction(i, waits.mean, waits.variance)
                 self.versions[i] = waits.theta_version
 
@@ -409,14 +390,9 @@ class _Run:
         self.known[i], self.variances[i] = len(mean), variance
         self.means[i, : len(mean)] = mean
 
-    def interval(self, i: int) -> Bounds | None:
-        """The interval of event i; None where it has none."""
-        lower, upper, _ = self.bounds[i].tolist()
-        return None if math.isnan(lower) else (lower, upper)
-
     def said(self, i: int) -> tuple[Doubles, float, int]:
         """The prediction of event i, and the version of θ."""
-        return self.means[i, : self.known[i]], float(self.variances[i]), self.versions[i]
+        return self.means[i, : self.known[i]], float(self.variances[i]), int(self.versions[i])
 
     @property
     def measured(self) -> Doubles:
@@ -426,18 +402,20 @@ class _Run:
     def cases(self, columns: Columns) -> Cases:
         """All events as experts see them."""
         frame, seen = self.shared.frame, self.seen
-        late = {i for i in self.late if self.items[i].waits.parts is not None}  # type: ignore[union-attr]  # it is late
+        late = [i for i in self.late if self.part.waits[i].parts is not None]
+        asked, events = np.ones(self.part.size, np.bool_), np.arange(self.part.size)
+        asked[late] = False
         for i in late:
-            self.context[i] = self.items[i].waits.context or -1  # type: ignore[union-attr]
-        pending, events = {id(self.items[i].waits): i for i in self.pending}, np.arange(len(self.items))
+            self.context[i] = self.part.waits[i].context or -1
+        pending = {id(self.part.waits[i]): i for i in self.pending}
         for i in self.late if pending else ():
-            events[i] = pending.get(id(self.items[i].waits), i)
+            events[i] = pending.get(id(self.part.waits[i]), i)
         return Cases(
-            [item.task for item in self.items],
+            self.part.tasks,
             common_features(frame, columns, seen.rows, seen.exact, seen.high),
-            np.array([item.source.origin.partition for item in self.items], np.int64),
+            self.part.partitions,
             self.measured,
-            np.array([i not in late for i in range(len(self.items))], np.bool_),
+            asked,
             *common_units(frame, columns["scale.y"][seen.rows]),
             self.rows,
             events,
@@ -451,6 +429,5 @@ class _Run:
 
     def case(self, i: int, columns: Columns) -> Case:
         """Event i as experts see it."""
-        item = self.items[i]
-        frame, seen, partition = self.shared.frame, self.seen.cut(i, i + 1), item.source.origin.partition
-        return Memory.case(frame, columns, seen, item.task, partition, context=self.context[i])
+        task, partition, seen = self.part.tasks[i], int(self.part.partitions[i]), self.seen.cut(i, i + 1)
+        return Memory.case(self.shared.frame, columns, seen, task, partition, context=self.context[i])

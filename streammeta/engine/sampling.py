@@ -52,7 +52,7 @@ def draw_rows(
     """``count`` rows of tasks with at least ``shortest`` events, by this strategy; none where there is no such task."""
     if sampling == "uniform":
         return recent.draw(count, columns["window_count"], shortest, random)
-    alive = np.array(recent.rows(), np.int64)
+    alive = recent.rows()
     alive = alive[columns["window_count"][alive] >= shortest] if alive.size else alive
     if alive.size < 2:
         return np.repeat(alive, count)

@@ -3,7 +3,7 @@
 A row's bytes are the same wherever they go: in memory, in the spill, in a snapshot. Nothing is pickled.
 """
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -74,6 +74,9 @@ class TaskTable:
         derived: columns that some rows can do without, because they are derived again when the task is next seen.
         leave_out_derived: say which of these rows [n] go to the spill without them, and mark those.
         unsure: columns that a saved row may have and we not, or we and it not.
+
+    Attributes:
+        in_rows: the row of each task that has one.
     """
 
     def __init__(
@@ -93,6 +96,7 @@ class TaskTable:
         self._max_tasks = settings.max_tasks
         self._dump_extra, self._load_extra, self._on_release = dump_extra, load_extra, on_release
         self._rows: OrderedDict[TaskKey, int] = OrderedDict()
+        self.in_rows: Mapping[TaskKey, int] = self._rows
         self._free: list[int] = []
         self._used: set[int] = set()  # rows that held a task; the others are all zeros
         self._spill = Spill(settings.spill_directory)
@@ -126,6 +130,12 @@ class TaskTable:
             return row, True
         self._load_extra(row, self._codec.load(stored, self.columns, row))
         return row, False
+
+    def touch_all(self, keys: Sequence[TaskKey]) -> None:
+        """As ``touch`` of each of these tasks, all of one partition and each with a row, in this order."""
+        if keys and keys[0][0] >= 0:
+            self._touched.update(keys)
+        deque(map(self._rows.move_to_end, keys), maxlen=0)
 
     def copy(
         self, keys: Sequence[TaskKey], kinds: Mapping[str, Column] | None = None

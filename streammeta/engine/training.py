@@ -4,7 +4,7 @@ Two things change what is uniform and regular otherwise: underperforming tasks (
 are predicted much worse than usual (``rhythm``). The one owner of the random draws.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -15,6 +15,7 @@ from streammeta.engine.buffer import draw_episodes
 from streammeta.engine.escalation import Escalation
 from streammeta.engine.memory import Memory
 from streammeta.engine.outcome import MetaResult
+from streammeta.engine.part import Part
 from streammeta.engine.rhythm import Rhythm
 from streammeta.engine.sampling import draw_rows
 from streammeta.engine.scale import errors_in_spreads
@@ -71,11 +72,13 @@ class Training:
         """The stream's first event has no tag: θ has one task to serve."""
         self._rhythm.begin_alone()
 
-    def observe_outcomes(self, judged: Sequence[tuple[int, float, float]]) -> None:
-        """How labels were predicted, in order: the task's labels before, loss and error in spreads of its target."""
-        for age, loss, error in judged:
+    def observe_outcomes(self, part: Part) -> None:
+        """See how labels were predicted, in order."""
+        is_judged = part.ages >= 0
+        for loss in part.losses[is_judged].tolist():
             self._rhythm.observe_label_loss(loss)
-            if self._escalation:
+        if self._escalation:
+            for age, error in zip(part.ages[is_judged].tolist(), part.errors[is_judged].tolist(), strict=True):
                 self._escalation.observe_error(age, error)
 
     # -- from what -----------------------------------------------------------------------------------------------------
@@ -101,7 +104,7 @@ class Training:
 
     def _with_underperforming(self, escalation: Escalation, rows: Ints) -> Ints:
         memory = self._memory
-        columns, alive = memory.tasks.columns, np.array(memory.recent.rows(), np.int64)
+        columns, alive = memory.tasks.columns, memory.recent.rows()
         errors = errors_in_spreads(columns, alive, memory.shared.frame)
         found = escalation.underperforming(columns["labelled"], errors, alive)
         found = found[columns["window_count"][found] >= memory.settings.meta.shortest]

@@ -58,7 +58,7 @@ def _some_events(memory: Memory) -> Floats:
 
 def describe(memory: Memory) -> Mapping[str, list[float]]:
     """What the learner reports of itself, over the tasks that learned a label lately: for reports, by name."""
-    rows = np.array(memory.recent.rows()[-_LOOK_TASKS:], np.int64)
+    rows = memory.recent.rows()[-_LOOK_TASKS:]
     weights = {f"{WEIGHT_OF}{part}": [weight] for part, weight in expert_weights(memory).items()}
     return {**memory.method.describe(memory.shared.weights, memory.tasks.columns, rows), **weights}
 
@@ -67,7 +67,7 @@ def expert_weights(memory: Memory) -> Mapping[str, float]:
     """Who decides, over the tasks that learned a label lately: the weight of each part of the mixture, 1 in all."""
     if memory.mixture is None:
         return {}
-    rows = np.array(memory.recent.rows()[-_LOOK_TASKS:], np.int64)
+    rows = memory.recent.rows()[-_LOOK_TASKS:]
     return memory.mixture.weights(memory.tasks.columns, rows, memory.labels.outputs)
 
 

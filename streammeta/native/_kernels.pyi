@@ -1,6 +1,6 @@
 """What the compiled module offers. Arrays are in C order; those that are written are changed in place."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -342,14 +342,82 @@ def see_target_windows(
     out: _Floats,
     /,
 ) -> None: ...
-def read_patterned(
+def admit(
     events: Sequence[object],
     begin: int,
     end: int,
     kind: type,
-    names: tuple[str, ...],
-    lists: bool,
-    largest: float,
-    out: _Doubles,
+    features: tuple[tuple[str, ...], _Ints, dict[tuple[str, str | None], int], bool, float],
+    labels: tuple[dict[Any, int] | None, list[Any], float],
+    rows: Mapping[tuple[int, str], int],
+    partition: int,
+    before: float,
+    into: tuple[
+        _Ints,
+        _Ints,
+        _Doubles,
+        _Doubles,
+        _Doubles,
+        npt.NDArray[np.bool_],
+        npt.NDArray[np.bool_],
+        list[int],
+        list[Any],
+        list[str],
+    ],
+    keys: list[tuple[int, str]],
     /,
-) -> int: ...
+) -> None: ...
+def see(
+    tasks: dict[str, tuple[int, float, float]],
+    keys: list[tuple[int, str]],
+    times: _Doubles,
+    number: int,
+    time: float,
+    ts: float,
+    /,
+) -> tuple[int, float, float]: ...
+def write_outcomes(
+    kind: type,
+    sources: list[Any],
+    places: list[int],
+    first: int,
+    classify: bool,
+    classes: list[Any],
+    judged: tuple[_Doubles, _Ints, _Ints, _Doubles, _Doubles, _Doubles, _Ints, _Ints, _Ints, npt.NDArray[np.bool_]],
+    signals: list[Any],
+    bounds: _Doubles,
+    into: list[Any],
+    /,
+) -> None: ...
+
+class Adwins:
+    def __init__(
+        self, warm_up: int, delta: float, clock: int, max_buckets: int, min_window_length: int, grace_period: int, /
+    ) -> None: ...
+    def watch(self, rows: _Ints, values: _Doubles, /) -> int: ...
+    def reset(self, row: int, /) -> None: ...
+    def state(
+        self, row: int, /
+    ) -> (
+        tuple[int, tuple[float, float, float], tuple[int, int, int, int], list[tuple[list[float], list[float]]]] | None
+    ): ...
+    def load(
+        self,
+        row: int,
+        passed: int,
+        sums: tuple[float, float, float],
+        counts: tuple[int, int, int, int],
+        levels: list[tuple[list[float], list[float]]],
+        /,
+    ) -> None: ...
+
+class Recent:
+    def __init__(self, size: int, /) -> None: ...
+    def add(self, rows: _Ints, /) -> None: ...
+    def drop(self, row: int, /) -> None: ...
+    def sweep(self) -> None: ...
+    def entries(self) -> int: ...
+    def alive(self) -> int: ...
+    def copy_entries(self, out: _Ints, /) -> None: ...
+    def copy_alive(self, out: _Ints, /) -> None: ...
+    def load(self, entries: _Ints, alive: _Ints, /) -> None: ...

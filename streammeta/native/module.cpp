@@ -3,7 +3,8 @@
 
 #define STREAMMETA_KERNELS(each)                                                                           \
     each(window) each(rebuild) each(moments) each(changepoint) each(elementary) each(event) each(segments) \
-        each(experts) each(persistence) each(forest) each(looks) each(judge) each(interval) each(scale) each(features)
+        each(experts) each(persistence) each(forest) each(looks) each(judge) each(interval) each(scale)    \
+            each(admission) each(adwin) each(recent) each(outcome)
 
 namespace streammeta {
 #define DECLARE(name) void bind_##name(nb::module_&);

@@ -44,11 +44,10 @@ def test_a_window_holds_the_last_events_oldest_first() -> None:
 def test_recent_rows_forget_what_is_old_and_what_is_dropped() -> None:
     """Meta-updates must not draw from rows that now hold another task."""
     recent = RecentRows(3)
-    for row in (5, 6, 5, 7):
-        recent.add(row)
+    recent.add(np.array([5, 6, 5, 7]))
     assert sorted(recent.rows()) == [5, 6, 7]
 
-    recent.add(8)
+    recent.add(np.array([8]))
     recent.drop(7)
 
     assert sorted(recent.rows()) == [5, 8]
@@ -63,10 +62,10 @@ def test_recent_rows_are_the_last_labels_of_rows_that_were_not_dropped(size: int
             recent.drop(row)
             plain = [kept for kept in plain if kept != row]
         else:
-            recent.add(row)
+            recent.add(np.array([row]))
             plain = [*plain, row][-size:]
         assert sorted(recent.rows()) == sorted(set(plain))
-        assert len(recent._ring) <= 2 * size
+        assert recent._recent.entries() <= 2 * size
     assert recent.dump({row: row for row in range(5)})["ring"] == plain
     assert recent.weights(1e9).keys() == set(plain)
 
@@ -74,13 +73,12 @@ def test_recent_rows_are_the_last_labels_of_rows_that_were_not_dropped(size: int
 def test_recent_rows_restore_with_their_order() -> None:
     """The order decides what a seeded draw picks."""
     recent = RecentRows(4)
-    for row in (3, 1, 3, 2, 3):
-        recent.add(row)
+    recent.add(np.array([3, 1, 3, 2, 3]))
     again = RecentRows(4)
 
     again.load(recent.dump({1: 0, 2: 1, 3: 2}), [10, 20, 30])
 
-    assert again.rows() == [{1: 10, 2: 20, 3: 30}[row] for row in recent.rows()]
+    assert again.rows().tolist() == [{1: 10, 2: 20, 3: 30}[row] for row in recent.rows()]
 
 
 def test_episodes_are_consecutive_events_of_one_task() -> None:
@@ -89,7 +87,7 @@ def test_episodes_are_consecutive_events_of_one_task() -> None:
     for row in (0, 2):
         fill(table, row, 20)
         table["window_x"][row, :, 1] = row
-        recent.add(row)
+        recent.add(np.array([row]))
     settings = SegmentSettings(tasks=8, length=6, burn_in_share=0.5)
 
     random = np.random.default_rng(0)
@@ -112,7 +110,7 @@ def test_no_task_old_enough_means_no_episode() -> None:
     """A meta-update on two events would be noise."""
     table, recent = columns(1), RecentRows(10)
     fill(table, 0, 3)
-    recent.add(0)
+    recent.add(np.array([0]))
 
     random = np.random.default_rng(0)
     drawn = recent.draw(2, table["window_count"], SegmentSettings().shortest, random)

@@ -1,14 +1,12 @@
 """Names to slots, numbers to scale."""
 
-import math
-
 import numpy as np
 import pytest
 from hypothesis import strategies as st
 
 from streammeta.engine.features import SHARED, FeatureSpace
 from streammeta.errors import EventError
-from streammeta.event import Event, Label, Origin
+from streammeta.event import Origin
 
 NUMBERS = st.floats(-1e6, 1e6, width=32)
 
@@ -167,27 +165,3 @@ def test_a_producers_value_that_is_spelled_like_a_shared_slot_shares_it() -> Non
     filled = space.read({"note": "\0shared:3"}, "here")
 
     assert filled.slots == (space.slots.index(shared),)
-
-
-@pytest.mark.parametrize("as_list", [False, True])
-def test_what_is_read_ahead_is_what_is_read_one_by_one(as_list: bool) -> None:
-    """The compiled loop takes only what it is sure of; it leaves the rest, and what comes after it."""
-    usual = [1.5, 2, True] if as_list else {"a": 1.5, "b": 2, "c": True}
-    odd: list[object] = (
-        [[1.0, None, 3.0], [1.0, 2.0], [1.0, math.nan, 2.0], [1.0, "x", 2.0], (1.0, 2.0, 3.0), [1.0, 2.0, 10**400]]
-        if as_list
-        else [
-            *({"a": 1.0, "b": 2.0}, {"b": 2.0, "a": 1.0, "c": 3.0}, {"a": 1.0, "b": None, "c": 3.0}),
-            *({"a": 1.0, "b": "x", "c": 3.0}, {"a": 1.0, "b": math.inf, "c": 2.0}, {"a": 1.0, "b": 10**400, "c": 2}),
-        ]
-    )
-    for x in odd:
-        space = FeatureSpace(16)
-        first = space.read(usual, "here")
-        events = [Event(usual, "t", Origin("s", 0, i)) for i in range(4)]  # type: ignore[arg-type]
-        events[2] = Event(x, "t", Origin("s", 0, 2))  # type: ignore[arg-type]
-
-        ahead = space.read_ahead(events, 1, 4)
-
-        assert ahead == [first], x
-        assert space.read_ahead([Label("a", 1, "t", Origin("s", 0, 0))], 0, 1) == []

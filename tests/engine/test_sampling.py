@@ -32,7 +32,7 @@ def table() -> tuple[dict[str, np.ndarray], RecentRows]:
     for row in np.repeat(np.arange(TASKS), 40):
         x = random.normal(size=(1, 2)).astype(np.float32)
         push(columns, np.array([row]), x, np.zeros((1, 0), np.float32), (x[:, row // 6] > 0).astype(float))
-        recent.add(int(row))
+        recent.add(np.array([row]))
     return columns, recent
 
 

@@ -2,20 +2,18 @@
 
 Saved are numbers only. Which class they belong to, and which attribute each of them is, says the code below and never
 the data. Every number is checked for its range and against its neighbours, so that damaged data is refused here and
-neither Python nor River's compiled parts meet it later: the `__setstate__` of ADWIN panics on bytes that are cut
-short, and takes damaged ones that make a later update panic.
+neither Python nor compiled code meets it later.
 """
 
 import math
 import random
 import struct
 from collections import deque
-from functools import cache
 from typing import Annotated, Any, Self, TypeAlias
 
 import msgspec
 
-__all__ = ["STATES", "DetectorState", "adwin_layout_is_known"]
+__all__ = ["STATES", "AdwinLevel", "AdwinState", "DetectorState"]
 
 _Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 _Int32: TypeAlias = Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1)]
@@ -29,8 +27,6 @@ _Position: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=624)]
 
 _SLACK = 1e-6  # of sums that were added up in another order
 _MERSENNE = struct.Struct("<624I")  # the words of Python's random generator
-_ADWIN = struct.Struct("<diQdd4d4iQ")  # parameters, sums, counts, number of rows
-_ADWIN_ROW = struct.Struct("<QQQ")  # most buckets, buckets used, slots; then slots numbers, slots, slots numbers
 
 
 class DetectorState(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
@@ -199,49 +195,32 @@ def _hddm_samples(detector: _Detector) -> tuple[Any, ...]:
     return detector._total, detector._s1_incr, detector._s2_incr, detector._s1_decr, detector._s2_decr
 
 
-class _Row(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+class AdwinLevel(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
     """Buckets of 2^i values each."""
 
     totals: list[_Positive]
     variances: list[_Positive]
 
 
-class _Adwin(DetectorState, frozen=True):
-    """ADWIN's exponential histogram; its width follows from the rows."""
+class AdwinState(DetectorState, frozen=True):
+    """ADWIN's exponential histogram; its width follows from the levels."""
 
     total: _Finite
     variance: _Finite
     total_width: _Positive
-    buckets: _Int32  # River counts them up, not down when two are merged; so they do not follow from the rows
+    buckets: _Int32  # River counts them up, not down when two are merged; so they do not follow from the levels
     most_buckets: _Int32
     tick: _Int32
     detections: _Int32
-    rows: Annotated[list[_Row], msgspec.Meta(min_length=1, max_length=40)]
+    rows: Annotated[list[AdwinLevel], msgspec.Meta(min_length=1, max_length=40)]
 
-    @classmethod
-    def of(cls, detector: _Detector) -> Self:
-        data = detector.window.__getstate__()
-        *_, total, variance, _width, total_width, buckets, most, tick, detections, rows = _ADWIN.unpack_from(data)
-        found, at = [], _ADWIN.size
-        for _ in range(rows):
-            _size, used, slots = _ADWIN_ROW.unpack_from(data, at)
-            both = struct.unpack_from(f"<{slots}dQ{slots}d", data, at + _ADWIN_ROW.size)
-            found.append(_Row(list(both[:used]), list(both[slots + 1 : slots + 1 + used])))
-            at += _ADWIN_ROW.size + 8 * len(both)
-        return cls(total, variance, total_width, buckets, most, tick, detections, found)
-
-    def into(self, detector: _Detector) -> None:
-        full = detector.max_buckets
+    def check(self, max_buckets: int) -> None:
+        """Refuse what no values in [0, 1] have, before it grows into infinities; ValueError says what it is."""
         counts = [len(row.totals) for row in self.rows]
-        if max(counts) > full or counts != [len(row.variances) for row in self.rows]:
-            raise ValueError(f"buckets {counts}, wanted at most {full} a row, each with a total and a variance")
+        if max(counts) > max_buckets or counts != [len(row.variances) for row in self.rows]:
+            raise ValueError(f"buckets {counts}, wanted at most {max_buckets} a row, each with a total and a variance")
         if 0 in counts and counts != [0]:
             raise ValueError(f"buckets {counts}, wanted none empty")
-        self._check_sums(counts)
-        detector.window.__setstate__(self._bytes(detector, counts))
-
-    def _check_sums(self, counts: list[int]) -> None:
-        """Refuse sums that no values in [0, 1] have, before they grow into infinities."""
         width, total = 0, 0.0
         for i, (row, count) in enumerate(zip(self.rows, counts, strict=True)):
             if count and max(*row.totals, *row.variances) > 2.0**i + _SLACK:
@@ -250,25 +229,6 @@ class _Adwin(DetectorState, frozen=True):
             total += sum(row.totals)
         if abs(self.total - total) > _SLACK * (width + 1) or abs(self.variance) > width + 1:
             raise ValueError(f"a sum of {self.total} and variance of {self.variance}, the {width} values have {total}")
-
-    def _bytes(self, detector: _Detector, counts: list[int]) -> bytes:
-        """River's own layout, with the parameters of `detector`."""
-        d, slots = detector, detector.max_buckets + 1
-        width = float(sum(count << i for i, count in enumerate(counts)))
-        head = (d.delta, d.clock, d.max_buckets, d.min_window_length, d.grace_period)
-        sums = (self.total, self.variance, width, self.total_width)
-        ticks = (self.buckets, self.most_buckets, self.tick, self.detections)
-        numbers = [*head, *sums, *ticks, len(counts)]
-        for row, count in zip(self.rows, counts, strict=True):
-            empty = [0.0] * (slots - count)
-            numbers += (d.max_buckets, count, slots, *row.totals, *empty, slots, *row.variances, *empty)
-        return _adwin_layout(len(counts), slots).pack(*numbers, *head)
-
-
-@cache
-def _adwin_layout(rows: int, slots: int) -> struct.Struct:
-    """Parameters, sums, counts, number of rows; the rows; parameters again."""
-    return struct.Struct(_ADWIN.format + f"{_ADWIN_ROW.format[1:]}{slots}dQ{slots}d" * rows + "diQii")
 
 
 class _Run(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
@@ -304,21 +264,8 @@ class _ChangePoint(DetectorState, frozen=True):
         detector._dispersion[:] = self.dispersion
 
 
-def adwin_layout_is_known(detector: _Detector) -> bool:
-    """Does the installed River keep ADWIN's state as `_Adwin` believes? Changes the detector given."""
-    try:
-        for i in range(100):
-            detector.rises(float(i % 3 == 0))
-        data = detector.window.__getstate__()
-        state = _Adwin.of(detector)
-        return bool(state._bytes(detector, [len(row.totals) for row in state.rows]) == data)
-    except (AttributeError, TypeError, ValueError, struct.error):
-        return False
-
-
 STATES: dict[str, type[DetectorState]] = {
     "change-point": _ChangePoint,
-    "adwin": _Adwin,
     "page-hinkley": _PageHinkley,
     "kswin": _Kswin,
     "ddm": _Ddm,

@@ -123,8 +123,7 @@ class Taking:
         for row, pushed, (tag, head) in zip(rows.tolist(), found["window_count"].tolist(), heads, strict=True):
             pieces += self._window(row, pushed, tag, head, meaning, pages)
             memory.detectors.load(row, head.detector)
-            if pushed:
-                memory.recent.add(row)
+        memory.recent.add(rows[found["window_count"] > 0])
         self._put(pieces, pages.at)
         if not meaning.same:
             classes = meaning.classes if memory.labels.classify else None

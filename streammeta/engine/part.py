@@ -1,0 +1,116 @@
+"""A part of a batch: events and labels that are taken through a step together, as arrays over them."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from streammeta.engine.features import Filled, Pattern
+from streammeta.engine.labels import KnownLabels, Waiting
+from streammeta.engine.spill import TaskKey
+from streammeta.event import Event, Label
+from streammeta.native import _kernels as kernels
+
+__all__ = ["Part"]
+
+_LISTS = ("places", "sources", "tasks")
+_ARRAYS = (
+    *("rows", "partitions", "labels", "times", "exact", "is_event", "is_labelled", "is_new_task"),
+    *("ages", "losses", "errors"),
+)
+
+
+class Part:
+    """Events and labels [N] in order, between which nothing that tasks share changes.
+
+    Args:
+        most: of them.
+        features: slots that are known when the first comes.
+
+    Attributes:
+        size: how many there are.
+        places: of each in the batch.
+        sources: what came.
+        tasks: tags.
+        waits: by place here, the event whose label that is, or the event there while it has none.
+        rows: of their tasks [N].
+        partitions: [N]
+        labels: class indices or targets [N]; NaN: there is none, or it is of a class not seen before.
+        times: time stamps [N]; NaN is none.
+        exact: raw features [N, D]; NaN is missing.
+        is_event: [N] False for a label that came late.
+        is_labelled: [N] whether its label is there.
+        is_new_task: [N]
+        ages: its task's labels before [N]; −1: it was not judged.
+        losses: of the label [N], in spreads of its task's target, where it was judged.
+        errors: likewise.
+    """
+
+    def __init__(self, most: int, features: int) -> None:
+        self.places, self.sources, self.tasks = list[int](), list[Event | Label](), list[str]()
+        self.size, self.waits = 0, dict[int, Waiting]()
+        self.rows, self.partitions, self.ages = np.full((3, most), -1, np.int64)
+        self.labels, self.times, self.losses, self.errors = np.full((4, most), np.nan)
+        self.is_event, self.is_labelled, self.is_new_task = np.zeros((3, most), np.bool_)
+        self.exact = np.full((most, features), np.nan)
+        self._filled = dict[int, Filled]()  # of those that are not in ``exact`` yet
+
+    def add(self, at: int, source: Event | Label, key: TaskKey, row: int, label: float, filled: Filled) -> int:
+        """One more; returns its place here."""
+        i, self.size = self.size, self.size + 1
+        self.places.append(at)
+        self.sources.append(source)
+        self.tasks.append(key[1])
+        self.rows[i], self.partitions[i], self.labels[i] = row, key[0], label
+        self.is_labelled[i], self.is_event[i] = source.y is not None, isinstance(source, Event)
+        if isinstance(source, Event) and source.ts is not None:
+            self.times[i] = source.ts
+        self._filled[i] = filled
+        return i
+
+    def admit(
+        self,
+        events: Sequence[Event | Label],
+        places: tuple[int, int],
+        known: tuple[Pattern, KnownLabels, Mapping[TaskKey, int]],
+        of: tuple[int, float],
+    ) -> list[TaskKey]:
+        """More events of these places in the batch, as long as they are of what is known; returns their tasks.
+
+        Args:
+            events: the batch.
+            places: from where, and to where at most.
+            known: features, labels, and tasks that have rows.
+            of: their partition, and before what time stamp they come.
+        """
+        keys = list[TaskKey]()
+        into = (
+            *(self.rows, self.partitions, self.labels, self.times, self.exact, self.is_event, self.is_labelled),
+            *(self.places, self.sources, self.tasks),
+        )
+        (begin, end), (pattern, labels, rows), (partition, before) = places, known, of
+        kernels.admit(events, begin, end, Event, pattern, labels, rows, partition, before, into, keys)
+        self.size += len(keys)
+        return keys
+
+    def close(self, features: int) -> None:
+        """No more will come, and so many slots are known by now."""
+        N, D = self.size, self.exact.shape[1]
+        if len(self.rows) > N:
+            for name in _ARRAYS:
+                setattr(self, name, getattr(self, name)[:N])
+        if features > D:
+            narrow, self.exact = self.exact, np.full((N, features), np.nan)
+            self.exact[:, :D] = narrow
+        for i, filled in self._filled.items():
+            self.exact[i, filled.slots] = filled.values
+
+    def cut(self, begin: int, end: int) -> "Part":
+        """Some of them; what is judged of those is written here, too."""
+        if begin == 0 and end == self.size:
+            return self
+        part: Part = object.__new__(Part)
+        for name in _LISTS + _ARRAYS:
+            setattr(part, name, getattr(self, name)[begin:end])
+        part.size = len(part.sources)
+        part.waits = {i - begin: one for i, one in self.waits.items() if begin <= i < end}
+        return part
