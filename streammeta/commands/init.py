@@ -7,14 +7,15 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from itertools import islice, pairwise
+from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import msgspec
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from streammeta.app.kind import choose_kind
-from streammeta.config import Settings
+from streammeta.config import InputSettings, Settings
 from streammeta.errors import ConfigError, EventError
 from streammeta.event import Decoder, Origin, Record
 from streammeta.formats.fields import OPTIONS, Fields
@@ -55,8 +56,7 @@ class _Sample(NamedTuple):
     servers: str | None = None
     keys: Sequence[str | None] = ()
     partitions: Sequence[int] = ()
-    format: str = "json"
-    registry: str | None = None
+    written: InputSettings = InputSettings()  # how a topic's records are
 
 
 def draft(
@@ -65,6 +65,8 @@ def draft(
     *,
     fixed: Mapping[str, str],
     ask: Callable[[str, Choice], str] | None = None,
+    exclude: Sequence[str] = (),
+    missing: Sequence[str] = (),
 ) -> Draft:
     """Look at a stream's first records, and write a configuration.
 
@@ -72,6 +74,8 @@ def draft(
         stream: a file, folder, pattern, "-", or kafka://host:port/topic.
         settings: how to reach Kafka, where the address in ``stream`` wins, and how a topic's records are written.
         fixed: what the caller knows: label, task, id or time to a name, "" for none.
+        exclude: names or patterns of what is no feature, beside what is found.
+        missing: values that stand for a missing one, beside what is found.
         ask: decides where the label or the task is not sure; None: the likeliest.
 
     Raises:
@@ -88,19 +92,23 @@ def draft(
         if ask is not None and choice is not None and not choice.is_sure:
             fixed = {**fixed, option: ask(option, choice)}
             seen = survey(sample.objects, fixed=fixed)
-    return _Drafting(stream, sample, seen).draft()
+    asked = dict.fromkeys(exclude, "as asked for"), dict.fromkeys(missing, "as asked for")
+    return _Drafting(stream, sample, seen, *asked).draft()
 
 
 class _Drafting:
     """A configuration in the making."""
 
-    def __init__(self, stream: str, sample: _Sample, seen: Survey) -> None:
+    def __init__(
+        self, stream: str, sample: _Sample, seen: Survey, exclude: dict[str, str], missing: dict[str, str]
+    ) -> None:
         self._stream, self._sample, self._seen = stream, sample, seen
+        self._exclude, self._missing = exclude, missing
         self._unsure: list[str] = []
         self._features = {name: c for name, c in seen.columns.items() if name not in self._taken()}
 
     def draft(self) -> Draft:
-        exclude, missing = self._left_out(), self._sentinels()
+        exclude, missing = self._exclude | self._left_out(), self._missing | self._sentinels()
         names = {option: choice.name for option in OPTIONS if (choice := getattr(self._seen, option))}
         fields = Fields(**names, exclude=tuple(exclude), missing=tuple(missing))
         kind, reason = self._kind(fields)
@@ -112,8 +120,8 @@ class _Drafting:
         if self._sample.topic is not None:
             lines += ["", "[kafka]", f"bootstrap_servers = {_toml(self._sample.servers)}"]
             lines += ["", "[input]", f"topic = {_toml(self._sample.topic)}"]
-            if self._sample.format != "json":
-                lines += [f"format = {_toml(self._sample.format)}"]
+            if self._sample.written.format != "json":
+                lines += [f"format = {_toml(self._sample.written.format)}"]
             if spread:
                 lines += [f"repartition = true  # {spread}"]
         lines += ["", "[input.fields]", *self._choices(key_is_task=key_is_task)]
@@ -125,8 +133,7 @@ class _Drafting:
         if constant and self._seen.records > 1:
             lines += [f"# the same in all records that were looked at: {', '.join(constant)}"]
         lines += [f"# not sure: {one}" for one in self._unsure]
-        if self._sample.registry is not None:
-            lines += ["", "[input.registry]", f"url = {_toml(self._sample.registry)}"]
+        lines += _how_written(self._sample.written)
         command = "run" if self._sample.topic is not None else f"replay {self._stream}"
         shown = sample_lines(list(self._seen.columns.values()))
         if self._sample.description:
@@ -218,6 +225,20 @@ class _Drafting:
         return repeats, f"{torn} of {len(where)} tasks have records in several partitions" if torn else ""
 
 
+def _how_written(given: InputSettings) -> Iterator[str]:
+    """The sections that say how records are written, but for a password, which belongs into the environment."""
+    for name in ("registry", "csv", "protobuf"):
+        section: BaseModel = getattr(given, name)
+        if section.model_fields_set:
+            yield from ("", f"[input.{name}]")
+            for key in sorted(section.model_fields_set):
+                value = getattr(section, key)
+                if key == "password":
+                    yield "# password: in STREAMMETA_INPUT__REGISTRY__PASSWORD"
+                elif value is not None:
+                    yield f"{key} = {_toml(str(value) if isinstance(value, Path) else value)}"
+
+
 def _one_line(text: str) -> str:
     """Text of a stream as it may stand in a comment of TOML: without ends of lines and control characters."""
     return "".join(one if one == "\t" or one.isprintable() else " " for one in text)
@@ -285,8 +306,7 @@ def _topic(stream: str, given: Settings) -> _Sample:
         address.netloc,
         [key.decode(errors="replace") or None for key, _, _ in taken],
         [number for _, _, number in taken],
-        chosen.format,
-        chosen.registry.url,
+        chosen,
     )
 
 

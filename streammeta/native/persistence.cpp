@@ -43,6 +43,9 @@ void halve(double* counts, Index size, double total, double most) {
 struct Context {
     Index last, run;
     double row, stay, all, leave;  // the totals that the three models are made of
+
+    // Was any label counted? A task may remember its last one longer than its partition: another one was forgotten.
+    bool is_known() const { return all > 0.5; }
 };
 
 class Models {
@@ -96,7 +99,7 @@ void count(Known& known, Given rule, const Models& models, Index last, Index run
     const Context here = models.at(last, run);
     double said[MODELS];
     models.say(here, label, said);
-    for (Index m = 0; m < MODELS; m++)
+    for (Index m = 0; m < MODELS && here.is_known(); m++)
         known.heat[m] = rule[EVIDENCE_DECAY] * known.heat[m] + logarithm(std::max(said[m], LEAST));
     const double stayed = label == last;
     const double rates[2] = {stayed, 1};
@@ -135,15 +138,17 @@ void follow_labels(Array<double, 2> moves, Array<double, 2> runs, Array<double, 
         if (asked[i]) context[i][0] = last[row], context[i][1] = run;
         if (asked[i] && last[row] >= 0 && C > 1) {
             const Context here = models.at(last[row], run);
-            double weights[MODELS], each[MODELS], total = 0;
-            models.weigh(weights);
-            for (Index c = 0; c < C; c++) {
-                models.say(here, c, each);
-                said[i][c] = 0;
-                for (Index m = 0; m < MODELS; m++) said[i][c] += weights[m] * each[m];
-                total += said[i][c] /= each[0];
+            if (here.is_known()) {
+                double weights[MODELS], each[MODELS], total = 0;
+                models.weigh(weights);
+                for (Index c = 0; c < C; c++) {
+                    models.say(here, c, each);
+                    said[i][c] = 0;
+                    for (Index m = 0; m < MODELS; m++) said[i][c] += weights[m] * each[m];
+                    total += said[i][c] /= each[0];
+                }
+                for (Index c = 0; c < C; c++) said[i][c] /= total;
             }
-            for (Index c = 0; c < C; c++) said[i][c] /= total;
         }
         if (std::isnan(labels[i])) continue;
         const Index label = Index(labels[i]), before = context[origin[i]][0], so_many = context[origin[i]][1];

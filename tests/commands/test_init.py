@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 import streammeta
-from streammeta.commands.init import draft
+from streammeta.commands.init import _how_written, draft
 from streammeta.config import Settings, load
 from streammeta.errors import ConfigError
 
@@ -173,3 +173,35 @@ def test_a_file_of_nothing_is_refused(tmp_path: Path) -> None:
         draft(str(tmp_path / "b.csv"), Settings(), fixed={})
     with pytest.raises(ConfigError, match="wanted kafka://host:port/topic"):
         draft("kafka://localhost", Settings(), fixed={})
+
+
+def test_what_is_asked_for_is_left_out_beside_what_is_found(tmp_path: Path) -> None:
+    """The same words as those of a replay."""
+    as_csv(SALES, tmp_path / "sales.csv")
+
+    made = draft(str(tmp_path / "sales.csv"), Settings(), fixed={}, exclude=["shelf"], missing=["price=9.99"])
+    (tmp_path / "s.toml").write_text(made.toml)
+    fields = load(tmp_path / "s.toml").input.fields
+
+    assert fields.exclude[:2] == ("shelf", "note")
+    assert fields.missing == ("price=9.99", "width=-999")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"format": "csv", "csv": {"columns": ["shop", "price", "sold"], "separator": ";", "decimal": ","}},
+        {"format": "avro", "registry": {"url": "https://r:1", "username": "u", "password": "p", "ca_file": "ca.pem"}},
+        {"format": "protobuf", "protobuf": {"descriptor": "a.desc", "message": "a.B"}},
+    ],
+)
+def test_how_records_are_written_is_written_again(given: dict[str, Any], tmp_path: Path) -> None:
+    """A configuration for CSV without its columns is refused by `run`; a password belongs into no file."""
+    before = Settings(input=given).input
+    lines = ["[input]", f'format = "{before.format}"', *_how_written(before)]
+    (tmp_path / "s.toml").write_text("\n".join(lines) + "\n")
+    after = load(tmp_path / "s.toml").input
+
+    assert (after.format, after.csv, after.protobuf) == (before.format, before.csv, before.protobuf)
+    assert after.registry == before.registry.model_copy(update={"password": None})
+    assert "password = " not in (tmp_path / "s.toml").read_text()

@@ -1,5 +1,6 @@
 """The expert for labels that persist."""
 
+from contextlib import closing
 from typing import Any
 
 import numpy as np
@@ -258,3 +259,19 @@ def test_by_default_it_is_there_for_classes_alone(changes: dict[str, object]) ->
     Engine(settings)
     with pytest.raises(ConfigError, match="'persistence' is about classes"):
         Engine(EngineSettings.model_validate({"kind": "regression", "learner": {"experts": ["forest", "persistence"]}}))
+
+
+def test_after_a_task_was_forgotten_the_others_go_on_and_what_is_saved_can_be_read() -> None:
+    """They remember their last labels, and the partition's counts begin again: the first change was divided by nothing."""
+
+    def event(i: int) -> Event:
+        return Event({"a": float(i % 7)}, f"t{i % 4}", Origin("in", 0, i), y=int(i % 7 > 3))
+
+    with closing(Engine(EngineSettings(learner={"experts": ["persistence"]}, meta={"mode": "off"}))) as engine:
+        engine.step([event(i) for i in range(80)])
+        assert engine.forget(0, "t1")
+        outcomes = engine.step([event(i) for i in range(80, 120)])
+        snapshot = engine.snapshot()
+
+    assert all(np.isfinite(list(one.probabilities.values())).all() for one in outcomes if one.probabilities)
+    Engine.restore(engine.settings, snapshot).close()
