@@ -23,8 +23,8 @@ def chart_rules(rendered, tmp_path) -> Rules:
 
 
 def day(rules: Rules, peak: float, noise: float = 0.0) -> tuple[list[int], float, float]:
-    """Members at each look, the longest time behind in seconds, and what is left at the end, in records."""
-    scaler, lag, members, behind = Scaler(rules, 1), 0.0, [1], 0.0
+    """Members at each look, the longest delay in seconds, and what is left at the end, in records."""
+    scaler, lag, members, delay = Scaler(rules, 1), 0.0, [1], 0.0
     busy, away = 0.0, 0.0  # of all members, a mean over the last five minutes
     for step in range(int(DAY / LOOK_SECONDS)):
         now = step * LOOK_SECONDS
@@ -34,18 +34,18 @@ def day(rules: Rules, peak: float, noise: float = 0.0) -> tuple[list[int], float
         done = min(lag + rate * LOOK_SECONDS, members[-1] * CAPACITY * working)
         lag += rate * LOOK_SECONDS - done
         busy += (done / (CAPACITY * LOOK_SECONDS) - busy) * LOOK_SECONDS / 300
-        behind = max(behind, lag / max(rate, 1.0))
+        delay = max(delay, lag / max(rate, 1.0))
         waits = lag / PARTITIONS + 1  # the marker of a commit, in each
         members.append(scaler.look(now, [waits] * PARTITIONS, busy))
         if members[-1] != members[-2]:
             away = RESTORE_SECONDS
-    return members, behind, lag
+    return members, delay, lag
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.1], ids=["smooth", "restless"])
 def test_a_day_goes_from_one_member_to_eight_and_back_without_flapping(chart_rules: Rules, noise: float) -> None:
     """Each change moves partitions: a scaler that goes up and down makes the backlog that it fears."""
-    members, behind, lag = day(chart_rules, peak=5_900.0, noise=noise)
+    members, delay, lag = day(chart_rules, peak=5_900.0, noise=noise)
 
     changes = [after - before for before, after in pairwise(members) if after != before]
     turns = sum(one * other < 0 for one, other in pairwise(changes))
@@ -53,7 +53,7 @@ def test_a_day_goes_from_one_member_to_eight_and_back_without_flapping(chart_rul
     assert turns == 1, changes
     assert max(changes) <= 2
     assert min(changes) == -1
-    assert behind < 300
+    assert delay < 300
     assert lag < CAPACITY
 
 
