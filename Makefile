@@ -8,7 +8,7 @@ SHELL := /bin/bash
 export UV_SYSTEM_CERTS ?= 1
 export UV_NATIVE_TLS ?= 1
 
-.PHONY: help setup lock wheel sanitize demo test lint types imports unit coverage docs deploy-tools deploy-check sbom image-check broker browser bench bench-omniglot bench-sinusoids chaos members slow-work fuzz clean
+.PHONY: help setup lock wheel sanitize demo test lint types imports unit coverage docs deploy-tools deploy-check sbom image-check broker browser bench bench-omniglot bench-sinusoids chaos members scaling slow-work fuzz clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -126,6 +126,9 @@ chaos: setup  ## exactly once, the long form (half an hour): 100,000 events, 30 
 members: setup  ## where reading begins, the long form (ten minutes): members come, go and fail, by both clients, both rebalances
 	$(BIN)/python -m tests.faults.members --seconds 300 --broker-seconds 40 --rebalance cooperative
 	$(BIN)/python -m tests.faults.members --seconds 300 --broker-seconds 40 --rebalance eager
+
+scaling: setup deploy-tools  ## a day's load on members that are processes, as many as the chart's scaler would have (five minutes)
+	$(BIN)/python -m tests.faults.daily
 
 slow-work: setup  ## work longer than a member may be silent, the long form: a minute of meta-update, 100,000 tasks, 30 s of no broker
 	STREAMMETA_SLOW_WORK=full $(BIN)/pytest -p no:randomly tests/faults/test_slow_work.py
