@@ -102,16 +102,26 @@ def test_a_row_that_is_not_there_is_refused() -> None:
 
 def test_the_types_are_those_of_the_module() -> None:
     """mypy believes the stub: a function that is not there, or wants other arguments, would fail where it is called."""
-    told = {
-        node.name: len(node.args.posonlyargs)
-        for node in ast.walk(ast.parse(_STUB.read_text("utf-8")))
-        if isinstance(node, ast.FunctionDef)
-    }
-    there = [name for name in dir(kernels) if not name.startswith("_")]
+    described: dict[str, int] = {}
+    for node in ast.parse(_STUB.read_text("utf-8")).body:
+        if isinstance(node, ast.FunctionDef):
+            described[node.name] = len(node.args.posonlyargs)
+        elif isinstance(node, ast.ClassDef):
+            methods = [one for one in node.body if isinstance(one, ast.FunctionDef)]
+            described |= {
+                f"{node.name}.{one.name}": len([*one.args.posonlyargs, *one.args.args]) - 1 for one in methods
+            }
+    there = dict[str, object]()
+    for name, found in vars(kernels).items():
+        if isinstance(found, type):
+            own = {method: one for method, one in vars(found).items() if method == "__init__" or method[0] != "_"}
+            there |= {f"{name}.{method}": one for method, one in own.items()}
+        elif not name.startswith("_"):
+            there[name] = found
 
-    assert sorted(told) == sorted(there)
-    for name, count in told.items():
-        signature = getattr(kernels, name).__doc__.splitlines()[0]
+    assert sorted(described) == sorted(there)
+    for name, count in described.items():
+        signature = (there[name].__doc__ or "").splitlines()[0]
         assert signature.count(" arg") + signature.count("(arg") == count, signature
 
 
