@@ -10,7 +10,7 @@ KINDS = (
     "not JSON",
     "cut short",
     "wrong types",
-    "NaN and infinity",
+    "infinity",
     "huge numbers",
     "wrong width",
     "empty",
@@ -51,9 +51,9 @@ def _value(kind: str, source: random.Random) -> bytes:
             json.dumps(source.choice([1, None, [], "x", [{"x": 1}]])).encode(),
             json.dumps({"x": [1, 2], "y": 1, "ts": "yesterday"}).encode(),
         ],
-        "NaN and infinity": [
-            b'{"x": [1, %s], "y": 1}' % source.choice([b"NaN", b"Infinity", b"-Infinity", b"1e999"]),
-            b'{"x": [1, 2], "y": %s}' % source.choice([b"NaN", b"Infinity", b"-1e999"]),
+        "infinity": [
+            b'{"x": [1, %s], "y": 1}' % source.choice([b"Infinity", b"-Infinity", b"1e999"]),
+            b'{"x": [1, 2], "y": %s}' % source.choice([b"Infinity", b"-1e999"]),
         ],
         "huge numbers": [b'{"x": [1, 1e%d], "y": 1}' % source.randint(39, 5000), b'{"x": [1, %s]}' % (b"9" * 400)],
         "wrong width": [json.dumps({"x": [1.0] * source.choice([1, 3, 50]), "y": 1}).encode()],

@@ -3,6 +3,7 @@
 import copy
 import json
 import pickle
+import random
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -116,10 +117,10 @@ def test_an_estimator_predicts_what_the_service_predicts(linear_tasks: LinearTas
 def test_a_tag_makes_tasks_and_is_no_feature() -> None:
     """Opposite concepts in one stream are learnable only with the tag."""
     tagged, blind = MetaClassifier(task="store"), MetaClassifier(settings=SMALL)
-    right: Counter[str] = Counter()
+    right, draw = Counter[str](), random.Random(1)  # no order by which the next label could be known
 
     for i in range(200):
-        store, price = ("north", "south")[i % 2], float(i // 2 % 2)
+        store, price = draw.choice(("north", "south")), float(draw.randrange(2))
         y = (store == "north") == bool(price)
         if i >= 100:
             right["tagged"] += tagged.predict_one({"store": store, "price": price}) == y

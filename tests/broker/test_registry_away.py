@@ -58,6 +58,7 @@ def test_records_wait_for_a_registry_that_hangs(
         STREAMMETA_INPUT__FIELDS=json.dumps({"task": "shop", "label": "sold"}),
     )
     member.wait_for("streammeta_events_total", COUNT // 2)
+    read_all(f"{topic}-predictions", COUNT // 2)  # committed
     registry.process.pause(on=True)
     try:
         send(range(COUNT // 2, COUNT), new, NEWER)

@@ -297,7 +297,7 @@ def test_a_trainer_needs_the_rights_of_the_chart_and_no_others(
         }
     )
     stop = threading.Event()
-    threading.Timer(3.0, stop.set).start()
+    threading.Timer(12.0, stop.set).start()  # it starts in less, also where the machine is busy
 
     train(settings, stop)  # a right that is missing ends it
 

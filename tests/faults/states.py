@@ -4,6 +4,7 @@ import threading
 from collections.abc import Collection
 from typing import Any
 
+import numpy as np
 from prometheus_client import CollectorRegistry
 
 from streammeta.engine import Engine, EngineSettings
@@ -81,6 +82,20 @@ def tasks_of(
         if only is None:
             found[key] = (columns, engine.memory.detectors.dump(row), waiting)
         else:
-            found[key] = ({name: columns[name] for name in only}, waiting)
+            found[key] = ({name: _by_name(engine, name, row) for name in only}, waiting)
     engine.close()
     return found
+
+
+def _by_name(engine: Engine, column: str, row: int) -> bytes:
+    """A column of a row, features and classes in the order of their names: which came first differs by who saw what."""
+    value, memory = engine.memory.tasks.columns[column][row], engine.memory
+    if column == "window_x":
+        slots = memory.features.slots
+        value = value[:, sorted(range(len(slots)), key=lambda slot: (slots[slot].name, slots[slot].value or ""))]
+    if column == "window_y" and memory.labels.classify:
+        classes = memory.labels.classes
+        rank = np.argsort(sorted(range(len(classes)), key=lambda index: str(classes[index])))
+        labelled = min(int(memory.tasks.columns["window_count"][row]), len(value))
+        value = np.append(rank[value[:labelled].astype(int)], value[labelled:])
+    return value.tobytes()
