@@ -20,6 +20,7 @@ from streammeta.engine.spill import TaskKey
 from streammeta.engine.training import Training
 from streammeta.errors import EventError
 from streammeta.event import Event, Label
+from streammeta.native import _kernels as kernels
 
 __all__ = ["Admission"]
 
@@ -47,8 +48,8 @@ class Admission:
         It ends after ``most`` of them, or after one, and before and after a label of a class not seen before. What is
         refused gets its outcome here, and counts for nothing else.
         """
-        memory, slots, most = self._memory, self._memory.features.pattern.slot_of, max(most, 1)
-        part = Part(min(most, len(events) - begin), len(slots))
+        memory, most = self._memory, max(most, 1)
+        part = Part(min(most, len(events) - begin), len(memory.features.pattern.slot_of))
         at = begin + self._admit_known(part, events, begin, most)
         while at < len(events):
             event = events[at]
@@ -69,7 +70,7 @@ class Admission:
             if brings_class and part.size:
                 break
             at += self._admit_known(part, events, at, most)
-        part.close(len(slots))
+        part.close(memory.features)
         return part, at
 
     def _correct(self, label: Label) -> Outcome:
@@ -92,11 +93,12 @@ class Admission:
             return 0
         if at == len(events) or begin >= most:
             return 0
-        partition = events[at].origin.partition
+        partition, keys = events[at].origin.partition, list[TaskKey]()
         calls, before = memory.presence.until_forgetting(partition)
         end = at + int(min(len(events) - at, most - begin, max(calls, 0)))
-        known = memory.features.pattern, memory.labels.known, memory.tasks.in_rows
-        keys = part.admit(events, (at, end), known, (partition, before))
+        pattern, labels, rows = memory.features.pattern, memory.labels.known, memory.tasks.in_rows
+        kernels.admit(events, at, end, Event, pattern, labels, rows, partition, before, part.filling, keys)
+        part.size += len(keys)
         if keys:
             memory.tasks.touch_all(keys)
             memory.presence.see_all(partition, keys, part.times[begin : part.size])

@@ -51,7 +51,7 @@ def correct(memory: Memory, label: Label) -> Correction:
         memory.labels.learn(y)
         memory.grow()
     columns = memory.tasks.columns
-    if relabel(columns, row, place, float(memory.labels.numbers([y])[0])):
+    if relabel(columns, row, place, memory.labels.number(y)):
         memory.tasks.mark_changed(key)
         memory.corrected.add(key)
         memory.response.derive(memory.fixed, columns, np.array([row]), memory.labels.outputs)

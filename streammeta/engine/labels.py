@@ -120,14 +120,8 @@ class LabelSpace:
         if twin is not None:
             self._index[twin] = index
 
-    def numbers(self, labels: Sequence[LabelValue | None]) -> Doubles:
-        """What a learner learns [N]: the indices of classes, or targets; NaN where there is none, or none known yet."""
-        if self.classify:
-            return np.array([math.nan if y is None else self._index.get(y, math.nan) for y in labels], np.float64)
-        return np.array([math.nan if y is None else y for y in labels], np.float64)
-
     def number(self, y: LabelValue | None) -> float:
-        """As ``numbers``, of one label."""
+        """What a learner learns: the index of a class, or a target; NaN where there is none, or none known yet."""
         if y is None:
             return math.nan
         return float(self._index.get(y, math.nan) if self.classify else y)

@@ -1,17 +1,23 @@
 """A part of a batch: events and labels that are taken through a step together, as arrays over them."""
 
-from collections.abc import Mapping, Sequence
+from typing import TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
-from streammeta.engine.features import Filled, Pattern
-from streammeta.engine.labels import KnownLabels, Waiting
+from streammeta.engine.features import FeatureSpace, Filled
+from streammeta.engine.labels import Waiting
 from streammeta.engine.spill import TaskKey
 from streammeta.event import Event, Label
-from streammeta.native import _kernels as kernels
+from streammeta.meta.base import Ints
 
 __all__ = ["Part"]
 
+_Bools: TypeAlias = npt.NDArray[np.bool_]
+_Doubles: TypeAlias = npt.NDArray[np.float64]
+_Filling: TypeAlias = tuple[
+    Ints, Ints, _Doubles, _Doubles, _Doubles, _Bools, _Bools, list[int], list[Event | Label], list[str]
+]
 _LISTS = ("places", "sources", "tasks")
 _ARRAYS = (
     *("rows", "partitions", "labels", "times", "exact", "is_event", "is_labelled", "is_new_task"),
@@ -43,6 +49,7 @@ class Part:
         ages: its task's labels before [N]; −1: it was not judged.
         losses: of the label [N], in spreads of its task's target, where it was judged.
         errors: likewise.
+        filling: what ``kernels.admit`` adds events to, but for ``size``; until the part is closed.
     """
 
     def __init__(self, most: int, features: int) -> None:
@@ -52,6 +59,8 @@ class Part:
         self.labels, self.times, self.losses, self.errors = np.full((4, most), np.nan)
         self.is_event, self.is_labelled, self.is_new_task = np.zeros((3, most), np.bool_)
         self.exact = np.full((most, features), np.nan)
+        arrays = self.rows, self.partitions, self.labels, self.times, self.exact, self.is_event, self.is_labelled
+        self.filling: _Filling = (*arrays, self.places, self.sources, self.tasks)
         self._filled = dict[int, Filled]()  # of those that are not in ``exact`` yet
 
     def add(self, at: int, source: Event | Label, key: TaskKey, row: int, label: float, filled: Filled) -> int:
@@ -67,42 +76,17 @@ class Part:
         self._filled[i] = filled
         return i
 
-    def admit(
-        self,
-        events: Sequence[Event | Label],
-        places: tuple[int, int],
-        known: tuple[Pattern, KnownLabels, Mapping[TaskKey, int]],
-        of: tuple[int, float],
-    ) -> list[TaskKey]:
-        """More events of these places in the batch, as long as they are of what is known; returns their tasks.
-
-        Args:
-            events: the batch.
-            places: from where, and to where at most.
-            known: features, labels, and tasks that have rows.
-            of: their partition, and before what time stamp they come.
-        """
-        keys = list[TaskKey]()
-        into = (
-            *(self.rows, self.partitions, self.labels, self.times, self.exact, self.is_event, self.is_labelled),
-            *(self.places, self.sources, self.tasks),
-        )
-        (begin, end), (pattern, labels, rows), (partition, before) = places, known, of
-        kernels.admit(events, begin, end, Event, pattern, labels, rows, partition, before, into, keys)
-        self.size += len(keys)
-        return keys
-
-    def close(self, features: int) -> None:
-        """No more will come, and so many slots are known by now."""
-        N, D = self.size, self.exact.shape[1]
+    def close(self, features: FeatureSpace) -> None:
+        """No more will come."""
+        N, D, known = self.size, self.exact.shape[1], len(features.pattern.slot_of)
         if len(self.rows) > N:
             for name in _ARRAYS:
                 setattr(self, name, getattr(self, name)[:N])
-        if features > D:
-            narrow, self.exact = self.exact, np.full((N, features), np.nan)
+        if known > D:
+            narrow, self.exact = self.exact, np.full((N, known), np.nan)
             self.exact[:, :D] = narrow
-        for i, filled in self._filled.items():
-            self.exact[i, filled.slots] = filled.values
+        if self._filled:
+            self.exact[[*self._filled]] = features.table([*self._filled.values()])
 
     def cut(self, begin: int, end: int) -> "Part":
         """Some of them; what is judged of those is written here, too."""

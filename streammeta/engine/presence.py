@@ -102,27 +102,16 @@ class Presence:
 
     def see(self, key: TaskKey, ts: float | None) -> Sequence[TaskKey]:
         """A task has an event or a label: note it, and return the tasks of its partition that this makes forgotten."""
-        partition, tag = key
-        part = self._partitions.get(partition)
-        if part is None:
-            part = self._partitions[partition] = _Partition(OrderedDict())
-        if ts is not None:
-            last = part.ts
-            if last != last:  # noqa: PLR0124 NaN: the first
-                part.time = ts
-            elif ts > part.time and last > part.time:
-                part.time = min(ts, last)
-            part.ts = ts
-        part.number += 1
-        tasks = part.tasks
-        tasks[tag] = part.number, part.time, part.ts
-        tasks.move_to_end(tag)
-        if part.number < part.due and part.time < part.due_time and len(tasks) <= self._most:
+        partition, _ = key
+        part = self.see_all(partition, [key], np.array([math.nan if ts is None else ts], np.float64))
+        if part.number < part.due and part.time < part.due_time and len(part.tasks) <= self._most:
             return ()
         return self._forget_old(partition, part)
 
-    def see_all(self, partition: int, keys: list[TaskKey], times: npt.NDArray[np.float64]) -> None:
-        """As ``see`` of each of these tasks of a partition, in this order, where ``until_forgetting`` allows for it.
+    def see_all(self, partition: int, keys: list[TaskKey], times: npt.NDArray[np.float64]) -> _Partition:
+        """Each of these tasks of a partition has an event or a label, in this order: note it, and forget none.
+
+        That is what ``see`` of each would do, where ``until_forgetting`` allows for as many.
 
         Args:
             partition: whose they are.
@@ -133,6 +122,7 @@ class Presence:
         if part is None:
             part = self._partitions[partition] = _Partition(OrderedDict())
         part.number, part.time, part.ts = kernels.see(part.tasks, keys, times, part.number, part.time, part.ts)
+        return part
 
     def until_forgetting(self, partition: int) -> tuple[float, float]:
         """How many calls of ``see`` for a partition are certain to forget no task, and before which time stamp."""

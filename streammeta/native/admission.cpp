@@ -172,7 +172,8 @@ void admit(nb::object events, Index begin, Index end, nb::handle kind, nb::tuple
 }
 
 // Note that tasks of a partition were seen, in this order: `tasks` has of each tag (number, time, ts), those seen least
-// recently first. See `Presence.see`; returns the partition's number, time and ts after them.
+// recently first. Time goes on where two events in a row agree that it has: see streammeta/engine/presence.py. Returns
+// the partition's number, time and ts after them.
 nb::tuple see(nb::object tasks, nb::list keys, Array<const double, 1> times, Index number, nb::object time,
               nb::object ts) {
     require(times.size() == Index(keys.size()), "see: wanted a time for each key");

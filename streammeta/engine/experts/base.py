@@ -26,6 +26,7 @@ __all__ = [
     "Renumbering",
     "ScalingOf",
     "Slots",
+    "alone",
     "did_you_mean",
 ]
 
@@ -72,6 +73,15 @@ class Cases(NamedTuple):
     def at(self, which: Ints) -> "Cases":
         """Those at these places."""
         return Cases([self.tasks[i] for i in which.tolist()], *(column[which] for column in self[1:]))  # type: ignore[arg-type]
+
+
+def alone(case: Case, y: float, *, is_asked: bool) -> Cases:
+    """One event as a run, with its label; NaN: there is none to learn."""
+    common = np.ascontiguousarray(case.x if case.common is None else case.common, np.float32)[None]
+    context = np.full((1, 2), -1) if case.context is None else case.context[None].copy()
+    known = np.array([case.partition]), np.array([y], np.float64), np.array([is_asked])
+    unit, row = (np.array([case.shift]), np.array([case.spread])), np.array([case.row])
+    return Cases([case.task], common, *known, *unit, row, np.zeros(1, np.int64), context)
 
 
 class Expert(Protocol):

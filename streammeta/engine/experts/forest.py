@@ -27,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streammeta.engine.columns import Column, next_power_of_two
-from streammeta.engine.experts.base import Case, Cases, Columns, Doubles, Renumbering
+from streammeta.engine.experts.base import Case, Cases, Columns, Doubles, Renumbering, alone
 from streammeta.engine.experts.ring import LEAST, MOST, Ring
 from streammeta.errors import SnapshotError
 from streammeta.meta.base import Floats, Kind
@@ -169,13 +169,13 @@ class Forest:
 
     def predict(self, columns: Columns, case: Case, outputs: int) -> Doubles | None:  # noqa: ARG002
         """Class probabilities [C] or the mean [1]; None before the first labels."""
-        said: Doubles = self.run({}, _alone(case, math.nan, is_asked=True), outputs)[0]
+        said: Doubles = self.run({}, alone(case, math.nan, is_asked=True), outputs)[0]
         has_opinion = said.any() if self._classify else not np.isnan(said[0])
         return said if has_opinion else None
 
     def learn(self, columns: Columns, case: Case, y: float) -> None:  # noqa: ARG002
         """Learn a class index or a target."""
-        self.run({}, _alone(case, y, is_asked=False), 1)
+        self.run({}, alone(case, y, is_asked=False), 1)
 
     def run(self, columns: Columns, cases: Cases, outputs: int) -> Doubles:  # noqa: ARG002
         """Predict each event and learn its label; see ``OfRuns``."""
@@ -323,14 +323,6 @@ def as_number(task: str) -> float:
 def _as_events(x: Floats, labels: Doubles) -> tuple[npt.NDArray[Any], ...]:
     """Events [N, 1 + D] of a ring, to be learned and not predicted."""
     return x[:, 0].copy(), x[:, 1:].copy(), labels, np.zeros(len(x), np.bool_), np.empty((len(x), 1))
-
-
-def _alone(case: Case, y: float, *, is_asked: bool) -> Cases:
-    """One event as a run."""
-    common = np.ascontiguousarray(case.x if case.common is None else case.common, np.float32)[None]
-    unit, of_task = (np.array([case.shift]), np.array([case.spread])), (np.array([case.row]), np.zeros(1, np.int64))
-    known = np.array([case.partition]), np.array([y]), np.array([is_asked])
-    return Cases([case.task], common, *known, *unit, *of_task, np.full((1, 2), -1))
 
 
 def check_forest(arrays: Columns, *, classes: int, at: str) -> None:

@@ -122,13 +122,13 @@ class Mixture:
 
         None where an expert that is awake depends on more than the events before: then they are asked one by one.
         """
-        awake = [(k, expert) for k, expert in enumerate(self._of_runs) if outputs > self._above[k]]
-        if any(expert is None for _, expert in awake):
+        awake = self._awake(outputs)
+        runs = [(k, expert) for k in awake if (expert := self._of_runs[k]) is not None]
+        if len(runs) < len(awake):
             return None
         said = np.full((len(cases.tasks), len(self.experts), outputs), 0.0 if self._classify else math.nan)
         ours = cases._replace(labels=np.where(cases.partitions >= 0, cases.labels, math.nan))  # as in ``learn``
-        for k, expert in awake:
-            assert expert is not None
+        for k, expert in runs:
             said[:, k] = expert.run(columns, ours if self.experts[k] in self.of_partitions else cases, outputs)
         return said
 

@@ -33,7 +33,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streammeta.engine.columns import Column, next_power_of_two
-from streammeta.engine.experts.base import Case, Cases, Columns, Doubles, Renumbering
+from streammeta.engine.experts.base import Case, Cases, Columns, Doubles, Renumbering, alone
 from streammeta.errors import SnapshotError
 from streammeta.meta.base import Ints
 from streammeta.native import _kernels as kernels
@@ -132,7 +132,7 @@ class Persistence:
 
     def predict(self, columns: Columns, case: Case, outputs: int) -> Doubles | None:
         """Probabilities [C] for the label after the task's last ones; None before the first."""
-        cases = _alone(columns, case, math.nan, is_asked=True)
+        cases = alone(case, math.nan, is_asked=True)
         said: Doubles = self.run(columns, cases, outputs)[0]
         if case.context is not None:
             case.context[:] = cases.context[0]
@@ -140,7 +140,10 @@ class Persistence:
 
     def learn(self, columns: Columns, case: Case, y: float) -> None:
         """Learn a task's label, after what ``case.context`` says was known when its event was predicted."""
-        self.run(columns, _alone(columns, case, y, is_asked=False), 1)
+        cases = alone(case, y, is_asked=False)
+        if case.context is None:  # the label comes at once
+            cases.context[0] = columns["last.label"][case.row], columns["last.run"][case.row]
+        self.run(columns, cases, 1)
 
     def run(self, columns: Columns, cases: Cases, outputs: int) -> Doubles:
         """Predict each event and learn its label; see ``OfRuns``."""
@@ -216,16 +219,6 @@ class Persistence:
                 if label >= known.places.size or known.places[label] < 0:
                     known.admit(label)
         return known
-
-
-def _alone(columns: Columns, case: Case, y: float, *, is_asked: bool) -> Cases:
-    """One event as a run."""
-    context = np.full((1, 2), -1) if case.context is None else case.context[None].copy()
-    if case.context is None and not is_asked:  # the label comes at once
-        context[0] = columns["last.label"][case.row], columns["last.run"][case.row]
-    one, none = (np.array([case.row]), np.zeros(1, np.int64), context), np.zeros(1)
-    known = np.array([case.partition]), np.array([y], np.float64), np.array([is_asked])
-    return Cases([case.task], np.zeros((1, 0), np.float32), *known, none, none, *one)
 
 
 def _misfit(arrays: Mapping[str, npt.NDArray[Any]]) -> str:
