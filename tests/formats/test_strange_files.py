@@ -157,7 +157,7 @@ TWO = [{"task": "t", "a": 1.5, "y": 0}, {"task": "t", "a": 2, "y": 1}]
         ("columns.json", pd.DataFrame(TWO).to_json(), FLAT),
         ("wide.jsonl", "".join(json.dumps(one) + "\n" for one in TWO).encode("utf-16"), "encoding utf-16, " + FLAT),
         ("wide", "".join(json.dumps(one) + "\n" for one in TWO).encode("utf-16"), f"taken for jsonl by what it begins with, encoding utf-16, {FLAT}"),
-        ("packed.csv", gzip.compress(b"task,a,y\nt,1.5,0\nt,2,1\n"), "taken for gz, csv by what it begins with"),
+        ("packed.csv", gzip.compress(b"task,a,y\nt,1.5,0\nt,2,1\n", mtime=0), "taken for gz, csv by what it begins with"),
         ("old-mac.csv", "task,a,y\rt,1.5,0\rt,2,1\r", ""),
     ],
 )  # fmt: skip
