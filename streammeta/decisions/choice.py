@@ -5,12 +5,12 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from streammeta.decisions.outcome import joined
-from streammeta.engine.features import Filled
+from streammeta.engine.features import FeatureSpace, Filled
 from streammeta.engine.settings import ACTION_OF, DecideSettings
 from streammeta.errors import EventError
 from streammeta.event import Event, Feature, Origin
 
-__all__ = ["Actions", "Choice", "actions_of", "named_action", "own_features", "tags_of"]
+__all__ = ["Actions", "Choice", "action_in", "actions_of", "named_action", "own_features", "tags_of"]
 
 Actions: TypeAlias = Mapping[str, Mapping[str, Feature]]  # by name, with features of their own
 
@@ -93,6 +93,12 @@ def _is_feature(value: Any) -> bool:  # noqa: ANN401 whatever a record has there
 def tags_of(task: str, actions: Iterable[str], how: DecideSettings) -> list[str]:
     """By which tasks of the engine these actions of a task are learned [K]."""
     return [task if how.heads == "shared" else joined(task, name) for name in actions]
+
+
+def action_in(slots: Iterable[int], features: FeatureSpace) -> str | None:
+    """The action among features that an event fills; None: there was no slot for it."""
+    known = features.slots
+    return next((str(known[slot].value) for slot in slots if known[slot].name == ACTION_OF), None)
 
 
 def own_features(own: Mapping[str, Feature]) -> dict[str, Feature]:

@@ -1,4 +1,4 @@
-"""What the actions of several decisions are expected to earn, all at once: arrays over decisions N and actions K."""
+"""What actions are expected to earn, many at once: arrays over decisions N and actions K."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeAlias
@@ -7,12 +7,20 @@ import numpy as np
 import numpy.typing as npt
 
 from streammeta.engine.scale import SCALE_ROWS, SPREAD, Doubles, Fixed, FrameScale, seen_features, split, units
-from streammeta.meta.base import Floats, Ints
-from streammeta.meta.exact.event_kernel import score_values
+from streammeta.meta.base import Ints
+from streammeta.meta.exact.event_kernel import Few, score_values
+from streammeta.native import _kernels as kernels
 
-__all__ = ["Scores", "score"]
+__all__ = ["ActionSlots", "Scores", "score", "seen_choices", "seen_table"]
 
 _Columns: TypeAlias = Mapping[str, npt.NDArray[Any]]
+
+
+class ActionSlots(NamedTuple):
+    """The slots that K actions have beside those of events."""
+
+    named: Ints  # [K] of the action itself; −1: none
+    crossed: Ints  # [K, D] of each feature under the action; −1: none
 
 
 class Scores(NamedTuple):
@@ -23,42 +31,76 @@ class Scores(NamedTuple):
     spreads: Doubles  # [N] standard deviation of the rewards; ∞ before it is known
 
 
-def score(fixed: Fixed, columns: _Columns, rows: Ints, exact: Doubles) -> Scores:
+def score(fixed: Fixed, columns: _Columns, rows: Ints, seen: Few) -> Scores:
     """Expected rewards.
 
     Args:
         fixed: θ and the shared scale.
         columns: of the task table.
         rows: of each decision's actions [N, K]; −1: nothing was learned of it yet.
-        exact: raw features [N, 1, D] that all actions of a decision share, or [N, K, D].
+        seen: what each of these heads sees [N · K].
 
     """
-    seen = _seen(fixed.frame, columns, rows, exact)
-    mean, doubt = score_values(fixed.weights, columns, rows, seen)
+    mean, doubt = score_values(fixed.weights, columns, rows.reshape(-1), seen)
     shift, spread = units(fixed.frame, _of_rows(columns["scale.y"], rows))
     known = fixed.frame.shared.y_known[0]
     return Scores(
-        shift + spread * mean, spread * spread * doubt, spread.max(1) if known else np.full(len(rows), np.inf)
+        shift + spread * mean.reshape(rows.shape),
+        spread * spread * doubt.reshape(rows.shape),
+        spread.max(1) if known else np.full(len(rows), np.inf),
     )
 
 
 def _of_rows(column: npt.NDArray[Any], rows: Ints) -> npt.NDArray[Any]:
     """A column's values for these rows; zeros for −1."""
+    if rows.min(initial=0) >= 0:
+        return column[rows]
     found = np.zeros((*rows.shape, *column.shape[1:]), column.dtype)
     known = rows >= 0
     found[known] = column[rows[known]]
     return found
 
 
-def _seen(frame: FrameScale, columns: _Columns, rows: Ints, exact: Doubles) -> Floats:
-    """Features as the heads see them [N, 1 or K, inputs]: K where a task has views of its own, or actions differ."""
+def seen_table(frame: FrameScale, columns: _Columns, rows: Ints, exact: Doubles) -> Few:
+    """What heads see of raw features.
+
+    Args:
+        frame: the scale in force.
+        columns: of the task table.
+        rows: of each head [M]; −1: nothing was learned of it yet.
+        exact: raw features [M, D]; NaN is missing.
+    """
     scale = columns["scale.x"]
-    N, K, S, D = *rows.shape, *exact.shape[1:]
     if frame.own.size and scale[rows[rows >= 0], SPREAD].any():
-        views, S = _of_rows(scale, rows).reshape(N * K, *scale.shape[1:]), K
-        exact = np.broadcast_to(exact, (N, K, D))
+        views, of = _of_rows(scale, rows), np.arange(len(rows))
     else:
-        views = np.zeros((1, SCALE_ROWS, scale.shape[2]), scale.dtype)
-    high, low = split(np.ascontiguousarray(exact).reshape(N * S, D), frame.own)
-    of = np.arange(N * S) if len(views) > 1 else np.zeros(N * S, np.int64)
-    return seen_features(frame, {"scale.x": views}, of, high, low).reshape(N, S, -1)
+        views, of = np.zeros((1, SCALE_ROWS, scale.shape[2]), scale.dtype), np.zeros(len(rows), np.int64)
+    seen = seen_features(frame, {"scale.x": views}, of, *split(np.ascontiguousarray(exact), frame.own))
+    which, column = np.nonzero(~np.isnan(seen))
+    starts = np.zeros(len(rows) + 1, np.int64)
+    np.cumsum(np.bincount(which, minlength=len(rows)), out=starts[1:])
+    return Few(starts, np.ascontiguousarray(column), seen[which, column])
+
+
+def seen_choices(frame: FrameScale, columns: _Columns, rows: Ints, exact: Doubles, slots: ActionSlots) -> Few:
+    """What the heads of K actions see of events, each with the action itself and features crossed with it.
+
+    Args:
+        frame: the scale in force.
+        columns: of the task table.
+        rows: of each event's actions [N, K]; −1: nothing was learned of it yet.
+        exact: raw features [N, D]; NaN is missing.
+        slots: of these actions.
+
+    Returns:
+        [N · K] as ``seen_table`` of those features would.
+    """
+    N, K = rows.shape
+    most = (2 * np.count_nonzero(~np.isnan(exact)) + N) * K * (2 if frame.own.size else 1)
+    starts, column = np.empty(N * K + 1, np.int64), np.empty(most, np.int64)
+    seen, shared = np.empty(most, np.float32), frame.shared
+    scale = shared.shift, shared.gain, frame.own, frame.beside
+    count = kernels.see_choices(
+        exact, slots.crossed, slots.named, rows, columns["scale.x"], *scale, starts, column, seen
+    )
+    return Few(starts, column[:count], seen[:count])

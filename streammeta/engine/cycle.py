@@ -48,9 +48,7 @@ class Cycle:
         begin = 0
         while begin < len(events):
             part, begin = self.admission.take(events, begin, self.until_change(), outcomes)
-            self._go(part, outcomes)
-            self._memory.counts.seen += part.size
-            self._between()
+            self.take(part, outcomes)
         return [outcome for outcome in outcomes if outcome is not None]
 
     def until_change(self) -> int:
@@ -58,8 +56,8 @@ class Cycle:
         memory = self._memory
         return min(memory.shared.next_scaling - memory.sums.total, memory.counts.next_look - memory.counts.seen)
 
-    def _go(self, part: Part, outcomes: list[Outcome | None]) -> None:
-        """Take a part through; it is cut where a task's φ has to be derived again in between."""
+    def take(self, part: Part, outcomes: list[Outcome | None]) -> None:
+        """Take a part through, of at most ``until_change``; it is cut where a task's φ has to be derived in between."""
         memory = self._memory
         if not part.size:
             return
@@ -94,6 +92,8 @@ class Cycle:
             memory.exchange.note(part, outcomes)
         if memory.settings.meta.mode != "off":
             self._training.observe_outcomes(part)
+        memory.counts.seen += part.size
+        self._between()
 
     def _learn_class(self, part: Part) -> None:
         """Learn an event whose label is a class not seen before, after it was judged: that makes the class known."""

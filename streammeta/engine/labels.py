@@ -204,12 +204,15 @@ class PendingEvents:
     joined by all three; one that names none, by partition and id, where that is one event only.
 
     Those of one task are kept in pages, so that a change of a few need not save them all again.
+
+    Attributes:
+        tasks: by partition and id, the tags of the tasks of which events of that id wait; to look at.
     """
 
     def __init__(self, size: int, *, classify: bool = True) -> None:
         self._size, self._classify = size, classify
         self._events: OrderedDict[_Identity, Waiting] = OrderedDict()
-        self._tasks: dict[tuple[int, str], list[str]] = {}  # by partition and id: of which tasks events of it wait
+        self.tasks: dict[tuple[int, str], list[str]] = {}
         self._pages: dict[TaskKey, dict[int, dict[str, Waiting]]] = {}
         self._changed: set[tuple[TaskKey, int]] = set()
         self.expired = 0  # left without a label, because too many waited
@@ -218,6 +221,11 @@ class PendingEvents:
 
     def __len__(self) -> int:
         return len(self._events)
+
+    @property
+    def free(self) -> int:
+        """How many may enter before the oldest leaves."""
+        return self._size - len(self._events)
 
     def enter(self, id_: str, waiting: Waiting) -> None:
         """Keep an event; an earlier one of the same partition, task and id is replaced, and counted."""
@@ -240,7 +248,7 @@ class PendingEvents:
                 and it names no task; then all of them go on waiting.
         """
         partition, said = label.origin.partition, f"{label.origin}: a label for id {label.id[:_SHOWN]!r}"
-        tasks = self._tasks.get((partition, label.id), ())
+        tasks = self.tasks.get((partition, label.id), ())
         if not tasks:
             raise EventError(
                 f"{said}, but no event of that id waits in its partition: "
@@ -257,13 +265,17 @@ class PendingEvents:
                 f"{said} without a task, but events of that id wait in {len(tasks)} tasks ({_listed(tasks)}); "
                 "name the `task` with the label, or give every event an id of its own"
             )
-        found = self._remove(partition, label.task or tasks[0], label.id)
+        return self.take(partition, label.task or tasks[0], label.id)
+
+    def take(self, partition: int, task: str, id_: str) -> Waiting:
+        """An event that waits, and does no more."""
+        found = self._remove(partition, task, id_)
         assert found is not None  # the index and the events are one
         return found
 
     def tasks_of(self, partition: int, id_: str) -> Sequence[str]:
         """The tasks of a partition of which events with this id wait."""
-        return self._tasks.get((partition, id_), ())
+        return self.tasks.get((partition, id_), ())
 
     def find(self, partition: int, task: str, id_: str) -> Waiting:
         """An event that waits."""
@@ -307,7 +319,7 @@ class PendingEvents:
     def load(self, state: Mapping[str, Any]) -> None:
         """Replace the pending events by those that ``dump`` wrote."""
         self._events.clear()
-        self._tasks.clear()
+        self.tasks.clear()
         for id_, partition, tag, slots, values, mean, variance, version, page, parts, *context in state["events"]:
             filled = tuple(slots), np.frombuffer(values, np.float64)
             predicted, interval = said_from(mean, classify=self._classify)
@@ -323,17 +335,17 @@ class PendingEvents:
     def _keep(self, id_: str, waiting: Waiting) -> None:
         partition, tag = waiting.key
         self._events[partition, tag, id_] = waiting
-        self._tasks.setdefault((partition, id_), []).append(tag)
+        self.tasks.setdefault((partition, id_), []).append(tag)
         self._pages.setdefault(waiting.key, {}).setdefault(waiting.page, {})[id_] = waiting
 
     def _remove(self, partition: int, tag: str, id_: str) -> Waiting | None:
         found = self._events.pop((partition, tag, id_), None)
         if found is None:
             return None
-        tasks = self._tasks[partition, id_]
+        tasks = self.tasks[partition, id_]
         tasks.remove(tag)
         if not tasks:
-            del self._tasks[partition, id_]
+            del self.tasks[partition, id_]
         pages = self._pages[found.key]
         del pages[found.page][id_]
         self._changed.add((found.key, found.page))

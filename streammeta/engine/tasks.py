@@ -115,6 +115,11 @@ class TaskTable:
         """Tasks that have a row now."""
         return len(self._rows)
 
+    @property
+    def all_in_memory(self) -> bool:
+        """Whether no task is in the spill: one without a row is not known."""
+        return not len(self._spill)
+
     def touch(self, key: TaskKey) -> tuple[int, bool]:
         """The row of a task, and whether the task is new; the row is now the most recently seen one."""
         if key[0] >= 0:  # below zero are tasks of other processes: they are in their changelogs

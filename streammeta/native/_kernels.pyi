@@ -1,6 +1,6 @@
 """What the compiled module offers. Arrays are in C order; those that are written are changed in place."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -73,7 +73,9 @@ def score_values(
     logw: _Floats,
     noise: _Floats,
     rows: _Ints,
-    xs: _Floats,
+    starts: _Ints,
+    columns: _Ints,
+    values: _Floats,
     mean: _Floats,
     doubt: _Floats,
     /,
@@ -315,6 +317,21 @@ def see_events(
     out: _Floats,
     /,
 ) -> None: ...
+def see_choices(
+    exact: _Doubles,
+    crossed: _Ints,
+    named: _Ints,
+    rows: _Ints,
+    scales: _Doubles,
+    shift: _Doubles,
+    gain: _Doubles,
+    own: _Ints,
+    beside: bool,
+    starts: _Ints,
+    columns: _Ints,
+    values: _Floats,
+    /,
+) -> int: ...
 def see_windows(
     window_x: _Floats,
     low: _Floats,
@@ -365,6 +382,46 @@ def admit(
         list[str],
     ],
     keys: list[tuple[int, str]],
+    /,
+) -> None: ...
+def gather(
+    events: Sequence[object],
+    begin: int,
+    end: int,
+    kinds: tuple[type, type],
+    features: tuple[tuple[str, ...], _Ints, dict[tuple[str, str | None], int], bool, float],
+    labels: tuple[dict[Any, int] | None, list[Any], float],
+    known: tuple[
+        Mapping[tuple[int, str], int],
+        Mapping[tuple[int, str], list[str]],
+        dict[str, tuple[tuple[int, str], ...]],
+        Callable[[str], tuple[tuple[int, str], ...]],
+        dict[str, str],
+        npt.NDArray[np.bool_],
+        int,
+        bool,
+        bool,
+        bool,
+    ],
+    partition: int,
+    before: float,
+    into: tuple[npt.NDArray[np.bool_], _Ints, _Ints, _Doubles, _Doubles, _Doubles, list[Any], list[Any]],
+    /,
+) -> int: ...
+def write_decisions(
+    kind: type,
+    sources: list[Any],
+    places: _Ints,
+    names: tuple[str, ...],
+    actions: list[str | None],
+    choice: _Ints,
+    taken: _Ints,
+    propensities: _Doubles,
+    scores: _Doubles,
+    rewards: _Doubles,
+    is_known: npt.NDArray[np.bool_],
+    signals: tuple[Any, Any],
+    into: list[Any],
     /,
 ) -> None: ...
 def see(

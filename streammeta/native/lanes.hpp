@@ -147,8 +147,14 @@ INLINE void add_products(T* out, Index d_out, Index rows, int sign, const T* a, 
     for (; r + TOGETHER <= rows; r += TOGETHER) {
         add_sums<TOGETHER, RIGHT>(out + r * d_out * LANES, d_out, T(sign), a, da, b + r * dr * WIDTH, dr, db, count);
     }
-    for (; r < rows; r++) {
-        add_sums<1, RIGHT>(out + r * d_out * LANES, d_out, T(sign), a, da, b + r * dr * WIDTH, dr, db, count);
+    out += r * d_out * LANES, b += r * dr * WIDTH;
+    switch (rows - r) {
+        case 3:
+            return add_sums<3, RIGHT>(out, d_out, T(sign), a, da, b, dr, db, count);
+        case 2:
+            return add_sums<2, RIGHT>(out, d_out, T(sign), a, da, b, dr, db, count);
+        case 1:
+            return add_sums<1, RIGHT>(out, d_out, T(sign), a, da, b, dr, db, count);
     }
 }
 // For r < rows: out[r·d_out] += Σ over q < count of a[q·da] times the number b[r·dr + q·db].

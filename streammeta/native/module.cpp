@@ -1,10 +1,10 @@
 // The module `_kernels`: what the files beside this one add to it.
 #include "array.hpp"
 
-#define STREAMMETA_KERNELS(each)                                                                           \
-    each(window) each(rebuild) each(moments) each(changepoint) each(elementary) each(event) each(segments) \
-        each(experts) each(persistence) each(forest) each(looks) each(judge) each(interval) each(scale)    \
-            each(admission) each(adwin) each(recent) each(outcome)
+#define STREAMMETA_KERNELS(each)                                                                                       \
+    each(window) each(rebuild) each(moments) each(changepoint) each(elementary) each(event) each(score) each(segments) \
+        each(experts) each(persistence) each(forest) each(looks) each(judge) each(interval) each(scale)                \
+            each(admission) each(decisions) each(adwin) each(recent) each(outcome)
 
 namespace streammeta {
 #define DECLARE(name) void bind_##name(nb::module_&);

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 #include <vector>
 
 #include "array.hpp"
@@ -45,35 +46,42 @@ double in_present_unit(double value, int64_t number, const double* scale, Index 
     return shift + (value - scale[OLD_SHIFT * step]) / was * spread;
 }
 
+// A feature in the view of all tasks, and in the task's own; NaN is missing.
+struct Views {
+    double seen, own;
+};
+
+// Feature d of an event: its value as float32, what that leaves out, and its task's scale from d on [ROWS] by `step`.
+Views see_number(const Frame& frame, Index d, float high, float low, const double* of, Index step, int64_t number) {
+    const double shift = frame.shift[d], gain = frame.gain[d];
+    const bool is_coarse = std::abs(shift) * gain > COARSE;
+    double value = high;
+    if (frame.place[d] < 0) return {is_coarse ? MISSING : clamp((value - shift) * gain, -CLIP, CLIP), MISSING};
+    const bool is_rounded = std::isnan(low);
+    const double spread = of[SPREAD * step];
+    const bool has = spread > 0;
+    double own = MISSING;
+    // Where float32 is enough, it stays: that some other task has a view of its own changes no bit of this one.
+    if (!is_rounded && (has || std::abs(shift) * gain > PRECISE)) value += low;
+    value = in_present_unit(value, number, of, step, has ? of[SHIFT * step] : shift, has ? spread : 1 / gain);
+    if (has && !(is_rounded && std::abs(value) > COARSE * spread)) own = (value - of[SHIFT * step]) / spread;
+    double seen = (value - shift) * gain;
+    if (is_rounded && is_coarse) seen = MISSING;
+    if (frame.beside && has && spread * gain > WIDE) seen = MISSING;  // hardly more than a sign
+    if (!frame.beside && has) seen = own;
+    return {clamp(seen, -CLIP, CLIP), clamp(own, -CLIP, CLIP)};
+}
+
 // One event: features [D], what float32 leaves out of some [K], its task's scale [ROWS, ·], into out [inputs].
 void see(const Frame& frame, const float* high, const float* low, Array<const double, 2> scale, int64_t number,
          float* out) {
-    const Index D = frame.shift.size(), step = scale.shape[1];
+    const Index D = frame.shift.size();
     for (Index d = 0; d < D; d++) {
-        const double shift = frame.shift[d], gain = frame.gain[d];
         const Index k = frame.place[d];
-        const bool is_rounded = k < 0 || std::isnan(low[k]);
-        double value = high[d], own = MISSING;
-        if (k >= 0) {
-            const double* of = scale.data + d;
-            const double spread = of[SPREAD * step];
-            const bool has = spread > 0;
-            // Where float32 is enough, it stays: that some other task has a view of its own changes no bit of this one.
-            if (!is_rounded && (has || std::abs(shift) * gain > PRECISE)) value += low[k];
-            value = in_present_unit(value, number, of, step, has ? of[SHIFT * step] : shift, has ? spread : 1 / gain);
-            if (has && !(is_rounded && std::abs(value) > COARSE * spread)) own = (value - of[SHIFT * step]) / spread;
-            double seen = (value - shift) * gain;
-            if (is_rounded && std::abs(shift) * gain > COARSE) seen = MISSING;
-            if (frame.beside) {
-                if (has && spread * gain > WIDE) seen = MISSING;  // hardly more than a sign
-                out[D + k] = float(clamp(own, -CLIP, CLIP));
-            } else if (has) {
-                seen = own;
-            }
-            out[d] = float(clamp(seen, -CLIP, CLIP));
-            continue;
-        }
-        out[d] = std::abs(shift) * gain > COARSE ? float(MISSING) : float(clamp((value - shift) * gain, -CLIP, CLIP));
+        const float rest = k < 0 ? 0 : low[k];
+        const Views views = see_number(frame, d, high[d], rest, scale.data + d, scale.shape[1], number);
+        out[d] = float(views.seen);
+        if (k >= 0 && frame.beside) out[D + k] = float(views.own);
     }
 }
 
@@ -92,6 +100,61 @@ void see_events(Array<const float, 2> high, Array<const float, 2> low, Array<con
     }
 }
 
+// What K actions' heads see of events: their features `exact` [N, D], each of these again in the column that it has for
+// the action (`crossed` [K, D]; −1: none), and 1 in the action's own column (`named` [K]; −1: none). Rows [N, K] are
+// the actions' tasks; −1 has no view of its own. Fills starts [N·K + 1], columns and values [M] as `Few` has them, by
+// ascending column, and returns M. See streammeta/decisions/scoring.py.
+Index see_choices(Array<const double, 2> exact, Array<const int64_t, 2> crossed, Rows named,
+                  Array<const int64_t, 2> rows, Array<const double, 3> scales, Given shift, Given gain, Rows own,
+                  bool beside, Array<int64_t, 1> starts, Array<int64_t, 1> columns, Array<float, 1> values) {
+    const Frame frame(shift, gain, own, beside);
+    const auto [N, D] = exact.shape;
+    const Index K = named.size();
+    require(D == shift.size() && crossed.shape == std::array<Index, 2>{K, D} &&
+                rows.shape == std::array<Index, 2>{N, K} && scales.shape[1] == ROWS && scales.shape[2] >= D &&
+                starts.size() == N * K + 1 && columns.size() == values.size(),
+            "see_choices: events do not fit");
+    for (Index i = 0; i < K * D; i++) require(crossed.data[i] >= -1 && crossed.data[i] < D, "see_choices: no column");
+    for (Index k = 0; k < K; k++) require(named[k] >= -1 && named[k] < D, "see_choices: no column");
+    const std::vector<double> blank(ROWS * scales.shape[2], 0.0);
+    std::vector<std::pair<Index, float>> found;
+    std::vector<Index> there;
+    Index count = 0;
+    starts[0] = 0;
+    for (Index n = 0; n < N; n++) {
+        there.clear();
+        for (Index d = 0; d < D; d++) {
+            if (!std::isnan(exact[n][d])) there.push_back(d);
+        }
+        for (Index k = 0; k < K; k++) {
+            const Index row = rows[n][k];
+            require(row >= -1 && row < scales.shape[0], "see_choices: a row that is not there");
+            const double* scale = row < 0 ? blank.data() : scales[row].data;
+            const auto add = [&](Index d, double value) {
+                const float high = float(value), low = float(value - double(high));
+                const Views views = see_number(frame, d, high, low, scale + d, scales.shape[2], NEW);
+                if (!std::isnan(views.seen)) found.push_back({d, float(views.seen)});
+                if (beside && !std::isnan(views.own)) found.push_back({D + frame.place[d], float(views.own)});
+            };
+            found.clear();
+            for (const Index d : there) {
+                add(d, exact[n][d]);
+                if (crossed[k][d] >= 0) add(crossed[k][d], exact[n][d]);
+            }
+            if (named[k] >= 0) add(named[k], 1);
+            std::stable_sort(found.begin(), found.end(), [](auto a, auto b) { return a.first < b.first; });
+            require(count + Index(found.size()) <= columns.size(), "see_choices: more numbers than there is space for");
+            for (const auto& [column, value] : found) {
+                const bool again = count > starts[n * K + k] && columns[count - 1] == column;  // two names, one feature
+                if (!again) count++;
+                columns[count - 1] = column, values[count - 1] = value;
+            }
+            starts[n * K + k + 1] = count;
+        }
+    }
+    return count;
+}
+
 // The label's number, of a task's labels, that lies at a place of a window of that size after `count` labels.
 int64_t number_at(Index place, int64_t count, Index size) {
     const int64_t newest = count - 1, back = newest - place,
@@ -99,7 +162,7 @@ int64_t number_at(Index place, int64_t count, Index size) {
     return newest - ago;
 }
 
-// Fill out [R, W, inputs] for the windows of these rows, and targets [R, W] by `see_target`.
+// Fill out [R, W, inputs] for what the windows of these rows hold; other places stay as they are.
 void see_windows(Array<const float, 3> window_x, Array<const float, 3> low, Array<const int64_t, 1> count,
                  Array<const double, 3> scales, Rows rows, Given shift, Given gain, Rows own, bool beside,
                  Array<float, 3> out) {
@@ -113,7 +176,7 @@ void see_windows(Array<const float, 3> window_x, Array<const float, 3> low, Arra
     for (Index r = 0; r < R; r++) {
         const int64_t row = rows[r];
         require(row >= 0 && row < tasks, "see_windows: a row that is not there");
-        for (Index place = 0; place < size; place++) {
+        for (Index place = 0; place < std::min<Index>(count[row], size); place++) {
             const int64_t number = std::max<int64_t>(number_at(place, count[row], size), 0);
             see(frame, window_x[row][place].data, low[row][place].data, scales[row], number, out[r][place].data);
         }
@@ -140,7 +203,7 @@ void see_targets(Given ys, Array<const double, 3> scales, Rows rows, double shif
     }
 }
 
-// Fill out [R, W] for the targets in the windows of these rows.
+// Fill out [R, W] for the targets that the windows of these rows hold; other places stay as they are.
 void see_target_windows(Array<const double, 2> window_y, Array<const int64_t, 1> count, Array<const double, 3> scales,
                         Rows rows, double shift, double spread, double most, Array<float, 2> out) {
     const auto [tasks, size] = window_y.shape;
@@ -150,7 +213,7 @@ void see_target_windows(Array<const double, 2> window_y, Array<const int64_t, 1>
     for (Index r = 0; r < rows.size(); r++) {
         const int64_t row = rows[r];
         require(row >= 0 && row < tasks, "see_target_windows: a row that is not there");
-        for (Index place = 0; place < size; place++) {
+        for (Index place = 0; place < std::min<Index>(count[row], size); place++) {
             const int64_t number = std::max<int64_t>(number_at(place, count[row], size), 0);
             const float seen = see_target(window_y[row][place], number, scales[row].data, shift, spread, most);
             out[r][place] = learned_target(seen, most);
@@ -162,6 +225,7 @@ void see_target_windows(Array<const double, 2> window_y, Array<const int64_t, 1>
 
 void bind_scale(nb::module_& module) {
     module.def("see_events", &see_events);
+    module.def("see_choices", &see_choices);
     module.def("see_windows", &see_windows);
     module.def("see_targets", &see_targets);
     module.def("see_target_windows", &see_target_windows);

@@ -1,12 +1,14 @@
-"""Benchmarks of intervals and of first events, on the shortest stream that there is."""
+"""Benchmarks of intervals, of first events and of decisions a second, on the shortest stream that there is."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks import coverage, first_events
+from benchmarks import coverage, decision_rate, first_events
 from benchmarks.suite.catalogue import STREAMS
+from streammeta.event import Event, Label
 
 
 def test_coverage_is_a_line_a_stream(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -34,3 +36,17 @@ def test_first_events_begin_with_nothing_at_each_place(capsys: pytest.CaptureFix
     assert errors["last label"] == pytest.approx(np.mean(found, axis=0))
     assert first_events.main(["--only", "passengers", "--starts", "1"]) == 0
     assert "ahead of every peer, or equal, on" in capsys.readouterr().out
+
+
+def test_every_decision_of_the_rate_has_its_reward(tmp_path: Path) -> None:
+    """A stream without rewards would be decided faster: each comes once, for its own event and task."""
+    records = decision_rate.stream(300, tasks=7, late=20)
+    asked = {one.id: one.task for one in records if isinstance(one, Event)}
+    rewards = [one for one in records if isinstance(one, Label)]
+
+    assert len(asked) == 300
+    assert len(rewards) == 280
+    assert all(asked.pop(one.id) == one.task for one in rewards)
+    assert all(one.y is not None for one in decision_rate.stream(50, tasks=7, late=0))
+    assert decision_rate.main(["--quick", "--tasks", "5", "--json", str(tmp_path / "rates.json")]) == 0
+    assert min(json.loads((tmp_path / "rates.json").read_text()).values()) > 0

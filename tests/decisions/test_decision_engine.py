@@ -1,14 +1,17 @@
 """The engine that decides, under the promises that hold of every engine: the same bits however records come."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from streammeta.decisions import DecisionEngine, DecisionOutcome
 from streammeta.engine import EngineSettings
 from streammeta.engine.settings import DecideSettings
+from streammeta.engine.snapshot import write_snapshot
 from streammeta.errors import ConfigError
 from streammeta.event import Event, Label, Origin
 
@@ -67,6 +70,45 @@ def test_decisions_do_not_depend_on_polls(settings: dict[str, Any], features: bo
     assert said(steps(engine_of(**settings), events, 7)) == one
     assert said(steps(engine_of(**settings), events, 1000)) == one
     assert len({p for _, p, *_ in one}) > 20
+
+
+@pytest.mark.parametrize("decide", [{}, {"crossed": 0}, {"crossed": 9}, {"heads": "shared"}, {"exploration": "greedy"}])
+def test_decisions_taken_together_are_those_taken_one_by_one(decide: dict[str, Any], tmp_path: Path) -> None:
+    """Events that name the configured actions themselves go another way, of which nothing may be seen."""
+    events = stream(300)
+    named = [replace(one, actions=list(ACTIONS)) if isinstance(one, Event) else one for one in events]
+    together, alone = engine_of(decide), engine_of(decide)
+
+    assert said(steps(together, events, 64)) == said(steps(alone, named, 64))
+    assert together.stats() == alone.stats()
+    for number, engine in enumerate((together, alone)):
+        write_snapshot(tmp_path / str(number), engine.snapshot(), {})
+    assert (tmp_path / "0").read_bytes() == (tmp_path / "1").read_bytes()
+
+
+def test_a_reward_that_names_its_task_finds_its_decision_and_says_the_action() -> None:
+    """By both kinds of heads, together with others or alone."""
+    for heads in ("each", "shared"):
+        for size in (1, 40):
+            engine = engine_of({"heads": heads})
+            events = [Event({"a": float(i)}, f"t{i % 5}", Origin("e", 0, i), id=str(i)) for i in range(20)]
+            labels = [Label(str(i), 1.0, f"t{i % 5}", Origin("e", 0, 20 + i)) for i in range(20)]
+            found = steps(engine, [*events, *labels], size)
+
+            assert [one.action for one in found[20:]] == [one.action for one in found[:20]]
+            assert all(one.reward == 1.0 for one in found[20:])
+
+
+def test_more_decisions_wait_than_may_and_the_oldest_has_no_reward_any_more() -> None:
+    """A decision and the reward of the one that it pushes out may come together."""
+    events: list[Event | Label] = [Event({"a": float(i)}, "t", Origin("e", 0, i), id=str(i)) for i in range(12)]
+    events += [Label("1", 1.0, "t", Origin("e", 0, 12)), Label("11", 1.0, "t", Origin("e", 0, 13))]
+    settings = {"memory": {"max_waiting": 4}}
+    one = said(steps(engine_of(**settings), events, 1))
+
+    assert said(steps(engine_of(**settings), events, 20)) == one
+    assert "no decision of that id waits" in str(one[12][5])
+    assert one[13][5] is None
 
 
 def test_a_restored_engine_goes_on_to_the_bit() -> None:

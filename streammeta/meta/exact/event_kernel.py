@@ -22,6 +22,7 @@ __all__ = [
     "LONGEST_MEMORY",
     "MOST_LOG_PRECISION",
     "SHORTEST_MEMORY",
+    "Few",
     "Weights",
     "remembered",
     "run_classes",
@@ -56,6 +57,14 @@ class Weights(NamedTuple):
     log_mix: Floats  # [E, K] mixing prior
     forget: Floats  # [E] α, forgetting of the evidence for each head
     y_affine: Floats  # [2] shift and spread of the target
+
+
+class Few(NamedTuple):
+    """Events [M] of which most features are missing: those that are there."""
+
+    starts: Ints  # [M + 1] event i has columns and values from starts[i] to starts[i + 1]
+    columns: Ints  # ascending within an event
+    values: Floats
 
 
 def run_classes(
@@ -98,23 +107,23 @@ def run_values(
     kernels.run_values(w, A, B, logw, noise, rows, xs, ys, forget, mean, variance)
 
 
-def score_values(w: Weights, phi: Mapping[str, npt.NDArray[Any]], rows: Ints, xs: Floats) -> tuple[Floats, Floats]:
-    """What the heads of these rows [N, K] expect of events; nothing is learned.
+def score_values(w: Weights, phi: Mapping[str, npt.NDArray[Any]], rows: Ints, xs: Few) -> tuple[Floats, Floats]:
+    """What the heads of these rows [M] expect of an event each; nothing is learned.
 
     Args:
         w: θ.
         phi: the tasks' state: A, B, logw and noise.
-        rows: of K tasks for each event; −1 is one that learned nothing yet.
-        xs: [N, 1, D] one event for all K, or [N, K, D].
+        rows: of tasks; −1 is one that learned nothing yet. Equal ones beside each other cost less.
+        xs: [M] events as ``run_values`` takes them.
 
     Returns:
-        The means [N, K] of the normalized target, and the variances [N, K] of those means, without the target's noise.
+        The means [M] of the normalized target, and the variances [M] of those means, without the target's noise.
 
     Raises:
         ValueError: shapes do not fit, or a row is not there.
     """
     mean, doubt = np.empty(rows.shape, np.float32), np.empty(rows.shape, np.float32)
-    kernels.score_values(w, phi["A"], phi["B"], phi["logw"], phi["noise"], rows, xs, mean, doubt)
+    kernels.score_values(w, phi["A"], phi["B"], phi["logw"], phi["noise"], rows, *xs, mean, doubt)
     return mean, doubt
 
 

@@ -1,9 +1,10 @@
 """What heads expect without learning: the numbers that decisions are made by."""
 
 import numpy as np
+import pytest
 
 from streammeta.meta.base import Scaling
-from streammeta.meta.exact.event_kernel import score_values
+from streammeta.meta.exact.event_kernel import Few, score_values
 from streammeta.meta.exact.heads import exact_heads
 from streammeta.meta.names import Slot
 from streammeta.meta.settings import LearnerSettings
@@ -23,36 +24,57 @@ def learned():
     return method, weights, phi
 
 
+def few(xs: np.ndarray) -> Few:
+    """Events [M, D] by what is not missing in them."""
+    there = ~np.isnan(xs)
+    starts = np.concatenate([[0], there.sum(1).cumsum()])
+    return Few(starts, np.ascontiguousarray(np.nonzero(there)[1]), xs[there])
+
+
+def events(count: int) -> np.ndarray:
+    """Events [count, D], a third of whose numbers are missing."""
+    random = np.random.default_rng(1)
+    xs = random.standard_normal((count, D)).astype(np.float32)
+    xs[random.random(xs.shape) < 1 / 3] = np.nan
+    return xs
+
+
 def test_scores_are_the_predictions_and_doubts_leave_out_the_noise() -> None:
     """To the bit what `run` predicts; a row that is not there is one that learned nothing."""
     method, weights, phi = learned()
     before = {name: part.copy() for name, part in phi.items()}
-    xs = np.random.default_rng(1).standard_normal((9, 1, D)).astype(np.float32)
-    rows = np.tile(np.arange(ROWS), (9, 1))
-    none = np.full(9, np.nan, np.float32)
+    xs, rows = events(9 * ROWS), np.tile(np.arange(ROWS), 9)
 
-    mean, doubt = score_values(weights, phi, rows, xs)
+    mean, doubt = score_values(weights, phi, rows, few(xs))
 
-    for k in range(ROWS):
-        said = method.run(weights, phi, rows[:, k].copy(), xs[:, 0].copy(), none, 1)
-        assert (said.mean[:, 0] == mean[:, k]).all()
-        assert ((doubt[:, k] > 0) & (doubt[:, k] < said.variance)).all()
-    unknown = score_values(weights, phi, np.full((9, 2), -1), xs)
-    assert all((found == known[:, -1:]).all() for found, known in zip(unknown, (mean, doubt), strict=True))
+    said = method.run(weights, phi, rows, xs, np.full(9 * ROWS, np.nan, np.float32), 1)
+    assert (said.mean[:, 0] == mean).all()
+    assert ((doubt > 0) & (doubt < said.variance)).all()
+    unknown = score_values(weights, phi, np.where(rows == ROWS - 1, -1, rows), few(xs))
+    assert all((found == known).all() for found, known in zip(unknown, (mean, doubt), strict=True))
     assert all((phi[name] == part).all() for name, part in before.items())
 
 
 def test_scores_have_the_same_bits_in_any_company() -> None:
-    """One event for all actions, or the same one for each; many decisions, or one."""
+    """Many decisions, or one; rows that are beside their like, or not."""
     _, weights, phi = learned()
-    xs = np.random.default_rng(1).standard_normal((150, 1, D)).astype(np.float32)
-    rows = np.random.default_rng(2).integers(-1, ROWS, size=(150, 4))
+    xs, rows = events(600), np.random.default_rng(2).integers(-1, ROWS, size=600)
 
-    mean, doubt = score_values(weights, phi, rows, xs)
+    mean, doubt = score_values(weights, phi, rows, few(xs))
 
-    each = score_values(weights, phi, rows, np.repeat(xs, 4, axis=1))
-    alone = [score_values(weights, phi, rows[i : i + 1], xs[i : i + 1]) for i in range(150)]
-    assert (each[0] == mean).all()
-    assert (each[1] == doubt).all()
+    alone = [score_values(weights, phi, rows[i : i + 1], few(xs[i : i + 1])) for i in range(600)]
+    order = np.argsort(rows, kind="stable")
+    sorted_ = score_values(weights, phi, rows[order], few(xs[order]))
     assert (np.concatenate([one[0] for one in alone]) == mean).all()
     assert (np.concatenate([one[1] for one in alone]) == doubt).all()
+    assert (sorted_[0] == mean[order]).all()
+    assert (sorted_[1] == doubt[order]).all()
+
+
+def test_numbers_that_are_no_events_are_refused() -> None:
+    """Columns that are not there would be read beyond the weights."""
+    _, weights, phi = learned()
+    for starts, columns in (([0, 1], [D]), ([0, 1], [-1]), ([0, 2], [1, 1]), ([0, 2], [1]), ([1, 1], [0])):
+        wrong = Few(np.array(starts), np.array(columns), np.zeros(len(columns), np.float32))
+        with pytest.raises(ValueError, match="do not fit"):
+            score_values(weights, phi, np.zeros(1, np.int64), wrong)
