@@ -58,7 +58,7 @@ class Choosing:
         memory = self._memory
         columns, known = memory.tasks.columns, found.rows >= 0
         rows, of = found.rows[known], found.of[known]
-        rest, version = columns["rebuild_cooldown"][rows], columns["version"][rows]
+        rest, version = columns.rebuild_cooldown[rows], columns.version[rows]
         bad = (rest <= found.before[of]) & (rest >= 1) & (version != memory.shared.stamp)
         bad |= found.is_late[of] & is_outdated(columns, rows, memory.shared.frame.epoch)
         return int(of[bad.argmax()]) if bad.any() else len(found.before)

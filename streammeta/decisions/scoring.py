@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from streammeta.engine.columns import Columns
 from streammeta.engine.scale import SCALE_ROWS, SPREAD, Doubles, Fixed, FrameScale, seen_features, split, units
 from streammeta.meta.base import Ints
 from streammeta.meta.exact.event_kernel import Few, score_values
@@ -13,7 +14,6 @@ from streammeta.native import _kernels as kernels
 
 __all__ = ["ActionSlots", "Scores", "score", "seen_choices", "seen_table"]
 
-_Columns: TypeAlias = Mapping[str, npt.NDArray[Any]]
 
 
 class ActionSlots(NamedTuple):
@@ -31,7 +31,7 @@ class Scores(NamedTuple):
     spreads: Doubles  # [N] standard deviation of the rewards; ∞ before it is known
 
 
-def score(fixed: Fixed, columns: _Columns, rows: Ints, seen: Few) -> Scores:
+def score(fixed: Fixed, columns: Columns, rows: Ints, seen: Few) -> Scores:
     """Expected rewards.
 
     Args:
@@ -42,7 +42,7 @@ def score(fixed: Fixed, columns: _Columns, rows: Ints, seen: Few) -> Scores:
 
     """
     mean, doubt = score_values(fixed.weights, columns, rows.reshape(-1), seen)
-    shift, spread = units(fixed.frame, _of_rows(columns["scale.y"], rows))
+    shift, spread = units(fixed.frame, _of_rows(columns.scale_y, rows))
     known = fixed.frame.shared.y_known[0]
     return Scores(
         shift + spread * mean.reshape(rows.shape),
@@ -61,7 +61,7 @@ def _of_rows(column: npt.NDArray[Any], rows: Ints) -> npt.NDArray[Any]:
     return found
 
 
-def seen_table(frame: FrameScale, columns: _Columns, rows: Ints, exact: Doubles) -> Few:
+def seen_table(frame: FrameScale, columns: Columns, rows: Ints, exact: Doubles) -> Few:
     """What heads see of raw features.
 
     Args:
@@ -70,19 +70,19 @@ def seen_table(frame: FrameScale, columns: _Columns, rows: Ints, exact: Doubles)
         rows: of each head [M]; −1: nothing was learned of it yet.
         exact: raw features [M, D]; NaN is missing.
     """
-    scale = columns["scale.x"]
+    scale = columns.scale_x
     if frame.own.size and scale[rows[rows >= 0], SPREAD].any():
         views, of = _of_rows(scale, rows), np.arange(len(rows))
     else:
         views, of = np.zeros((1, SCALE_ROWS, scale.shape[2]), scale.dtype), np.zeros(len(rows), np.int64)
-    seen = seen_features(frame, {"scale.x": views}, of, *split(np.ascontiguousarray(exact), frame.own))
+    seen = seen_features(frame, Columns({"scale.x": views}), of, *split(np.ascontiguousarray(exact), frame.own))
     which, column = np.nonzero(~np.isnan(seen))
     starts = np.zeros(len(rows) + 1, np.int64)
     np.cumsum(np.bincount(which, minlength=len(rows)), out=starts[1:])
     return Few(starts, np.ascontiguousarray(column), seen[which, column])
 
 
-def seen_choices(frame: FrameScale, columns: _Columns, rows: Ints, exact: Doubles, slots: ActionSlots) -> Few:
+def seen_choices(frame: FrameScale, columns: Columns, rows: Ints, exact: Doubles, slots: ActionSlots) -> Few:
     """What the heads of K actions see of events, each with the action itself and features crossed with it.
 
     Args:
@@ -101,6 +101,6 @@ def seen_choices(frame: FrameScale, columns: _Columns, rows: Ints, exact: Double
     seen, shared = np.empty(most, np.float32), frame.shared
     scale = shared.shift, shared.gain, frame.own, frame.beside
     count = kernels.see_choices(
-        exact, slots.crossed, slots.named, rows, columns["scale.x"], *scale, starts, column, seen
+        exact, slots.crossed, slots.named, rows, columns.scale_x, *scale, starts, column, seen
     )
     return Few(starts, column[:count], seen[:count])

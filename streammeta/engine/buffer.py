@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from streammeta.engine.columns import Columns
 from streammeta.engine.scale import FrameScale, Seen, seen_window
 from streammeta.engine.settings import SegmentSettings
 from streammeta.meta.base import Episodes, Floats, Ints, Kind
@@ -19,13 +20,12 @@ from streammeta.native.elementary import exp
 
 __all__ = ["RecentRows", "as_encoded", "draw_episodes", "keep_low", "push", "relabel", "window"]
 
-_Columns = Mapping[str, npt.NDArray[Any]]
 Doubles: TypeAlias = npt.NDArray[np.float64]
 _CLIP = np.float32(6.0)  # as on the event path
 _TRIES = 2  # rows drawn for each one wanted, as some may be too young
 
 
-def push(columns: _Columns, rows: Ints, xs: Floats, low: Floats, ys: Doubles) -> None:
+def push(columns: Columns, rows: Ints, xs: Floats, low: Floats, ys: Doubles) -> None:
     """Remember events, each in its row, in this order.
 
     Args:
@@ -35,18 +35,18 @@ def push(columns: _Columns, rows: Ints, xs: Floats, low: Floats, ys: Doubles) ->
         low: what float32 leaves out of those that have a second one [N, K] (`streammeta.engine.scale.split`).
         ys: class indices or raw targets [N].
     """
-    window = columns["window_x"], columns["window_low"], columns["window_y"], columns["window_count"]
+    window = columns.window_x, columns.window_low, columns.window_y, columns.window_count
     kernels.push(*window, rows, xs, low, np.ascontiguousarray(ys, np.float64))
 
 
-def relabel(columns: _Columns, row: int, place: int, y: float) -> bool:
+def relabel(columns: Columns, row: int, place: int, y: float) -> bool:
     """Give the event at this place of a row's window another label, and say whether it is another one."""
-    before = columns["window_y"][row, place].item()
-    columns["window_y"][row, place] = y
-    return bool(columns["window_y"][row, place] != before)
+    before = columns.window_y[row, place].item()
+    columns.window_y[row, place] = y
+    return bool(columns.window_y[row, place] != before)
 
 
-def keep_low(columns: _Columns, seen: Seen, begin: int, own: Ints, before: int) -> None:
+def keep_low(columns: Columns, seen: Seen, begin: int, own: Ints, before: int) -> None:
     """Remember what float32 leaves out of features that have own views only since event ``begin`` of these.
 
     Args:
@@ -57,23 +57,23 @@ def keep_low(columns: _Columns, seen: Seen, begin: int, own: Ints, before: int) 
         before: how many of them had before.
     """
     later: dict[int, int] = {}
-    size, numbers = columns["window_y"].shape[1], own[before:]
+    size, numbers = columns.window_size, own[before:]
     for i in range(len(seen.rows) - 1, begin - 1, -1):
         if np.isnan(seen.labels[i]):
             continue
         row = int(seen.rows[i])
         later[row] = back = later.get(row, 0) + 1
-        at = (int(columns["window_count"][row]) - back) % size
+        at = (int(columns.window_count[row]) - back) % size
         high = seen.high[i]
-        if np.array_equal(columns["window_x"][row, at, : high.size], high, equal_nan=True):  # else it was refused
+        if np.array_equal(columns.window_x[row, at, : high.size], high, equal_nan=True):  # else it was refused
             low = (seen.exact[i, numbers] - high[numbers]).astype(np.float32)
-            columns["window_low"][row, at, before : own.size] = low
+            columns.window_low[row, at, before : own.size] = low
 
 
-def window(columns: _Columns, row: int, frame: FrameScale, last: int | None = None) -> tuple[Floats, Floats]:
+def window(columns: Columns, row: int, frame: FrameScale, last: int | None = None) -> tuple[Floats, Floats]:
     """A task's remembered events, oldest first, as the learner sees them: [n, inputs] and [n], at most ``last``."""
     seen = seen_window(columns, np.array([row]), frame)
-    pushed, size = int(columns["window_count"][row]), columns["window_y"].shape[1]
+    pushed, size = int(columns.window_count[row]), columns.window_size
     n = min(pushed, size if last is None else min(last, size))
     at = np.arange(pushed - n, pushed) % size
     return seen.x[0, at], seen.y[0, at]
@@ -144,7 +144,7 @@ def as_encoded(seen: Floats) -> Floats:
 
 
 def draw_episodes(
-    columns: _Columns,
+    columns: Columns,
     rows: Ints,
     frame: FrameScale,
     settings: SegmentSettings,
@@ -160,13 +160,13 @@ def draw_episodes(
     if not rows.size:
         return None
     length = settings.length
-    kept = np.minimum(columns["window_count"][rows], columns["window_y"].shape[1])
+    kept = np.minimum(columns.window_count[rows], columns.window_size)
     firsts = random.integers(np.maximum(kept - length, 0) + 1)
     sizes = np.minimum(kept - firsts, length)
-    begins = (columns["window_count"][rows] - kept + firsts) % columns["window_y"].shape[1]
+    begins = (columns.window_count[rows] - kept + firsts) % columns.window_size
     at = np.arange(length)
     seen, each = seen_window(columns, rows, frame), np.arange(rows.size)[:, None]
-    places = (begins[:, None] + at) % columns["window_y"].shape[1]
+    places = (begins[:, None] + at) % columns.window_size
     is_there = at < sizes[:, None]
     xs, ys = as_encoded(seen.x[each, places]), seen.y[each, places]
     is_there &= ~np.isnan(ys)

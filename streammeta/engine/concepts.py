@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from streammeta.engine.columns import Column
+from streammeta.engine.columns import Column, Columns
 from streammeta.errors import SnapshotError
 from streammeta.meta.base import Ints
 
@@ -22,7 +22,6 @@ __all__ = [
     "renumber_concepts",
 ]
 
-_Columns = Mapping[str, npt.NDArray[Any]]
 
 LOOKED_AT = 8  # labels that may show that a concept has returned
 PRESENT, BEFORE, CERTAIN, BEGUN = range(4)  # of ``past.concept``
@@ -45,7 +44,7 @@ def concept_columns(concepts: int, page: int, window: Mapping[str, Column]) -> d
     }
 
 
-def check_concepts(found: _Columns, at: str) -> None:
+def check_concepts(found: Mapping[str, npt.NDArray[Any]], at: str) -> None:
     """Refuse rows [N, ...] from elsewhere whose concepts cannot be; raises SnapshotError."""
     if "past.count" not in found:
         return
@@ -67,7 +66,11 @@ def check_concepts(found: _Columns, at: str) -> None:
 
 
 def renumber_concepts(
-    columns: _Columns, rows: Ints, found: _Columns, numbers: tuple[Ints, Ints], classes: Ints | None
+    columns: Columns,
+    rows: Ints,
+    found: Mapping[str, npt.NDArray[Any]],
+    numbers: tuple[Ints, Ints],
+    classes: Ints | None,
 ) -> None:
     """Concepts of rows that were written where features and classes had other numbers: theirs here.
 

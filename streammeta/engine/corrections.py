@@ -8,14 +8,13 @@ unlearn.
 The column ``window_id`` [T, W] has a number of each labelled event's id, at its place in the window; 0: it has no id.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from hashlib import blake2b
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from streammeta.engine.buffer import relabel
+from streammeta.engine.columns import Columns
 from streammeta.engine.memory import Memory
 from streammeta.engine.outcome import Correction
 from streammeta.engine.staleness import mark_derived
@@ -28,9 +27,9 @@ __all__ = ["correct", "note_ids"]
 _SHOWN = 100  # characters of an id or a tag that a message repeats
 
 
-def note_ids(columns: Mapping[str, npt.NDArray[Any]], rows: Ints, ids: Sequence[str | None]) -> None:
+def note_ids(columns: Columns, rows: Ints, ids: Sequence[str | None]) -> None:
     """Note the ids of events [N] that go into the windows of these rows [N] next, in this order."""
-    ring, counts, ahead = columns["window_id"], columns["window_count"], dict[int, int]()
+    ring, counts, ahead = columns.window_id, columns.window_count, dict[int, int]()
     for row, id_ in zip(rows.tolist(), ids, strict=True):
         k = ahead.get(row, 0)
         ahead[row] = k + 1
@@ -69,9 +68,9 @@ def _find(memory: Memory, label: Label) -> tuple[int, int]:
         raise EventError(f"{said} {wanted}, and no event of that id waits for its first label")
     row = memory.tasks.recall((partition, tag))
     columns = memory.tasks.columns
-    size, count = columns["window_id"].shape[1], int(columns["window_count"][row])
+    size, count = columns.window_id.shape[1], int(columns.window_count[row])
     places = np.arange(count - 1, max(count - size, 0) - 1, -1) % size
-    found = places[columns["window_id"][row, places] == _number(label.id)]
+    found = places[columns.window_id[row, places] == _number(label.id)]
     if not found.size:
         raise EventError(
             f"{said} its event is not among the last {size} labelled ones of its task ([memory] window): it never had "

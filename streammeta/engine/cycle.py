@@ -79,7 +79,7 @@ class Cycle:
                 memory.tasks.columns, rows[:until], begin, memory.shared.stamp, has_backlog=self.has_backlog
             )
             now, done = part.cut(begin, end), seen if end == part.size else seen.cut(0, end - begin)
-            stale = stale[memory.tasks.columns["window_count"][stale] > 0]
+            stale = stale[memory.tasks.columns.window_count[stale] > 0]
             if stale.size:
                 memory.response.derive(memory.fixed, memory.tasks.columns, stale, memory.labels.outputs)
             self._runs.go(now, done, outcomes)

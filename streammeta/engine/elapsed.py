@@ -6,22 +6,19 @@ since 1970; NaN: none. It is read and written where an event is admitted, in the
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from msgspec.structs import replace
 
-from streammeta.engine.columns import Column
+from streammeta.engine.columns import Column, Columns
 from streammeta.event import Event
 
 __all__ = ["COLUMN", "note_time", "with_elapsed"]
 
 COLUMN = {"elapsed": Column((2,), np.float64, math.nan)}
-_Columns = Mapping[str, npt.NDArray[Any]]
 
 
-def with_elapsed(event: Event, name: str, columns: _Columns, row: int) -> Event:
+def with_elapsed(event: Event, name: str, columns: Columns, row: int) -> Event:
     """The event with the seconds since its task's event before as one more feature.
 
     It has none where it is the task's first, one of them has no time, or features have no names. An event that comes
@@ -36,17 +33,17 @@ def with_elapsed(event: Event, name: str, columns: _Columns, row: int) -> Event:
     """
     if event.ts is None or row < 0 or not isinstance(event.x, Mapping):
         return event
-    reached, last = columns["elapsed"][row].tolist()
+    reached, last = columns.elapsed[row].tolist()
     since = last if event.ts < reached and last < reached else reached
     if math.isnan(since):
         return event
     return replace(event, x={**event.x, name: max(0.0, event.ts - since)})
 
 
-def note_time(columns: _Columns, row: int, ts: float | None) -> None:
+def note_time(columns: Columns, row: int, ts: float | None) -> None:
     """An event of this row came, with this time."""
     if ts is None:
         return
-    reached, last = columns["elapsed"][row].tolist()
+    reached, last = columns.elapsed[row].tolist()
     both_late = ts < reached and last < reached
-    columns["elapsed"][row] = max(last, ts) if both_late else ts if math.isnan(reached) else max(reached, ts), ts
+    columns.elapsed[row] = max(last, ts) if both_late else ts if math.isnan(reached) else max(reached, ts), ts

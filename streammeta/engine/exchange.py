@@ -75,7 +75,7 @@ class Exchange:
 
     def note(self, part: Part, outcomes: Sequence[Outcome | None]) -> None:
         """Note the circumstances of labels that were just learned, the last first: so their numbers are known."""
-        counts, later = self._tasks.columns["window_count"], dict[int, int]()
+        counts, later = self._tasks.columns.window_count, dict[int, int]()
         rows, partitions, times = part.rows.tolist(), part.partitions.tolist(), part.times.tolist()
         for i in range(part.size - 1, -1, -1):
             outcome, row = outcomes[part.places[i]], rows[i]
@@ -100,10 +100,10 @@ class Exchange:
         tasks, names = self._tasks, [(slot.name, slot.value) for slot in self._features.slots]
         for task in self._log.changed:
             row = tasks.recall(task)
-            for numbers, known in self._log.due(task, int(tasks.columns["window_count"][row])):
+            for numbers, known in self._log.due(task, int(tasks.columns.window_count[row])):
                 at = np.array(numbers) % self._window
                 x = exact_window(tasks.columns, row, at, len(names), own)
-                y = tasks.columns["window_y"][row, at].tolist()
+                y = tasks.columns.window_y[row, at].tolist()
                 labels = [self._labels.classes[int(one)] for one in y] if self._labels.classify else y
                 record = encode_segment(self._kind, numbers.start, names, x, labels, known)
                 if len(record) <= LARGEST:

@@ -27,7 +27,7 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from streammeta.engine.columns import Column
+from streammeta.engine.columns import Column, Columns
 from streammeta.errors import SnapshotError
 from streammeta.meta.base import Ints
 from streammeta.native import _kernels as kernels
@@ -37,7 +37,6 @@ __all__ = ["COLUMNS", "Bounds", "Intervals", "Issued", "check_intervals"]
 Bounds: TypeAlias = tuple[float, float]  # lower and upper, in the target's unit
 Issued: TypeAlias = tuple[float, float, float]  # the same, and how many events of the partition came before
 Doubles: TypeAlias = npt.NDArray[np.float64]
-_Columns: TypeAlias = Mapping[str, npt.NDArray[Any]]
 
 COLUMNS: Final = {"interval.task": Column((2,), np.float64)}  # w and l of a task; where there are intervals only
 _OF_TASKS, _OF_PARTITION = "interval.task", "interval.partition"
@@ -69,7 +68,7 @@ class Intervals:
 
     def run(
         self,
-        columns: _Columns,
+        columns: Columns,
         rows: Ints,
         partitions: Sequence[int],
         predicted: tuple[Doubles, Doubles],
@@ -96,7 +95,7 @@ class Intervals:
             mean, variance, labels, rows, places, self._rule, columns[_OF_TASKS], self._partitions, bounds
         )
 
-    def predict(self, columns: _Columns, row: int, partition: int, mean: float, variance: float) -> Bounds:
+    def predict(self, columns: Columns, row: int, partition: int, mean: float, variance: float) -> Bounds:
         """The interval of one event; nothing changes."""
         place = self._places.get(partition)
         known = np.zeros((1, 5)) if place is None else self._partitions[place : place + 1].copy()
@@ -113,7 +112,7 @@ class Intervals:
         place = self._places.get(number)
         return {} if place is None else {_OF_PARTITION: self._partitions[place].copy()}
 
-    def take_partition(self, number: int, arrays: _Columns, at: str) -> None:
+    def take_partition(self, number: int, arrays: Mapping[str, npt.NDArray[Any]], at: str) -> None:
         """Know this of a partition; raises SnapshotError, which begins with ``at``, where it cannot be."""
         found = arrays.get(_OF_PARTITION)
         if found is None:
@@ -135,7 +134,7 @@ class Intervals:
         """Arrays from which ``load`` makes the same."""
         return {f"{_OF_PARTITION}@{number}": self._partitions[place].copy() for number, place in self._places.items()}
 
-    def load(self, arrays: _Columns) -> None:
+    def load(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
         """Become what ``dump`` described; raises SnapshotError where it is damaged."""
         self._places, self._partitions = {}, np.zeros((0, 5))
         for name, array in arrays.items():
@@ -148,7 +147,7 @@ class Intervals:
         self._partitions = np.concatenate([self._partitions, known[None]])
 
 
-def check_intervals(found: _Columns, at: str) -> None:
+def check_intervals(found: Mapping[str, npt.NDArray[Any]], at: str) -> None:
     """Refuse rows [N, ...] from elsewhere whose intervals cannot be; raises SnapshotError."""
     offsets = found.get(_OF_TASKS)
     if offsets is not None and not (np.isfinite(offsets) & (np.abs(offsets) <= _WIDEST)).all():

@@ -1,11 +1,12 @@
 """From what a learner predicts to what a user reads, and how far it was from the label."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from collections.abc import Sequence
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from streammeta.engine.columns import Columns
 from streammeta.engine.labels import LabelSpace
 from streammeta.event import LabelValue
 from streammeta.meta.base import Ints
@@ -69,7 +70,7 @@ def judge(
 
 
 def count_events(
-    columns: Mapping[str, npt.NDArray[Any]], rows: Ints, is_event: npt.NDArray[np.bool_], times: Doubles, error: Doubles
+    columns: Columns, rows: Ints, is_event: npt.NDArray[np.bool_], times: Doubles, error: Doubles
 ) -> tuple[Ints, Ints]:
     """Count events [N], in order, in the columns of their tasks.
 

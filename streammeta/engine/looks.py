@@ -26,12 +26,12 @@ shrinkage is empirical Bayes: a prior as wide as the gap that was found (Robbins
 `streammeta/native/looks.cpp`, where the constants are.
 """
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from streammeta.engine.columns import Columns
 from streammeta.engine.moments import Crowd
 from streammeta.engine.scale import FrameScale
 from streammeta.meta.base import Floats, Ints
@@ -39,7 +39,6 @@ from streammeta.native import _kernels as kernels
 
 __all__ = ["FIRST_LOOK", "Look", "due_for_look", "find_strays", "is_outdated", "look", "until_look"]
 
-_Columns: TypeAlias = Mapping[str, npt.NDArray[Any]]
 _Bools: TypeAlias = npt.NDArray[np.bool_]
 _Doubles: TypeAlias = npt.NDArray[np.float64]
 
@@ -67,14 +66,14 @@ def find_strays(frame: FrameScale, xs: Floats, ys: Floats) -> Ints:
     return found
 
 
-def is_outdated(columns: _Columns, rows: Ints, epoch: int) -> _Bools:
+def is_outdated(columns: Columns, rows: Ints, epoch: int) -> _Bools:
     """Of which tasks [N] the shared scale has changed so much that they are looked at before their next event."""
-    found: _Bools = (columns["scale.epoch"][rows] != epoch) & (columns["labelled"][rows] >= FIRST_LOOK)
+    found: _Bools = (columns.scale_epoch[rows] != epoch) & (columns.labelled[rows] >= FIRST_LOOK)
     return found
 
 
 def until_look(
-    columns: _Columns, rows: Ints, labels: _Doubles, strays: Ints, outdated: _Bools, frame: FrameScale
+    columns: Columns, rows: Ints, labels: _Doubles, strays: Ints, outdated: _Bools, frame: FrameScale
 ) -> int:
     """How many of these events [N] may be taken before a task comes that is to be looked at first.
 
@@ -82,22 +81,22 @@ def until_look(
     feature own views, all tasks see it otherwise.
     """
     most = int(outdated.argmax()) if outdated.any() else len(rows)
-    counts = columns["labelled"], columns["scale.next"], columns["scale.strays"]
+    counts = columns.labelled, columns.scale_next, columns.scale_strays
     coarse = frame.shared.known & (np.abs(frame.shared.shift) * frame.shared.gain > _PRECISE)
     coarse[frame.own] = False
     return kernels.until_look(*counts, rows, labels, strays, most, bool(coarse.any()))
 
 
-def due_for_look(columns: _Columns, rows: Ints, labels: _Doubles, strays: Ints) -> list[int]:
+def due_for_look(columns: Columns, rows: Ints, labels: _Doubles, strays: Ints) -> list[int]:
     """Which of these events [N], learned by now, are the last of a task that is to be looked at after them, in order.
 
     "scale.strays" of the rows is brought up to date.
     """
-    counts = columns["labelled"], columns["scale.next"], columns["scale.strays"]
+    counts = columns.labelled, columns.scale_next, columns.scale_strays
     return kernels.due_for_look(*counts, rows, labels, strays)
 
 
-def look(columns: _Columns, row: int, frame: FrameScale, last: _Doubles | None = None) -> Look:
+def look(columns: Columns, row: int, frame: FrameScale, last: _Doubles | None = None) -> Look:
     """Look at a task, set its views, and when it is looked at next.
 
     Args:

@@ -33,7 +33,7 @@ from streammeta.engine.staleness import can_be_omitted, left_out, mark_left_out
 from streammeta.engine.sums import PartitionSums
 from streammeta.engine.taskrow import task_columns
 from streammeta.engine.tasks import TaskTable
-from streammeta.meta.base import Ints, Method, Phi, Scaling
+from streammeta.meta.base import Ints, Method, Scaling
 
 __all__ = ["Counts", "Memory"]
 
@@ -130,17 +130,17 @@ class Memory:
         """θ and the scale of now, which a run of events is worked off under."""
         return Fixed(self.shared.weights, self.shared.version, self.shared.frame)
 
-    def rescale(self, fixed: Fixed, columns: Phi, row: int, found: Look) -> None:
+    def rescale(self, fixed: Fixed, columns: Columns, row: int, found: Look) -> None:
         """φ of a task whose scale a look has changed."""
         rows = np.array([row])
         self.method.respread(columns, rows, 0.0 if found.unit_changed else found.noise)
         self.response.derive(fixed, columns, rows, self.labels.outputs)
 
-    def scaling_of(self, columns: Mapping[str, npt.NDArray[Any]], row: int) -> Scaling:
+    def scaling_of(self, columns: Columns, row: int) -> Scaling:
         """A task's own view of each feature, or the shared one, for experts."""
         frame = self.shared.frame
         D = frame.shared.shift.size
-        own, scale = columns["scale.x"][row, SPREAD, :D] > 0, columns["scale.x"][row, :, :D]
+        own, scale = columns.scale_x[row, SPREAD, :D] > 0, columns.scale_x[row, :, :D]
         shift = np.where(own, scale[SHIFT], frame.shared.shift)
         gain = np.where(own, 1 / np.where(own, scale[SPREAD], 1.0), frame.shared.gain)
         return Scaling(shift.astype(np.float32), gain.astype(np.float32), 0.0, 1.0)
@@ -159,7 +159,7 @@ class Memory:
     ) -> Case:
         """One event (``seen`` has no other) as experts see it; ``slots`` where x may have features not known here."""
         common = common_features(frame, columns, seen.rows, seen.exact, seen.high)[0]
-        shift, spread = common_units(frame, columns["scale.y"][seen.rows])
+        shift, spread = common_units(frame, columns.scale_y[seen.rows])
         unit = float(shift[0]), float(spread[0])
         return Case(int(seen.rows[0]), task, seen.high[0], partition, slots, common, *unit, context)
 
@@ -251,8 +251,8 @@ class Memory:
         A stream whose tags never come back has hardly any others, and φ is most of their bytes.
         """
         columns = self.tasks.columns
-        light = can_be_omitted(columns, rows, self.shared.stamp) & (columns["window_count"][rows] <= _QUICK_EVENTS)
-        marked = rows[light & ~left_out(columns["version"][rows])]
+        light = can_be_omitted(columns, rows, self.shared.stamp) & (columns.window_count[rows] <= _QUICK_EVENTS)
+        marked = rows[light & ~left_out(columns.version[rows])]
         mark_left_out(columns, marked)
         return light
 

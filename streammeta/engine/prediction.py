@@ -53,7 +53,7 @@ def _predict_event(memory: Memory, event: Event, features: FeatureSpace, exact: 
     grown = shared.grow(features.slots, memory.labels.names)
     wider = memory.layout(len(features), len(shared.own)) if grown else None
     columns, (known,) = memory.tasks.copy([key], wider)
-    derive = is_stale(columns, 0, shared.stamp) and columns["window_count"][0] > 0
+    derive = is_stale(columns, 0, shared.stamp) and columns.window_count[0] > 0
     if is_outdated(columns, row, shared.frame.epoch)[0]:
         frame = shared.frame
         found = look(columns, 0, frame)
@@ -72,7 +72,7 @@ def _predict_event(memory: Memory, event: Event, features: FeatureSpace, exact: 
     said = memory.method.run(weights, columns, row, seen.x, seen.y, outputs)
     mean, variance = said.mean[0].tolist(), float(said.variance[0])
     if not memory.labels.classify:
-        shift, spread = (float(part[0]) for part in units(frame, columns["scale.y"]))
+        shift, spread = (float(part[0]) for part in units(frame, columns.scale_y))
         mean, variance = [shift + spread * mean[0]], spread * spread * variance
     if not np.isfinite([*mean, variance]).all():
         return Outcome(event, rejected=f"{event.origin}: the prediction is not a finite number")
@@ -88,8 +88,6 @@ def _predict_event(memory: Memory, event: Event, features: FeatureSpace, exact: 
         interval=memory.intervals.predict(columns, 0, key[0], mean[0], variance) if memory.intervals else None,
         signal=Signal.STEADY if known else Signal.NEW_TASK,
         theta_version=shared.version,
-        age=int(columns["labelled"][0]),
-        since_drift=int(columns["labels_since_drift"][0] - columns["labels_kept_at_drift"][0])
-        if columns["drifts"][0]
-        else None,
+        age=int(columns.labelled[0]),
+        since_drift=int(columns.labels_since_drift[0] - columns.labels_kept_at_drift[0]) if columns.drifts[0] else None,
     )

@@ -28,7 +28,7 @@ from streammeta.engine.scale import (
     learned_targets,
     units,
 )
-from streammeta.engine.taskrow import forget_window, record_drift, start_concept
+from streammeta.engine.taskrow import forget_window
 from streammeta.meta.base import Forget, Ints
 from streammeta.native import _kernels as kernels
 
@@ -254,7 +254,7 @@ class Runs:
         if since is None:
             return outcome
         if since:
-            start_concept(columns, row, since)
+            columns.start_concept(row, since)
             memory.detectors.reset(row)
             self._count_drift(row)
             outcome = replace(outcome, signal=Signal.DRIFT)
@@ -272,7 +272,7 @@ class Runs:
         if forgets is Forget.ALL:
             forget_window(columns, row)
             keep = 0
-        start_concept(columns, row, keep)
+        columns.start_concept(row, keep)
         later = self._rewind(run, i)
         memory.method.restart(run.weights, columns, rows, forgets)
         self._response.restarted(run.shared, columns, rows, keep, outputs)
@@ -330,7 +330,7 @@ class Runs:
     def _count_drift(self, row: int) -> None:
         memory = self._memory
         memory.counts.drifts += 1
-        record_drift(memory.tasks.columns, row)
+        memory.tasks.columns.record_drift(row)
 
 
 class _Run:
@@ -343,7 +343,7 @@ class _Run:
         self.is_kept = ~np.isnan(seen.labels)  # a label that is known, whose event goes into the window
         self.shift, self.spread = np.zeros(size), np.ones(size)  # [N] of each event's task's target
         if not memory.labels.classify:
-            self.shift, self.spread = units(shared.frame, memory.tasks.columns["scale.y"][seen.rows])
+            self.shift, self.spread = units(shared.frame, memory.tasks.columns.scale_y[seen.rows])
         self.saved: dict[int, tuple[dict[str, npt.NDArray[Any]], int]] = {}  # φ as it was before this event of the run
         self.means, self.variances = np.zeros((size, outputs)), np.zeros(size)  # as the outcomes say them
         self.own_means, self.own_variances = self.means.copy(), self.variances.copy()  # the learner's, without experts
@@ -416,7 +416,7 @@ class _Run:
             self.part.partitions,
             self.measured,
             asked,
-            *common_units(frame, columns["scale.y"][seen.rows]),
+            *common_units(frame, columns.scale_y[seen.rows]),
             self.rows,
             events,
             self.context,

@@ -14,20 +14,19 @@ All are functions of the task table and of the ring of recent rows, both of whic
   features, as far as a line can show (task embeddings: Achille et al. 2019; nearest tasks: Fifty et al. 2021).
 """
 
-from collections.abc import Mapping
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from streammeta.engine.buffer import RecentRows, as_encoded
+from streammeta.engine.columns import Columns
 from streammeta.engine.scale import FrameScale, errors_in_spreads, seen_window
 from streammeta.engine.settings import Sampling
 from streammeta.meta.base import Floats, Ints, Kind
 
 __all__ = ["draw_rows"]
 
-_Columns: TypeAlias = Mapping[str, npt.NDArray[Any]]
 _Weights: TypeAlias = npt.NDArray[np.float64]
 
 _PREFERRED = 0.5  # share of the draws that a preference gets; the rest is uniform
@@ -40,7 +39,7 @@ _MOST_COMPARED = 256  # tasks looked at in one draw
 
 def draw_rows(
     sampling: Sampling,
-    columns: _Columns,
+    columns: Columns,
     recent: RecentRows,
     count: int,
     *,
@@ -51,9 +50,9 @@ def draw_rows(
 ) -> Ints:
     """``count`` rows of tasks with at least ``shortest`` events, by this strategy; none where there is no such task."""
     if sampling == "uniform":
-        return recent.draw(count, columns["window_count"], shortest, random)
+        return recent.draw(count, columns.window_count, shortest, random)
     alive = recent.rows()
-    alive = alive[columns["window_count"][alive] >= shortest] if alive.size else alive
+    alive = alive[columns.window_count[alive] >= shortest] if alive.size else alive
     if alive.size < 2:
         return np.repeat(alive, count)
     if sampling == "recency":
@@ -70,13 +69,13 @@ def _shares(weights: _Weights) -> _Weights:
     return weights / total if total > 0 else np.full(weights.size, 1.0 / weights.size)
 
 
-def _lossy(columns: _Columns, alive: Ints, frame: FrameScale) -> _Weights:
+def _lossy(columns: Columns, alive: Ints, frame: FrameScale) -> _Weights:
     return np.nan_to_num(errors_in_spreads(columns, alive, frame), nan=0.0, posinf=0.0)
 
 
-def _near(columns: _Columns, alive: Ints, frame: FrameScale, kind: Kind, random: np.random.Generator) -> _Weights:
+def _near(columns: Columns, alive: Ints, frame: FrameScale, kind: Kind, random: np.random.Generator) -> _Weights:
     """1 for the tasks that look most like one of a young concept, itself among them; 0 for all when there is none."""
-    young = alive[columns["labels_since_drift"][alive] <= _YOUNG]
+    young = alive[columns.labels_since_drift[alive] <= _YOUNG]
     if not young.size:
         return np.zeros(alive.size)
     anchor = random.choice(young)
@@ -90,14 +89,14 @@ def _near(columns: _Columns, alive: Ints, frame: FrameScale, kind: Kind, random:
     return near
 
 
-def _looks(columns: _Columns, rows: Ints, frame: FrameScale, kind: Kind) -> Floats:
+def _looks(columns: Columns, rows: Ints, frame: FrameScale, kind: Kind) -> Floats:
     """What tasks' last events look like [N, C, D] ([N, 1, D] for targets): means of [y = c] x."""
-    size, seen, each = columns["window_y"].shape[1], seen_window(columns, rows, frame), np.arange(len(rows))[:, None]
+    size, seen, each = columns.window_size, seen_window(columns, rows, frame), np.arange(len(rows))[:, None]
     counts = np.minimum(
-        np.clip(columns["labels_since_drift"][rows], 1, _LOOKED_AT), np.minimum(columns["window_count"][rows], size)
+        np.clip(columns.labels_since_drift[rows], 1, _LOOKED_AT), np.minimum(columns.window_count[rows], size)
     )
     back = np.arange(_LOOKED_AT)
-    at = (columns["window_count"][rows, None] - 1 - back) % size
+    at = (columns.window_count[rows, None] - 1 - back) % size
     valid = (back < counts[:, None]).astype(np.float32)
     x, y = as_encoded(seen.x[each, at]), np.nan_to_num(seen.y[each, at]) * valid
     if kind == "regression":

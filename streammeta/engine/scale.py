@@ -21,6 +21,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from streammeta.engine.columns import Columns
 from streammeta.engine.moments import Crowd, Sums, mean_and_spread, no_sums
 from streammeta.errors import SnapshotError
 from streammeta.meta.base import Floats, Ints, Windows
@@ -69,7 +70,6 @@ _LEAST_GAIN = 1e-150  # 1 over a spread; squares of it, and 1 over those, are nu
 
 Bools: TypeAlias = npt.NDArray[np.bool_]
 Doubles: TypeAlias = npt.NDArray[np.float64]
-_Columns: TypeAlias = Mapping[str, npt.NDArray[Any]]
 
 # What is kept of a task for each feature ("scale.x" [7, D]) and for the target ("scale.y" [7, 1])
 SHIFT, SPREAD, OLD_SHIFT, OLD_SPREAD, SINCE, BEFORE, EXACT = range(7)
@@ -162,10 +162,10 @@ def shared_frame(features: int, *, classify: bool) -> FrameScale:
     return FrameScale(shared, np.zeros(0, np.int64), 0, beside=True, classify=classify)
 
 
-def exact_window(columns: _Columns, row: int, places: Ints, features: int, own: Sequence[int]) -> Doubles:
+def exact_window(columns: Columns, row: int, places: Ints, features: int, own: Sequence[int]) -> Doubles:
     """Raw features [n, D] of a task's remembered events, as exact as they were kept."""
-    xs: Doubles = columns["window_x"][row, places, :features].astype(np.float64)
-    xs[:, own] += np.nan_to_num(columns["window_low"][row, places, : len(own)].astype(np.float64))
+    xs: Doubles = columns.window_x[row, places, :features].astype(np.float64)
+    xs[:, own] += np.nan_to_num(columns.window_low[row, places, : len(own)].astype(np.float64))
     return xs
 
 
@@ -238,7 +238,7 @@ def split(xs: Doubles, own: Ints) -> tuple[Floats, Floats]:
     return high, (xs[:, own] - high[:, own]).astype(np.float32)
 
 
-def seen_features(frame: FrameScale, columns: _Columns, rows: Ints, high: Floats, low: Floats) -> Floats:
+def seen_features(frame: FrameScale, columns: Columns, rows: Ints, high: Floats, low: Floats) -> Floats:
     """New features as the learner sees them.
 
     Args:
@@ -253,7 +253,7 @@ def seen_features(frame: FrameScale, columns: _Columns, rows: Ints, high: Floats
     """
     shared, seen = frame.shared, np.empty((len(rows), frame.inputs), np.float32)
     kept = np.ascontiguousarray(high), np.ascontiguousarray(low)
-    kernels.see_events(*kept, columns["scale.x"], rows, shared.shift, shared.gain, frame.own, frame.beside, seen)
+    kernels.see_events(*kept, columns.scale_x, rows, shared.shift, shared.gain, frame.own, frame.beside, seen)
     return seen
 
 
@@ -271,7 +271,7 @@ class Seen(NamedTuple):
     @classmethod
     def of(
         cls,
-        columns: _Columns,
+        columns: Columns,
         rows: Ints,
         exact: Doubles,
         labels: Doubles,
@@ -295,10 +295,10 @@ def units(frame: FrameScale, scale: Doubles) -> tuple[Doubles, Doubles]:
     return shift, np.where(own, scale[..., SPREAD, 0], 1 / frame.shared.y_gain[0])
 
 
-def common_features(frame: FrameScale, columns: _Columns, rows: Ints, exact: Doubles, high: Floats) -> Floats:
+def common_features(frame: FrameScale, columns: Columns, rows: Ints, exact: Doubles, high: Floats) -> Floats:
     """Features [N, D] in the units of all tasks: as they are (``high``), or where a task's own view would be there."""
     places = frame.own
-    scale = columns["scale.x"][rows[:, None], :, places] if places.size else np.zeros((0, 1, SCALE_ROWS))
+    scale = columns.scale_x[rows[:, None], :, places] if places.size else np.zeros((0, 1, SCALE_ROWS))
     own = scale[..., SPREAD] > 0
     if not own.any():
         return high
@@ -317,18 +317,18 @@ def common_units(frame: FrameScale, scale: Doubles) -> tuple[Doubles, Doubles]:
     return np.where(own, scale[..., SHIFT, 0] - spread * shared.y_shift[0], 0.0), spread
 
 
-def errors_in_spreads(columns: _Columns, rows: Ints, frame: FrameScale) -> Doubles:
+def errors_in_spreads(columns: Columns, rows: Ints, frame: FrameScale) -> Doubles:
     """The running errors [N] of these rows, of targets in spreads, so that tasks compare."""
-    errors: Doubles = columns["error"][rows]
-    return errors if frame.classify else errors / units(frame, columns["scale.y"][rows])[1]
+    errors: Doubles = columns.error[rows]
+    return errors if frame.classify else errors / units(frame, columns.scale_y[rows])[1]
 
 
-def seen_targets(frame: FrameScale, columns: _Columns, rows: Ints, ys: npt.NDArray[Any]) -> Floats:
+def seen_targets(frame: FrameScale, columns: Columns, rows: Ints, ys: npt.NDArray[Any]) -> Floats:
     """New labels [N] of these rows as the learner learns them: classes as they are, targets in spreads; NaN is none."""
     if frame.classify:
         return ys.astype(np.float32)
     seen = np.empty(len(rows), np.float32)
-    kernels.see_targets(np.ascontiguousarray(ys, np.float64), columns["scale.y"], rows, *_of_target(frame), seen)
+    kernels.see_targets(np.ascontiguousarray(ys, np.float64), columns.scale_y, rows, *_of_target(frame), seen)
     return seen
 
 
@@ -342,18 +342,18 @@ def learned_targets(frame: FrameScale, seen: Floats) -> Floats:
     return np.where(np.abs(seen) >= np.float32(_of_target(frame)[2]), np.float32(np.nan), seen)
 
 
-def seen_window(columns: _Columns, rows: Ints, frame: FrameScale) -> Windows:
+def seen_window(columns: Columns, rows: Ints, frame: FrameScale) -> Windows:
     """The windows of these rows [R] as the learner learns them: place i of the result is row ``rows[i]``."""
-    shared, kept, pushed = frame.shared, (columns["window_x"], columns["window_low"]), columns["window_count"]
+    shared, kept, pushed = frame.shared, (columns.window_x, columns.window_low), columns.window_count
     size = kept[0].shape[1]
     xs, ys = np.empty((len(rows), size, frame.inputs), np.float32), np.empty((len(rows), size), np.float32)
-    scale = columns["scale.x"]
+    scale = columns.scale_x
     kernels.see_windows(*kept, pushed, scale, rows, shared.shift, shared.gain, frame.own, frame.beside, xs)
     if frame.classify:
-        ys = columns["window_y"][rows].astype(np.float32)
+        ys = columns.window_y[rows].astype(np.float32)
     else:
-        kernels.see_target_windows(columns["window_y"], pushed, columns["scale.y"], rows, *_of_target(frame), ys)
-    return Windows(xs, ys, pushed[rows], columns["labels_since_drift"][rows])
+        kernels.see_target_windows(columns.window_y, pushed, columns.scale_y, rows, *_of_target(frame), ys)
+    return Windows(xs, ys, pushed[rows], columns.labels_since_drift[rows])
 
 
 def _of_target(frame: FrameScale) -> tuple[float, float, float]:
@@ -363,7 +363,9 @@ def _of_target(frame: FrameScale) -> tuple[float, float, float]:
     return float(shared.y_shift[0]), float(1 / shared.y_gain[0]), most
 
 
-def check_scale(found: _Columns, views: _Columns, has_views: Bools, at: str) -> None:
+def check_scale(
+    found: Mapping[str, npt.NDArray[Any]], views: Mapping[str, npt.NDArray[Any]], has_views: Bools, at: str
+) -> None:
     """Refuse rows [N, ...] from elsewhere, and own views of some of them, that cannot be; raises SnapshotError."""
     if not np.isfinite(found["scale.last"]).all() or not np.isfinite(found["scale.y_last"]).all():
         raise SnapshotError(f"{at}: a row with a spread that is no number: it is damaged")
@@ -376,13 +378,13 @@ def check_scale(found: _Columns, views: _Columns, has_views: Bools, at: str) -> 
         raise SnapshotError(f"{at}: a row with looks that no task has: it is damaged")
 
 
-def restart_units(columns: _Columns, row: int) -> None:
+def restart_units(columns: Columns, row: int) -> None:
     """The window of this row begins again: its present units hold from its first label on."""
     for name in ("scale.x", "scale.y"):
         columns[name][row, [SINCE, BEFORE]] = 0
 
 
-def renumber_scale(columns: _Columns, rows: Ints, slots: Ints) -> None:
+def renumber_scale(columns: Columns, rows: Ints, slots: Ints) -> None:
     """Scales of rows that were written where features had other numbers: theirs here.
 
     Args:

@@ -5,16 +5,15 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from streammeta.engine.columns import Column, next_power_of_two
+from streammeta.engine.columns import Column, Columns, next_power_of_two
 from streammeta.engine.looks import FIRST_LOOK
 from streammeta.engine.outcome import TaskSummary
 from streammeta.engine.scale import SCALE_ROWS, restart_units
 from streammeta.engine.spill import TaskKey
 from streammeta.meta.base import Method
 
-__all__ = ["SUMMARY_COLUMNS", "forget_window", "record_drift", "start_concept", "summarize", "task_columns"]
+__all__ = ["SUMMARY_COLUMNS", "forget_window", "summarize", "task_columns"]
 
 SUMMARY_COLUMNS = ("events", "labelled", "error", "drifts", "drift_at", "seen_at")
 
@@ -63,21 +62,9 @@ def task_columns(
     }
 
 
-def record_drift(columns: Mapping[str, npt.NDArray[Any]], row: int) -> None:
-    """A drift was signalled with the task's last event."""
-    columns["drifts"][row] += 1
-    columns["drift_at"][row] = columns["seen_at"][row]
-
-
-def start_concept(columns: Mapping[str, npt.NDArray[Any]], row: int, kept: int) -> None:
-    """A new concept of the task began ``kept`` labels ago, as far as its window still has them."""
-    labels = min(kept, int(columns["window_count"][row]))
-    columns["labels_since_drift"][row] = columns["labels_kept_at_drift"][row] = labels
-
-
-def forget_window(columns: Mapping[str, npt.NDArray[Any]], row: int) -> None:
+def forget_window(columns: Columns, row: int) -> None:
     """The task's labelled events say nothing any more, and neither does since when its units hold."""
-    columns["window_count"][row] = 0
+    columns.window_count[row] = 0
     restart_units(columns, row)
 
 

@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, Field, field_validator
 
-from streammeta.engine.columns import Column, RowCodec
+from streammeta.engine.columns import Column, Columns
 from streammeta.engine.presence import ForgetAfter, parse_forget_after
+from streammeta.engine.row_codec import RowCodec
 from streammeta.engine.spill import Spill, TaskKey
 
 __all__ = ["IN_SPILL", "MemorySettings", "TaskTable"]
@@ -104,7 +105,7 @@ class TaskTable:
         self.leaving: dict[TaskKey, None] = {}  # forgotten, in this order; ``sweep`` gives their rows back
         self._forgotten: list[TaskKey] = []  # since this was last asked
         self.spilled = 0  # tasks sent to the spill since this process began
-        self.columns = {name: np.zeros((0, *kind.shape), kind.dtype) for name, kind in columns.items()}
+        self.columns = Columns.blank(columns, 0)
 
     def __len__(self) -> int:
         """All tasks, in memory and spilled, but for those that are forgotten."""
@@ -142,17 +143,14 @@ class TaskTable:
             self._touched.update(keys)
         deque(map(self._rows.move_to_end, keys), maxlen=0)
 
-    def copy(
-        self, keys: Sequence[TaskKey], kinds: Mapping[str, Column] | None = None
-    ) -> tuple[dict[str, npt.NDArray[Any]], list[bool]]:
+    def copy(self, keys: Sequence[TaskKey], kinds: Mapping[str, Column] | None = None) -> tuple[Columns, list[bool]]:
         """Columns of their own with a row for each of these tasks, and whether it is known; nothing here is touched.
 
         Args:
             keys: the tasks; the row of one that is not known is blank.
             kinds: what the copies are to be like, where that is wider than the columns here.
         """
-        wanted = self._codec.kinds if kinds is None else kinds
-        columns = {name: np.full((len(keys), *kind.shape), kind.blank, kind.dtype) for name, kind in wanted.items()}
+        columns = Columns.blank(self._codec.kinds if kinds is None else kinds, len(keys))
         known = []
         for i, key in enumerate(keys):
             row, stored = self._rows.get(key), None

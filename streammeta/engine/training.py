@@ -106,8 +106,8 @@ class Training:
         memory = self._memory
         columns, alive = memory.tasks.columns, memory.recent.rows()
         errors = errors_in_spreads(columns, alive, memory.shared.frame)
-        found = escalation.underperforming(columns["labelled"], errors, alive)
-        found = found[columns["window_count"][found] >= memory.settings.meta.shortest]
+        found = escalation.underperforming(columns.labelled, errors, alive)
+        found = found[columns.window_count[found] >= memory.settings.meta.shortest]
         self._hurries = found.size > 0
         return escalation.prefer(rows, found, self.random) if self._hurries else rows
 

@@ -5,13 +5,14 @@ the prequential loss of those labels under either θ, after the same earlier eve
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from streammeta.engine.buffer import as_encoded
+from streammeta.engine.columns import Columns
 from streammeta.engine.scale import FrameScale, seen_window
 from streammeta.meta.base import Episodes, Gradient, Ints, Kind, Theta
 
@@ -31,7 +32,7 @@ class Verdict(NamedTuple):
 
 
 def newest_episodes(
-    columns: Mapping[str, npt.NDArray[Any]],
+    columns: Columns,
     rows: Ints,
     fresh: Sequence[int],
     frame: FrameScale,
@@ -52,11 +53,11 @@ def newest_episodes(
     Returns:
         Episodes [1, N, L, D].
     """
-    size = columns["window_y"].shape[1]
-    kept = np.minimum(np.minimum(columns["window_count"][rows], size), length)
+    size = columns.window_size
+    kept = np.minimum(np.minimum(columns.window_count[rows], size), length)
     scored_from = np.maximum(kept - np.array(fresh, np.int64), 0)
     at = np.arange(length)
-    places = (columns["window_count"][rows, None] - kept[:, None] + at) % size
+    places = (columns.window_count[rows, None] - kept[:, None] + at) % size
     seen, each = seen_window(columns, rows, frame), np.arange(rows.size)[:, None]
     xs, ys = as_encoded(seen.x[each, places]), seen.y[each, places]
     is_there = (at < kept[:, None]) & ~np.isnan(ys)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from streammeta.engine.columns import Columns
 from streammeta.engine.experts.base import Case, Expert
 from streammeta.meta.base import Kind
 
@@ -45,10 +46,7 @@ class _Run:
 
     def __init__(self, expert: Expert, outputs: int) -> None:
         self.expert, self.outputs = expert, outputs
-        self.columns = {
-            name: np.full((_TASKS, *column.shape), column.blank, column.dtype)
-            for name, column in expert.layout(_WIDTH, outputs).items()
-        }
+        self.columns = Columns.blank(expert.layout(_WIDTH, outputs), _TASKS)
 
     def say(self, case: Case) -> np.ndarray | None:
         said = self.expert.predict(self.columns, case, self.outputs)
@@ -75,7 +73,7 @@ def _check_predict_changes_nothing(run: _Run) -> None:
 def _check_saved(fresh: Expert, run: _Run) -> None:
     fresh.load(run.expert.dump())
     restored = _Run(fresh, run.outputs)
-    restored.columns = {name: column.copy() for name, column in run.columns.items()}
+    restored.columns = Columns({name: column.copy() for name, column in run.columns.items()})
     kind: Kind = "regression" if run.outputs == 1 else "classification"
     going_on = [(run.go(case, y), restored.go(case, y)) for case, y in _events(kind, seed=2)]
     said, again = [one for one, _ in going_on], [other for _, other in going_on]

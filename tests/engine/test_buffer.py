@@ -5,14 +5,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streammeta.engine.buffer import RecentRows, as_encoded, draw_episodes, push, window
+from streammeta.engine.columns import Columns
 from streammeta.engine.scale import SCALE_ROWS, shared_frame
 from streammeta.engine.settings import SegmentSettings
 
 FRAME = shared_frame(2, classify=True)
 
 
-def columns(rows: int, size: int = 4) -> dict[str, np.ndarray]:
-    return {
+def columns(rows: int, size: int = 4) -> Columns:
+    found = Columns()
+    found |= {
         "window_x": np.full((rows, size, 2), np.nan, np.float32),
         "window_low": np.zeros((rows, size, 0), np.float32),
         "window_y": np.zeros((rows, size), np.float32),
@@ -21,9 +23,10 @@ def columns(rows: int, size: int = 4) -> dict[str, np.ndarray]:
         "window_count": np.zeros(rows, np.int64),
         "labels_since_drift": np.zeros(rows, np.int64),
     }
+    return found
 
 
-def fill(table: dict[str, np.ndarray], row: int, n: int) -> None:
+def fill(table: Columns, row: int, n: int) -> None:
     for t in range(n):
         push(table, np.array([row]), np.array([[t, -t]], np.float32), np.zeros((1, 0), np.float32), np.array([t % 2]))
 

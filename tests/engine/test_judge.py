@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from streammeta.engine.columns import Columns
 from streammeta.engine.judge import count_events, judge
 
 RANDOM = np.random.default_rng(0)
@@ -62,7 +63,8 @@ def test_targets_are_judged_in_their_unit_and_watched_in_none(binary: bool) -> N
 def test_events_are_counted_one_after_the_other() -> None:
     """Several events of a task in one call count as in several calls."""
     blank = {name: np.zeros(3, np.int64) for name in ("events", "labelled", "labels_since_drift")}
-    columns = blank | {
+    columns = Columns(blank)
+    columns |= {
         "labels_kept_at_drift": np.array([0, 2, 0]),
         "drifts": np.array([0, 1, 0]),
         "error": np.zeros(3),

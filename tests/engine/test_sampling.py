@@ -7,6 +7,7 @@ import pytest
 
 from streammeta.engine import Engine, EngineSettings
 from streammeta.engine.buffer import RecentRows, push
+from streammeta.engine.columns import Columns
 from streammeta.engine.sampling import Sampling, draw_rows
 from streammeta.engine.scale import SCALE_ROWS, shared_frame
 from streammeta.event import Event
@@ -15,10 +16,11 @@ FRAME = shared_frame(2, classify=True)
 TASKS = 12
 
 
-def table() -> tuple[dict[str, np.ndarray], RecentRows]:
+def table() -> tuple[Columns, RecentRows]:
     """Twelve tasks, whose label is the sign of the first feature in the first six, of the second in the others."""
     random = np.random.default_rng(0)
-    columns = {
+    columns = Columns()
+    columns |= {
         "window_x": np.full((TASKS, 32, 2), np.nan, np.float32),
         "window_low": np.zeros((TASKS, 32, 0), np.float32),
         "window_y": np.zeros((TASKS, 32), np.float32),
@@ -36,7 +38,7 @@ def table() -> tuple[dict[str, np.ndarray], RecentRows]:
     return columns, recent
 
 
-def drawn(sampling: Sampling, columns: dict[str, np.ndarray], recent: RecentRows, draws: int = 400) -> np.ndarray:
+def drawn(sampling: Sampling, columns: Columns, recent: RecentRows, draws: int = 400) -> np.ndarray:
     """How often each task was drawn, in many draws of five."""
     random = np.random.default_rng(1)
     rows = [

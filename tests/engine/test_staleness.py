@@ -1,19 +1,21 @@
 """When φ is derived again."""
 
 import numpy as np
-import numpy.typing as npt
 
+from streammeta.engine.columns import Columns
 from streammeta.engine.staleness import refresh
 
 
-def columns(pushed: list[int], rest: int = 0) -> dict[str, npt.NDArray[np.generic]]:
+def columns(pushed: list[int], rest: int = 0) -> Columns:
     tasks = len(pushed)
-    return {
+    found = Columns()
+    found |= {
         "rebuild_cooldown": np.full(tasks, rest),
         "version": np.zeros(tasks, np.int64),
         "window_count": np.array(pushed),
         "window_y": np.zeros((tasks, 64), np.float32),
     }
+    return found
 
 
 def test_a_task_follows_new_weights_at_its_next_event_and_then_rests() -> None:

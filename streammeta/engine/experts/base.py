@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-from streammeta.engine.columns import Column
+from streammeta.engine.columns import Column, Columns
 from streammeta.meta.base import Floats, Ints, Scaling
 
 __all__ = [
@@ -33,7 +33,7 @@ __all__ = [
 RIVER = "river:"  # names of River's models begin so
 
 Doubles: TypeAlias = npt.NDArray[np.float64]
-Columns: TypeAlias = Mapping[str, npt.NDArray[Any]]
+Arrays: TypeAlias = Mapping[str, npt.NDArray[Any]]  # as saved, or from elsewhere
 # (columns, row): the shared view, or the task's own
 ScalingOf: TypeAlias = Callable[[Columns, int], Scaling]
 Slots: TypeAlias = Sequence[tuple[str, str | None, int]]  # as ``FeatureSpace`` lists them: name, value, fan-in
@@ -114,7 +114,7 @@ class Expert(Protocol):
     def dump(self) -> dict[str, npt.NDArray[Any]]:
         """What it knows of all tasks, as arrays from which ``load`` makes the same."""
 
-    def load(self, arrays: Columns) -> None:
+    def load(self, arrays: Arrays) -> None:
         """Become what ``dump`` described."""
 
 
@@ -148,7 +148,7 @@ class OfPartitions(Expert, Protocol):
     def partition(self, number: int) -> dict[str, npt.NDArray[Any]]:
         """What it knows of a partition, as arrays from which ``take_partition`` makes the same; nothing: no arrays."""
 
-    def take_partition(self, number: int, arrays: Columns, here: Renumbering, at: str) -> None:
+    def take_partition(self, number: int, arrays: Arrays, here: Renumbering, at: str) -> None:
         """Know this of a partition; raises SnapshotError, which begins with ``at``, where it cannot be."""
 
     def forget_task(self, partition: int, task: str) -> None:

@@ -27,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streammeta.engine.columns import Column, next_power_of_two
-from streammeta.engine.experts.base import Case, Cases, Columns, Doubles, Renumbering, alone
+from streammeta.engine.experts.base import Arrays, Case, Cases, Columns, Doubles, Renumbering, alone
 from streammeta.engine.experts.ring import LEAST, MOST, Ring
 from streammeta.errors import SnapshotError
 from streammeta.meta.base import Floats, Kind
@@ -169,13 +169,13 @@ class Forest:
 
     def predict(self, columns: Columns, case: Case, outputs: int) -> Doubles | None:  # noqa: ARG002
         """Class probabilities [C] or the mean [1]; None before the first labels."""
-        said: Doubles = self.run({}, alone(case, math.nan, is_asked=True), outputs)[0]
+        said: Doubles = self.run(Columns(), alone(case, math.nan, is_asked=True), outputs)[0]
         has_opinion = said.any() if self._classify else not np.isnan(said[0])
         return said if has_opinion else None
 
     def learn(self, columns: Columns, case: Case, y: float) -> None:  # noqa: ARG002
         """Learn a class index or a target."""
-        self.run({}, alone(case, y, is_asked=False), 1)
+        self.run(Columns(), alone(case, y, is_asked=False), 1)
 
     def run(self, columns: Columns, cases: Cases, outputs: int) -> Doubles:  # noqa: ARG002
         """Predict each event and learn its label; see ``OfRuns``."""
@@ -237,7 +237,7 @@ class Forest:
         parts = {number: self.partition(number) for number in self.partitions}
         return {f"{name}@{number}": array for number, part in parts.items() for name, array in part.items()}
 
-    def load(self, arrays: Columns) -> None:
+    def load(self, arrays: Arrays) -> None:
         """Become what ``dump`` described."""
         found: dict[int, dict[str, npt.NDArray[Any]]] = {}
         for name, array in arrays.items():
@@ -261,7 +261,7 @@ class Forest:
         since = dict(zip((_SINCE_X, _SINCE_Y), found.since, strict=True))
         return dict(zip(_NAMES, found.copied, strict=True)) | since | {_COUNT: np.array([found.ring.count])}
 
-    def take_partition(self, number: int, arrays: Columns, here: Renumbering, at: str) -> None:
+    def take_partition(self, number: int, arrays: Arrays, here: Renumbering, at: str) -> None:
         """Go on with these trees; raises SnapshotError where they are damaged.
 
         Where features or classes have other numbers here, columns and counts go to their places; where there is no
@@ -303,7 +303,7 @@ class Forest:
         """Its forest goes with it."""
         self._parts.pop(number, None)
 
-    def _again(self, arrays: Columns, classes: int, at: str) -> _Trees:
+    def _again(self, arrays: Arrays, classes: int, at: str) -> _Trees:
         """The trees of which ``partition`` made these arrays; raises SnapshotError where they are damaged."""
         check_forest(arrays, classes=max(classes, 1) if self._classify else 0, at=at)
         copied = tuple(arrays[name] for name in _NAMES)
@@ -325,7 +325,7 @@ def _as_events(x: Floats, labels: Doubles) -> tuple[npt.NDArray[Any], ...]:
     return x[:, 0].copy(), x[:, 1:].copy(), labels, np.zeros(len(x), np.bool_), np.empty((len(x), 1))
 
 
-def check_forest(arrays: Columns, *, classes: int, at: str) -> None:
+def check_forest(arrays: Arrays, *, classes: int, at: str) -> None:
     """Refuse trees from elsewhere that compiled code could not walk; raises SnapshotError.
 
     Args:
@@ -338,7 +338,7 @@ def check_forest(arrays: Columns, *, classes: int, at: str) -> None:
         raise SnapshotError(f"{at}: a forest with {problem}: it is damaged")
 
 
-def _misfit(arrays: Columns) -> str:
+def _misfit(arrays: Arrays) -> str:
     """What is wrong with types and shapes."""
     if set(arrays) != {*_NAMES, _SINCE_X, _SINCE_Y, _COUNT}:
         return f"arrays {', '.join(sorted(arrays))}"
@@ -354,7 +354,7 @@ def _misfit(arrays: Columns) -> str:
     return "" if fits else "arrays of other shapes"
 
 
-def _damage(arrays: Columns, *, classify: bool) -> str:
+def _damage(arrays: Arrays, *, classify: bool) -> str:
     """What is wrong with numbers of the trees that were copied."""
     nodes, _, counts, priors, links, trees, moments, x, y, count = (arrays[name] for name in _NAMES)
     capacity, events, used = nodes.shape[1], int(count[0]), trees[:, 0]
@@ -376,7 +376,7 @@ def _damage(arrays: Columns, *, classify: bool) -> str:
     return "" if fits else "a label that it has no count of"
 
 
-def _damage_since(arrays: Columns, classes: int) -> str:
+def _damage_since(arrays: Arrays, classes: int) -> str:
     """What is wrong with the events since the copy."""
     begin, end = int(arrays["forest.count"][0]), int(arrays[_COUNT][0])
     if not begin <= end <= (begin // _EVERY + 1) * _EVERY:
@@ -393,7 +393,7 @@ def _are_labels(found: Floats, classes: int) -> bool:
 
 
 def renumber_forest(
-    arrays: Columns, here: Renumbering, *, classify: bool, at: str
+    arrays: Arrays, here: Renumbering, *, classify: bool, at: str
 ) -> dict[str, npt.NDArray[Any]] | None:
     """Trees that were made where features and classes had other numbers: theirs here; None: one has no number here."""
     found = {name: array.copy() for name, array in arrays.items()}

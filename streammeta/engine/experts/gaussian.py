@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streammeta.engine.columns import Column, next_power_of_two
-from streammeta.engine.experts.base import Case, Columns, Doubles, ScalingOf
+from streammeta.engine.experts.base import Arrays, Case, Columns, Doubles, ScalingOf
 from streammeta.engine.sums import PartitionSums
 from streammeta.errors import SnapshotError
 from streammeta.meta.base import Ints
@@ -88,7 +88,7 @@ class Gaussian:
         """Nothing: it lies elsewhere."""
         return {}
 
-    def load(self, arrays: Columns) -> None:
+    def load(self, arrays: Arrays) -> None:
         """Nothing."""
 
     def _said(self, columns: Columns, case: Case, features: int, outputs: int) -> Doubles:
@@ -111,14 +111,14 @@ def _softmax(evidence: Doubles) -> Doubles:
     return found
 
 
-def check_gaussian(found: Columns, at: str) -> None:
+def check_gaussian(found: Arrays, at: str) -> None:
     """Refuse rows [N, ...] from elsewhere whose counts cannot be; raises SnapshotError."""
     for name in ("gaussian.count", "gaussian.square"):
         if name in found and not ((found[name] >= 0) & np.isfinite(found[name])).all():
             raise SnapshotError(f"{at}: a row with {name} that no task has: it is damaged")
 
 
-def renumber_gaussian(columns: Columns, rows: Ints, found: Columns, slots: Ints, classes: Ints) -> None:
+def renumber_gaussian(columns: Columns, rows: Ints, found: Arrays, slots: Ints, classes: Ints) -> None:
     """Rows [N] that were written where features and classes had other numbers: theirs here.
 
     Args:

@@ -23,6 +23,7 @@ import numpy.typing as npt
 
 from streammeta.engine.columns import Column
 from streammeta.engine.experts.base import (
+    Arrays,
     Case,
     Cases,
     Columns,
@@ -237,7 +238,7 @@ class Mixture:
         """Arrays from which ``load`` makes the same, but for experts that are not saved, or that know partitions."""
         return {name: array for expert in self._shared for name, array in expert.dump().items()}
 
-    def load(self, arrays: Columns) -> None:
+    def load(self, arrays: Arrays) -> None:
         """Become what ``dump`` described."""
         for expert in self._shared:
             expert.load(arrays)
@@ -250,7 +251,7 @@ class Mixture:
         """What experts know of partitions, as arrays from which ``load_partitions`` makes the same."""
         return {name: array for one in self.of_partitions for name, array in one.dump().items()}
 
-    def load_partitions(self, arrays: Columns) -> None:
+    def load_partitions(self, arrays: Arrays) -> None:
         """Know what ``dump_partitions`` described."""
         for one in self.of_partitions:
             one.load(arrays)
@@ -259,7 +260,7 @@ class Mixture:
         """What experts know of a partition."""
         return {name: array for one in self.of_partitions for name, array in one.partition(number).items()}
 
-    def take_partition(self, number: int, arrays: Columns, here: Renumbering, at: str) -> None:
+    def take_partition(self, number: int, arrays: Arrays, here: Renumbering, at: str) -> None:
         """Let experts know this of a partition; raises SnapshotError where it cannot be."""
         for one in self.of_partitions:
             one.take_partition(number, arrays, here, at)

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streammeta.engine.columns import Column
-from streammeta.engine.experts.base import Case, Columns, Doubles, ScalingOf
+from streammeta.engine.experts.base import Arrays, Case, Columns, Doubles, ScalingOf
 from streammeta.meta.base import Kind
 from streammeta.native import _kernels as kernels
 
@@ -47,7 +47,7 @@ class Neighbours:
 
     def predict(self, columns: Columns, case: Case, outputs: int) -> Doubles | None:
         """Class probabilities [C] or the mean [1]; None while the window holds too few."""
-        pushed, most = columns["window_count"], _NEAREST if self._classify else _NEAREST_TARGETS
+        pushed, most = columns.window_count, _NEAREST if self._classify else _NEAREST_TARGETS
         if pushed[case.row] < most:
             return None
         scaling, said = self._scaling(columns, case.row), np.empty(outputs)
@@ -55,7 +55,7 @@ class Neighbours:
         if case.x.size > shift.size:  # asked about features that nobody has learned of
             fresh = case.x.size - shift.size
             shift, gain = np.pad(shift, (0, fresh)), np.pad(gain, (0, fresh), constant_values=1.0)
-        window = columns["window_x"], columns["window_y"], pushed, case.row
+        window = columns.window_x, columns.window_y, pushed, case.row
         kernels.ask_neighbours(*window, case.x, shift, gain, most, self._classify, said)
         return said
 
@@ -69,5 +69,5 @@ class Neighbours:
         """Nothing is shared."""
         return {}
 
-    def load(self, arrays: Columns) -> None:
+    def load(self, arrays: Arrays) -> None:
         """Nothing is shared."""

@@ -33,7 +33,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streammeta.engine.columns import Column, next_power_of_two
-from streammeta.engine.experts.base import Case, Cases, Columns, Doubles, Renumbering, alone
+from streammeta.engine.experts.base import Arrays, Case, Cases, Columns, Doubles, Renumbering, alone
 from streammeta.errors import SnapshotError
 from streammeta.meta.base import Ints
 from streammeta.native import _kernels as kernels
@@ -169,7 +169,7 @@ class Persistence:
         parts = {number: self.partition(number) for number in self.partitions}
         return {f"{name}@{number}": array for number, part in parts.items() for name, array in part.items()}
 
-    def load(self, arrays: Columns) -> None:
+    def load(self, arrays: Arrays) -> None:
         """Become what ``dump`` described."""
         found: dict[int, dict[str, npt.NDArray[Any]]] = {}
         for name, array in arrays.items():
@@ -188,7 +188,7 @@ class Persistence:
         known = self._parts.get(number)
         return {} if known is None else known.arrays
 
-    def take_partition(self, number: int, arrays: Columns, here: Renumbering, at: str) -> None:
+    def take_partition(self, number: int, arrays: Arrays, here: Renumbering, at: str) -> None:
         """Go on with these counts; raises SnapshotError where they are damaged."""
         mine = {name: array for name, array in arrays.items() if name.startswith("persistence.")}
         if not mine:

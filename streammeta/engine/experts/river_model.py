@@ -18,7 +18,7 @@ import structlog
 from river import multiclass, preprocessing
 
 from streammeta.engine.columns import Column
-from streammeta.engine.experts.base import Case, Columns, Doubles, Slots
+from streammeta.engine.experts.base import Arrays, Case, Columns, Doubles, Slots
 from streammeta.meta.base import Kind
 
 __all__ = ["RiverModel"]
@@ -81,7 +81,7 @@ class RiverModel:
         """Nothing of it is saved."""
         return {}
 
-    def load(self, arrays: Columns) -> None:
+    def load(self, arrays: Arrays) -> None:
         """Nothing of it is saved."""
 
     def _ask(self, x: dict[str, Any], outputs: int) -> Doubles | None:

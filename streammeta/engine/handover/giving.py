@@ -6,7 +6,6 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from streammeta.engine.columns import pack_rows
 from streammeta.engine.factory import fingerprint
 from streammeta.engine.handover.record import (
     FORMAT,
@@ -22,6 +21,7 @@ from streammeta.engine.handover.record import (
 from streammeta.engine.handover.written import SPARSE, Written, chunks, page_count, row_columns
 from streammeta.engine.labels import Waiting
 from streammeta.engine.memory import Memory
+from streammeta.engine.row_codec import pack_rows
 from streammeta.engine.spill import TaskKey
 from streammeta.engine.staleness import can_be_omitted, left_out, mark_left_out
 from streammeta.meta.base import Floats
@@ -140,7 +140,7 @@ class Giving:
         columns = tasks.columns
         phi_of = self._phi(rows)
         packed = self._packed(rows)
-        counts = zip(columns["window_count"][rows].tolist(), columns["labelled"][rows].tolist(), strict=True)
+        counts = zip(columns.window_count[rows].tolist(), columns.labelled[rows].tolist(), strict=True)
         for key, row, data, phi, scale, (pushed, labelled) in zip(
             keys, rows.tolist(), packed, phi_of, self._scale(rows), counts, strict=True
         ):
@@ -160,7 +160,7 @@ class Giving:
     def _packed(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
         """The columns of these rows that are written of every task; also of those that were in the spill without φ."""
         columns = self._memory.tasks.columns
-        marked = rows[left_out(columns["version"][rows])]
+        marked = rows[left_out(columns.version[rows])]
         mark_left_out(columns, marked)
         packed = pack_rows(columns, row_columns(self._memory), rows)
         mark_left_out(columns, marked)
@@ -194,9 +194,9 @@ class Giving:
         """Labelled events of a task by number, as its window has them; what it has no more are its newer ones."""
         columns = self._memory.tasks.columns
         at = np.arange(begin, end) % self._memory.settings.memory.window
-        high = columns["window_x"][row, at, : len(self._memory.features)]
-        low = columns["window_low"][row, at, : len(self._memory.shared.own)]
-        return np.concatenate([high, low], axis=1), columns["window_y"][row, at]
+        high = columns.window_x[row, at, : len(self._memory.features)]
+        low = columns.window_low[row, at, : len(self._memory.shared.own)]
+        return np.concatenate([high, low], axis=1), columns.window_y[row, at]
 
 
 def _bytes(values: npt.NDArray[Any]) -> memoryview:

@@ -214,7 +214,7 @@ class Taking:
                 wide = np.full((len(rows), columns[name].shape[2]), np.nan, np.float32)
                 wide[:, numbers[kept]] = values[:, kept]
                 columns[name][rows, where] = wide
-            columns["window_y"][rows, where] = meaning.labels(ys, at, classify=self._memory.labels.classify)
+            columns.window_y[rows, where] = meaning.labels(ys, at, classify=self._memory.labels.classify)
 
     def _take_waits(self, partition: int, key: Key, page: WaitPage, meanings: Meanings, at: str) -> None:
         meaning = meanings.of(page.schema)

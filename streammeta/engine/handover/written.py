@@ -45,7 +45,7 @@ def page_count(memory: Memory) -> int:
 
 def label_dtype(memory: Memory) -> np.dtype[Any]:
     """Of labels in windows: float32 for classes, float64 for targets."""
-    return np.dtype(memory.tasks.columns["window_y"].dtype)
+    return np.dtype(memory.tasks.columns.window_y.dtype)
 
 
 def row_columns(memory: Memory) -> list[str]:

@@ -1,14 +1,12 @@
 """What the engine asks of a response to drifts."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
-import numpy.typing as npt
-
-from streammeta.engine.columns import Column
+from streammeta.engine.columns import Column, Columns
 from streammeta.engine.scale import Fixed, seen_window
 from streammeta.engine.settings import EngineSettings
-from streammeta.meta.base import Forget, Ints, Method, Phi
+from streammeta.meta.base import Forget, Ints, Method
 
 __all__ = ["DriftResponse"]
 
@@ -39,14 +37,12 @@ class DriftResponse:
         """What is kept of each task beside what all responses have (``kept``)."""
         return {}
 
-    def derive(self, shared: Fixed, columns: Phi, rows: Ints, outputs: int) -> None:
+    def derive(self, shared: Fixed, columns: Columns, rows: Ints, outputs: int) -> None:
         """Make φ of these rows [N] from what is remembered of them, for C ``outputs``."""
         held = seen_window(columns, rows, shared.frame)
         self._method.rebuild(shared.weights, columns, rows, held, outputs)
 
-    def observe_loss(
-        self, columns: Mapping[str, npt.NDArray[Any]], row: int, loss: float, variance: float | None
-    ) -> None:
+    def observe_loss(self, columns: Columns, row: int, loss: float, variance: float | None) -> None:
         """A label of a task had this loss; asked where ``looks_at_labels``.
 
         Args:
@@ -56,7 +52,7 @@ class DriftResponse:
             variance: of the prediction, in squared spreads of the task's target; None: labels are classes.
         """
 
-    def look_back(self, shared: Fixed, columns: Phi, row: int, outputs: int) -> int | None:  # noqa: ARG002
+    def look_back(self, shared: Fixed, columns: Columns, row: int, outputs: int) -> int | None:  # noqa: ARG002
         """After a label that was learned and signalled no drift: whether φ is to be derived again.
 
         Returns:
@@ -65,7 +61,7 @@ class DriftResponse:
         """
         return None
 
-    def end(self, shared: Fixed, columns: Phi, row: int, kept: int, outputs: int) -> int:  # noqa: ARG002
+    def end(self, shared: Fixed, columns: Columns, row: int, kept: int, outputs: int) -> int:  # noqa: ARG002
         """The task's concept ended ``kept`` labels ago, by the detector; its counters do not say so yet.
 
         Returns:
@@ -73,10 +69,10 @@ class DriftResponse:
         """
         return kept
 
-    def restarted(self, shared: Fixed, columns: Phi, rows: Ints, kept: int, outputs: int) -> None:
+    def restarted(self, shared: Fixed, columns: Columns, rows: Ints, kept: int, outputs: int) -> None:
         """The learner has forgotten; put the last ``kept`` labels into φ of these rows [1]."""
         if kept:
             self.derive(shared, columns, rows, outputs)
 
-    def forget_concepts(self, columns: Mapping[str, npt.NDArray[Any]], row: int) -> None:
+    def forget_concepts(self, columns: Columns, row: int) -> None:
         """The task's numbers are in another unit from now on: what earlier concepts kept says nothing any more."""

@@ -32,7 +32,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streammeta.engine.buffer import window
-from streammeta.engine.columns import Column
+from streammeta.engine.columns import Column, Columns
 from streammeta.engine.concepts import BEFORE, BEGUN, CERTAIN, LOOKED_AT, PRESENT, concept_columns
 from streammeta.engine.responses.base import DriftResponse
 from streammeta.engine.scale import Fixed, learned_targets, seen_features, seen_targets
@@ -43,7 +43,6 @@ from streammeta.native.elementary import exp, log
 
 __all__ = ["Recall"]
 
-_Columns: TypeAlias = Mapping[str, npt.NDArray[Any]]
 _Doubles: TypeAlias = npt.NDArray[np.float64]
 _Phi: TypeAlias = dict[str, npt.NDArray[Any]]
 
@@ -66,7 +65,7 @@ class _Task(NamedTuple):
     """One row, and what its hypotheses are computed with."""
 
     shared: Fixed
-    columns: _Columns
+    columns: Columns
     row: int
     outputs: int
 
@@ -126,16 +125,16 @@ class Recall(DriftResponse):
 
     # -- at a label ----------------------------------------------------------------------------------------------------
 
-    def observe_loss(self, columns: _Columns, row: int, loss: float, variance: float | None) -> None:
+    def observe_loss(self, columns: Columns, row: int, loss: float, variance: float | None) -> None:
         """A label came that had this loss; the row's counters say so already."""
         own = 0.0 if variance is None else 0.5 * math.log(2 * math.pi * max(variance, _LEAST_VARIANCE))
         surprise = min(loss - own, _MOST_SURPRISE)  # of numbers, what goes beyond the width of the prediction
-        columns["past.given"][row, columns["labelled"][row] % LOOKED_AT] = -surprise - own, math.exp(-surprise)
+        columns["past.given"][row, columns.labelled[row] % LOOKED_AT] = -surprise - own, math.exp(-surprise)
         usual = columns["past.usual"][row]
         usual *= _USUAL_DECAY
         usual += math.exp(-surprise), 1.0
 
-    def look_back(self, shared: Fixed, columns: _Phi, row: int, outputs: int) -> int | None:
+    def look_back(self, shared: Fixed, columns: Columns, row: int, outputs: int) -> int | None:
         """Ask the earlier concepts what they say to the label; see ``DriftResponse``."""
         back = self._returned(shared, columns, row, outputs)
         if back:
@@ -146,9 +145,9 @@ class Recall(DriftResponse):
             return None
         return self._weigh(shared, columns, row, outputs)
 
-    def _returned(self, shared: Fixed, columns: _Columns, row: int, outputs: int) -> int:
+    def _returned(self, shared: Fixed, columns: Columns, row: int, outputs: int) -> int:
         """Labels since another concept seems to have returned; 0: none has."""
-        since, labelled = self._since(columns, row), int(columns["labelled"][row])
+        since, labelled = self._since(columns, row), int(columns.labelled[row])
         if since < (2 * LOOKED_AT if columns["past.share"][row].max() > _LIKELY else _FEWEST):
             return 0
         given = columns["past.given"][row, (labelled - np.arange(min(since, LOOKED_AT))) % LOOKED_AT]  # newest first
@@ -165,22 +164,22 @@ class Recall(DriftResponse):
         length = int(factors.argmax())
         return length + _FEWEST if factors[length] > _RETURNED + math.log(known.size) else 0
 
-    def _is_due(self, columns: _Columns, row: int) -> bool:
+    def _is_due(self, columns: Columns, row: int) -> bool:
         """Whether a row's concepts are to be weighed again after this label."""
         return self._since(columns, row) in _WEIGHED_AT and bool(columns["past.count"][row].any())
 
-    def _since(self, columns: _Columns, row: int) -> int:
+    def _since(self, columns: Columns, row: int) -> int:
         """Labels since the concept changed, or may have."""
-        return int(columns["labelled"][row] - max(columns["past.concept"][row, BEGUN], 0))
+        return int(columns.labelled[row] - max(columns["past.concept"][row, BEGUN], 0))
 
-    def _page_is_full(self, columns: _Columns, row: int) -> bool:
+    def _page_is_full(self, columns: Columns, row: int) -> bool:
         """Whether enough labels came under the present concept to file them."""
-        since = int(columns["labels_since_drift"][row])
+        since = int(columns.labels_since_drift[row])
         return since > 0 and since % columns["past.y"].shape[2] == 0
 
     # -- concepts ------------------------------------------------------------------------------------------------------
 
-    def end(self, shared: Fixed, columns: _Phi, row: int, kept: int, outputs: int) -> int:
+    def end(self, shared: Fixed, columns: Columns, row: int, kept: int, outputs: int) -> int:
         """The present concept ended about ``kept`` labels ago, and the row's own counters do not say so yet.
 
         Returns:
@@ -193,36 +192,36 @@ class Recall(DriftResponse):
         self._begin(shared, columns, row, kept, outputs, certain=True)
         return kept
 
-    def _begin(self, shared: Fixed, columns: _Columns, row: int, kept: int, outputs: int, *, certain: bool) -> None:
+    def _begin(self, shared: Fixed, columns: Columns, row: int, kept: int, outputs: int, *, certain: bool) -> None:
         self._file(shared, columns, row, kept, outputs)
         concept = columns["past.concept"][row]
         before = concept[PRESENT] if concept[PRESENT] >= 0 else concept[BEFORE]
-        concept[:] = -1, before, int(certain), columns["labelled"][row] - kept
+        concept[:] = -1, before, int(certain), columns.labelled[row] - kept
 
-    def _file(self, shared: Fixed, columns: _Columns, row: int, kept: int, outputs: int) -> None:
+    def _file(self, shared: Fixed, columns: Columns, row: int, kept: int, outputs: int) -> None:
         """Keep the present concept, by a row's labels before the last ``kept``."""
-        labels, page = int(columns["labels_since_drift"][row]) - kept, columns["past.y"].shape[2]
+        labels, page = int(columns.labels_since_drift[row]) - kept, columns["past.y"].shape[2]
         if labels < _SHORTEST_CONCEPT:
             return
         task = _Task(shared, columns, row, outputs)
         xs, ys = task.last(min(labels, page) + kept)
         n = len(ys) - kept
         place = self._place(task, xs[:n], ys[:n])
-        pushed, size = int(columns["window_count"][row]), columns["window_y"].shape[1]
+        pushed, size = int(columns.window_count[row]), columns.window_size
         at = np.arange(pushed - kept - n, pushed - kept) % size
         for name in ("x", "low", "y"):
             columns[f"past.{name}"][row, place, :n] = columns[f"window_{name}"][row, at]
-        columns["past.count"][row, place], columns["past.used"][row, place] = n, columns["labelled"][row]
+        columns["past.count"][row, place], columns["past.used"][row, place] = n, columns.labelled[row]
         columns["past.concept"][row, PRESENT] = place
 
-    def _weigh(self, shared: Fixed, columns: _Columns, row: int, outputs: int) -> int:
+    def _weigh(self, shared: Fixed, columns: Columns, row: int, outputs: int) -> int:
         """Set the shares of a row's concepts by the labels since its drift; φ is left as it is.
 
         Returns:
             Labels since another concept has returned, where that has become certain just now; else 0.
         """
         task = _Task(shared, columns, row, outputs)
-        known, since = task.known(), min(self._since(columns, row), columns["window_y"].shape[1])
+        known, since = task.known(), min(self._since(columns, row), columns.window_size)
         columns["past.share"][row] = 0
         if not known.size or not since:
             return 0
@@ -239,7 +238,7 @@ class Recall(DriftResponse):
             columns["past.share"][row, known] = shares[1:]
         best = int(known[shares[1:].argmax()])
         if shares[1:].max() > _LIKELY:
-            columns["past.used"][row, best] = columns["labelled"][row]
+            columns["past.used"][row, best] = columns.labelled[row]
         if not concept[CERTAIN] and (shares[0] > _LIKELY or best == concept[BEFORE]):
             concept[PRESENT] = concept[BEFORE]
         if shares[1:].max() < _CERTAIN:
@@ -248,17 +247,17 @@ class Recall(DriftResponse):
         concept[PRESENT], concept[CERTAIN] = best, 1
         return since if is_news else 0
 
-    def restarted(self, shared: Fixed, columns: _Phi, rows: Ints, kept: int, outputs: int) -> None:  # noqa: ARG002
+    def restarted(self, shared: Fixed, columns: Columns, rows: Ints, kept: int, outputs: int) -> None:  # noqa: ARG002
         """φ from the labels of the new concept, and from those earlier ones that fit them."""
         self._weigh(shared, columns, int(rows[0]), outputs)
         self.derive(shared, columns, rows, outputs)
 
-    def derive(self, shared: Fixed, columns: _Phi, rows: Ints, outputs: int) -> None:
+    def derive(self, shared: Fixed, columns: Columns, rows: Ints, outputs: int) -> None:
         """φ of these rows from their windows, and from the concepts that are likely to be their concept."""
         super().derive(shared, columns, rows, outputs)
         for row in rows.tolist():
             share, since = columns["past.share"][row], self._since(columns, row)
-            if since >= columns["window_y"].shape[1]:
+            if since >= columns.window_size:
                 share[:] = 0
             likely = np.flatnonzero(share > _LEAST_SHARE)
             if not likely.size:
@@ -271,7 +270,7 @@ class Recall(DriftResponse):
                 for k, part in enumerate(parts):
                     own += part * phi[name][k]
 
-    def forget_concepts(self, columns: _Columns, row: int) -> None:
+    def forget_concepts(self, columns: Columns, row: int) -> None:
         """A row's concepts say nothing any more: its numbers are in another unit."""
         columns["past.count"][row] = columns["past.share"][row] = 0
         columns["past.concept"][row, [PRESENT, BEFORE]] = -1
@@ -306,10 +305,10 @@ class Recall(DriftResponse):
 
     def _before(self, task: _Task, since: int) -> _Phi:
         """φ [1] where no concept returned, without the labels since."""
-        pushed, size = int(task.columns["window_count"][task.row]), task.columns["window_y"].shape[1]
+        pushed, size = int(task.columns.window_count[task.row]), task.columns.window_size
         n = max(min(pushed, size) - since, 0)
         xs, ys = task.last(n + since)
-        of_concept = np.maximum(task.columns["labels_since_drift"][[task.row]] - since, 0)
+        of_concept = np.maximum(task.columns.labels_since_drift[[task.row]] - since, 0)
         return self._rebuilt(task, Windows(xs[None, :n], ys[None, :n], np.array([n]), of_concept))
 
     def _of_pages(self, task: _Task, places: Ints, since: int) -> _Phi:

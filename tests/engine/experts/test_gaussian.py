@@ -7,6 +7,7 @@ import pytest
 from scipy import stats
 
 from streammeta.engine import Engine, EngineSettings
+from streammeta.engine.columns import Columns
 from streammeta.engine.experts import Case
 from streammeta.engine.experts.gaussian import Gaussian, check_gaussian, renumber_gaussian
 from streammeta.engine.sums import PartitionSums
@@ -69,7 +70,7 @@ def test_it_says_what_the_posterior_predictive_of_normal_gamma_says() -> None:
     """By the textbook: Student's t about the shrunken mean, its variance between the class's own and the pooled one."""
     sums = PartitionSums()
     expert = Gaussian(lambda _columns, _row: UNIT, sums)
-    columns = {name: np.full((1, *c.shape), c.blank, c.dtype) for name, c in expert.layout(2, 2).items()}
+    columns = Columns.blank(expert.layout(2, 2), 1)
     random = np.random.default_rng(0)
     for i in range(12):
         expert.learn(columns, Case(0, "t", random.normal(i % 2, 0.3, 2).astype(np.float32)), i % 2)

@@ -40,8 +40,8 @@ class Stubborn:
         """Nothing."""
 
 
-def blank(mixture: Mixture) -> dict[str, np.ndarray]:
-    return {name: np.full((1, *c.shape), c.blank, c.dtype) for name, c in mixture.layout(4, 4).items()}
+def blank(mixture: Mixture) -> Columns:
+    return Columns.blank(mixture.layout(4, 4), 1)
 
 
 def test_before_there_is_evidence_the_learner_counts_five_times() -> None:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from streammeta.engine import Engine, EngineSettings, Outcome
+from streammeta.engine.columns import Columns
 from streammeta.engine.experts import Case
 from streammeta.engine.experts.neighbours import Neighbours
 from streammeta.event import Event, Origin
@@ -12,14 +13,15 @@ from streammeta.meta.base import Kind, Scaling
 UNSCALED = Scaling(np.zeros(1, np.float32), np.ones(1, np.float32), 0.0, 1.0)
 
 
-def window(xs: list[float], ys: list[float]) -> dict[str, np.ndarray]:
+def window(xs: list[float], ys: list[float]) -> Columns:
     """One task that remembers these events of one feature, in a ring of sixteen."""
-    columns = {"window_x": np.full((1, 16, 1), np.nan, np.float32), "window_y": np.zeros((1, 16), np.float32)}
+    columns = Columns({"window_x": np.full((1, 16, 1), np.nan, np.float32), "window_y": np.zeros((1, 16), np.float32)})
     columns["window_x"][0, : len(xs), 0], columns["window_y"][0, : len(ys)] = xs, ys
-    return columns | {"window_count": np.array([len(xs)])}
+    columns["window_count"] = np.array([len(xs)])
+    return columns
 
 
-def ask(kind: Kind, columns: dict[str, np.ndarray], x: float, outputs: int) -> np.ndarray | None:
+def ask(kind: Kind, columns: Columns, x: float, outputs: int) -> np.ndarray | None:
     return Neighbours(kind, lambda _columns, _row: UNSCALED).predict(
         columns, Case(0, "t", np.array([x], np.float32)), outputs
     )

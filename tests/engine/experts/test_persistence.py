@@ -1,14 +1,13 @@
 """The expert for labels that persist."""
 
 from contextlib import closing
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from msgspec.structs import replace
 
 from streammeta.engine import Engine, EngineSettings, Outcome
+from streammeta.engine.columns import Columns
 from streammeta.engine.experts import Case, Mixture
 from streammeta.engine.experts.base import Renumbering
 from streammeta.engine.experts.persistence import Persistence
@@ -20,9 +19,9 @@ from streammeta.meta.settings import LearnerSettings
 NO_FEATURES = np.zeros(0, np.float32)
 
 
-def columns_of(expert: Persistence, rows: int = 1) -> dict[str, npt.NDArray[Any]]:
+def columns_of(expert: Persistence, rows: int = 1) -> Columns:
     """Of tasks of which nothing is known."""
-    return {name: np.full((rows, *c.shape), c.blank, c.dtype) for name, c in expert.layout(4, 4).items()}
+    return Columns.blank(expert.layout(4, 4), rows)
 
 
 def runs(n: int, length: int, seed: int) -> list[Event]:

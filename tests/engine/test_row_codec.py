@@ -6,7 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streammeta.engine.columns import Column, RowCodec
+from streammeta.engine.columns import Column, Columns
+from streammeta.engine.row_codec import RowCodec
 from streammeta.errors import SnapshotError
 from tests.faults.mutations import mutated
 
@@ -21,8 +22,8 @@ def kinds(width: int) -> dict[str, Column]:
     }
 
 
-def blank(of: dict[str, Column], rows: int) -> dict[str, np.ndarray]:
-    return {name: np.full((rows, *kind.shape), kind.blank, kind.dtype) for name, kind in of.items()}
+def blank(of: dict[str, Column], rows: int) -> Columns:
+    return Columns.blank(of, rows)
 
 
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=5), st.integers(1, 3), st.integers(0, 2), st.integers(0, 99))
