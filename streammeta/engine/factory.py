@@ -2,13 +2,15 @@
 
 from typing import Any
 
+from streammeta.engine.sampling import TaskSampler, Uniform
 from streammeta.engine.settings import EngineSettings
 from streammeta.errors import ConfigError
 from streammeta.meta.base import Method
 from streammeta.meta.exact.heads import exact_heads
+from streammeta.meta.job import Renew
 from streammeta.meta.settings import OF_TARGETS, ExpertSettings
 
-__all__ = ["experts", "fingerprint", "gaussians_above", "make_method"]
+__all__ = ["experts", "fingerprint", "gaussians_above", "make_method", "make_renewal", "make_sampler"]
 
 
 def experts(settings: EngineSettings) -> tuple[str | ExpertSettings, ...]:
@@ -49,6 +51,29 @@ def make_method(settings: EngineSettings) -> Method:
 
     tuning = Tuning(learner.inner_rate, learner.inner_steps)
     return in_stream(learner.method, settings.kind, seed=settings.seed, support=learner.support, tuning=tuning)
+
+
+def make_sampler(settings: EngineSettings) -> TaskSampler:
+    """What draws tasks for meta-updates, as the settings say."""
+    meta, sampler = settings.meta, Uniform()
+    if meta.sampling != "uniform":
+        from streammeta.contrib.sampling import Preferring  # noqa: PLC0415  seldom named
+
+        sampler = Preferring(meta.sampling)
+    if not meta.escalate_events:
+        return sampler
+    from streammeta.contrib.escalation import Escalation  # noqa: PLC0415  seldom named
+
+    return Escalation(meta.escalate_events, sampler)
+
+
+def make_renewal(settings: EngineSettings) -> Renew | None:
+    """What lets hidden units begin again, if the settings want it."""
+    if not settings.meta.renew_every:
+        return None
+    from streammeta.contrib.renewal import Renewal  # noqa: PLC0415  seldom named
+
+    return Renewal(settings.meta.renew_every)
 
 
 def fingerprint(settings: EngineSettings) -> dict[str, Any]:

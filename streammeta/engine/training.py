@@ -1,7 +1,6 @@
-"""How θ changes here: meta-updates on segments of recent tasks, drawn as the settings say, in the rhythm that pays.
+"""How θ changes here: meta-updates on segments of recent tasks (``sampling``), in the rhythm that pays (``rhythm``).
 
-Two things change what is uniform and regular otherwise: underperforming tasks (``escalation``), and labels that
-are predicted much worse than usual (``rhythm``). The one owner of the random draws.
+The one owner of the random draws.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,15 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from streammeta.engine.buffer import draw_episodes
-from streammeta.engine.escalation import Escalation
+from streammeta.engine.factory import make_renewal, make_sampler
 from streammeta.engine.memory import Memory
 from streammeta.engine.outcome import MetaResult
 from streammeta.engine.part import Part
 from streammeta.engine.rhythm import Rhythm
-from streammeta.engine.sampling import draw_rows
-from streammeta.engine.scale import errors_in_spreads
+from streammeta.engine.sampling import Alive
 from streammeta.engine.shared import device
-from streammeta.meta.base import Episodes, Ints, Method
+from streammeta.meta.base import Episodes, Method
 from streammeta.meta.job import MetaJob, meta_update
 from streammeta.meta.plasticity import has_encoder
 
@@ -45,8 +43,7 @@ class Training:
         meta = settings.meta
         self._memory, self._device = memory, device(settings.learner.device)
         self._rhythm = Rhythm(meta.every_events, meta.stretch)
-        self._escalation = Escalation(meta.escalate_events) if meta.escalate_events else None
-        self._hurries = False  # some task underperformed at the last meta-update
+        self._sampler, self._renew = make_sampler(settings), make_renewal(settings)
         self.is_ours = True
         self.random = np.random.default_rng(settings.seed)
 
@@ -55,7 +52,7 @@ class Training:
     @property
     def interval(self) -> int:
         """Events between two meta-updates."""
-        return max(self._rhythm.interval // 2, 1) if self._hurries else self._rhythm.interval
+        return max(self._rhythm.interval // 2, 1) if self._sampler.hurries else self._rhythm.interval
 
     @property
     def look_every(self) -> int:
@@ -74,12 +71,9 @@ class Training:
 
     def observe_outcomes(self, part: Part) -> None:
         """See how labels were predicted, in order."""
-        is_judged = part.ages >= 0
-        for loss in part.losses[is_judged].tolist():
+        for loss in part.losses[part.ages >= 0].tolist():
             self._rhythm.observe_label_loss(loss)
-        if self._escalation:
-            for age, error in zip(part.ages[is_judged].tolist(), part.errors[is_judged].tolist(), strict=True):
-                self._escalation.observe_error(age, error)
+        self._sampler.observe_outcomes(part)
 
     # -- from what -----------------------------------------------------------------------------------------------------
 
@@ -88,28 +82,9 @@ class Training:
         memory, random = self._memory, self.random
         meta, kind, members = memory.settings.meta, memory.settings.kind, memory.method.members
         columns, frame = memory.tasks.columns, memory.shared.frame
-        rows = draw_rows(
-            meta.sampling,
-            columns,
-            memory.recent,
-            members * meta.tasks,
-            shortest=meta.shortest,
-            frame=frame,
-            kind=kind,
-            random=random,
-        )
-        if self._escalation and rows.size:
-            rows = self._with_underperforming(self._escalation, rows)
+        alive = Alive(columns, memory.recent, meta.shortest, frame, kind)
+        rows = self._sampler.draw(alive, members * meta.tasks, random)
         return draw_episodes(columns, rows, frame, meta, kind, members, random)
-
-    def _with_underperforming(self, escalation: Escalation, rows: Ints) -> Ints:
-        memory = self._memory
-        columns, alive = memory.tasks.columns, memory.recent.rows()
-        errors = errors_in_spreads(columns, alive, memory.shared.frame)
-        found = escalation.underperforming(columns.labelled, errors, alive)
-        found = found[columns.window_count[found] >= memory.settings.meta.shortest]
-        self._hurries = found.size > 0
-        return escalation.prefer(rows, found, self.random) if self._hurries else rows
 
     # -- a step --------------------------------------------------------------------------------------------------------
 
@@ -131,10 +106,10 @@ class Training:
         if episodes is None:
             return None
         state, meta = memory.shared.state, memory.settings.meta
-        pulled = (meta.pull or meta.renew_every) and has_encoder(state.theta)
+        pulled = (meta.pull or self._renew) and has_encoder(state.theta)
         start = memory.shared.start() if pulled else None
         return partial(
-            _run, MetaJob(state, episodes, meta.rate, start, meta.pull, meta.renew_every), memory.method, self._device
+            _run, MetaJob(state, episodes, meta.rate, start, meta.pull, self._renew), memory.method, self._device
         )
 
     def finish(self, result: MetaResult) -> None:
@@ -151,13 +126,12 @@ class Training:
 
     def dump(self) -> dict[str, npt.NDArray[Any]]:
         """Arrays from which ``load`` makes the same; ``random`` is not in them."""
-        return self._rhythm.dump() | (self._escalation.dump() if self._escalation else {})
+        return self._rhythm.dump() | self._sampler.dump()
 
     def load(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
         """Become what ``dump`` described; raises SnapshotError when it is damaged."""
         self._rhythm.load(arrays)
-        if self._escalation:
-            self._escalation.load(arrays)
+        self._sampler.load(arrays)
 
 
 def _run(job: MetaJob, method: Method, where: str) -> MetaResult:

@@ -6,14 +6,20 @@ A replay calls it between two events, a lone service in a thread, a trainer in i
 ``gradient`` is a mean over all of them.
 """
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
 
 from streammeta.meta.base import Episodes, Gradient, MetaState, Theta
 from streammeta.meta.outer import MetaStep, outer_step
-from streammeta.meta.plasticity import renew_least, towards_start
+from streammeta.meta.plasticity import towards_start
 
-__all__ = ["MetaJob", "meta_update"]
+__all__ = ["MetaJob", "Renew", "meta_update"]
+
+# (θ after a step, θ as it began, normalized events [E, B, L, D]) -> θ with some hidden units that begin again
+Renew: TypeAlias = Callable[[MetaState, Theta, npt.NDArray[np.floating]], MetaState]
 
 
 class MetaJob(NamedTuple):
@@ -24,7 +30,7 @@ class MetaJob(NamedTuple):
     rate: float  # step size of the outer Adam
     start: Theta | None = None  # θ as it began, for saturated units to be pulled to; None: nothing is pulled
     pull: float = 0.0  # how strongly, in steps of ``rate``
-    renew_every: int = 0  # meta-updates after which each member's least useful hidden unit begins again; 0: never
+    renew: Renew | None = None  # lets hidden units begin again; None: none does
 
 
 def meta_update(
@@ -42,6 +48,6 @@ def meta_update(
     if job.start is None or not step.accepted:
         return step
     kept = towards_start(step.state, job.start, job.episodes.x, min(job.rate * job.pull, 1.0))
-    if job.renew_every and kept.updates % job.renew_every == 0:
-        kept = renew_least(kept, job.start, job.episodes.x)
+    if job.renew is not None:
+        kept = job.renew(kept, job.start, job.episodes.x)
     return step._replace(state=kept)

@@ -6,8 +6,8 @@ import pytest
 from streammeta.meta.base import MetaState, Theta
 from streammeta.meta.exact.heads import exact_heads
 from streammeta.meta.names import Slot
-from streammeta.meta.outer import join, split, start_outer
-from streammeta.meta.plasticity import norm, renew_least, saturated_share, towards_start
+from streammeta.meta.outer import join, start_outer
+from streammeta.meta.plasticity import norm, saturated_share, towards_start
 from streammeta.meta.settings import LearnerSettings
 
 
@@ -37,29 +37,6 @@ def test_the_pull_moves_what_is_saturated_and_nothing_else() -> None:
     assert after["w1"][1, :, 2].tolist() == pytest.approx([70.0, 0.07])
     after["w1"][1, :, 2] = now["w1"][1, :, 2]
     assert all(np.array_equal(p, now[name]) for name, p in after.items())
-
-
-def test_the_unit_that_adds_least_is_made_anew_and_no_prediction_jumps() -> None:
-    """A fresh unit must not be heard before it has learned, and the optimizer must not push it where the old one went."""
-    now = theta()
-    now["w2"][0, 2], now["u"][0, 2] = 1e-4, 0
-    now["w1"][1, :, 3], now["b1"][1, 3] = 0, 5  # always the same: adds nothing, whatever its weights
-    x = np.random.default_rng(0).standard_normal((2, 3, 5, 2), np.float32)
-
-    after = renew_least(state(now), theta(), x)
-
-    first = split(after.first, after.theta)
-    for member, unit in [(0, 2), (1, 3)]:
-        assert not np.array_equal(after.theta["w1"][member, :, unit], now["w1"][member, :, unit])
-        assert not after.theta["w2"][member, unit].any()
-        assert not after.theta["u"][member, unit].any()
-        assert not first["w1"][member, :, unit].any()
-        assert not first["w2"][member, unit].any()
-        others = [other for other in range(4) if other != unit]
-        np.testing.assert_array_equal(after.theta["w1"][member][:, others], now["w1"][member][:, others])
-        assert first["w1"][member][:, others].min() == 1
-    assert now["w2"][0, 2, 0] == 1e-4  # nothing given is changed
-    assert np.array_equal(renew_least(state(now), theta(), x).theta["w1"], after.theta["w1"])  # and a seed repeats
 
 
 def test_saturation_and_norm_are_what_they_say() -> None:

@@ -1,4 +1,4 @@
-"""Training that resumes, figures that are right, weights that come back, and a search that finds."""
+"""Training that resumes, figures that are right, and weights that come back."""
 
 import math
 from collections.abc import Callable
@@ -19,7 +19,6 @@ from streammeta.meta.optimizer import adam
 from streammeta.model import conv4
 from streammeta.offline.evaluation import cross_validate, evaluate, figures, gap
 from streammeta.offline.job import meta_eval, stream_method
-from streammeta.offline.search import Space, search
 from streammeta.offline.store import Trained, load, store
 from streammeta.offline.training import Schedule, train
 
@@ -136,20 +135,6 @@ def test_prototypes_learn_omniglot(data_file: Callable[[str], Path]):
     before, after = (evaluate(learner, theta, tasks).after["accuracy"].mean for theta in (untrained, served(state)))
     assert after > 0.75
     assert after > before + 0.15
-
-
-def test_search_finds_a_better_inner_rate_than_the_worst():
-    """With rates from useless to good the best of a few trials must be on the good side, and be repeatable."""
-    losses: list[float] = []
-    schedule, space = Schedule(updates=150, tasks=10), Space(inner_rate=(1e-5, 0.05), inner_steps=(1, 1))
-
-    found = search("meta-sgd", FAMILY, schedule, trials=4, space=space, watch=lambda _, loss: losses.append(loss))
-
-    assert found.loss == min(losses)
-    assert found.tuning.inner_rate == found.settings["inner_rate"]
-    assert max(losses) > 1.02 * found.loss
-    again = search("meta-sgd", FAMILY, schedule, trials=1, space=space)
-    assert again.loss == losses[0]
 
 
 def test_settings_out_of_range_are_refused():

@@ -15,6 +15,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from streammeta.engine.part import Part
+from streammeta.engine.sampling import Alive, TaskSampler
+from streammeta.engine.scale import errors_in_spreads
 from streammeta.engine.snapshot import saved_array
 from streammeta.meta.base import Ints
 
@@ -29,15 +32,38 @@ _SHARE = 0.5  # of the segments
 
 
 class Escalation:
-    """How tasks err at each age, and who errs more.
+    """How tasks err at each age, who errs more, and draws in which those count half.
 
     Args:
         after: labels of a task before it can count as underperforming.
+        others: draws the other half.
+
+    Attributes:
+        hurries: some task underperformed at the last draw.
     """
 
-    def __init__(self, after: int) -> None:
-        self._after = after
+    def __init__(self, after: int, others: TaskSampler) -> None:
+        self._after, self._others = after, others
         self._ages = np.zeros((_AGES, 3))  # labels, errors, squared errors, with forgetting
+        self.hurries = False
+
+    def observe_outcomes(self, part: Part) -> None:
+        """See ``TaskSampler``."""
+        is_judged = part.ages >= 0
+        for age, error in zip(part.ages[is_judged].tolist(), part.errors[is_judged].tolist(), strict=True):
+            self.observe_error(age, error)
+
+    def draw(self, alive: Alive, count: int, random: np.random.Generator) -> Ints:
+        """See ``TaskSampler``."""
+        rows = self._others.draw(alive, count, random)
+        if not rows.size:
+            return rows
+        columns, of_all = alive.columns, alive.recent.rows()
+        errors = errors_in_spreads(columns, of_all, alive.frame)
+        found = self.underperforming(columns.labelled, errors, of_all)
+        found = found[columns.window_count[found] >= alive.shortest]
+        self.hurries = found.size > 0
+        return self.prefer(rows, found, random) if self.hurries else rows
 
     def observe_error(self, age: int, error: float) -> None:
         """A label of a task that had learned ``age`` before it was predicted with this error."""
@@ -62,12 +88,13 @@ class Escalation:
         rows: Ints = np.where(random.random(drawn.size) < _SHARE, random.choice(underperforming, drawn.size), drawn)
         return rows
 
-    def dump(self) -> dict[str, npt.NDArray[np.float64]]:
+    def dump(self) -> dict[str, npt.NDArray[Any]]:
         """Arrays from which ``load`` makes the same."""
-        return {"escalation.ages": self._ages}
+        return self._others.dump() | {"escalation.ages": self._ages}
 
     def load(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
         """Become what ``dump`` described; nothing where it was off."""
+        self._others.load(arrays)
         if "escalation.ages" in arrays:
             self._ages = saved_array(arrays, "escalation.ages", self._ages.shape, self._ages.dtype)
 

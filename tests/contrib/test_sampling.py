@@ -5,11 +5,13 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from streammeta.contrib.sampling import Preferring
 from streammeta.engine import Engine, EngineSettings
 from streammeta.engine.buffer import RecentRows, push
 from streammeta.engine.columns import Columns
-from streammeta.engine.sampling import Sampling, draw_rows
+from streammeta.engine.sampling import Alive, Uniform
 from streammeta.engine.scale import SCALE_ROWS, shared_frame
+from streammeta.engine.settings import Sampling
 from streammeta.event import Event
 
 FRAME = shared_frame(2, classify=True)
@@ -41,10 +43,9 @@ def table() -> tuple[Columns, RecentRows]:
 def drawn(sampling: Sampling, columns: Columns, recent: RecentRows, draws: int = 400) -> np.ndarray:
     """How often each task was drawn, in many draws of five."""
     random = np.random.default_rng(1)
-    rows = [
-        draw_rows(sampling, columns, recent, 5, shortest=8, frame=FRAME, kind="classification", random=random)
-        for _ in range(draws)
-    ]
+    sampler = Uniform() if sampling == "uniform" else Preferring(sampling)
+    alive = Alive(columns, recent, 8, FRAME, "classification")
+    rows = [sampler.draw(alive, 5, random) for _ in range(draws)]
     return np.bincount(np.concatenate(rows), minlength=TASKS) / (5 * draws)
 
 

@@ -2,15 +2,16 @@
 
 import numpy as np
 
+from streammeta.contrib.escalation import Escalation
 from streammeta.engine import Engine, EngineSettings
-from streammeta.engine.escalation import Escalation
+from streammeta.engine.sampling import Uniform
 from streammeta.event import Event, Origin
 
 
 def escalation_after(ages: int = 200, error: float = 0.2) -> Escalation:
     """All tasks erred as often at every age."""
     random = np.random.default_rng(0)
-    escalation = Escalation(after=32)
+    escalation = Escalation(32, Uniform())
     for age in np.repeat(np.arange(ages), 20).tolist():
         escalation.observe_error(age, float(random.random() < error))
     return escalation
