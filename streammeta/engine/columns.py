@@ -5,7 +5,8 @@ learner (φ), of experts, and of what a setting turns on are looked up by their 
 """
 
 from collections.abc import Mapping
-from typing import Any, Generic, NamedTuple, Self, TypeVar, overload
+from operator import itemgetter
+from typing import Any, NamedTuple, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -29,52 +30,41 @@ def next_power_of_two(n: int) -> int:
     return 1 << max(n - 1, 0).bit_length()
 
 
-class _Named(Generic[S]):
-    """A column as an attribute; by its own name, or by one with a dot in it."""
-
-    def __init__(self, name: str | None = None) -> None:
-        self._name = name or ""
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self._name = self._name or name
-
-    @overload
-    def __get__(self, columns: None, owner: type) -> Self: ...
-    @overload
-    def __get__(self, columns: "Columns", owner: type) -> npt.NDArray[S]: ...
-    def __get__(self, columns: "Columns | None", owner: type) -> "Self | npt.NDArray[S]":
-        return self if columns is None else columns[self._name]
+def _named(name: str, dtype: type[S]) -> npt.NDArray[S]:  # noqa: ARG001  as dataclasses.field, it says what one reads
+    """The column of this name as an attribute, found without a Python call."""
+    return property(itemgetter(name))  # type: ignore[return-value]
 
 
 class Columns(dict[str, npt.NDArray[Any]]):
     """Arrays over T rows by name, each [T, …]. W: window, D: feature slots, K: features with a view of a task's own."""
 
-    window_x = _Named[np.float32]()  # [T, W, D] raw features of remembered events; NaN: missing
-    window_low = _Named[np.float32]()  # [T, W, K] what float32 leaves out of them
-    window_y = _Named[Any]()  # [T, W] their labels: class indices, or raw targets
-    window_id = _Named[np.int64]()  # [T, W] their ids, hashed; only with [labels] on_second = "relearn"
-    window_count = _Named[np.int64]()  # [T] labelled events that went into the window, ever
+    window_x = _named("window_x", np.float32)  # [T, W, D] raw features of remembered events; NaN: missing
+    window_low = _named("window_low", np.float32)  # [T, W, K] what float32 leaves out of them
+    window_y: npt.NDArray[Any] = _named("window_y", np.generic)  # [T, W] their labels: class indices, or raw targets
+    window_id = _named("window_id", np.int64)  # [T, W] their ids, hashed; only with [labels] on_second = "relearn"
+    window_count = _named("window_count", np.int64)  # [T] labelled events that went into the window, ever
 
-    version = _Named[np.int64]()  # [T] of θ, when φ was last derived from the window (`staleness`)
-    rebuild_cooldown = _Named[np.int64]()  # [T] events until φ may be derived again
+    version = _named("version", np.int64)  # [T] of θ, when φ was last derived from the window (`staleness`)
+    rebuild_cooldown = _named("rebuild_cooldown", np.int64)  # [T] events until φ may be derived again
 
-    scale_x = _Named[np.float64]("scale.x")  # [T, SCALE_ROWS, D] a task's own view of features (`scale`)
-    scale_y = _Named[np.float64]("scale.y")  # [T, SCALE_ROWS, 1] and of the target
-    scale_last = _Named[np.float32]("scale.last")  # [T, D] standard deviations at the last look
-    scale_y_last = _Named[np.float32]("scale.y_last")  # [T, 0 or 1]
-    scale_next = _Named[np.int64]("scale.next")  # [T] labels of the task at which its scale is looked at next
-    scale_epoch = _Named[np.int64]("scale.epoch")  # [T] of the shared scale, at the last look
-    scale_strays = _Named[np.int64]("scale.strays")  # [T] labels in a row that came with a number far away
+    scale_x = _named("scale.x", np.float64)  # [T, SCALE_ROWS, D] a task's own view of features (`scale`)
+    scale_y = _named("scale.y", np.float64)  # [T, SCALE_ROWS, 1] and of the target
+    scale_last = _named("scale.last", np.float32)  # [T, D] standard deviations at the last look
+    scale_y_last = _named("scale.y_last", np.float32)  # [T, 0 or 1]
+    scale_next = _named("scale.next", np.int64)  # [T] labels of the task at which its scale is looked at next
+    scale_epoch = _named("scale.epoch", np.int64)  # [T] of the shared scale, at the last look
+    scale_strays = _named("scale.strays", np.int64)  # [T] labels in a row that came with a number far away
 
-    events = _Named[np.int64]()  # [T]
-    labelled = _Named[np.int64]()  # [T]
-    labels_since_drift = _Named[np.int64]()  # [T] labelled events of the present concept, as far as known
-    labels_kept_at_drift = _Named[np.int64]()  # [T] how many of them came before the drift was signalled
-    error = _Named[np.float64]()  # [T] running mean over the last labels
-    drifts = _Named[np.int64]()  # [T]
-    drift_at = _Named[np.float64]()  # [T] time of the last drift; NaN: none
-    seen_at = _Named[np.float64]()  # [T] time of the last event; NaN: none
-    elapsed = _Named[np.float64]()  # [T, 2] only with the time feature of that name (`elapsed`)
+    events = _named("events", np.int64)  # [T]
+    labelled = _named("labelled", np.int64)  # [T]
+    # [T] labelled events of the present concept, as far as known; how many of them came before the drift was signalled
+    labels_since_drift = _named("labels_since_drift", np.int64)
+    labels_kept_at_drift = _named("labels_kept_at_drift", np.int64)
+    error = _named("error", np.float64)  # [T] running mean over the last labels
+    drifts = _named("drifts", np.int64)  # [T]
+    drift_at = _named("drift_at", np.float64)  # [T] time of the last drift; NaN: none
+    seen_at = _named("seen_at", np.float64)  # [T] time of the last event; NaN: none
+    elapsed = _named("elapsed", np.float64)  # [T, 2] only with the time feature of that name (`elapsed`)
 
     @classmethod
     def blank(cls, kinds: Mapping[str, Column], rows: int) -> Self:

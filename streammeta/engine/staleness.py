@@ -96,7 +96,7 @@ def refresh(columns: Columns, rows: Ints, begin: int, version: int, *, has_backl
         stale only now, after other events in this stretch: what those learn must be in its window first.
     """
     stale = np.empty(rows.size - begin, np.int64)
-    size = columns.window_size
+    size = columns.window_y.shape[1]
     share = _SHARE_WITH_BACKLOG if has_backlog else _REBUILD_SHARE
     state = columns.rebuild_cooldown, columns.version, columns.window_count
     end, found = kernels.refresh(rows, begin, *state, size, share, version, stale)
