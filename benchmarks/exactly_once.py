@@ -154,9 +154,9 @@ def bare_python(kafka: KafkaSettings, topic: str, count: int, interval: float) -
 
 @contextmanager
 def service(
-    kafka: KafkaSettings, topic: str, name: str, interval: float, mode: str
+    kafka: KafkaSettings, topic: str, name: str, interval: float, mode: str, **settings: str
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """The whole service, in a process of its own."""
+    """The whole service, in a process of its own, with further settings by the ends of their variables' names."""
     environment = os.environ | {
         "STREAMMETA_APP__NAME": name,
         "STREAMMETA_INPUT__TOPIC": topic,
@@ -166,6 +166,7 @@ def service(
         "STREAMMETA_HTTP__ENABLED": "false",
         "STREAMMETA_LOG__LEVEL": "error",
         "STREAMMETA_META__MODE": mode,
+        **{f"STREAMMETA_{key}": value for key, value in settings.items()},
     }
     process = subprocess.Popen([Path(sys.executable).with_name("streammeta"), "run"], env=environment)
     try:

@@ -16,7 +16,6 @@ import json
 import random
 import struct
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from statistics import median
@@ -36,14 +35,14 @@ from streammeta.formats.mapping import Mapper
 from streammeta.formats.objects import Format, avro_reader, mapped, object_reader
 from streammeta.formats.protobuf import ProtobufSettings
 from streammeta.formats.registry import Registry, RegistrySettings, Schema
-from streammeta.service.exactly_once import ExactlyOnce
-from streammeta.service.http import Health
-from streammeta.service.loop import Options
+from streammeta.service import log
 from streammeta.service.metrics import Metrics
 from streammeta.service.turn import Turn
-from streammeta.transport.memory_log import MemoryChangelogReader, MemoryLog, MemoryMember, MemoryTransactionalSink
+from streammeta.testing import Driver
+from streammeta.transport.memory_log import MemoryLog
 
 _POLL = 500
+_COMMIT = 0.05  # by the driver's clock, a millisecond a look: every few thousand events
 _SETTINGS = EngineSettings(meta={"mode": "off"})
 _NAMES = [f"f{i}" for i in range(16)]
 _FIELDS = {"label": "sold", "task": "store.id", "id": "order_id", "time": "at"}
@@ -74,6 +73,7 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=10_000)
     parser.add_argument("--repeats", type=int, default=7)
     options = parser.parse_args()
+    log.configure("warning")
     rows = list(_rows(options.events))
     cases: dict[str, tuple[Callable[[dict[str, Any]], bytes], Decoder]] = {
         "json, the README's shape": (_readme, Decoder()),
@@ -128,32 +128,10 @@ def _service(values: Sequence[bytes], read: Decoder) -> float:
     log = MemoryLog("events")
     for value in values:
         log.append(value, 0, b"k")
-    service = ExactlyOnce(
-        lambda: Engine(_SETTINGS),
-        MemoryTransactionalSink(log, "a"),
-        MemoryChangelogReader(log),
-        decoder=read,
-        options=Options(poll_records=_POLL, poll_seconds=0.0, save_every_seconds=1.0, name="app"),
-        metrics=Metrics(CollectorRegistry()),
-        health=Health(time.monotonic),
-    )
-    member = MemoryMember(
-        log,
-        "a",
-        on_revoked=service.revoked,
-        on_assigned=service.assigned,
-        on_lost=service.lost,
-        on_coming=service.coming,
-    )
-    stop = threading.Event()
+    driver = Driver(log, settings=_SETTINGS, decoder=read, poll_records=_POLL, commit_every_seconds=_COMMIT)
     begun = time.process_time()
-    service.begin(member)
-    while not member.exhausted:
-        service.turn(stop)
-    stop.set()
-    service.run(member, stop)  # the end: what is open is written
+    driver.finish()
     seconds = time.process_time() - begun
-    member.close()
     written = len(log.values("predictions"))
     if written != len(values):
         raise SystemExit(f"{written} predictions of {len(values)} events: what was measured is not what was wanted")

@@ -36,6 +36,7 @@ class Driver:
         log: what it reads, and where its results and states go.
         name: the member's.
         settings: of its engine; by default those of a classification without meta-updates.
+        decoder: makes events of records; by default of JSON in the README's shape.
         app: the application's name, which its topics begin with.
         poll_records: records it takes in a round.
         commit_every_seconds: by its own clock, which goes a millisecond with each look at it.
@@ -47,6 +48,7 @@ class Driver:
         name: str = "a",
         settings: EngineSettings | None = None,
         *,
+        decoder: Decoder | None = None,
         app: str = "app",
         poll_records: int = 10,
         commit_every_seconds: float = 0.02,
@@ -59,7 +61,7 @@ class Driver:
             lambda: engine_class(chosen)(chosen),
             MemoryTransactionalSink(log, name),
             MemoryChangelogReader(log),
-            decoder=Decoder(),
+            decoder=decoder or Decoder(),
             options=Options(
                 poll_records=poll_records, poll_seconds=0.0, save_every_seconds=commit_every_seconds, name=app
             ),
