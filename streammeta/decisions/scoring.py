@@ -1,7 +1,6 @@
 """What actions are expected to earn, many at once: arrays over decisions N and actions K."""
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +12,6 @@ from streammeta.meta.exact.event_kernel import Few, score_values
 from streammeta.native import _kernels as kernels
 
 __all__ = ["ActionSlots", "Scores", "score", "seen_choices", "seen_table"]
-
 
 
 class ActionSlots(NamedTuple):
@@ -100,7 +98,5 @@ def seen_choices(frame: FrameScale, columns: Columns, rows: Ints, exact: Doubles
     starts, column = np.empty(N * K + 1, np.int64), np.empty(most, np.int64)
     seen, shared = np.empty(most, np.float32), frame.shared
     scale = shared.shift, shared.gain, frame.own, frame.beside
-    count = kernels.see_choices(
-        exact, slots.crossed, slots.named, rows, columns.scale_x, *scale, starts, column, seen
-    )
+    count = kernels.see_choices(exact, slots.crossed, slots.named, rows, columns.scale_x, *scale, starts, column, seen)
     return Few(starts, column[:count], seen[:count])

@@ -17,12 +17,13 @@ from streammeta.engine.training import Training
 from streammeta.engine.trial import Verdict, compare, newest_episodes
 from streammeta.engine.weights import Weights
 from streammeta.errors import SnapshotError
-from streammeta.meta.base import MetaState
+from streammeta.meta.base import MetaState, Theta
 from streammeta.meta.names import Slot
 
 __all__ = ["Adoption", "Candidate"]
 
 _LONGEST_STEP = 3.0  # times the rate, of a meta-update
+_MOST_STEPS = 32  # however many more a version claims: its number may be written by hand
 _TRIALS = 8  # drawings of episodes on which a doubtful θ is compared with ours
 _CLEARLY, _LEAST_GAP = 3.0, 0.15  # standard errors, and nats: an hour back costs less, a flipped sign twice as much
 _JUDGES, _LEAST_JUDGED = 16, 64  # tasks on whose labels a candidate is judged, at most; labels, at least
@@ -100,14 +101,15 @@ class Adoption:
         self._training.is_ours = train
         return weights is None or self._take_weights(weights, train=train, fixed=fixed, is_trusted=is_trusted)
 
+    def is_worse_than(self, weights: Weights) -> bool | None:
+        """See ``Engine.is_worse_than``."""
+        other = self._merged(weights, self._checked(weights), fixed=False)
+        return self._clearly_worse(self._memory.shared.state.theta, other.state.theta)
+
     def _take_weights(self, weights: Weights, *, train: bool, fixed: bool, is_trusted: bool) -> bool:
         """Check all of it first, so that what is damaged changes nothing."""
         memory = self._memory
-        ours = fingerprint(memory.settings)
-        check_fingerprint(weights.settings, ours, but=OF_THETA)
-        slots = [Slot(*slot) for slot in weights.slots]
-        classes = weights.classes if memory.labels.classify else memory.labels.names
-        memory.shared.check(weights.shared, weights.arrays, Names(slots, classes))
+        ours, names = fingerprint(memory.settings), self._checked(weights)
         random = random_from(weights.random, "the published weights are")
         missing = [name for name in _META_COUNTS if name not in weights.counts]
         if missing:
@@ -117,11 +119,7 @@ class Adoption:
         if train:
             is_alike = experts_of(weights.settings) == experts_of(ours)
             self._load_or_keep(weights.arrays if is_alike else {**memory.dump_experts(), **weights.arrays})
-        features = memory.features.merge(weights.slots, weights.width)
-        outputs = memory.labels.merge(weights.classes) if memory.labels.classify else [0]
-        memory.fit()
-        shared = memory.shared.copy()
-        shared.take(weights.shared, weights.arrays, Names(slots, classes, features, outputs), fixed=fixed)
+        shared = self._merged(weights, names, fixed=fixed)
         if not (fixed or is_trusted) and self._is_worse(shared):
             return False
         memory.shared, memory.sums.is_fixed = shared, fixed
@@ -131,6 +129,26 @@ class Adoption:
             self._training.random.bit_generator.state = random
         memory.fit()
         return True
+
+    def _checked(self, weights: Weights) -> Names:
+        """The names of features and classes in a θ that could be ours; raises SnapshotError where it could not."""
+        memory = self._memory
+        check_fingerprint(weights.settings, fingerprint(memory.settings), but=OF_THETA)
+        slots = [Slot(*slot) for slot in weights.slots]
+        names = Names(slots, weights.classes if memory.labels.classify else memory.labels.names)
+        memory.shared.check(weights.shared, weights.arrays, names)
+        return names
+
+    def _merged(self, weights: Weights, names: Names, *, fixed: bool) -> Shared:
+        """What tasks share, with this θ in it; its features and classes are known from now on."""
+        memory = self._memory
+        features = memory.features.merge(weights.slots, weights.width)
+        outputs = memory.labels.merge(weights.classes) if memory.labels.classify else [0]
+        memory.fit()
+        shared = memory.shared.copy()
+        here = Names(names.slots, names.outputs, features, outputs)
+        shared.take(weights.shared, weights.arrays, here, fixed=fixed)
+        return shared
 
     def _load_or_keep(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
         """Take over rhythm and experts; where that is refused, all of it stays as it was."""
@@ -152,12 +170,17 @@ class Adoption:
         """
         memory = self._memory
         ours, theirs, rate = memory.shared.state.theta, other.state.theta, memory.settings.meta.rate
-        updates = max(other.version - memory.shared.version, 0)
+        updates = min(max(other.version - memory.shared.version, 0), _MOST_STEPS)
         if any(theirs[name].shape != p.shape for name, p in ours.items()):
             return False  # it has views of features that ours has not
         moved = max(float(np.abs(theirs[name] - p).max()) if p.size else 0.0 for name, p in ours.items())
         if moved <= _LONGEST_STEP * rate * updates:
             return False
+        return bool(self._clearly_worse(theirs, ours))
+
+    def _clearly_worse(self, theirs: Theta, ours: Theta) -> bool | None:
+        """Whether a θ loses clearly more than another on what our tasks remember; None: they remember too little."""
+        memory = self._memory
         random, gaps = self._training.random.bit_generator.state, []
         for _ in range(_TRIALS):
             episodes = self._training.draw()
@@ -166,6 +189,6 @@ class Adoption:
                 gaps.append(theirs_lost - ours_lost)
         self._training.random.bit_generator.state = random
         if len(gaps) < _TRIALS:
-            return False
+            return None
         mean, error = float(np.mean(gaps)), float(np.std(gaps, ddof=1)) / math.sqrt(len(gaps))
         return not mean <= _CLEARLY * error + _LEAST_GAP  # NaN is worse

@@ -243,6 +243,17 @@ class Engine:
         """
         return self._adoption.adopt(weights, train=train, fixed=fixed, is_trusted=is_trusted)
 
+    def is_worse_than(self, weights: Weights) -> bool | None:
+        """Whether the present θ is clearly worse than this one on the windows of our tasks; θ stays as it is.
+
+        Returns:
+            None where the windows hold too little to tell.
+
+        Raises:
+            SnapshotError: the weights are of other settings, or damaged.
+        """
+        return self._adoption.is_worse_than(weights)
+
     def count_versions_from(self, version: int) -> None:
         """What this engine publishes next comes after this version of θ, and after what it has already."""
         self.memory.shared.version = max(self.memory.shared.version, version)

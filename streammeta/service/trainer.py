@@ -118,6 +118,7 @@ class Trainer:
         self._held_back = 0  # candidates in a row
         self._count = 0  # versions published
         self._trains = False
+        self._kept_before: Weights | None = None  # to hold θ that we began with against; None: done
         self._has_claimed = self._is_ready = False
         self._publish_at = self._look_at = self._log_at = clock()
         self._failing_since: float | None = None
@@ -238,6 +239,8 @@ class Trainer:
                 self._refuse("damaged", str(err), theta)
             return None
         choices = [] if theta is None else [theta, *self._published.kept()]
+        if theta is not None and theta.about.provenance == "learned" and not self._published.is_pinned:
+            self._kept_before = next((one for one in choices if one.digest() != theta.digest()), None)
         for number, choice in enumerate(choices, 1):
             try:
                 self._engine.adopt(choice, train=self._trains, is_trusted=True)
@@ -262,6 +265,7 @@ class Trainer:
         """Judge the candidate that was set aside, publish it unless it is worse, and set the next one aside."""
         if not self._trains:
             return
+        self._hold_against_kept()
         if self._candidate is not None:
             candidate, about = self._candidate
             verdict = self._engine.judge(candidate, self._before)
@@ -276,6 +280,28 @@ class Trainer:
         if self._engine.stats().theta_version > self._version:
             about = About(by=self._id, segments=self._episodes.segments, positions=self._episodes.positions())
             self._candidate = self._engine.candidate(), about
+
+    def _hold_against_kept(self) -> None:
+        """Go on from the version kept before the one that we began with, where that is clearly worse on all windows.
+
+        It may have been written by hand while no trainer was there to refuse it; members have. Windows come from
+        episodes: until there are enough of them, it is not known.
+        """
+        before = self._kept_before
+        worse = None if before is None else self._engine.is_worse_than(before)
+        if before is None or worse is None:
+            return
+        self._kept_before = None
+        if worse:
+            self._refuse("worse", f"it is clearly worse than version {before.version}, which was kept", None)
+            self._go_on_from(before)
+
+    def _go_on_from(self, theta: Weights) -> None:
+        """Train on from an earlier version; what is published next has a new number."""
+        self._engine.adopt(theta, train=True, is_trusted=True)
+        self._episodes.begin(theta)
+        self._before, self._version, self._candidate = self._engine.meta_state, theta.version, None
+        self._engine.count_versions_from(self._published.newest)
 
     def _publish(self, candidate: Candidate, about: About, verdict: Verdict) -> None:
         about = msgspec.structs.replace(

@@ -320,6 +320,34 @@ def test_a_trainer_that_starts_on_a_theta_of_nan_goes_on_from_one_that_was_kept(
         Training(bare).rounds(2)
 
 
+@pytest.mark.parametrize("later", [1, 10_000])  # as the next version, and as one that much could have happened before
+def test_a_trainer_that_starts_on_a_poisoned_theta_goes_on_from_one_that_was_kept(later: int) -> None:
+    """Its numbers are finite: members refused it, the trainer took it, and what it made of it was as bad for hours."""
+    log = MemoryLog("in", PARTITIONS)
+    fill(log, 4_000)
+    group, first = members(log, 2), Training(log)
+    first.trainer._history = History(4)
+    serve(log, group, first, 25)
+    good = versions(log)[-1]
+    poison = decode_weights(poisons(good)[0], "here")
+    poison = replace(poison, shared=poison.shared | {"version": good.version + later})
+    log.write("weights", 0, Message("weights", encode_weights(poison), b"theta"), None)
+    serve(log, group, None, 2)
+    refused = [one.metrics.registry.get_sample_value for one in group]
+    assert [get("streammeta_theta_refused_total", {"reason": "worse"}) for get in refused] == [1, 1]
+
+    second = Training(log)
+    serve(log, group, second, 30)
+
+    assert second.count("streammeta_theta_refused_total", reason="worse") == 1
+    healed = versions(log)[-1]
+    assert healed.version > good.version + later
+    assert healed.about.loss is not None
+    assert healed.about.loss < 1.0
+    serve(log, group, None, 2)
+    assert {one.engine.stats().theta_version for one in group} == {healed.version}
+
+
 def test_a_member_that_changes_theta_beside_the_trainer_is_named() -> None:
     """Settings that differ between processes: θ of one would overwrite that of the other, again and again."""
     log = MemoryLog("in", PARTITIONS)
