@@ -6,7 +6,8 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -74,12 +75,25 @@ def test_a_broker_that_does_not_come_up_shows_the_end_of_its_log(tmp_path: Path)
     broken.close()
 
 
+@contextmanager
+def ended(process: subprocess.Popen[str]) -> Iterator[None]:
+    """The process is gone in the end, also where the test fails."""
+    try:
+        yield
+    finally:
+        process.kill()
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_the_command_says_what_to_do_next_and_ends_cleanly(number: signal.Signals) -> None:
     """What a newcomer tries first must not leave a Java process and its data behind."""
     command = [sys.executable, "-m", "deploy.broker", "--port", "0", "--topic", "tried", "--partitions", "3"]
     root = Path(__file__).parents[2]
-    with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True) as process:
+    as_typed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell's background job ignores it
+    with (
+        subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True, preexec_fn=as_typed) as process,  # noqa: PLW1509
+        ended(process),
+    ):
         assert process.stdout is not None
         lines = []
         for line in process.stdout:

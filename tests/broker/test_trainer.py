@@ -183,7 +183,7 @@ def test_a_trainer_process_makes_the_theta_of_a_replay_to_the_bit(
     broker: RunningBroker, topic: str, create_topic: CreateTopic, tmp_path: Path
 ) -> None:
     """The same seed, episodes and normalization, once by `streammeta train` on Kafka, once by mode "sync"."""
-    count = 3_000
+    count = EVENTS  # so many that θ is published several times meanwhile, also where learning is quick
     create_topic(topic, 1)
     produce_at_once(broker, topic, count)
     for name in ("a", "train"):

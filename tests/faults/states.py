@@ -1,7 +1,7 @@
 """Runs on a log in memory, and what the changelog holds at the end: the reference that disturbed runs are held to."""
 
 import threading
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from streammeta.service.loop import Options
 from streammeta.service.metrics import Metrics
 from streammeta.transport.memory_log import MemoryChangelogReader, MemoryLog, MemoryMember, MemoryTransactionalSink
 
-__all__ = ["LEARNED", "SMALL_ENVIRONMENT", "SMALL_LEARNER", "SMALL_MEMORY", "run_to_the_end", "tasks_of"]
+__all__ = ["LEARNED", "SMALL_ENVIRONMENT", "SMALL_LEARNER", "SMALL_MEMORY", "differences", "run_to_the_end", "tasks_of"]
 
 
 # A small engine, as settings and as variables of a worker
@@ -85,6 +85,18 @@ def tasks_of(
             found[key] = ({name: _by_name(engine, name, row) for name in only}, waiting)
     engine.close()
     return found
+
+
+def differences(found: Mapping[tuple[int, str], Any], wanted: Mapping[tuple[int, str], Any]) -> list[str]:
+    """The tasks that are not alike, and which of their columns."""
+    said = [f"{key}: only disturbed" for key in sorted(found.keys() - wanted.keys())]
+    said += [f"{key}: only undisturbed" for key in sorted(wanted.keys() - found.keys())]
+    for key in sorted(found.keys() & wanted.keys()):
+        if found[key] != wanted[key]:
+            (ours, *rest), (theirs, *others) = found[key], wanted[key]
+            names = [name for name in sorted(ours.keys() | theirs.keys()) if ours.get(name) != theirs.get(name)]
+            said.append(f"{key}: {', '.join(names)}{'' if rest == others else f' and {rest} for {others}'}"[:1000])
+    return said
 
 
 def _by_name(engine: Engine, column: str, row: int) -> bytes:
