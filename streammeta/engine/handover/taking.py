@@ -181,10 +181,14 @@ class Taking:
     def _window(
         self, row: int, pushed: int, tag: str, head: Head, meaning: Meaning, pages: "_Pages"
     ) -> Iterator["_Piece"]:
-        """The labelled events that a task remembers: its full pages, and the open one."""
-        for number in range(max((pushed - self._memory.settings.memory.window) // PAGE, 0), pushed // PAGE):
+        """The labelled events that a task remembers: its full pages, and the open one. No two are of one place.
+
+        The oldest page may begin before the window does: those events' places are the newest ones' by now.
+        """
+        oldest = max(pushed - self._memory.settings.memory.window, 0)
+        for number in range(oldest // PAGE, pushed // PAGE):
             page, of = pages.get(tag, number, number % page_count(self._memory))
-            yield _Piece(row, number * PAGE, PAGE, page.x, page.y, of)
+            yield _Piece(row, number * PAGE, PAGE, page.x, page.y, of, max(oldest - number * PAGE, 0))
         if pushed % PAGE or head.open_x or head.open_y:
             yield _Piece(row, pushed - pushed % PAGE, pushed % PAGE, head.open_x, head.open_y, meaning)
 
@@ -200,11 +204,12 @@ class Taking:
                         f"{at}: a page of {len(piece.x)} and {len(piece.y)} bytes, wanted {piece.events} events of "
                         f"{width} features"
                     )
-            rows = np.repeat([piece.row for piece in ours], [piece.events for piece in ours])
-            where = np.concatenate([np.arange(piece.begin, piece.begin + piece.events) for piece in ours])
+            rows = np.repeat([piece.row for piece in ours], [piece.events - piece.gone for piece in ours])
+            where = np.concatenate([np.arange(piece.begin + piece.gone, piece.begin + piece.events) for piece in ours])
             where %= self._memory.settings.memory.window
-            xs = np.frombuffer(b"".join([piece.x for piece in ours]), np.float32).reshape(len(rows), width)
-            ys = np.frombuffer(b"".join([piece.y for piece in ours]), dtype)
+            xs = np.frombuffer(b"".join([piece.x[4 * width * piece.gone :] for piece in ours]), np.float32)
+            xs = xs.reshape(len(rows), width)
+            ys = np.frombuffer(b"".join([piece.y[dtype.itemsize * piece.gone :] for piece in ours]), dtype)
             if np.isinf(xs).any():
                 raise SnapshotError(f"{at}: a page with features that are infinite: it is damaged")
             xs = np.where(np.isnan(xs), np.float32(np.nan), xs)  # one NaN of them all: some warn where they are read
@@ -305,6 +310,7 @@ class _Piece(NamedTuple):
     x: memoryview
     y: memoryview
     meaning: Meaning
+    gone: int = 0  # events at its beginning that the window has no more
 
 
 class _Found(NamedTuple):
