@@ -14,7 +14,7 @@ All are functions of the task table and of the ring of recent rows, both of whic
   features, as far as a line can show (task embeddings: Achille et al. 2019; nearest tasks: Fifty et al. 2021).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -25,7 +25,7 @@ from streammeta.engine.scale import FrameScale, errors_in_spreads, seen_window
 from streammeta.engine.settings import Sampling
 from streammeta.meta.base import Floats, Ints, Kind
 
-__all__ = ["draw_rows"]
+__all__ = ["dealt", "draw_rows"]
 
 _Columns: TypeAlias = Mapping[str, npt.NDArray[Any]]
 _Weights: TypeAlias = npt.NDArray[np.float64]
@@ -62,6 +62,20 @@ def draw_rows(
     preferred = _lossy(columns, alive, frame) if sampling == "loss" else _near(columns, alive, frame, kind, random)
     shares = (1 - _PREFERRED) / alive.size + _PREFERRED * _shares(preferred)
     return random.choice(alive, count, p=shares / shares.sum())
+
+
+def dealt(count: int, drawable: Sequence[int], random: np.random.Generator) -> list[list[int]]:
+    """Which of a meta-update's ``count`` segments each process draws, by how many tasks it can draw of.
+
+    Each segment is as likely of one task as of any other, wherever it is, and how many a process gets differs from its
+    share by less than one.
+
+    Source: Madow & Madow (1944), systematic sampling; in a random order.
+    """
+    ends = np.cumsum(drawable) / max(sum(drawable), 1)
+    marks = (np.arange(count) + random.random()) / count
+    owners = np.searchsorted(ends, marks, side="right")[random.permutation(count)]
+    return [np.flatnonzero(owners == rank).tolist() for rank in range(len(drawable))]
 
 
 def _shares(weights: _Weights) -> _Weights:

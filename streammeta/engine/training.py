@@ -6,7 +6,7 @@ are predicted much worse than usual (``rhythm``). The one owner of the random dr
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -20,12 +20,13 @@ from streammeta.engine.rhythm import Rhythm
 from streammeta.engine.sampling import draw_rows
 from streammeta.engine.scale import errors_in_spreads
 from streammeta.engine.shared import device
-from streammeta.meta.base import Episodes, Ints, Method
+from streammeta.meta.base import Episodes, Gradient, Ints, Method, Theta
 from streammeta.meta.job import MetaJob, meta_update
-from streammeta.meta.plasticity import has_encoder
+from streammeta.meta.plasticity import has_encoder, saturated_counts
 
-__all__ = ["Training"]
+__all__ = ["Total", "Training"]
 
+Total: TypeAlias = Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]]  # a vector -> the sum of all processes'
 _HOUSEKEEPING_EVENTS = 1024  # how often the spill is looked after where meta-updates do not set the rhythm
 
 
@@ -36,6 +37,7 @@ class Training:
         memory: θ and what it learns from.
 
     Attributes:
+        device: where gradients are computed.
         is_ours: this engine changes θ; else another process does.
         random: what draws tasks and segments.
     """
@@ -43,7 +45,7 @@ class Training:
     def __init__(self, memory: Memory) -> None:
         settings = memory.settings
         meta = settings.meta
-        self._memory, self._device = memory, device(settings.learner.device)
+        self._memory, self.device = memory, device(settings.learner.device)
         self._rhythm = Rhythm(meta.every_events, meta.stretch)
         self._escalation = Escalation(meta.escalate_events) if meta.escalate_events else None
         self._hurries = False  # some task underperformed at the last meta-update
@@ -81,35 +83,50 @@ class Training:
             for age, error in zip(part.ages[is_judged].tolist(), part.errors[is_judged].tolist(), strict=True):
                 self._escalation.observe_error(age, error)
 
+    def observe_meta_loss(self, loss: float) -> None:
+        """A meta-update found this loss."""
+        self._rhythm.observe_meta_loss(loss)
+
     # -- from what -----------------------------------------------------------------------------------------------------
 
-    def draw(self) -> Episodes | None:
-        """Segments for a meta-update; None where too few tasks have enough labels."""
-        memory, random = self._memory, self.random
+    @property
+    def drawable(self) -> int:
+        """How many tasks segments can be drawn of."""
+        memory, alive = self._memory, self._memory.recent.rows()
+        return int((memory.tasks.columns["window_count"][alive] >= memory.settings.meta.shortest).sum())
+
+    def draw(self, places: Ints | None = None, random: np.random.Generator | None = None) -> Episodes | None:
+        """Segments for a meta-update; None where too few tasks have enough labels.
+
+        Args:
+            places: which of a member's segments are wanted [B]; None: all of them.
+            random: draws them; None: our own does.
+        """
+        memory, random = self._memory, random or self.random
         meta, kind, members = memory.settings.meta, memory.settings.kind, memory.method.members
         columns, frame = memory.tasks.columns, memory.shared.frame
         rows = draw_rows(
             meta.sampling,
             columns,
             memory.recent,
-            members * meta.tasks,
+            members * (meta.tasks if places is None else places.size),
             shortest=meta.shortest,
             frame=frame,
             kind=kind,
             random=random,
         )
         if self._escalation and rows.size:
-            rows = self._with_underperforming(self._escalation, rows)
-        return draw_episodes(columns, rows, frame, meta, kind, members, random)
+            rows = self._with_underperforming(self._escalation, rows, random)
+        return draw_episodes(columns, rows, frame, meta, kind, members, random, places)
 
-    def _with_underperforming(self, escalation: Escalation, rows: Ints) -> Ints:
+    def _with_underperforming(self, escalation: Escalation, rows: Ints, random: np.random.Generator) -> Ints:
         memory = self._memory
         columns, alive = memory.tasks.columns, memory.recent.rows()
         errors = errors_in_spreads(columns, alive, memory.shared.frame)
         found = escalation.underperforming(columns["labelled"], errors, alive)
         found = found[columns["window_count"][found] >= memory.settings.meta.shortest]
         self._hurries = found.size > 0
-        return escalation.prefer(rows, found, self.random) if self._hurries else rows
+        return escalation.prefer(rows, found, random) if self._hurries else rows
 
     # -- a step --------------------------------------------------------------------------------------------------------
 
@@ -128,14 +145,35 @@ class Training:
         memory = self._memory
         memory.counts.meta_begun = memory.counts.seen
         episodes = self.draw()
-        if episodes is None:
+        return None if episodes is None else partial(_run, self._job(episodes), memory.method, self.device)
+
+    def update_on(self, episodes: Episodes, gradient: Gradient, saturated: npt.NDArray[np.float64] | None) -> None:
+        """Make a meta-update at once, on these episodes and on those of other processes.
+
+        Args:
+            episodes: of our own; may be none.
+            gradient: over all of them.
+            saturated: of each hidden unit the share of events, in all of them, that saturate it; None: none are pulled.
+        """
+        method, job = self._memory.method._replace(gradient=gradient), self._job(episodes)
+        if not episodes.x.shape[1]:  # nothing here to see by how useful units are
+            job = job._replace(renew_every=0, start=None if saturated is None else job.start)
+        self.finish(_run(job._replace(saturated=saturated), method, self.device))
+
+    def saturated(self, theta: Theta, episodes: Episodes, total: Total) -> npt.NDArray[np.float64] | None:
+        """What ``update_on`` takes, of all processes, which call this at once; before the step, not after."""
+        if not (self._memory.settings.meta.pull and has_encoder(theta)):
             return None
+        counts = total(saturated_counts(theta, episodes.x))
+        share: npt.NDArray[np.float64] = counts[:-1] / max(counts[-1], 1.0)
+        return share
+
+    def _job(self, episodes: Episodes) -> MetaJob:
+        memory = self._memory
         state, meta = memory.shared.state, memory.settings.meta
-        pulled = (meta.pull or meta.renew_every) and has_encoder(state.theta)
-        start = memory.shared.start() if pulled else None
-        return partial(
-            _run, MetaJob(state, episodes, meta.rate, start, meta.pull, meta.renew_every), memory.method, self._device
-        )
+        kept = (meta.pull or meta.renew_every) and has_encoder(state.theta)
+        start = memory.shared.start() if kept else None
+        return MetaJob(state, episodes, meta.rate, start, meta.pull, renew_every=meta.renew_every)
 
     def finish(self, result: MetaResult) -> None:
         """Adopt the new θ, unless its numbers were not finite; φ of each task follows when it is next touched."""

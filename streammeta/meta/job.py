@@ -9,9 +9,12 @@ A replay calls it between two events, a lone service in a thread, a trainer in i
 from collections.abc import Mapping
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
 from streammeta.meta.base import Episodes, Gradient, MetaState, Theta
 from streammeta.meta.outer import MetaStep, outer_step
-from streammeta.meta.plasticity import renew_least, towards_start
+from streammeta.meta.plasticity import pulled, renew_least, towards_start
 
 __all__ = ["MetaJob", "meta_update"]
 
@@ -24,6 +27,7 @@ class MetaJob(NamedTuple):
     rate: float  # step size of the outer Adam
     start: Theta | None = None  # θ as it began, for saturated units to be pulled to; None: nothing is pulled
     pull: float = 0.0  # how strongly, in steps of ``rate``
+    saturated: npt.NDArray[np.float64] | None = None  # of each unit the share of events [E · H]; None: see ``episodes``
     renew_every: int = 0  # meta-updates after which each member's least useful hidden unit begins again; 0: never
 
 
@@ -41,7 +45,11 @@ def meta_update(
     step = outer_step(gradient, job.state, job.episodes, rate=job.rate, device=device, pace=pace)
     if job.start is None or not step.accepted:
         return step
-    kept = towards_start(step.state, job.start, job.episodes.x, min(job.rate * job.pull, 1.0))
+    strength = min(job.rate * job.pull, 1.0)
+    if job.saturated is None:
+        kept = towards_start(step.state, job.start, job.episodes.x, strength)
+    else:
+        kept = pulled(step.state, job.start, job.saturated, strength)
     if job.renew_every and kept.updates % job.renew_every == 0:
         kept = renew_least(kept, job.start, job.episodes.x)
     return step._replace(state=kept)
