@@ -11,44 +11,29 @@ from streammeta.engine import Engine
 from streammeta.event import Decoder, RawEvent, Record
 from streammeta.formats.mapping import Mapper
 from streammeta.formats.objects import MappedByTopic, mapped, object_reader
-from streammeta.meta.base import Gradient, Method
+from streammeta.meta.base import Method
 from streammeta.service.http import Health, HttpServer
 from streammeta.service.http_security import Certificate, HttpSecurity
 from streammeta.service.loop import Options, restore
 from streammeta.service.metrics import Metrics
 from streammeta.transport.base import Positions
 
-__all__ = ["decoder", "http_security", "http_server", "learner", "new_engine", "options", "restored_engine"]
+__all__ = ["decoder", "http_security", "http_server", "new_engine", "options", "restored_engine"]
 
 _log = structlog.get_logger(__name__)
 _LOCAL = ("127.0.0.1", "::1", "localhost")
 _PATIENCE = 1.0  # while records wait, at most half of the time goes into waiting for meta-updates
 
 
-def new_engine(settings: Settings, averaged: Callable[[Gradient], Gradient] | None = None) -> Engine:
+def new_engine(settings: Settings) -> Engine:
     """An engine that has seen nothing, with the trained θ that ``learner.start_from`` names.
-
-    Args:
-        settings: of the application.
-        averaged: makes of the learner's gradient one over several processes; None: there is one process.
 
     Raises:
         ConfigError: the θ is of another learner.
         SnapshotError: its file cannot be read.
     """
-    method = _method(settings)
-    if averaged is not None:
-        method = learner(settings)
-        method = method._replace(gradient=averaged(method.gradient))
     chosen = settings.engine()
-    return engine_class(chosen)(chosen, method)
-
-
-def learner(settings: Settings) -> Method:
-    """The learner that the settings name; raises as ``new_engine``."""
-    from streammeta.engine.factory import make_method  # noqa: PLC0415  what `run --check` and others do without
-
-    return _method(settings) or make_method(settings.engine())
+    return engine_class(chosen)(chosen, _method(settings))
 
 
 def restored_engine(settings: Settings, snapshot: Path) -> tuple[Engine, Positions]:

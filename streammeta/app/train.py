@@ -4,12 +4,13 @@ import os
 import threading
 import time
 from contextlib import ExitStack, closing
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Literal
 
 import structlog
 from prometheus_client import CollectorRegistry
 
-from streammeta.app.parts import http_server, learner, new_engine
+from streammeta.app.parts import http_server, new_engine
 from streammeta.config import Settings
 from streammeta.engine.scratch import sweep
 from streammeta.engine.shared import device
@@ -17,6 +18,7 @@ from streammeta.errors import ConfigError
 from streammeta.service.http import Health
 from streammeta.service.metrics import Metrics
 from streammeta.service.result import EPISODES, WEIGHTS
+from streammeta.service.rounds import Follower, Leader
 from streammeta.service.threads import watched
 from streammeta.service.trainer import TRAINER, Trainer, TrainerOptions, TrainerSummary
 from streammeta.transport.choice import adapters, client
@@ -34,25 +36,32 @@ _TRANSACTION_SECONDS = 10.0  # its transactions take milliseconds; one left open
 def train(settings: Settings, stop: threading.Event) -> TrainerSummary:
     """Learn θ and publish it until ``stop`` is set: `streammeta train`.
 
-    Where torchrun started several of us, the first one does, and the others compute their share of each meta-gradient.
+    Where torchrun started several of us, each learns its share of the partitions, and the first one publishes.
 
     Raises:
         ConfigError: the settings say that a member trains, or that nobody does.
         TransportError: the broker, a topic or the port cannot be used, or another trainer has taken over.
         SnapshotError: what is published cannot be read.
     """
-    settings = _to_train(settings)
+    _check(settings)
     ranks = _ranks(settings)
     if ranks is None:
-        return _train(settings, stop, None)
-    with closing(ranks):
-        if ranks.rank == 0:
-            return _train(settings, stop, ranks)
-        begun, chosen = time.monotonic(), settings.engine()
-        _log.info("started", rank=ranks.rank, ranks=ranks.size)
-        done = ranks.serve(learner(settings).gradient, device(chosen.learner.device))
-    _log.info("stopped", rank=ranks.rank, gradients=done)
-    return TrainerSummary(0, 0, time.monotonic() - begun)
+        return _train(_with_mode(settings, "sync"), stop, None)
+    settings = _with_mode(settings, "background")  # `Leader` says when
+    with ranks:
+        return _train(settings, stop, ranks) if ranks.rank == 0 else _follow(settings, ranks)
+
+
+def _follow(settings: Settings, ranks: "Ranks") -> TrainerSummary:
+    """Learn our share of the partitions, as a rank that is not the first."""
+    name, begun = settings.app.name, time.monotonic()
+    _log.info("started", rank=ranks.rank, ranks=ranks.size)
+    with closing(new_engine(settings)) as engine:
+        make_tables = partial(adapters(settings.kafka).tables, settings.kafka, {EPISODES: f"{name}-{EPISODES}"})
+        metrics, stuck = Metrics(CollectorRegistry()), settings.kafka.stuck_seconds
+        done = Follower(engine, ranks, make_tables, name=name, metrics=metrics, stuck_seconds=stuck).run()
+    _log.info("stopped", rank=ranks.rank, segments=done)
+    return TrainerSummary(done, 0, time.monotonic() - begun)
 
 
 def _ranks(settings: Settings) -> "Ranks | None":
@@ -90,12 +99,13 @@ def _train(settings: Settings, stop: threading.Event, ranks: "Ranks | None") -> 
         )
         stack.enter_context(closing(sink))
         trainer = Trainer(
-            lambda: new_engine(settings, None if ranks is None else ranks.averaged),
+            lambda: new_engine(settings),
             sink,
             stack.enter_context(closing(chosen.tables(kafka, topics))),
             options=TrainerOptions(
                 name=name,
                 partitions=partitions,
+                ranks=1 if ranks is None else ranks.size,
                 publish_every_seconds=settings.state.every_seconds,
                 stuck_seconds=kafka.stuck_seconds,
                 keep_versions=settings.meta.keep_versions,
@@ -104,15 +114,15 @@ def _train(settings: Settings, stop: threading.Event, ranks: "Ranks | None") -> 
             health=health,
         )
         if ranks is not None:
-            trainer.beat = ranks.beat
+            trainer.team = Leader(trainer.engine, trainer.episodes, ranks, partitions=partitions, metrics=metrics)
         _log.info("started", client=client(kafka), topic=topics[EPISODES], partitions=partitions)
         summary = trainer.run(stop)
     _log.info("stopped", segments=summary.segments, published=summary.published, seconds=round(summary.seconds, 1))
     return summary
 
 
-def _to_train(settings: Settings) -> Settings:
-    """Settings of a trainer: it meta-updates in its own steps, at counts of episodes' events."""
+def _check(settings: Settings) -> None:
+    """Raise ConfigError unless these are settings of a trainer."""
     if settings.meta.trainer != "separate":
         raise ConfigError(
             f'[meta] trainer: got "{settings.meta.trainer}", wanted "separate" for `streammeta train` and for all '
@@ -120,4 +130,8 @@ def _to_train(settings: Settings) -> Settings:
         )
     if settings.meta.mode == "off":
         raise ConfigError('[meta] mode: "off" means that nobody learns θ; leave it out to train')
-    return settings.model_copy(update={"meta": settings.meta.model_copy(update={"mode": "sync"})})
+
+
+def _with_mode(settings: Settings, mode: Literal["sync", "background"]) -> Settings:
+    """Meta-updates in the engine's own steps, at counts of episodes' events; or where somebody else says so."""
+    return settings.model_copy(update={"meta": settings.meta.model_copy(update={"mode": mode})})

@@ -14,10 +14,10 @@ from streammeta.engine.memory import Memory
 from streammeta.engine.shared import Names, Shared
 from streammeta.engine.spill import TaskKey
 from streammeta.engine.training import Training
-from streammeta.engine.trial import Verdict, compare, newest_episodes
+from streammeta.engine.trial import LEAST_JUDGED, Verdict, is_enough, newest_episodes, trial, verdict
 from streammeta.engine.weights import Weights
 from streammeta.errors import SnapshotError
-from streammeta.meta.base import MetaState, Theta
+from streammeta.meta.base import Episodes, MetaState, Theta
 from streammeta.meta.names import Slot
 
 __all__ = ["Adoption", "Candidate"]
@@ -26,7 +26,7 @@ _LONGEST_STEP = 3.0  # times the rate, of a meta-update
 _MOST_STEPS = 32  # however many more a version claims: its number may be written by hand
 _TRIALS = 8  # drawings of episodes on which a doubtful θ is compared with ours
 _CLEARLY, _LEAST_GAP = 3.0, 0.15  # standard errors, and nats: an hour back costs less, a flipped sign twice as much
-_JUDGES, _LEAST_JUDGED = 16, 64  # tasks on whose labels a candidate is judged, at most; labels, at least
+_JUDGES = 16  # tasks on whose labels a candidate is judged, at most
 _META_COUNTS = ("seen", "next_look", "meta_begun")  # by which θ's next change is due
 
 
@@ -51,6 +51,11 @@ class Adoption:
 
     def weights(self) -> Weights:
         """θ and all else that tasks share, for another process to go on with."""
+        now = self.theta()
+        return replace(now, arrays=now.arrays | self._training.dump() | self._memory.dump_experts())
+
+    def theta(self) -> Weights:
+        """The same without what only its next change goes on from, beside the optimizer."""
         memory = self._memory
         header, arrays = memory.shared.dump()
         del header["next_scaling"]  # each process has its own
@@ -62,7 +67,7 @@ class Adoption:
             {name: getattr(memory.counts, name) for name in _META_COUNTS},
             random_state(self._training.random),
             header,
-            arrays | self._training.dump() | memory.dump_experts(),
+            arrays,
         )
 
     def candidate(self) -> Candidate:
@@ -75,11 +80,29 @@ class Adoption:
 
     def judge(self, candidate: Candidate, before: MetaState | None) -> Verdict | None:
         """See ``Engine.judge``."""
-        memory = self._memory
-        fresh = {key: count - candidate.known.get(key, 0) for key, count in memory.exchange.known.items()}
-        chosen = [(key, count) for key, count in fresh.items() if count > 0][-_JUDGES:]
-        if sum(count for _, count in chosen) < _LEAST_JUDGED:
+        labels, episodes = self.newest(candidate.known, least=LEAST_JUDGED)
+        if episodes is None or not is_enough(labels, int(episodes.scored.sum())):
             return None
+        memory, (ours, theirs) = self._memory, self.compared(candidate, before)
+        return verdict([trial(memory.method.gradient, ours, theirs, episodes, memory.method.members)])
+
+    def compared(self, candidate: Candidate, before: MetaState | None) -> tuple[Theta, Theta]:
+        """A candidate and the version before (None: θ as it began), for the features and outputs of now."""
+        shared = self._memory.shared
+        ours = shared.grown(candidate.state)
+        return ours, shared.start() if before is None else shared.grown(before)
+
+    def newest(self, known: Mapping[TaskKey, int], *, least: int) -> tuple[int, Episodes | None]:
+        """The last labels of tasks elsewhere beyond those known of each: how many, and the tasks' last events.
+
+        At most 16 tasks, those that spoke last; no episodes where there are fewer than ``least`` labels.
+        """
+        memory = self._memory
+        fresh = {key: count - known.get(key, 0) for key, count in memory.exchange.known.items()}
+        chosen = [(key, count) for key, count in fresh.items() if count > 0][-_JUDGES:]
+        labels = sum(count for _, count in chosen)
+        if labels < least:
+            return labels, None
         rows = np.array([memory.tasks.recall(key) for key, _ in chosen], np.int64)
         episodes = newest_episodes(
             memory.tasks.columns,
@@ -90,11 +113,7 @@ class Adoption:
             kind=memory.settings.kind,
         )
         memory.tasks.shrink()
-        if episodes.scored.sum() < _LEAST_JUDGED / 2:
-            return None
-        ours = memory.shared.grown(candidate.state)
-        theirs = memory.shared.start() if before is None else memory.shared.grown(before)
-        return compare(memory.method.gradient, ours, theirs, episodes, memory.method.members)
+        return labels, episodes
 
     def adopt(self, weights: Weights | None, *, train: bool, fixed: bool = False, is_trusted: bool = False) -> bool:
         """See ``Engine.adopt``."""

@@ -151,14 +151,26 @@ def draw_episodes(
     kind: Kind,
     members: int,
     random: np.random.Generator,
+    places: Ints | None = None,
 ) -> Episodes | None:
-    """A segment of each of these tasks, ``settings.tasks`` for each member in turn; None where there is none.
+    """A segment of each of these tasks, as many for each member in turn; None where there is none.
 
-    Half of each member's segments (``burn_in_share``) are scored only in their second half, the others from their first
-    event on, as a new task would be.
+    Half of a member's ``settings.tasks`` segments (``burn_in_share``) are scored only in their second half, the others
+    from their first event on, as a new task would be.
+
+    Args:
+        columns: of the task table.
+        rows: of the tasks [E · B].
+        frame: the scale.
+        settings: of segments.
+        kind: of prediction.
+        members: E.
+        random: draws where segments begin.
+        places: which of a member's segments these are [B], where other processes draw the rest; None: all of them.
     """
     if not rows.size:
         return None
+    places = np.arange(settings.tasks) if places is None else places
     length = settings.length
     kept = np.minimum(columns.window_count[rows], columns.window_size)
     firsts = random.integers(np.maximum(kept - length, 0) + 1)
@@ -166,15 +178,15 @@ def draw_episodes(
     begins = (columns.window_count[rows] - kept + firsts) % columns.window_size
     at = np.arange(length)
     seen, each = seen_window(columns, rows, frame), np.arange(rows.size)[:, None]
-    places = (begins[:, None] + at) % columns.window_size
+    ring = (begins[:, None] + at) % columns.window_size
     is_there = at < sizes[:, None]
-    xs, ys = as_encoded(seen.x[each, places]), seen.y[each, places]
+    xs, ys = as_encoded(seen.x[each, ring]), seen.y[each, ring]
     is_there &= ~np.isnan(ys)
     xs[~is_there], ys[~is_there] = 0, 0
     valid = is_there.astype(np.float32)
     cold = settings.tasks - int(settings.tasks * settings.burn_in_share)
-    burn_in = np.where(np.arange(rows.size) % settings.tasks >= cold, sizes // 2, 0)
+    burn_in = np.where(np.tile(places, members) >= cold, sizes // 2, 0)
     scored = valid * (at >= burn_in[:, None])
     targets: npt.NDArray[Any] = ys.astype(np.int64) if kind == "classification" else ys
     parts = xs, targets, valid, scored.astype(np.float32)
-    return Episodes(*(part.reshape(members, settings.tasks, *part.shape[1:]) for part in parts))
+    return Episodes(*(part.reshape(members, places.size, *part.shape[1:]) for part in parts))

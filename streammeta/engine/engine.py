@@ -25,6 +25,7 @@ from streammeta.engine.factory import fingerprint
 from streammeta.engine.handover import Handover
 from streammeta.engine.memory import Memory
 from streammeta.engine.outcome import EngineStats, MetaResult, Outcome, Signal, TaskSummary
+from streammeta.engine.parallel import Parallel
 from streammeta.engine.settings import EngineSettings, MetaSettings
 from streammeta.engine.snapshot import Snapshot
 from streammeta.engine.sums import SumsRecord, decode_sums, encode_sums
@@ -198,6 +199,10 @@ class Engine:
         return Handover(self.memory)
 
     # -- θ of several processes ----------------------------------------------------------------------------------------
+
+    def parallel(self) -> Parallel:
+        """This engine's part in learning one θ with others, a process each; in meta mode "background"."""
+        return Parallel(self.memory, self._training, self._adoption)
 
     @property
     def meta_state(self) -> MetaState:

@@ -4,7 +4,7 @@ A draw is a function of the task table and of the ring of recent rows, both of w
 θ changes, at counts of events: so it repeats with a seed, goes on after a restore, and knows nothing of polls.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -16,7 +16,7 @@ from streammeta.engine.part import Part
 from streammeta.engine.scale import FrameScale
 from streammeta.meta.base import Ints, Kind
 
-__all__ = ["Alive", "TaskSampler", "Uniform"]
+__all__ = ["Alive", "TaskSampler", "Uniform", "dealt"]
 
 
 class Alive(NamedTuple):
@@ -69,3 +69,17 @@ class Uniform:
 
     def load(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
         """Nothing."""
+
+
+def dealt(count: int, drawable: Sequence[int], random: np.random.Generator) -> list[list[int]]:
+    """Which of a meta-update's ``count`` segments each process draws, by how many tasks it can draw of.
+
+    Each segment is as likely of one task as of any other, wherever it is, and how many a process gets differs from its
+    share by less than one.
+
+    Source: Madow & Madow (1944), systematic sampling; in a random order.
+    """
+    ends = np.cumsum(drawable) / max(sum(drawable), 1)
+    marks = (np.arange(count) + random.random()) / count
+    owners = np.searchsorted(ends, marks, side="right")[random.permutation(count)]
+    return [np.flatnonzero(owners == rank).tolist() for rank in range(len(drawable))]

@@ -25,7 +25,7 @@ from streammeta.errors import ConfigError, SnapshotError
 from streammeta.event import LabelValue
 from streammeta.meta.base import Axes, Ints, MetaState, Method, Scaling, Theta
 from streammeta.meta.names import Slot
-from streammeta.meta.outer import arranged, grow_outer, start_outer
+from streammeta.meta.outer import arranged, grow_outer, placed, start_outer
 
 __all__ = ["Names", "Shared", "device"]
 
@@ -168,6 +168,21 @@ class Shared:
         self._theta_id = _id(*state.theta.values())
         self._compile()
 
+    def replace(self, theta: Theta, version: int, theta_id: int, inputs: Ints, outputs: Ints) -> None:
+        """Go on with a θ of another process of whose names we have all: it is as ``take``, and quick.
+
+        Args:
+            theta: in the order of that process.
+            version: of it.
+            theta_id: likewise.
+            inputs: the input here of each input there; −1: none.
+            outputs: likewise.
+        """
+        axes = self._method.axes(theta)
+        self.state = self.state._replace(theta=placed(theta, self.state.theta, axes, (inputs, outputs)))
+        self.version, self._theta_id = version, theta_id
+        self._compile()
+
     def grown(self, state: MetaState) -> Theta:
         """θ of now or of before, for the features, own views and outputs of now."""
         return self._grown(state).theta
@@ -246,10 +261,7 @@ class Shared:
         state = self._checked(header, arrays, theirs)
         features, outputs = (np.array(numbers, np.int64) for numbers in (names.features_here, names.outputs_here))
         self.give_own_views([int(slot) for slot in features[own] if slot >= 0])
-        inputs = features
-        if self._method.has_own_inputs and own:
-            place = {slot: len(self._slots) + k for k, slot in enumerate(self._own)}
-            inputs = np.append(features, [place.get(slot, -1) for slot in features[own].tolist()])
+        inputs = self.inputs_here(features, own)
         if _are_first(inputs, outputs) and not own:
             self._layout = (len(names.slots), 0)
         else:
@@ -263,6 +275,18 @@ class Shared:
             self.frame = self._framed(placed_scale(self._scale_of("scale", arrays), features, len(self._slots)))
             self.next_scaling = _NEVER
         self._strictly(self._compile)
+
+    def inputs_here(self, features: Ints, own: Sequence[int]) -> Ints:
+        """The input of θ here of each input of another θ; −1: none.
+
+        Args:
+            features: the slot here of each slot there; −1: none.
+            own: the slots there that have own views, in their order.
+        """
+        if not (self._method.has_own_inputs and own):
+            return features
+        place = {slot: len(self._slots) + k for k, slot in enumerate(self._own)}
+        return np.append(features, np.array([place.get(slot, -1) for slot in features[own].tolist()], np.int64))
 
     def _checked(self, header: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]], like: Theta) -> MetaState:
         """θ and optimizer from elsewhere, of the shapes of ``like``."""

@@ -5,7 +5,7 @@ The one owner of the random draws.
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -18,12 +18,13 @@ from streammeta.engine.part import Part
 from streammeta.engine.rhythm import Rhythm
 from streammeta.engine.sampling import Alive
 from streammeta.engine.shared import device
-from streammeta.meta.base import Episodes, Method
+from streammeta.meta.base import Episodes, Gradient, Ints, Method, Theta
 from streammeta.meta.job import MetaJob, meta_update
-from streammeta.meta.plasticity import has_encoder
+from streammeta.meta.plasticity import has_encoder, saturated_counts
 
-__all__ = ["Training"]
+__all__ = ["Total", "Training"]
 
+Total: TypeAlias = Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]]  # a vector -> the sum of all processes'
 _HOUSEKEEPING_EVENTS = 1024  # how often the spill is looked after where meta-updates do not set the rhythm
 
 
@@ -34,6 +35,7 @@ class Training:
         memory: θ and what it learns from.
 
     Attributes:
+        device: where gradients are computed.
         is_ours: this engine changes θ; else another process does.
         random: what draws tasks and segments.
     """
@@ -41,7 +43,7 @@ class Training:
     def __init__(self, memory: Memory) -> None:
         settings = memory.settings
         meta = settings.meta
-        self._memory, self._device = memory, device(settings.learner.device)
+        self._memory, self.device = memory, device(settings.learner.device)
         self._rhythm = Rhythm(meta.every_events, meta.stretch)
         self._sampler, self._renew = make_sampler(settings), make_renewal(settings)
         self.is_ours = True
@@ -75,16 +77,31 @@ class Training:
             self._rhythm.observe_label_loss(loss)
         self._sampler.observe_outcomes(part)
 
+    def observe_meta_loss(self, loss: float) -> None:
+        """A meta-update found this loss."""
+        self._rhythm.observe_meta_loss(loss)
+
     # -- from what -----------------------------------------------------------------------------------------------------
 
-    def draw(self) -> Episodes | None:
-        """Segments for a meta-update; None where too few tasks have enough labels."""
-        memory, random = self._memory, self.random
+    @property
+    def drawable(self) -> int:
+        """How many tasks segments can be drawn of."""
+        memory, alive = self._memory, self._memory.recent.rows()
+        return int((memory.tasks.columns.window_count[alive] >= memory.settings.meta.shortest).sum())
+
+    def draw(self, places: Ints | None = None, random: np.random.Generator | None = None) -> Episodes | None:
+        """Segments for a meta-update; None where too few tasks have enough labels.
+
+        Args:
+            places: which of a member's segments are wanted [B]; None: all of them.
+            random: draws them; None: our own does.
+        """
+        memory, random = self._memory, random or self.random
         meta, kind, members = memory.settings.meta, memory.settings.kind, memory.method.members
         columns, frame = memory.tasks.columns, memory.shared.frame
         alive = Alive(columns, memory.recent, meta.shortest, frame, kind)
-        rows = self._sampler.draw(alive, members * meta.tasks, random)
-        return draw_episodes(columns, rows, frame, meta, kind, members, random)
+        rows = self._sampler.draw(alive, members * (meta.tasks if places is None else places.size), random)
+        return draw_episodes(columns, rows, frame, meta, kind, members, random, places)
 
     # -- a step --------------------------------------------------------------------------------------------------------
 
@@ -103,14 +120,35 @@ class Training:
         memory = self._memory
         memory.counts.meta_begun = memory.counts.seen
         episodes = self.draw()
-        if episodes is None:
+        return None if episodes is None else partial(_run, self._job(episodes), memory.method, self.device)
+
+    def update_on(self, episodes: Episodes, gradient: Gradient, saturated: npt.NDArray[np.float64] | None) -> None:
+        """Make a meta-update at once, on these episodes and on those of other processes.
+
+        Args:
+            episodes: of our own; may be none.
+            gradient: over all of them.
+            saturated: of each hidden unit the share of events, in all of them, that saturate it; None: none are pulled.
+        """
+        method, job = self._memory.method._replace(gradient=gradient), self._job(episodes)
+        if not episodes.x.shape[1]:  # nothing here to see by how useful units are
+            job = job._replace(renew=None, start=None if saturated is None else job.start)
+        self.finish(_run(job._replace(saturated=saturated), method, self.device))
+
+    def saturated(self, theta: Theta, episodes: Episodes, total: Total) -> npt.NDArray[np.float64] | None:
+        """What ``update_on`` takes, of all processes, which call this at once; before the step, not after."""
+        if not (self._memory.settings.meta.pull and has_encoder(theta)):
             return None
+        counts = total(saturated_counts(theta, episodes.x))
+        share: npt.NDArray[np.float64] = counts[:-1] / max(counts[-1], 1.0)
+        return share
+
+    def _job(self, episodes: Episodes) -> MetaJob:
+        memory = self._memory
         state, meta = memory.shared.state, memory.settings.meta
-        pulled = (meta.pull or self._renew) and has_encoder(state.theta)
-        start = memory.shared.start() if pulled else None
-        return partial(
-            _run, MetaJob(state, episodes, meta.rate, start, meta.pull, self._renew), memory.method, self._device
-        )
+        kept = (meta.pull or self._renew) and has_encoder(state.theta)
+        start = memory.shared.start() if kept else None
+        return MetaJob(state, episodes, meta.rate, start, meta.pull, renew=self._renew)
 
     def finish(self, result: MetaResult) -> None:
         """Adopt the new θ, unless its numbers were not finite; φ of each task follows when it is next touched."""

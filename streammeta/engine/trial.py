@@ -6,7 +6,7 @@ the prequential loss of those labels under either θ, after the same earlier eve
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,10 +16,18 @@ from streammeta.engine.columns import Columns
 from streammeta.engine.scale import FrameScale, seen_window
 from streammeta.meta.base import Episodes, Gradient, Ints, Kind, Theta
 
-__all__ = ["Verdict", "compare", "newest_episodes"]
+__all__ = ["LEAST_JUDGED", "Trial", "Verdict", "is_enough", "judged", "newest_episodes", "trial", "verdict"]
 
+LEAST_JUDGED: Final = 64  # newest labels by which a candidate is judged
 _PARTS = 8  # into which scored events are cut, for an error of the mean gap
 _ERRORS, _LEAST_GAP = 2.0, 0.005  # standard errors and nats; a candidate that is worse by both is worse
+
+
+class Trial(NamedTuple):
+    """What a candidate and the version before lost on the same newest events."""
+
+    scored: int  # events
+    lost: npt.NDArray[np.float64]  # [P, 2] mean of each part of them: the candidate's, the other's
 
 
 class Verdict(NamedTuple):
@@ -68,25 +76,44 @@ def newest_episodes(
     return Episodes(xs[None], targets[None], valid[None], scored[None])
 
 
-def compare(gradient: Gradient, candidate: Theta, before: Theta, episodes: Episodes, members: int) -> Verdict:
-    """Judge a candidate on these episodes [1, N, L, D], beside the version before; each member judges on all of them.
+def is_enough(labels: int, scored: int) -> bool:
+    """Whether a candidate can be judged by ``labels`` newest ones, of which ``scored`` count."""
+    return labels >= LEAST_JUDGED and scored >= LEAST_JUDGED / 2
 
-    Where numbers are not finite, or the candidate's loss is clearly higher, it is worse.
-    """
+
+def trial(gradient: Gradient, candidate: Theta, before: Theta, episodes: Episodes, members: int) -> Trial:
+    """What either θ loses on these episodes [1, N, L, D]; each member judges on all of them."""
     scored = np.flatnonzero(episodes.scored[0])
-    gaps, losses = [], []
-    for part in np.array_split(scored, min(_PARTS, scored.size)):
+    losses = np.zeros((min(_PARTS, scored.size), 2))
+    for number, part in enumerate(np.array_split(scored, len(losses)) if scored.size else ()):
         mask = np.zeros(episodes.scored[0].size, np.float32)
         mask[part] = 1
         masked = mask.reshape(episodes.scored[0].shape)
         here = np.flatnonzero(masked.any(1))
         shown = (episodes.x[0, here], episodes.y[0, here], episodes.valid[0, here], masked[here])
         one = Episodes(*(np.ascontiguousarray(np.broadcast_to(a, (members, *a.shape))) for a in shown))
-        ours, theirs = (gradient(theta, one, "cpu")[0] for theta in (candidate, before))
-        losses.append((ours, theirs))
-        gaps.append(ours - theirs)
-    loss, loss_before = (float(one) for one in np.mean(losses, 0))
-    gap = float(np.mean(gaps))
-    error = float(np.std(gaps, ddof=1)) / math.sqrt(len(gaps)) if len(gaps) > 1 else math.inf
+        losses[number] = [gradient(theta, one, "cpu")[0] for theta in (candidate, before)]
+    return Trial(int(scored.size), losses)
+
+
+def judged(trials: Sequence[Trial], labels: int) -> Verdict | None:
+    """The verdict of trials in several processes, on newest labels; None where there are too few of these."""
+    return verdict(trials) if is_enough(labels, sum(one.scored for one in trials)) else None
+
+
+def verdict(trials: Sequence[Trial]) -> Verdict:
+    """Whether a candidate is worse, from what it lost in one process or in several; each part counts by its events.
+
+    Where numbers are not finite, or the candidate's loss is clearly higher, it is worse. The error of the mean gap is
+    that of a mean of parts of unequal size (a ratio estimator: Cochran 1977, section 6.4).
+    """
+    trials = [one for one in trials if one.scored]
+    events = np.concatenate([np.full(len(one.lost), one.scored / len(one.lost)) for one in trials])
+    weights, lost = events / events.mean(), np.concatenate([one.lost for one in trials])
+    loss, loss_before = (float(one) for one in np.mean(lost * weights[:, None], 0))
+    gaps = lost[:, 0] - lost[:, 1]
+    gap = float(np.mean(gaps * weights))
+    off = (gaps - gap) * weights
+    error = math.sqrt(float((off**2).sum()) / (len(off) - 1) / len(off)) if len(off) > 1 else math.inf
     is_worse = not math.isfinite(loss) or (gap > _LEAST_GAP and gap > _ERRORS * error)
-    return Verdict(loss, loss_before, int(scored.size), is_worse)
+    return Verdict(loss, loss_before, sum(one.scored for one in trials), is_worse)

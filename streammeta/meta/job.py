@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from streammeta.meta.base import Episodes, Gradient, MetaState, Theta
 from streammeta.meta.outer import MetaStep, outer_step
-from streammeta.meta.plasticity import towards_start
+from streammeta.meta.plasticity import pulled, towards_start
 
 __all__ = ["MetaJob", "Renew", "meta_update"]
 
@@ -30,6 +30,7 @@ class MetaJob(NamedTuple):
     rate: float  # step size of the outer Adam
     start: Theta | None = None  # θ as it began, for saturated units to be pulled to; None: nothing is pulled
     pull: float = 0.0  # how strongly, in steps of ``rate``
+    saturated: npt.NDArray[np.float64] | None = None  # of each unit the share of events [E · H]; None: see ``episodes``
     renew: Renew | None = None  # lets hidden units begin again; None: none does
 
 
@@ -47,7 +48,11 @@ def meta_update(
     step = outer_step(gradient, job.state, job.episodes, rate=job.rate, device=device, pace=pace)
     if job.start is None or not step.accepted:
         return step
-    kept = towards_start(step.state, job.start, job.episodes.x, min(job.rate * job.pull, 1.0))
+    strength = min(job.rate * job.pull, 1.0)
+    if job.saturated is None:
+        kept = towards_start(step.state, job.start, job.episodes.x, strength)
+    else:
+        kept = pulled(step.state, job.start, job.saturated, strength)
     if job.renew is not None:
         kept = job.renew(kept, job.start, job.episodes.x)
     return step._replace(state=kept)

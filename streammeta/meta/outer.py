@@ -21,6 +21,7 @@ __all__ = [
     "grow_outer",
     "join",
     "outer_step",
+    "placed",
     "split",
     "start_outer",
 ]
@@ -72,12 +73,13 @@ def arranged(state: MetaState, into: Theta, axes: Axes, features: Ints, outputs:
     moments = []
     for moment in (state.first, state.second):
         zeros = {name: np.zeros_like(p) for name, p in into.items()}
-        moments.append(join(_moved(split(moment, state.theta), zeros, axes, (features, outputs))))
-    theta = _moved(state.theta, into, axes, (features, outputs))
+        moments.append(join(placed(split(moment, state.theta), zeros, axes, (features, outputs))))
+    theta = placed(state.theta, into, axes, (features, outputs))
     return MetaState(theta, moments[0], moments[1], state.updates)
 
 
-def _moved(parts: Theta, into: Theta, axes: Axes, numbers: tuple[Ints, Ints]) -> Theta:
+def placed(parts: Theta, into: Theta, axes: Axes, numbers: tuple[Ints, Ints]) -> Theta:
+    """Arrays of θ of another order of features and outputs, in the order of ``into``; see ``arranged``."""
     found = dict(into)
     for name, theirs in parts.items():
         axis = axes.get(name)

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from streammeta.meta.base import Floats, MetaState, Theta
 from streammeta.native import _kernels as kernels
 
-__all__ = ["before_hidden", "has_encoder", "norm", "saturated_share", "towards_start"]
+__all__ = ["before_hidden", "has_encoder", "norm", "pulled", "saturated_counts", "saturated_share", "towards_start"]
 
 _BOUND = math.atanh(0.98)  # of what goes into a tanh: beyond, hardly any gradient passes
 
@@ -35,8 +35,20 @@ def towards_start(state: MetaState, start: Theta, x: npt.NDArray[np.floating], s
         x: normalized events [E, B, L, D], on which units are judged.
         strength: the part of the way that a unit goes that every event saturates.
     """
-    share = (np.abs(before_hidden(state.theta, x)) > _BOUND).mean(1, keepdims=True) * strength  # [E, 1, H]
-    pull, theta = share.astype(np.float32), dict(state.theta)
+    counts = saturated_counts(state.theta, x)
+    return pulled(state, start, counts[:-1] / counts[-1], strength)
+
+
+def saturated_counts(theta: Theta, x: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+    """Of events x [E, B, L, D], how many saturate each hidden unit, and how many there are [E · H + 1]."""
+    counts = (np.abs(before_hidden(theta, x)) > _BOUND).sum(1, dtype=np.float64)
+    return np.append(counts, float(math.prod(x.shape[1:-1])))
+
+
+def pulled(state: MetaState, start: Theta, share: npt.NDArray[np.float64], strength: float) -> MetaState:
+    """As ``towards_start``, where the share of events that saturate each hidden unit is known [E · H]."""
+    members, _, hidden = start["w1"].shape
+    pull, theta = (share.reshape(members, 1, hidden) * strength).astype(np.float32), dict(state.theta)
     theta["w1"] = theta["w1"] + (start["w1"] - theta["w1"]) * pull
     theta["b1"] = theta["b1"] + (start["b1"] - theta["b1"]) * pull[:, 0]
     return state._replace(theta=theta)

@@ -1,9 +1,8 @@
-"""Meta-gradients over several processes: each computes that of its share of the segments, and one puts them together.
+"""The processes that `torchrun` started: what they say to each other, and one meta-gradient over the segments of all.
 
-Rank 0 has the engine, and makes meta-updates; the others wait for θ and episodes, and answer with their part. Parts
-are weighted by the events that they score, for each member of the ensemble, so that the sum is the gradient of all
-segments. By torch.distributed with gloo, on CPUs and GPUs alike: θ is kilobytes. What goes over the wire are
-safetensors' bytes and float64 vectors; nothing is pickled.
+Rank 0 gives, all others are given, and answer. Parts of a gradient are weighted by the events that they score, for each
+member of the ensemble, so that the sum is the gradient of all segments in one process. By torch.distributed with gloo,
+on CPUs and GPUs alike: θ is kilobytes. What goes over the wire are bytes and float64 vectors; nothing is pickled.
 """
 
 import datetime
@@ -15,7 +14,6 @@ from contextlib import contextmanager, suppress
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors.numpy import load, save
 from torch import distributed
 from torch._C._distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
@@ -26,7 +24,6 @@ from streammeta.meta.outer import join, split
 
 __all__ = ["Ranks"]
 
-_THETA = "theta."
 _ATTEMPT = "TORCHELASTIC_RESTART_COUNT"
 _BEAT_EVERY = 5.0  # seconds in which rank 0 says something, at a stream at rest too
 _END, _BEAT = 0, -1  # in place of a message's size
@@ -58,46 +55,74 @@ class Ranks:
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
         self.rank, self.size = distributed.get_rank(), distributed.get_world_size()
 
-    def averaged(self, gradient: Gradient) -> Gradient:
-        """The gradient over all ranks, for rank 0; the others are in ``serve`` meanwhile."""
+    def over_all(self, gradient: Gradient) -> Gradient:
+        """The gradient over the segments of all ranks, which call it at once, each with its own: the sum on each."""
 
-        def over_all(theta: Theta, episodes: Episodes, device: str) -> tuple[float, Theta]:
-            arrays = {_THETA + name: np.ascontiguousarray(p) for name, p in theta.items()}
-            arrays |= {name: np.ascontiguousarray(part) for name, part in zip(Episodes._fields, episodes, strict=True)}
-            self._give(save(arrays))
-            value, slopes = self._summed(gradient, theta, episodes, device)
-            return value, slopes
+        def summed(theta: Theta, episodes: Episodes, device: str) -> tuple[float, Theta]:
+            of_all = self.total(episodes.scored.sum((1, 2), dtype=np.float64))  # [E]
+            order = sorted(theta)  # the same on every rank, however θ came there
+            total, parts = 0.0, {name: np.zeros(theta[name].shape) for name in order}
+            if episodes.x.shape[1]:
+                share = episodes.scored.sum((1, 2), dtype=np.float64) / of_all
+                value, slopes = gradient(theta, _never_empty(episodes), device)
+                total = value * float(share.mean())
+                parts = {name: _weighted(slopes[name], share) for name in order}
+            found = self.total(np.append(join(parts), total))
+            slopes = split(found[:-1], parts)
+            return float(found[-1]), {name: slopes[name].astype(p.dtype) for name, p in theta.items()}
 
-        return over_all
+        return summed
 
-    def beat(self) -> None:
-        """Let the others know that rank 0 is there, where it has said nothing for a while.
+    def give(self, data: bytes) -> None:
+        """Rank 0: hand this to the others, at least a byte.
 
         Raises:
-            TransportError: another rank ended, or is silent.
+            TransportError: another rank ended, or is silent; so all that follows here does.
         """
+        self._announce(len(data))
+        if data:
+            with _others_needed():
+                distributed.broadcast(torch.frombuffer(bytearray(data), dtype=torch.uint8), 0)
+
+    def given(self) -> bytes | None:
+        """The others: what rank 0 gives next; None: nothing any more, it ends."""
+        size = torch.tensor([_BEAT])
+        with _others_needed():
+            while True:
+                distributed.broadcast(size, 0)
+                if int(size) != _BEAT:
+                    break
+                distributed.barrier()
+            if int(size) == _END:
+                return None
+            data = torch.empty(int(size), dtype=torch.uint8)
+            distributed.broadcast(data, 0)
+        return data.numpy().tobytes()
+
+    def gathered(self, data: bytes) -> list[bytes]:
+        """What each rank says here, in their order, at rank 0; nothing at the others. All call it at once."""
+        sizes = [torch.zeros(1, dtype=torch.int64) for _ in range(self.size)]
+        with _others_needed():
+            distributed.all_gather(sizes, torch.tensor([len(data)]))
+            mine = torch.zeros(max(1, *map(int, sizes)), dtype=torch.uint8)
+            mine[: len(data)] = torch.frombuffer(bytearray(data or b"\0"), dtype=torch.uint8)[: len(data)]
+            found = [torch.empty_like(mine) for _ in sizes] if self.rank == 0 else None
+            distributed.gather(mine, found, 0)
+        return [one.numpy().tobytes()[: int(size)] for one, size in zip(found or (), sizes, strict=self.rank == 0)]
+
+    def beat(self) -> None:
+        """Rank 0: let the others know that we are there, where they were given nothing for a while."""
         if self._clock() >= self._beat_at:
             self._announce(_BEAT)
 
-    def serve(self, gradient: Gradient, device: str) -> int:
-        """Compute our part of each meta-gradient until rank 0 ends; returns how many there were.
+    def __enter__(self) -> "Ranks":
+        return self
 
-        Raises:
-            TransportError: rank 0 ended without a word, or is silent.
-        """
-        done = 0
-        while data := self._given():
-            arrays = load(data)
-            theta = {name.removeprefix(_THETA): p for name, p in arrays.items() if name.startswith(_THETA)}
-            self._summed(gradient, theta, Episodes(*(arrays[name] for name in Episodes._fields)), device)
-            done += 1
-        return done
-
-    def close(self) -> None:
-        """Let the others end, where we are rank 0, and leave."""
-        if self.rank == 0:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Leave. The others end, too: in order where rank 0 does, and else because it is gone."""
+        if self.rank == 0 and kind is None:
             with suppress(TransportError):  # they ended before us
-                self._give(b"")
+                self.give(b"")
         distributed.destroy_process_group()
 
     def _announce(self, size: int) -> None:
@@ -107,43 +132,13 @@ class Ranks:
                 distributed.barrier()  # a broadcast alone ends before anybody has it
         self._beat_at = self._clock() + _BEAT_EVERY
 
-    def _give(self, data: bytes) -> None:
-        self._announce(len(data))
-        if data:
-            with _others_needed():
-                distributed.broadcast(torch.frombuffer(bytearray(data), dtype=torch.uint8), 0)
-
-    def _given(self) -> bytes:
-        size = torch.tensor([_BEAT])
+    def total(self, vector: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """The sum of all ranks' vectors, of one size, on each; all call it at once, and what is given may change."""
+        found = torch.from_numpy(vector)
         with _others_needed():
-            while True:
-                distributed.broadcast(size, 0)
-                if int(size) != _BEAT:
-                    break
-                distributed.barrier()
-            data = torch.empty(int(size), dtype=torch.uint8)
-            if int(size) != _END:
-                distributed.broadcast(data, 0)
-        return data.numpy().tobytes()
-
-    def _summed(self, gradient: Gradient, theta: Theta, episodes: Episodes, device: str) -> tuple[float, Theta]:
-        """Our part, added up with those of all others: every rank has the sum."""
-        mine = np.array_split(np.arange(episodes.x.shape[1]), self.size)[self.rank]
-        of_all = episodes.scored.sum((1, 2), dtype=np.float64)  # [E]
-        order = sorted(theta)  # the same on every rank, however θ came there
-        total, parts = 0.0, {name: np.zeros(theta[name].shape) for name in order}
-        if mine.size:
-            part = Episodes(*(np.ascontiguousarray(one[:, mine]) for one in episodes))
-            share = part.scored.sum((1, 2), dtype=np.float64) / of_all
-            value, slopes = gradient(theta, _never_empty(part), device)
-            total = value * float(share.mean())
-            parts = {name: _weighted(slopes[name], share) for name in order}
-        vector = torch.from_numpy(np.append(join(parts), total))
-        with _others_needed():
-            distributed.all_reduce(vector)
-        found = vector.numpy()
-        summed = split(found[:-1], parts)
-        return float(found[-1]), {name: summed[name].astype(p.dtype) for name, p in theta.items()}
+            distributed.all_reduce(found)
+        summed: npt.NDArray[np.float64] = found.numpy()
+        return summed
 
 
 @contextmanager

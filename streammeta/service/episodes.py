@@ -1,16 +1,19 @@
-"""Episodes of other members' partitions, for the member that trains: read in full, learned within a budget of time."""
+"""Episodes of other members' partitions, for who trains: read in full, learned within a budget of time."""
 
+import math
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
+from typing import Final
 
 from streammeta.engine import Engine
-from streammeta.engine.weights import Weights
+from streammeta.engine.weights import About
 from streammeta.service.metrics import Metrics
 from streammeta.service.result import EPISODES
 from streammeta.transport.base import ChangelogReader, Row
 
-__all__ = ["EpisodeReader"]
+__all__ = ["MOST_WAITING", "EpisodeReader"]
 
+MOST_WAITING: Final = 16_384  # segments, for a process that does nothing but train
 _MOST_SECONDS = 0.25  # of learning between two polls
 
 
@@ -20,7 +23,7 @@ class EpisodeReader:
     Args:
         reader: of the topics.
         name: the application's, for messages.
-        partitions: of the topic.
+        partitions: of the topic, as far as this process reads them.
         share: of the time that learning may take while records wait.
         metrics: counts segments.
         clock: monotonic seconds.
@@ -31,7 +34,7 @@ class EpisodeReader:
         self,
         reader: ChangelogReader,
         name: str,
-        partitions: int,
+        partitions: Collection[int],
         *,
         share: float,
         metrics: Metrics,
@@ -46,26 +49,36 @@ class EpisodeReader:
         self._budget, self._looked = 0.0, clock()
         self._learned: dict[int, int] = {}  # of each partition, the offset after the last segment that θ includes
         self._is_known = False  # there was a θ when we began
+        self._elsewhere: dict[int, int] = {}  # the same of partitions that other ranks read
         self._had: set[int] = set()  # partitions that were ours: θ was learned from their events as they came
         self.segments = 0  # that θ was learned from
 
-    def begin(self, weights: Weights | None) -> None:
-        """This θ is gone on with, which includes episodes up to some offsets: what is before them is not learned again.
+    def begin(self, about: About | None) -> None:
+        """A θ is gone on with that includes episodes up to some offsets: what is before them is not learned again.
 
         Partitions that are read already are read on.
         """
-        if weights is not None:
+        if about is not None:
             reading = {number: offset for number, offset in self._learned.items() if number in self._reading}
-            self._learned = dict(weights.about.positions) | reading
-            self._is_known, self.segments = True, weights.about.segments
+            self._learned = dict(about.positions) | reading
+            self._is_known, self.segments = True, about.segments
 
     def positions(self) -> list[tuple[int, int]]:
         """Of each partition, the offset to which θ has been learned from it."""
-        return sorted(self._learned.items())
+        return sorted((self._learned | self._elsewhere).items())
+
+    def reached(self) -> list[tuple[int, int]]:
+        """The same of those partitions only that are read here."""
+        return sorted((number, self._learned[number]) for number in self._reading)
+
+    def add_elsewhere(self, reached: Mapping[int, int], segments: int) -> None:
+        """Another rank has learned so far from the partitions that it reads, by as many segments more."""
+        self._elsewhere.update(reached)
+        self.segments += segments
 
     def follow(self, engine: Engine, ours: Collection[int], *, trains: bool) -> None:
         """Read the partitions of others, where this member trains, and no others."""
-        wanted = set(range(self._partitions)) - set(ours) if trains else set[int]()
+        wanted = set(self._partitions) - set(ours) if trains else set[int]()
         self._had |= set(ours)
         for number in sorted(self._reading.keys() - wanted):
             self._reader.end(EPISODES, number)
@@ -105,8 +118,13 @@ class EpisodeReader:
         """Whether segments were read that are not learned yet."""
         return bool(self._waiting)
 
-    def learn(self, engine: Engine, *, has_backlog: bool) -> bool:
+    def learn(self, engine: Engine, *, has_backlog: bool, most_events: float = math.inf) -> bool:
         """Learn what waits, within the budget; whether anything was learned.
+
+        Args:
+            engine: learns it.
+            has_backlog: other work waits, too.
+            most_events: after which no further segment is begun.
 
         Raises:
             SnapshotError: a segment cannot be read.
@@ -115,7 +133,7 @@ class EpisodeReader:
         share = self._share if has_backlog else 1.0
         self._budget = min(self._budget + share * (now - self._looked), _MOST_SECONDS)
         self._looked, until, learned = now, now + self._budget, False
-        while self._waiting and now < until:
+        while self._waiting and now < until and most_events > 0:
             row = self._waiting.popleft()
             at = f"{self._name}-{EPISODES}/{row.partition}"
             if row.value is None:
@@ -124,7 +142,7 @@ class EpisodeReader:
                 engine.remember_episode(row.partition, row.key, row.value, at)
                 self._metrics.episodes.labels("remembered").inc()
             else:
-                engine.observe_episode(row.partition, row.key, row.value, at)
+                most_events -= len(engine.observe_episode(row.partition, row.key, row.value, at))
                 self._learned[row.partition] = row.offset + 1
                 self.segments += 1
                 self._metrics.episodes.labels("learned").inc()

@@ -90,7 +90,7 @@ class ExactlyOnce:
         self._episodes = EpisodeReader(
             tables,
             options.name,
-            options.partitions,
+            range(options.partitions),
             share=options.background_share,
             metrics=metrics,
             clock=clock,
@@ -312,7 +312,7 @@ class ExactlyOnce:
         weights = self._published.theta
         self._published.is_new, self._leads, self._written = False, lead, b""
         engine, fixed = self._turn.engine, self._options.frozen and weights is not None
-        self._episodes.begin(weights)
+        self._episodes.begin(None if weights is None else weights.about)
         try:
             is_trusted = weights is not None and weights.about.provenance == "rollback"
             if not engine.adopt(weights, train=lead, fixed=fixed, is_trusted=is_trusted):

@@ -24,12 +24,13 @@ from streammeta.engine import Candidate, Engine, Verdict
 from streammeta.engine.weights import About, Weights, encode_weights
 from streammeta.errors import SnapshotError, StreammetaError, TransactionError, TransportError
 from streammeta.meta.base import MetaState
-from streammeta.service.episodes import EpisodeReader
+from streammeta.service.episodes import MOST_WAITING, EpisodeReader
 from streammeta.service.http import Health
 from streammeta.service.limits import LimitWatch
 from streammeta.service.metrics import Metrics
 from streammeta.service.published import CLAIM, MEMBER, SUMS, THETA, Claim, History, Published
 from streammeta.service.result import EPISODES, WEIGHTS
+from streammeta.service.team import Alone, Team
 from streammeta.transport.base import ChangelogReader, Message, Row, TransactionalSink
 
 __all__ = ["TRAINER", "Trainer", "TrainerOptions", "TrainerSummary"]
@@ -38,7 +39,6 @@ TRAINER: Final = "trainer"  # its producer is called NAME/trainer; no member may
 _log = structlog.get_logger(__name__)
 _LOOK_EVERY_SECONDS = 1.0
 _MOST_HELD_BACK = 20  # candidates in a row; then training goes on from what is published
-_MOST_WAITING = 16_384  # segments
 _READ_SECONDS = 2.0  # for what may be held up by a transaction of our own
 _LONGEST_PAUSE = 10.0  # between two attempts to begin a transaction
 
@@ -49,6 +49,7 @@ class TrainerOptions:
 
     name: str = "streammeta"  # the application's
     partitions: int = 1  # of the input, and so of its episodes
+    ranks: int = 1  # processes that share them; this one, the first, reads each ranks-th
     publish_every_seconds: float = 1.0
     poll_seconds: float = 0.2
     log_every_seconds: float = 10.0
@@ -79,7 +80,8 @@ class Trainer:
         wall: seconds since 1970.
 
     Attributes:
-        beat: is called at every turn, for other ranks that wait for this one.
+        episodes: what reads NAME-episodes.
+        team: who learns; we alone, unless it is set before the first turn.
     """
 
     def __init__(
@@ -96,21 +98,21 @@ class Trainer:
     ) -> None:
         self._sink, self._tables, self._options = sink, tables, options
         self._metrics, self._health, self._clock, self._wall = metrics, health, clock, wall
-        self.beat: Callable[[], None] = lambda: None
         self._id = uuid.uuid4().hex
         self._engine = make_engine()
         self._metrics.engines_made.inc()
         self._published = Published(f"{options.name}-{WEIGHTS}/0")
         self._history = History(options.keep_versions)
-        self._episodes = EpisodeReader(
+        self.episodes = EpisodeReader(
             tables,
             options.name,
-            options.partitions,
+            range(0, options.partitions, options.ranks),
             share=1.0,
             metrics=metrics,
             clock=clock,
-            most_waiting=_MOST_WAITING,
+            most_waiting=MOST_WAITING,
         )
+        self.team: Team = Alone(self._engine, self.episodes)
         self._limits = LimitWatch(metrics)
         self._candidate: tuple[Candidate, About] | None = None
         self._before: MetaState | None = None  # as published last; None: θ as it began
@@ -147,7 +149,7 @@ class Trainer:
             raise
         finally:
             self._engine.close()
-        return TrainerSummary(self._episodes.segments, self._count, self._clock() - begun)
+        return TrainerSummary(self.episodes.segments, self._count, self._clock() - begun)
 
     def begin(self) -> None:
         """Read what is published, before the first `turn`; `run` does both."""
@@ -161,7 +163,7 @@ class Trainer:
             self._recover(stop, err)
 
     def _go_round(self) -> None:
-        for row in self._tables.poll(0.0 if self._episodes.is_waiting else self._options.poll_seconds):
+        for row in self._tables.poll(0.0 if self.team.is_waiting else self._options.poll_seconds):
             self._note(row)
         self._check_claim()
         self._turned()
@@ -170,7 +172,7 @@ class Trainer:
         if not self._has_claimed:
             self._claim()
         self._follow()
-        self._episodes.learn(self._engine, has_backlog=False)
+        self.team.learn()
         if self._clock() >= self._publish_at:
             self._publish_at = self._clock() + self._options.publish_every_seconds
             self._judge()
@@ -179,13 +181,13 @@ class Trainer:
     def _turned(self) -> None:
         """We are there, and so must the other ranks be."""
         self._health.turned()
-        self.beat()
+        self.team.beat()
 
     def _note(self, row: Row) -> None:
         if row.channel == WEIGHTS:
             self._published.note(row.key, row.value)
         elif row.channel == EPISODES:
-            self._episodes.add(row)
+            self.episodes.add(row)
 
     def _follow(self) -> None:
         """Go on from what others published: at the start, where θ is pinned or released, and their sums."""
@@ -205,7 +207,7 @@ class Trainer:
         published.is_new = False
         if not self._is_ready:
             self._is_ready = True
-            self._episodes.follow(engine, (), trains=True)
+            self.episodes.follow(engine, (), trains=True)
             self._health.restored()
             self._health.reading(self._options.partitions)
             _log.info("training", theta_version=self._version, pinned=published.is_pinned)
@@ -219,7 +221,7 @@ class Trainer:
         self._trains, self._candidate, self._held_back = not self._published.is_pinned, None, 0
         theta = self._take(self._published.theta)
         if theta is not None:
-            self._episodes.begin(theta)
+            self.team.begin(theta.about)
             self._before, self._version = self._engine.meta_state, theta.version
         self._engine.count_versions_from(self._published.newest)
 
@@ -268,7 +270,7 @@ class Trainer:
         self._hold_against_kept()
         if self._candidate is not None:
             candidate, about = self._candidate
-            verdict = self._engine.judge(candidate, self._before)
+            verdict = self.team.judge(candidate, self._before)
             if verdict is None:
                 return
             self._metrics.theta_held_out_loss.set(verdict.loss)
@@ -278,8 +280,8 @@ class Trainer:
                 self._publish(candidate, about, verdict)
             self._candidate = None
         if self._engine.stats().theta_version > self._version:
-            about = About(by=self._id, segments=self._episodes.segments, positions=self._episodes.positions())
-            self._candidate = self._engine.candidate(), about
+            about = About(by=self._id, segments=self.episodes.segments, positions=self.episodes.positions())
+            self._candidate = self.team.candidate(), about
 
     def _hold_against_kept(self) -> None:
         """Go on from the version kept before the one that we began with, where that is clearly worse on all windows.
@@ -299,7 +301,7 @@ class Trainer:
     def _go_on_from(self, theta: Weights) -> None:
         """Train on from an earlier version; what is published next has a new number."""
         self._engine.adopt(theta, train=True, is_trusted=True)
-        self._episodes.begin(theta)
+        self.team.begin(theta.about)
         self._before, self._version, self._candidate = self._engine.meta_state, theta.version, None
         self._engine.count_versions_from(self._published.newest)
 
@@ -418,7 +420,7 @@ class Trainer:
         self._log_at = now
         _log.info(
             "progress",
-            segments=self._episodes.segments,
+            segments=self.episodes.segments,
             meta_updates=stats.meta_updates,
             theta_version=stats.theta_version,
             published=self._version,

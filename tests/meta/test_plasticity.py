@@ -7,7 +7,7 @@ from streammeta.meta.base import MetaState, Theta
 from streammeta.meta.exact.heads import exact_heads
 from streammeta.meta.names import Slot
 from streammeta.meta.outer import join, start_outer
-from streammeta.meta.plasticity import norm, saturated_share, towards_start
+from streammeta.meta.plasticity import norm, pulled, saturated_counts, saturated_share, towards_start
 from streammeta.meta.settings import LearnerSettings
 
 
@@ -37,6 +37,21 @@ def test_the_pull_moves_what_is_saturated_and_nothing_else() -> None:
     assert after["w1"][1, :, 2].tolist() == pytest.approx([70.0, 0.07])
     after["w1"][1, :, 2] = now["w1"][1, :, 2]
     assert all(np.array_equal(p, now[name]) for name, p in after.items())
+
+
+def test_the_pull_is_by_the_events_of_all_processes() -> None:
+    """A unit that only another process's tasks saturate would run away, and one without events pull by 0 / 0."""
+    now = {name: p + 2.0 for name, p in theta().items()}
+    x = np.random.default_rng(1).standard_normal((2, 5, 6, 2), np.float32) * 3
+    parts = [saturated_counts(now, x[:, part]) for part in (slice(0, 1), slice(1, 5), slice(5, 5))]
+
+    counts = np.sum(parts, 0)
+    found = pulled(state(now), theta(), counts[:-1] / counts[-1], 0.4).theta
+
+    wanted = towards_start(state(now), theta(), x, 0.4).theta
+    assert counts[-1] == 30
+    assert 0 < counts[:-1].max() <= 30
+    assert all(np.array_equal(found[name], p) for name, p in wanted.items())
 
 
 def test_saturation_and_norm_are_what_they_say() -> None:

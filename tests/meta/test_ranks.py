@@ -1,4 +1,4 @@
-"""Meta-gradients over several processes are those of one."""
+"""Meta-gradients over several processes are those of one, by the wire that torchrun's processes have."""
 
 import json
 import os
@@ -15,51 +15,79 @@ PATIENCE = 120.0
 SCRIPT = """
 import json, sys
 import numpy as np
-from streammeta.engine.settings import EngineSettings
-from streammeta.engine.factory import make_method
+from safetensors.numpy import load, save
 from streammeta.meta.base import Episodes
-from streammeta.meta.names import Slot
 from streammeta.meta.ranks import Ranks
+from tests.engine.test_parallel import KNOWN, learned
+import msgspec
+from streammeta.engine.parallel import Names
 
-settings = EngineSettings(kind=sys.argv[2])
-method, ranks = make_method(settings), Ranks()
-if ranks.rank:
-    print(ranks.serve(method.gradient, "cpu"))
-else:
-    random = np.random.default_rng(1)
-    theta = method.grow(method.init(), [Slot(n, None, 3) for n in "abc"], ["u", "v"] if sys.argv[2][0] == "c" else [0])
-    E, L = method.members, 24
+with Ranks() as ranks:
+    kind = sys.argv[2]
+    engine = learned(kind, *KNOWN[ranks.rank], ranks.rank)
+    method, parallel = engine.memory.method, engine.parallel()
+    names = ranks.gathered(msgspec.msgpack.encode(parallel.new_names()))
+    if ranks.rank:
+        parallel.follow(ranks.given())
+    else:
+        parallel.know(msgspec.msgpack.decode(names[1], type=Names))
+        ranks.give(parallel.new_theta())
     apart = []
-    for B in (1, 3, 8):
-        x = random.normal(size=(E, B, L, 3)).astype(np.float32)
-        y = random.integers(2, size=(E, B, L)) if sys.argv[2][0] == "c" else x.sum(-1)
-        valid = np.ones((E, B, L), np.float32)
-        scored = (random.random((E, B, L)) < 0.5).astype(np.float32)
-        scored[0, 0] = 0
-        scored[0, -1, -1] = 1
-        episodes = Episodes(x, y, valid, scored)
-        value, wanted = method.gradient(theta, episodes, "cpu")
-        found_value, found = ranks.averaged(method.gradient)(theta, episodes, "cpu")
-        scale = max(float(np.abs(p).max()) for p in wanted.values())
-        apart.append(max(float(np.abs(found[n] - p).max()) for n, p in wanted.items()) / scale)
-    open(sys.argv[1], "w").write(json.dumps(apart))
-ranks.close()
+    for places in ([[0, 3, 4], [1, 2, 5]], [[], [0, 1]], [[2], []], [[1], [4, 5, 0, 2, 3]]):
+        mine = parallel.draw(3, ranks.rank, places[ranks.rank])
+        if ranks.rank:  # of one member nothing is scored here
+            mine.scored[0] = 0
+        if not places[0]:
+            mine.scored[0, :1, -1] = mine.valid[0, :1, -1]
+        parts = ranks.gathered(save(mine._asdict()))
+
+        value = []
+        class Noted:
+            total = ranks.total
+            def over_all(self, gradient):
+                def kept(*arguments):
+                    value.append(ranks.over_all(gradient)(*arguments))
+                    return value[0]
+                return kept
+        theta = engine.meta_state.theta
+        parallel.learn(mine, Noted())
+
+        if ranks.rank:
+            parallel.follow(ranks.given())
+        else:
+            parts = [Episodes(**load(part)) for part in parts]
+            union = Episodes(*(np.concatenate(arrays, 1) for arrays in zip(*parts, strict=True)))
+            wanted_value, wanted = method.gradient(theta, union, "cpu")
+            scale = max(float(np.abs(p).max()) for p in wanted.values())
+            apart.append(max(float(np.abs(value[0][1][n] - p).max()) for n, p in wanted.items()) / scale)
+            ranks.give(parallel.new_theta())
+    version = engine.stats().theta_version
+    open(f"{sys.argv[1]}.{ranks.rank}", "w").write(json.dumps([apart, version, len(engine.memory.features)]))
 """
 
 IDLE = """
 import time
-from contextlib import closing
 from streammeta.meta import ranks
 from streammeta.meta.ranks import Ranks
 
 ranks._BEAT_EVERY = 0.2
-with closing(Ranks(patience_seconds=5.0)) as one:
+with Ranks(patience_seconds=5.0) as one:
     print("there", flush=True)
     if one.rank:
-        one.serve(None, "cpu")
+        one.given()
     while True:
         one.beat()
         time.sleep(0.05)
+"""
+
+FAILING = """
+import sys
+from streammeta.meta.ranks import Ranks
+
+with Ranks(patience_seconds=60.0) as one:
+    if one.rank == 0:
+        raise ValueError("what rank 0 met")
+    one.gathered(b"an answer that nobody waits for")
 """
 
 
@@ -104,18 +132,44 @@ def test_where_a_rank_dies_or_hangs_the_other_ends_with_the_reason(gone: int, ho
     assert b"TransportError: another rank cannot be reached, has ended, or is silent" in said
 
 
-@pytest.mark.parametrize("kind", ["classification", "regression"])
-def test_two_ranks_find_the_gradient_of_one(kind: str, tmp_path: Path) -> None:
-    """Shares that score nothing, fewer segments than ranks: the sum must be that of all segments, to 10⁻⁶."""
+def test_where_rank_0_meets_an_error_the_others_end_at_once() -> None:
+    """They answer something that it does not wait for any more: an end in order would not be understood."""
     pytest.importorskip("torch")
-    running = started(SCRIPT, str(tmp_path / "apart"), kind)
+    running = started(FAILING)
+    begun = time.monotonic()
     try:
-        said = [one.communicate(timeout=PATIENCE)[0] for one in running]
+        said = [one.communicate(timeout=PATIENCE)[1] for one in running]
     finally:
         for one in running:
             one.kill()
             one.communicate()
 
-    assert [one.returncode for one in running] == [0, 0]
-    assert said[1].split()[-1] == b"3"
-    assert max(json.loads((tmp_path / "apart").read_text())) < 1e-6
+    assert [one.returncode for one in running] == [1, 1]
+    assert b"what rank 0 met" in said[0]
+    assert b"TransportError: another rank cannot be reached" in said[1]
+    assert time.monotonic() - begun < 40.0
+
+
+@pytest.mark.parametrize("kind", ["classification", "regression"])
+def test_two_ranks_find_the_gradient_of_one(kind: str, tmp_path: Path) -> None:
+    """Each draws of tasks with features and a class that the other has not seen: the sum is that of all, to 10⁻⁶.
+
+    In one case a rank has no segments, in all of them a member scores nothing at rank 1, or next to nothing.
+    """
+    pytest.importorskip("torch")
+    running = started(SCRIPT, str(tmp_path / "apart"), kind)
+    try:
+        said = [one.communicate(timeout=PATIENCE)[1] for one in running]
+    finally:
+        for one in running:
+            one.kill()
+            one.communicate()
+
+    assert [one.returncode for one in running] == [0, 0], said
+    (apart, version, features), (_, followed, known) = (
+        json.loads((tmp_path / f"apart.{rank}").read_text()) for rank in range(2)
+    )
+    assert len(apart) == 4
+    assert max(apart) < 1e-6
+    assert (version, followed) == (4, 4)
+    assert features == known == 4
