@@ -12,6 +12,8 @@ from streammeta.meta.base import Forget, Ints, Method, Phi
 
 __all__ = ["DriftResponse"]
 
+_TOGETHER = 256  # rows derived at once
+
 
 class DriftResponse:
     """What becomes of a task's φ when its concept changed, and what is kept for that; itself it forgets in part.
@@ -41,8 +43,10 @@ class DriftResponse:
 
     def derive(self, shared: Fixed, columns: Phi, rows: Ints, outputs: int) -> None:
         """Make φ of these rows [N] from what is remembered of them, for C ``outputs``."""
-        held = seen_window(columns, rows, shared.frame)
-        self._method.rebuild(shared.weights, columns, rows, held, outputs)
+        for begin in range(0, rows.size, _TOGETHER):  # what windows hold takes more memory than φ
+            these = rows[begin : begin + _TOGETHER]
+            held = seen_window(columns, these, shared.frame, is_whole=False)
+            self._method.rebuild(shared.weights, columns, these, held, outputs)
 
     def observe_loss(
         self, columns: Mapping[str, npt.NDArray[Any]], row: int, loss: float, variance: float | None
