@@ -3,7 +3,7 @@
     python -m benchmarks.regret [--exploration inverse_gap] [--seeds 0] [--json OUT] [--quick]
 
 300 tasks, ten of them at a time, each for 50 decisions among five actions, rewards at once. What an action earns in a
-task is linear in three numbers that all tasks share, of the eight that are seen, plus noise; its weights are drawn anew
+task is linear in three numbers that all tasks share, of the eight that are seen, plus noise; its weights are drawn
 for each task from one Gaussian an action, the prior. Regret is what the best action would have earned less what the
 action taken does, without the noise. The oracle knows the three numbers, the prior and the noise: exact Bayesian
 regression. All draw by the same exploration. "alone" is the same learner, an engine a task; "no meta-updates" shares

@@ -53,7 +53,7 @@ def test_every_decision_of_the_rate_has_its_reward(tmp_path: Path) -> None:
 
 
 def test_regret_is_what_the_best_action_would_have_earned_more() -> None:
-    """By hand: none for who always takes the best action, and of a fixed one the gap, without the noise."""
+    """By hand: none where the best action is always taken, and of a fixed one the gap, without the noise."""
     world, learned = regret.World.draw(12, seed=0), list[float]()
     best = [[int(world.means(task, i).argmax()) for i in range(50)] for task in range(12)]
     gaps = [sum(world.means(task, i).max() - world.means(task, i)[2] for i in range(50)) for task in range(12)]
