@@ -5,10 +5,11 @@ and an event brings no actions of its own. What it leaves is taken one by one: s
 give the same bits.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from msgspec.structs import replace
 
 from streammeta.decisions.choice import Actions, action_in, tags_of
@@ -138,17 +139,21 @@ class Alike:
         is_known = np.zeros(N, np.bool_)
         is_known[choices] = (gathered.before[choices] > 0) | (gathered.rows[choices] >= 0).any(1)
         keys, actions, waits = list[TaskKey](), list[str | None](), dict[int, Waiting]()
+        filled = self._filled(gathered.exact[choices])
         for i, (source, key) in enumerate(zip(gathered.sources, gathered.keys, strict=True)):
             if isinstance(source, Label):
-                waits[i] = self._rewarded(gathered, i, source.id)
-                keys.append(waits[i].key)
-                actions.append(self._action_of(waits[i]))
+                partition, tag = key
+                waits[i] = found = self._memory.waiting.take(partition, tag, source.id)
+                keys.append(key)
+                actions.append(self._action_of(found))
                 continue
-            k = next(taken)
+            k, (slots, values) = next(taken), next(filled)
             keys.append(key[k])
             actions.append(names[k])
             if source.id is not None and source.y is None:
-                waits[i] = self._waiting(gathered, i, source.id, key[k])
+                waits[i] = found = Waiting(key[k], slots, values.copy())  # not a part of what all of them hold
+                self._memory.waiting.enter(source.id, found)
+        kernels.fill_rows(gathered.exact, [i for i in waits if choice[i] < 0], waits)
         sources = self._with_rewards(gathered, actions)
         self._cycle.take(self._part(gathered, keys, sources, waits, begin), outcomes)
         kernels.write_decisions(
@@ -156,24 +161,20 @@ class Alike:
             *(drawn.propensities, drawn.scores, gathered.rewards, is_known, _SIGNALS, outcomes),
         )
 
-    def _rewarded(self, gathered: "_Gathered", i: int, id_: str) -> Waiting:
-        """The decision that waits for this reward, which waits no more."""
-        partition, tag = gathered.keys[i]
-        found = self._memory.waiting.take(partition, tag, id_)
-        gathered.exact[i, list(found.slots)] = found.values
-        return found
-
-    def _waiting(self, gathered: "_Gathered", i: int, id_: str, key: TaskKey) -> Waiting:
-        """A decision that waits for its reward from now on."""
-        there = ~np.isnan(gathered.exact[i])
-        slots = self._slots_of.get(which := there.tobytes())
-        if slots is None:
-            if len(self._slots_of) >= _REMEMBERED:
-                self._slots_of.clear()
-            slots = self._slots_of[which] = tuple(np.flatnonzero(there).tolist())
-        found = Waiting(key, slots, gathered.exact[i, there])
-        self._memory.waiting.enter(id_, found)
-        return found
+    def _filled(self, exact: npt.NDArray[np.float64]) -> Iterator[tuple[tuple[int, ...], npt.NDArray[np.float64]]]:
+        """The slots that each event [N, D] fills, by the same tuple where they are the same, and with what."""
+        there = ~np.isnan(exact)
+        values, ends = exact[there], there.sum(1).cumsum().tolist()
+        masks, width, begin = np.packbits(there, axis=1).tobytes(), -(-there.shape[1] // 8), 0
+        for i, end in enumerate(ends):
+            mask = masks[i * width : (i + 1) * width]
+            slots = self._slots_of.get(mask)
+            if slots is None:
+                if len(self._slots_of) >= _REMEMBERED:
+                    self._slots_of.clear()
+                slots = self._slots_of[mask] = tuple(np.flatnonzero(there[i]).tolist())
+            yield slots, values[begin:end]
+            begin = end
 
     def _action_of(self, waits: Waiting) -> str | None:
         """The action of a decision that waited."""

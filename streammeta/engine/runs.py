@@ -92,9 +92,7 @@ class Runs:
         age, since = count_events(
             columns, run.rows[these], part.is_event[these], part.times[these], found.error[: end - begin]
         )
-        for i in run.pending:
-            if begin <= i < end:
-                part.waits[i].predict(*run.said(i))
+        run.keep_predictions(begin, end)
         if drifted is not None:
             self._count_drift(int(run.rows[drifted]))
         self._write(run, begin, end, found, age, since, drifted, outcomes)
@@ -390,9 +388,14 @@ class _Run:
         self.known[i], self.variances[i] = len(mean), variance
         self.means[i, : len(mean)] = mean
 
-    def said(self, i: int) -> tuple[Doubles, float, int]:
-        """The prediction of event i, and the version of θ."""
-        return self.means[i, : self.known[i]], float(self.variances[i]), int(self.versions[i])
+    def keep_predictions(self, begin: int, end: int) -> None:
+        """Events of these whose label is to come keep their prediction, to be judged by it."""
+        which = [i for i in self.pending if begin <= i < end]
+        if not which:
+            return
+        known, said = self.known[which].tolist(), (self.variances[which].tolist(), self.versions[which].tolist())
+        for i, mean, count, variance, version in zip(which, self.means[which].tolist(), known, *said, strict=True):
+            self.part.waits[i].predict(mean[:count], variance, version)
 
     @property
     def measured(self) -> Doubles:

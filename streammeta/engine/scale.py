@@ -342,18 +342,22 @@ def learned_targets(frame: FrameScale, seen: Floats) -> Floats:
     return np.where(np.abs(seen) >= np.float32(_of_target(frame)[2]), np.float32(np.nan), seen)
 
 
-def seen_window(columns: Columns, rows: Ints, frame: FrameScale) -> Windows:
-    """The windows of these rows [R] as the learner learns them: place i of the result is row ``rows[i]``."""
-    shared, kept, pushed = frame.shared, (columns.window_x, columns.window_low), columns.window_count
+def seen_window(columns: Columns, rows: Ints, frame: FrameScale, *, is_whole: bool = True) -> Windows:
+    """The windows of these rows [R] as the learner learns them: place i of the result is row ``rows[i]``.
+
+    Places that hold no event yet are zeros; unless ``is_whole``, those that no row of these has filled are left out.
+    """
+    shared, kept, pushed = frame.shared, (columns.window_x, columns.window_low), columns.window_count[rows]
     size = kept[0].shape[1]
-    xs, ys = np.empty((len(rows), size, frame.inputs), np.float32), np.empty((len(rows), size), np.float32)
-    scale = columns.scale_x
-    kernels.see_windows(*kept, pushed, scale, rows, shared.shift, shared.gain, frame.own, frame.beside, xs)
+    size = size if is_whole else min(size, int(pushed.max(initial=0)))
+    xs, ys = np.zeros((len(rows), size, frame.inputs), np.float32), np.zeros((len(rows), size), np.float32)
+    counts, scale = columns.window_count, columns.scale_x
+    kernels.see_windows(*kept, counts, scale, rows, shared.shift, shared.gain, frame.own, frame.beside, xs)
     if frame.classify:
-        ys = columns.window_y[rows].astype(np.float32)
+        ys = columns.window_y[rows, :size].astype(np.float32)
     else:
-        kernels.see_target_windows(columns.window_y, pushed, columns.scale_y, rows, *_of_target(frame), ys)
-    return Windows(xs, ys, pushed[rows], columns.labels_since_drift[rows])
+        kernels.see_target_windows(columns.window_y, counts, columns.scale_y, rows, *_of_target(frame), ys)
+    return Windows(xs, ys, pushed, columns.labels_since_drift[rows])
 
 
 def _of_target(frame: FrameScale) -> tuple[float, float, float]:

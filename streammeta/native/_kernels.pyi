@@ -408,6 +408,7 @@ def gather(
     into: tuple[npt.NDArray[np.bool_], _Ints, _Ints, _Doubles, _Doubles, _Doubles, list[Any], list[Any]],
     /,
 ) -> int: ...
+def fill_rows(rows: _Doubles, places: list[int], waits: Mapping[int, Any], /) -> None: ...
 def write_decisions(
     kind: type,
     sources: list[Any],

@@ -205,6 +205,27 @@ Index gather(nb::object events, Index begin, Index end, nb::tuple kinds, nb::tup
     return end - begin;
 }
 
+// Put the features of events that wait into rows [N, D] of NaN: of waits[i], which has `slots` and `values`, into row
+// i, for each i of `places`.
+void fill_rows(Array<double, 2> rows, nb::list places, nb::dict waits) {
+    const Name slots_of("slots"), values_of("values");
+    for (nb::handle place : places) {
+        const nb::object waiting = nb::borrow(get(waits, place));
+        require(waiting.is_valid(), "fill_rows: a place where nothing waits");
+        const Index i = nb::cast<Index>(place);
+        require(i >= 0 && i < rows.shape[0], "fill_rows: a row that is not there");
+        const nb::tuple slots = nb::cast<nb::tuple>(slots_of.of(waiting));
+        const nb::object kept = values_of.of(waiting);
+        const auto values = take<const double, 1>(kept, "values");
+        require(values.size() == Index(slots.size()), "fill_rows: wanted a value for each slot");
+        for (Index n = 0; n < values.size(); n++) {
+            const Index slot = nb::cast<Index>(slots[size_t(n)]);
+            require(slot >= 0 && slot < rows.shape[1], "fill_rows: a slot that is not there");
+            rows[i][slot] = values[n];
+        }
+    }
+}
+
 nb::dict by_name(nb::tuple names, Array<const double, 1> numbers) {
     nb::dict found;
     for (Index k = 0; k < numbers.size(); k++) found[names[size_t(k)]] = numbers[k];
@@ -252,6 +273,7 @@ void write_decisions(nb::handle kind, nb::list sources, Array<const int64_t, 1> 
 
 void bind_decisions(nb::module_& module) {
     module.def("gather", &gather);
+    module.def("fill_rows", &fill_rows);
     module.def("write_decisions", &write_decisions);
 }
 

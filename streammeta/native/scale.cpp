@@ -162,7 +162,7 @@ int64_t number_at(Index place, int64_t count, Index size) {
     return newest - ago;
 }
 
-// Fill out [R, W, inputs] for what the windows of these rows hold; other places stay as they are.
+// Fill out [R, W, inputs] for what the windows of these rows hold, in ≤ W places; others stay as they are.
 void see_windows(Array<const float, 3> window_x, Array<const float, 3> low, Array<const int64_t, 1> count,
                  Array<const double, 3> scales, Rows rows, Given shift, Given gain, Rows own, bool beside,
                  Array<float, 3> out) {
@@ -171,12 +171,15 @@ void see_windows(Array<const float, 3> window_x, Array<const float, 3> low, Arra
     const Index R = rows.size();
     require(low.shape[0] == tasks && low.shape[1] == size && count.size() == tasks && scales.shape[0] == tasks &&
                 width >= shift.size() && low.shape[2] >= own.size() && scales.shape[1] == ROWS &&
-                scales.shape[2] >= shift.size() && out.shape == std::array<Index, 3>{R, size, frame.inputs()},
+                scales.shape[2] >= shift.size() && out.shape[0] == R && out.shape[1] <= size &&
+                out.shape[2] == frame.inputs(),
             "see_windows: features do not fit");
     for (Index r = 0; r < R; r++) {
         const int64_t row = rows[r];
         require(row >= 0 && row < tasks, "see_windows: a row that is not there");
-        for (Index place = 0; place < std::min<Index>(count[row], size); place++) {
+        const Index held = std::min<Index>(count[row], size);
+        require(held <= out.shape[1], "a window: more events than places for them");
+        for (Index place = 0; place < held; place++) {
             const int64_t number = std::max<int64_t>(number_at(place, count[row], size), 0);
             see(frame, window_x[row][place].data, low[row][place].data, scales[row], number, out[r][place].data);
         }
@@ -203,17 +206,19 @@ void see_targets(Given ys, Array<const double, 3> scales, Rows rows, double shif
     }
 }
 
-// Fill out [R, W] for the targets that the windows of these rows hold; other places stay as they are.
+// Fill out [R, W] for the targets that the windows of these rows hold, likewise.
 void see_target_windows(Array<const double, 2> window_y, Array<const int64_t, 1> count, Array<const double, 3> scales,
                         Rows rows, double shift, double spread, double most, Array<float, 2> out) {
     const auto [tasks, size] = window_y.shape;
     require(count.size() == tasks && scales.shape == std::array<Index, 3>{tasks, ROWS, 1} &&
-                out.shape == std::array<Index, 2>{rows.size(), size},
+                out.shape[0] == rows.size() && out.shape[1] <= size,
             "see_target_windows: targets do not fit");
     for (Index r = 0; r < rows.size(); r++) {
         const int64_t row = rows[r];
         require(row >= 0 && row < tasks, "see_target_windows: a row that is not there");
-        for (Index place = 0; place < std::min<Index>(count[row], size); place++) {
+        const Index held = std::min<Index>(count[row], size);
+        require(held <= out.shape[1], "a window: more events than places for them");
+        for (Index place = 0; place < held; place++) {
             const int64_t number = std::max<int64_t>(number_at(place, count[row], size), 0);
             const float seen = see_target(window_y[row][place], number, scales[row].data, shift, spread, most);
             out[r][place] = learned_target(seen, most);

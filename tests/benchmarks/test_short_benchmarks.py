@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import coverage, decision_rate, first_events
+from benchmarks import coverage, decision_rate, first_events, regret
 from benchmarks.suite.catalogue import STREAMS
 from streammeta.event import Event, Label
 
@@ -50,3 +50,17 @@ def test_every_decision_of_the_rate_has_its_reward(tmp_path: Path) -> None:
     assert all(one.y is not None for one in decision_rate.stream(50, tasks=7, late=0))
     assert decision_rate.main(["--quick", "--tasks", "5", "--json", str(tmp_path / "rates.json")]) == 0
     assert min(json.loads((tmp_path / "rates.json").read_text()).values()) > 0
+
+
+def test_regret_is_what_the_best_action_would_have_earned_more() -> None:
+    """By hand: none where the best action is always taken, and of a fixed one the gap, without the noise."""
+    world, learned = regret.World.draw(12, seed=0), list[float]()
+    best = [[int(world.means(task, i).argmax()) for i in range(50)] for task in range(12)]
+    gaps = [sum(world.means(task, i).max() - world.means(task, i)[2] for i in range(50)) for task in range(12)]
+
+    none = regret.regrets(world, lambda tasks, i: [best[task][i] for task in tasks], lambda *_: None)
+    fixed = regret.regrets(world, lambda tasks, _: [2] * len(tasks), lambda *given: learned.extend(given[3]))
+
+    assert none.tolist() == [0.0] * 12
+    assert fixed == pytest.approx(gaps)
+    assert len(learned) == 12 * 50

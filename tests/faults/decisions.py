@@ -26,6 +26,7 @@ from kafka import KafkaProducer
 from deploy.broker import Broker
 from streammeta.engine import EngineSettings, MetaSettings
 from streammeta.engine.settings import DecideSettings
+from streammeta.errors import MissingTopicError
 from streammeta.testing import Driver, MemoryLog
 from streammeta.transport.kafka.settings import KafkaSettings
 from streammeta.transport.kafka.topic_log import TopicLog
@@ -48,7 +49,7 @@ _ENVIRONMENT = SMALL_ENVIRONMENT | {
     "STATE__EVERY_SECONDS": "0.1",
     "HTTP__ENABLED": "false",
 }
-_PATIENCE = 600.0
+_PATIENCE = 120.0  # seconds without a decision
 
 
 class Found(NamedTuple):
@@ -71,16 +72,16 @@ def disturbed(bootstrap: str, *, events: int, kills: int, seed: int = 0) -> Foun
     create_topics(kafka, {topic: 1})
     values = list(_records(events, seed))
     cuts = [len(values) * i // (kills + 1) for i in range(kills + 2)]
-    process, until = _start(topic, bootstrap), time.monotonic() + _PATIENCE
+    process, made = _start(topic, bootstrap), _Made(kafka, topic)
     try:
         with closing(KafkaProducer(bootstrap_servers=bootstrap, linger_ms=20)) as producer:
             for i, (begin, end) in enumerate(itertools.pairwise(cuts)):
-                decided = len(_decided(kafka, topic))
+                decided = len(made.read())
                 for value in values[begin:end]:
                     producer.send(topic, value, partition=0)
                 producer.flush()
                 is_last = i == kills
-                _wait_for(kafka, topic, events if is_last else decided + 1, until)
+                made.wait_for(events if is_last else decided + 1)
                 if not is_last:  # in the middle of what has just come, as likely as not
                     time.sleep(draw.random() / 5)
                     process.kill()
@@ -89,25 +90,52 @@ def disturbed(bootstrap: str, *, events: int, kills: int, seed: int = 0) -> Foun
         time.sleep(0.5)  # rewards after the last decision
         process.send_signal(signal.SIGTERM)
         process.wait(60)
+        return _compared(kafka, topic, values, made.read(), kills)
     finally:
         process.kill()
-    return _compared(kafka, topic, values, kills)
+        made.close()
 
 
-def _wait_for(kafka: KafkaSettings, topic: str, count: int, until: float) -> None:
-    while len(_decided(kafka, topic)) < count:
-        assert time.monotonic() < until, f"only {len(_decided(kafka, topic)):,} of {count:,} decisions came"
-        time.sleep(0.1)
+class _Made:
+    """The decisions that a reader of committed records has seen; each is read once."""
+
+    def __init__(self, kafka: KafkaSettings, topic: str) -> None:
+        self._kafka, self._topic = kafka, f"{topic}-predictions"
+        self._log: TopicLog | None = None
+        self._found: list[dict[str, Any]] = []
+
+    def read(self) -> list[dict[str, Any]]:
+        """All of them until now, in order."""
+        try:
+            self._log = self._log or TopicLog(self._kafka, [self._topic])
+        except MissingTopicError:  # the service makes it only now
+            return []
+        self._log.extend()
+        self._found += [json.loads(record.value or b"{}") for record in self._log.records()]
+        return self._found
+
+    def wait_for(self, count: int) -> None:
+        """Until there are ``count``, as long as more and more come."""
+        until, before = time.monotonic() + _PATIENCE, 0
+        while (found := len(self.read())) < count:
+            if found > before:
+                until, before = time.monotonic() + _PATIENCE, found
+            assert time.monotonic() < until, f"only {found:,} of {count:,} decisions came"
+            time.sleep(0.1)
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        if self._log is not None:
+            self._log.close()
 
 
-def _compared(kafka: KafkaSettings, topic: str, values: list[bytes], kills: int) -> Found:
+def _compared(kafka: KafkaSettings, topic: str, values: list[bytes], made: list[dict[str, Any]], kills: int) -> Found:
     log = MemoryLog(topic, 1)
     for value in values:
         log.append(value, 0)
     member = Driver(log, "undisturbed", SETTINGS, poll_records=500)
     member.finish()
     wanted = {one["source"]: one for one in member.predictions()}
-    made = _decided(kafka, topic)
     found = {one["source"]: one for one in made}
     return Found(
         len(made),
@@ -165,17 +193,6 @@ def _start(topic: str, bootstrap: str) -> subprocess.Popen[bytes]:
     log = Path(tempfile.gettempdir()) / f"{topic}.log"
     with log.open("ab") as out:
         return subprocess.Popen([sys.executable, "-m", "streammeta", "run"], env=environment, stdout=out, stderr=out)
-
-
-def _decided(kafka: KafkaSettings, topic: str) -> list[dict[str, Any]]:
-    """What a reader of committed records sees."""
-    try:
-        with closing(TopicLog(kafka, [f"{topic}-predictions"])) as log:
-            return [json.loads(record.value or b"{}") for record in log.records()]
-    except Exception as err:  # the service makes its topics only now
-        if "topic" not in str(err).lower():
-            raise
-        return []
 
 
 def main() -> int:

@@ -10,6 +10,8 @@ from streammeta.meta.base import Forget, Ints, Method
 
 __all__ = ["DriftResponse"]
 
+_TOGETHER = 256  # rows derived at once
+
 
 class DriftResponse:
     """What becomes of a task's φ when its concept changed, and what is kept for that; itself it forgets in part.
@@ -39,8 +41,10 @@ class DriftResponse:
 
     def derive(self, shared: Fixed, columns: Columns, rows: Ints, outputs: int) -> None:
         """Make φ of these rows [N] from what is remembered of them, for C ``outputs``."""
-        held = seen_window(columns, rows, shared.frame)
-        self._method.rebuild(shared.weights, columns, rows, held, outputs)
+        for begin in range(0, rows.size, _TOGETHER):  # what windows hold takes more memory than φ
+            these = rows[begin : begin + _TOGETHER]
+            held = seen_window(columns, these, shared.frame, is_whole=False)
+            self._method.rebuild(shared.weights, columns, these, held, outputs)
 
     def observe_loss(self, columns: Columns, row: int, loss: float, variance: float | None) -> None:
         """A label of a task had this loss; asked where ``looks_at_labels``.
