@@ -92,7 +92,8 @@ class Runs:
         age, since = count_events(
             columns, run.rows[these], part.is_event[these], part.times[these], found.error[: end - begin]
         )
-        run.keep_predictions(begin, end)
+        if run.pending:
+            run.keep_predictions(begin, end)
         if drifted is not None:
             self._count_drift(int(run.rows[drifted]))
         self._write(run, begin, end, found, age, since, drifted, outcomes)

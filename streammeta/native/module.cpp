@@ -14,4 +14,5 @@ STREAMMETA_KERNELS(DECLARE)
 NB_MODULE(_kernels, module) {
 #define BIND(name) streammeta::bind_##name(module);
     STREAMMETA_KERNELS(BIND)
+    nanobind::set_leak_warnings(false);  // an engine that lives to the end of its process is none; see `make sanitize`
 }

@@ -2,6 +2,8 @@
 
 import ast
 import inspect
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -131,3 +133,17 @@ def test_a_processor_that_lacks_something_is_named_before_it_fails() -> None:
         require_processor(["avx2", "fma"])
 
     assert _processor.missing() == []
+
+
+def test_an_engine_that_lives_until_its_process_ends_is_no_leak() -> None:
+    """A service freezes what it holds for the garbage collector, and its last words were forty lines of leaks."""
+    script = (
+        "import gc\n"
+        "from streammeta.engine import Engine, EngineSettings\n"
+        "held = {'engine': Engine(EngineSettings())}\n"
+        "held['held'] = held\n"
+        "gc.freeze()\n"
+    )
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+
+    assert found.stderr == ""
