@@ -1,6 +1,6 @@
 """How soon a server with many tasks predicts by a new θ, on a real Kafka started for it.
 
-    python -m benchmarks.adoption [--tasks N] [--versions N] [--rate EVENTS_PER_SECOND]
+    python -m benchmarks.adoption [--tasks N] [--versions N] [--rate EVENTS_PER_SECOND] [--quick] [--json OUT]
 
 A `streammeta run` that follows a trainer takes in two events of each task; then versions of θ are published one after
 the other, while events of random tasks come at a steady rate. What counts is the time between two records, by their
@@ -13,9 +13,10 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -42,13 +43,17 @@ class _First(NamedTuple):
     at: float  # seconds since 1970
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, and print."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.adoption", description=__doc__)
     parser.add_argument("--tasks", type=int, default=100_000)
     parser.add_argument("--versions", type=int, default=30)
     parser.add_argument("--rate", type=float, default=500.0)
-    options = parser.parse_args()
+    parser.add_argument("--json", type=Path, help="write the seconds of each version there")
+    parser.add_argument("--quick", action="store_true", help="500 tasks, 4 versions")
+    options = parser.parse_args(arguments)
+    if options.quick:
+        options.tasks, options.versions = 500, 4
     with Broker() as broker:
         delays = measured(broker.bootstrap, options.tasks, options.versions, options.rate)
     most, usual = np.percentile(delays, 99), np.median(delays)
@@ -56,6 +61,8 @@ def main() -> int:
         f"{options.tasks:,} tasks, {options.rate:g} events/s, {len(delays)} versions: adopted after {usual:.2f} s "
         f"(median), {most:.2f} s (p99), {max(delays):.2f} s (most)"
     )
+    if options.json:
+        options.json.write_text(json.dumps(delays))
     return 0
 
 

@@ -1,6 +1,6 @@
 """Whether the error depends on how many members serve, on a real Kafka started for it, with default settings.
 
-    python -m benchmarks.members [--members 1 2 4 8] [--events N] [--rate EVENTS_PER_SECOND]
+    python -m benchmarks.members [--members 1 2 4 8] [--events N] [--rate EVENTS_PER_SECOND] [--quick] [--json OUT]
 
 Eight partitions that differ: each has tasks of its own on a scale and an offset of its own, and words of its own in a
 text feature. Printed is the error over the last third of each partition, and over each task's 6th to 20th event, where
@@ -15,10 +15,10 @@ import sys
 import time
 import urllib.request
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
@@ -47,13 +47,18 @@ class _Errors(NamedTuple):
     young: float  # over the 6th to 20th event of each task
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, and print a line for each number of members."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.members", description=__doc__)
     parser.add_argument("--members", type=int, nargs="+", default=[1, 2, 4, 8])
     parser.add_argument("--events", type=int, default=12_000)
     parser.add_argument("--rate", type=float, default=400.0)
-    options = parser.parse_args()
+    parser.add_argument("--json", type=Path, help="write the errors there")
+    parser.add_argument("--quick", action="store_true", help="one member and two, 1,600 events")
+    options = parser.parse_args(arguments)
+    if options.quick:
+        options.members, options.events = [1, 2], 1_600
+    figures: dict[int, dict[str, Any]] = {}
     rows = [list(_partition(number, options.events // _PARTITIONS)) for number in range(_PARTITIONS)]
     with Broker() as broker:
         for count in options.members:
@@ -64,6 +69,9 @@ def main() -> int:
                 f"{100 * errors.young:.2f} % of the 6th to 20th event of a task; engines made: {engines}",
                 flush=True,
             )
+            figures[count] = errors._asdict() | {"engines": engines}
+    if options.json:
+        options.json.write_text(json.dumps(figures))
     return 0
 
 
