@@ -5,7 +5,7 @@ Values are structs of msgspec: as frozen dataclasses, and made at a tenth of the
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
 
@@ -107,6 +107,23 @@ class RawEvent(msgspec.Struct, omit_defaults=True):
     problem: Any = None  # of a file's row that is no event: what is wrong with it
 
 
+_Text: TypeAlias = Annotated[str, msgspec.Meta(max_length=_LONGEST)]
+_Number: TypeAlias = Annotated[float, msgspec.Meta(gt=-_LARGEST, lt=_LARGEST)]
+_Moment: TypeAlias = Annotated[float, msgspec.Meta(ge=-_LATEST, le=_LATEST)]
+
+
+class _PlainEvent(msgspec.Struct):
+    """What most records say, and needs no further check: numbers by names. Others are read as a `RawEvent`."""
+
+    x: dict[_Text, _Number]
+    y: bool | int | float | str | None = None
+    task: _Text | None = None
+    id: _Text | None = None
+    ts: _Moment | None = None
+    actions: Any = None
+    action: Any = None
+
+
 class Decoder:
     """Reads records into events and labels.
 
@@ -141,6 +158,7 @@ class Decoder:
         self.too_long = 0  # records refused for their length
         self.flags = 0  # labels that were true or false
         self._json = msgspec.json.Decoder(RawEvent)
+        self._plain = msgspec.json.Decoder(_PlainEvent) if read is None and task_from == "field" else None
         self._read = read or self._read_json
 
     def decode(self, record: Record) -> Event | Label:
@@ -149,6 +167,22 @@ class Decoder:
         Raises:
             EventError: the record is not an event; the message says where, what came and what was wanted.
         """
+        value = record.value or b""
+        if self._plain is not None and not record.headers and len(value) <= self._max_record_bytes:
+            try:
+                fields = self._plain.decode(value)
+            except UNREADABLE:  # or it is no such event: what it is, and what is wrong with it, is found out below
+                return self._checked(record)
+            y, at = fields.y, record.origin
+            if y is not None and (type(y) is not int or not -_EXACT <= y <= _EXACT):
+                self.flags += type(y) is bool
+                y = _label(y, at)
+            ts = record.timestamp if fields.ts is None else fields.ts
+            return Event(fields.x, fields.task or "", at, y, fields.id, ts, None, fields.actions, fields.action)
+        return self._checked(record)
+
+    def _checked(self, record: Record) -> Event | Label:
+        """As ``decode``, field by field."""
         at = record.origin
         if not record.value:
             remedy = (

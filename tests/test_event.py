@@ -261,3 +261,29 @@ def test_endless_text_is_refused(value: str) -> None:
     """Tags, ids and names are kept in memory; a megabyte of them each would end the process."""
     with pytest.raises(EventError, match="wanted at most 1000"):
         Decoder().decode(Record((value % ("a" * 1001)).encode(), Origin("events", 0, 1)))
+
+
+EDGES = st.one_of(
+    NUMBERS, st.floats(), st.integers(-(2**70), 2**70), st.text(max_size=5), st.sampled_from(["a" * 1_001])
+)
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow])
+@given(
+    st.dictionaries(st.text(max_size=3) | st.sampled_from(["n" * 1_001]), EDGES | st.none() | st.booleans(), max_size=4)
+    | LISTED
+    | st.none(),
+    EDGES | st.none() | st.booleans(),
+    st.dictionaries(st.sampled_from(["task", "id", "ts", "more"]), EDGES | st.none()),
+)
+def test_a_record_is_read_alike_at_once_and_field_by_field(x: object, y: object, rest: dict[str, object]) -> None:
+    """Most records are read in one go; one with a header is not, and no header changes what it says."""
+    raw = json.dumps({"x": x, "y": y} | rest).encode()
+
+    def read(headers: tuple[tuple[str, bytes], ...]) -> str:
+        try:
+            return repr(Decoder().decode(Record(raw, ORIGIN, timestamp=5.0, headers=headers)))
+        except EventError as err:
+            return str(err)
+
+    assert read(()) == read((("trace", b"1"),))

@@ -82,24 +82,23 @@ def theta_refused(version: int | None, reason: str, partition: int) -> Message:
 def _prediction(outcome: Outcome, event: Event, more: Mapping[str, object]) -> dict[str, object]:
     if isinstance(outcome, DecisionOutcome):
         return _decision(outcome, event)
-    known = (
-        {"mean": outcome.prediction, "variance": outcome.variance}
-        if outcome.probabilities is None
-        else {"probabilities": outcome.probabilities}
-    )
-    interval = {} if outcome.interval is None else dict(zip(("lower", "upper"), outcome.interval, strict=True))
-    return {
+    said: dict[str, object] = {
         "id": event.id,
         "task": event.task,
         "ts": event.ts,
         "prediction": outcome.prediction,
-        **known,
-        **interval,
-        "signal": outcome.signal.value,
-        "theta_version": outcome.theta_version,
-        "source": event.source or str(event.origin),
-        **more,
     }
+    if outcome.probabilities is None:
+        said["mean"], said["variance"] = outcome.prediction, outcome.variance
+    else:
+        said["probabilities"] = outcome.probabilities
+    if outcome.interval is not None:
+        said["lower"], said["upper"] = outcome.interval
+    said["signal"], said["theta_version"] = outcome.signal, outcome.theta_version
+    said["source"] = event.source or str(event.origin)
+    if more:
+        said.update(more)
+    return said
 
 
 def _decision(outcome: DecisionOutcome, event: Event) -> dict[str, object]:

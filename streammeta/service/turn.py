@@ -135,7 +135,7 @@ class Turn:
         forget: list[_Forget] = []
         for record in records:
             try:
-                task = task_to_forget(record)
+                task = task_to_forget(record) if record.headers else None
                 if task is not None:
                     forget.append(_Forget(len(read), record.origin.partition, task, str(record.origin)))
                     continue
