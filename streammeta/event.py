@@ -113,9 +113,9 @@ _Moment: TypeAlias = Annotated[float, msgspec.Meta(ge=-_LATEST, le=_LATEST)]
 
 
 class _PlainEvent(msgspec.Struct):
-    """What most records say, and needs no further check: numbers by names. Others are read as a `RawEvent`."""
+    """What most records say, and needs no further check: features by names. Others are read as a `RawEvent`."""
 
-    x: dict[_Text, _Number]
+    x: dict[_Text, _Number | _Text | bool | None]
     y: bool | int | float | str | None = None
     task: _Text | None = None
     id: _Text | None = None
