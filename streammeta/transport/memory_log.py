@@ -51,6 +51,7 @@ class MemoryLog:
         self.committed: dict[Partition, int] = {}
         self._entries: dict[Partition, list[_Entry]] = {}
         self._begins: dict[Partition, int] = {}
+        self._settled: dict[Partition, int] = {}  # before it no transaction is open, nor will one be
         self._members: dict[str, _Membership] = {}
         self._producers: dict[str, _Transaction | None] = {}
         self._epochs: dict[str, int] = {}
@@ -70,11 +71,13 @@ class MemoryLog:
         """The first offset that is still held."""
         return self._begins.get((topic, partition), 0)
 
-    def read(self, topic: str, partition: int, begin: int = 0) -> list[tuple[int, _Entry]]:
-        """The records visible from an offset on, with their offsets."""
-        found = []
+    def read(self, topic: str, partition: int, begin: int = 0, most: int | None = None) -> list[tuple[int, _Entry]]:
+        """The records visible from an offset on, with their offsets; ``most`` of them at most."""
+        found: list[tuple[int, _Entry]] = []
         entries = self._entries.get((topic, partition), [])
         for offset in range(max(begin, self.log_begin(topic, partition)), self.stable_end(topic, partition)):
+            if len(found) == most:
+                break
             entry = entries[offset]
             if entry.transaction is None or entry.transaction.state == "committed":
                 found.append((offset, entry))
@@ -90,9 +93,11 @@ class MemoryLog:
 
     def stable_end(self, topic: str, partition: int) -> int:
         """Where the first open transaction begins; nobody reads past it."""
-        entries = self._entries.get((topic, partition), [])
-        still_open = (i for i, entry in enumerate(entries) if entry.transaction and entry.transaction.state == "open")
-        return next(still_open, len(entries))
+        at, entries = self._settled.get((topic, partition), 0), self._entries.get((topic, partition), [])
+        while at < len(entries) and not ((one := entries[at].transaction) and one.state == "open"):
+            at += 1
+        self._settled[topic, partition] = at
+        return at
 
     @property
     def open_transactions(self) -> list[str]:
@@ -184,7 +189,7 @@ class MemoryMember:
         for (topic, number), begin in self._next.items():
             if (topic, number) in self._paused:
                 continue
-            for offset, entry in self._log.read(topic, number, begin)[: max_records - len(records)]:
+            for offset, entry in self._log.read(topic, number, begin, max_records - len(records)):
                 records.append(Record(entry.value, Origin(topic, number, offset), entry.key, entry.headers))
                 self._next[topic, number] = offset + 1
         if not records and not self._closed:
@@ -275,7 +280,7 @@ class MemoryMember:
             self._on_assigned(sorted(come))
 
     def _waiting(self) -> bool:
-        return any(self._log.read(topic, number, at) for (topic, number), at in self._next.items())
+        return any(self._log.read(topic, number, at, 1) for (topic, number), at in self._next.items())
 
 
 class MemoryTransactionalSink:
