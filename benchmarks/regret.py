@@ -23,6 +23,7 @@ import numpy.typing as npt
 
 from streammeta.decisions import DecisionEngine, DecisionOutcome
 from streammeta.decisions.exploration import explore
+from streammeta.decisions.scoring import Scores
 from streammeta.engine import EngineSettings
 from streammeta.engine.settings import DecideSettings
 from streammeta.event import Event, Label, Origin
@@ -125,7 +126,7 @@ class _Oracle:
         self._world, self._how, self._random = world, how, np.random.default_rng(seed)
         self._precision = np.tile(np.eye(_SHARED + 1) / _SPREAD**2, (*world.weights.shape[:2], 1, 1))
         self._sums = self._precision @ world.prior[None, :, :, None]
-        self._spread = np.full(1, np.std(world.weights @ np.ones(_SHARED + 1)))
+        self._spread, self._endless = np.full(1, np.std(world.weights @ np.ones(_SHARED + 1))), np.full(1, np.inf)
 
     def choose(self, tasks: Sequence[int], i: int) -> list[int]:
         """The actions of these tasks' i-th events."""
@@ -133,7 +134,9 @@ class _Oracle:
         for task in tasks:
             z, covariance = self._world.shared(task, i), np.linalg.inv(self._precision[task])
             means, doubts = (covariance @ self._sums[task])[..., 0] @ z, np.einsum("i,kij,j->k", z, covariance, z)
-            chances = explore(means[None], doubts[None], self._spread, self._how)[0]
+            chances = explore(
+                Scores(means[None], doubts[None], self._spread, -self._endless, self._endless), self._how
+            )[0]
             taken.append(int(self._random.choice(_ACTIONS, p=chances / chances.sum())))
         return taken
 

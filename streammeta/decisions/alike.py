@@ -119,8 +119,11 @@ class Alike:
         there = ~np.isnan(exact[choices])
         if not self._inputs.are_crossed(there[0]):  # and so are all that were gathered
             slots = slots._replace(crossed=np.full_like(slots.crossed, -1))
-        seen = seen_choices(memory.fixed.frame, memory.tasks.columns, rows, exact[choices], slots)
-        drawn = self._choosing.draw(rows, seen, [gathered.sources[i].origin for i in places])
+        order = np.argsort(rows[:, 0], kind="stable")  # the decisions of a task after one another: they share work
+        seen = seen_choices(memory.fixed.frame, memory.tasks.columns, rows[order], exact[choices[order]], slots)
+        drawn = self._choosing.draw(rows[order], seen, [gathered.sources[places[i]].origin for i in order.tolist()])
+        back = np.argsort(order)
+        drawn = Drawn(drawn.taken[back], drawn.propensities[back], drawn.scores[back])
         own = slots.crossed[drawn.taken]
         which, d = np.nonzero(there & (own >= 0))
         exact[choices[which], own[which, d]] = exact[choices[which], d]

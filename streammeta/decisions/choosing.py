@@ -87,6 +87,6 @@ class Choosing:
         """
         memory, seed = self._memory, self._memory.settings.seed
         scores = score(memory.fixed, memory.tasks.columns, rows, seen)
-        propensities = explore(*scores, self._how)
+        propensities = explore(scores, self._how)
         uniform = np.array([stable_uniform(seed, at.topic, at.partition, at.offset) for at in origins])
         return Drawn(drawn(propensities, uniform), propensities, scores.means)

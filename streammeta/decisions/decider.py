@@ -54,8 +54,8 @@ class MetaDecider:
         epsilon: of "epsilon_greedy".
         width: in standard errors: of "inverse_gap", within which an action may be the best; of "upper_confidence",
             which are added.
-        cost: of "inverse_gap": what a decision may give away by trying another action than the best, in standard
-            deviations of the rewards, by what is known.
+        cost: of "inverse_gap": what a decision may give away by trying another action than the best, as a share of what
+            could be gained by it, at most of a standard deviation of the rewards, by what is known.
         heads: "each" (a head for each action) or "shared" (one for all, for actions that are many).
         crossed: features crossed with actions that heads may see, beside those of the event, at most: an event's times
             the actions. 0: none.

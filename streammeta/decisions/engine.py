@@ -116,7 +116,7 @@ class DecisionEngine(Engine):
         if stale.size:
             memory.response.derive(fixed, columns, stale, memory.labels.outputs)
         scores = score(fixed, columns, rows[None], seen_table(fixed.frame, columns, rows, features.table(filled)))
-        found = explore(*scores, self._how)[0]
+        found = explore(scores, self._how)[0]
         return dict(zip(actions, found.tolist(), strict=True)), dict(
             zip(actions, scores.means[0].tolist(), strict=True)
         )

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtr
 
+from streammeta.decisions.scoring import Scores
 from streammeta.engine.settings import DecideSettings, Exploration
 from streammeta.errors import ConfigError
 
@@ -37,23 +38,26 @@ _NODES = 256  # of the quadrature in `probability_of_best`
 _REACH = 8.0  # standard deviations around the means that it covers; beyond them lies less than 1e-15
 _LEAST_DEVIATION = 1e-9  # of the largest one and of the means' range: an action that is known for certain
 _LEAST_DOUBT = 1e-300  # of a mean that is known for certain
+_LEAST_GAIN = 1e-3  # deviations that can be gained, at least
 _UNIT = 2.0**-53
 
 
-def explore(means: Doubles, doubts: Doubles, spreads: Doubles, how: DecideSettings) -> Doubles:
+def explore(scores: Scores, how: DecideSettings) -> Doubles:
     """Propensities [N, K] of N decisions, as the settings say.
 
-    Args:
-        means: expected reward of each action [N, K].
-        doubts: variances of those expectations [N, K], without the rewards' own noise.
-        spreads: standard deviation of the rewards of each decision's task [N].
-        how: which exploration, and its settings.
+    Where actions are compared for what trying them costs, each counts as no worse than the floor. What a head expects
+    of an action that was given up is an extrapolation, which may lie far below all rewards that there are; then it
+    would never be tried again, however little the others earn. And trying may cost a share of what could be gained by
+    it, at most of a deviation: where the best action earns nearly all that there is, there is nothing to find.
     """
+    means, doubts = scores.means, scores.doubts
+    floored = np.maximum(means, scores.floors[:, None])
     match how.exploration:
         case "inverse_gap":
-            return plausible_gap_weighting(means, doubts, how.width, how.cost * spreads)
+            gain = np.clip(scores.ceilings - floored.max(-1), _LEAST_GAIN * scores.spreads, scores.spreads)
+            return plausible_gap_weighting(floored, doubts, how.width, how.cost * gain)
         case "thompson":
-            return np.stack([probability_of_best(*one) for one in zip(means, doubts, strict=True)])
+            return np.stack([probability_of_best(*one) for one in zip(floored, doubts, strict=True)])
         case "upper_confidence":
             return upper_confidence(means, doubts, how.width)
         case "epsilon_greedy":

@@ -27,6 +27,8 @@ class Scores(NamedTuple):
     means: Doubles  # [N, K]
     doubts: Doubles  # [N, K] variances of those means, without the rewards' own noise
     spreads: Doubles  # [N] standard deviation of the rewards; ∞ before it is known
+    floors: Doubles  # [N] what any action earns at least, as far as rewards say; −∞ before their unit is known
+    ceilings: Doubles  # [N] likewise at most; ∞
 
 
 def score(fixed: Fixed, columns: Columns, rows: Ints, seen: Few) -> Scores:
@@ -40,13 +42,16 @@ def score(fixed: Fixed, columns: Columns, rows: Ints, seen: Few) -> Scores:
 
     """
     mean, doubt = score_values(fixed.weights, columns, rows.reshape(-1), seen)
-    shift, spread = units(fixed.frame, _of_rows(columns.scale_y, rows))
-    known = fixed.frame.shared.y_known[0]
-    return Scores(
-        shift + spread * mean.reshape(rows.shape),
-        spread * spread * doubt.reshape(rows.shape),
-        spread.max(1) if known else np.full(len(rows), np.inf),
-    )
+    shift, spread = units(fixed.frame, _of_rows(columns["scale.y"], rows))
+    means, doubts = shift + spread * mean.reshape(rows.shape), spread * spread * doubt.reshape(rows.shape)
+    if not fixed.frame.shared.y_known[0]:
+        unknown = np.full(len(rows), np.inf)
+        return Scores(means, doubts, unknown, -unknown, unknown)
+    least, greatest = np.empty((2, rows.size))
+    kernels.target_range(columns["window_y"], columns["window_count"], rows.reshape(-1), least, greatest)
+    floors = np.minimum(least.reshape(rows.shape), shift - spread).min(1)
+    ceilings = np.maximum(greatest.reshape(rows.shape), shift + spread).max(1)
+    return Scores(means, doubts, spread.max(1), floors, ceilings)
 
 
 def _of_rows(column: npt.NDArray[Any], rows: Ints) -> npt.NDArray[Any]:

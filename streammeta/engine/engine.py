@@ -252,7 +252,7 @@ class Engine:
         """Whether the present θ is clearly worse than this one on the windows of our tasks; θ stays as it is.
 
         Returns:
-            None where the windows hold too little to tell.
+            None where the windows hold too little to say.
 
         Raises:
             SnapshotError: the weights are of other settings, or damaged.

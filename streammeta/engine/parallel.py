@@ -34,8 +34,8 @@ _SCALES = ("scale.features", "scale.target", "reference.features", "reference.ta
 class Processes(Protocol):
     """What all do at once (`streammeta.meta.ranks`)."""
 
-    def over_all(self, gradient: Gradient) -> Gradient:
-        """The gradient over the segments of all processes."""
+    def over_all(self, gradient: Gradient, scored: npt.NDArray[np.float64]) -> Gradient:
+        """The gradient over the segments of all processes, which score so many events for each member [E]."""
 
     def total(self, vector: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """The sum of all processes' vectors."""
@@ -192,11 +192,14 @@ class Parallel:
     def learn(self, episodes: Episodes, processes: Processes) -> None:
         """Do our part of a meta-update, while all others do theirs; the leader's θ takes the step."""
         training, leader = self._training, self._leader
-        gradient = processes.over_all(self._memory.method.gradient)
         theta = self._memory.shared.state.theta if leader is None else leader.theta
-        saturated = training.saturated(theta, episodes, processes.total)
+        scored = episodes.scored.sum((1, 2), dtype=np.float64)  # [E]
+        counts = processes.total(np.concatenate([scored, training.saturated(theta, episodes)]))
+        scored, saturated = counts[: scored.size], counts[scored.size :]
+        gradient = processes.over_all(self._memory.method.gradient, scored)
         if leader is None:
-            training.update_on(episodes, gradient, saturated)
+            share = saturated[:-1] / max(saturated[-1], 1.0) if saturated.size else None
+            training.update_on(episodes, gradient, share)
         else:
             value, _ = gradient(theta, episodes, training.device)
             training.observe_meta_loss(value)

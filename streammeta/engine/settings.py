@@ -127,8 +127,8 @@ class DecideSettings(BaseModel, frozen=True, extra="forbid"):
         0.01,
         gt=0,
         le=100,
-        description="Of inverse_gap: what a decision may give away by trying another action than the best, in standard "
-        "deviations of the rewards, by what is known.",
+        description="Of inverse_gap: what a decision may give away by trying another action than the best, as a share "
+        "of what could be gained by it, at most of a standard deviation of the rewards, by what is known.",
     )
     heads: Literal["each", "shared"] = Field(
         "each",

@@ -5,7 +5,7 @@ The one owner of the random draws.
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,9 +22,8 @@ from streammeta.meta.base import Episodes, Gradient, Ints, Method, Theta
 from streammeta.meta.job import MetaJob, meta_update
 from streammeta.meta.plasticity import has_encoder, saturated_counts
 
-__all__ = ["Total", "Training"]
+__all__ = ["Training"]
 
-Total: TypeAlias = Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]]  # a vector -> the sum of all processes'
 _HOUSEKEEPING_EVENTS = 1024  # how often the spill is looked after where meta-updates do not set the rhythm
 
 
@@ -135,13 +134,10 @@ class Training:
             job = job._replace(renew=None, start=None if saturated is None else job.start)
         self.finish(_run(job._replace(saturated=saturated), method, self.device))
 
-    def saturated(self, theta: Theta, episodes: Episodes, total: Total) -> npt.NDArray[np.float64] | None:
-        """What ``update_on`` takes, of all processes, which call this at once; before the step, not after."""
-        if not (self._memory.settings.meta.pull and has_encoder(theta)):
-            return None
-        counts = total(saturated_counts(theta, episodes.x))
-        share: npt.NDArray[np.float64] = counts[:-1] / max(counts[-1], 1.0)
-        return share
+    def saturated(self, theta: Theta, episodes: Episodes) -> npt.NDArray[np.float64]:
+        """How many events saturate each hidden unit, and how many there are [E · H + 1]; empty where none is pulled."""
+        is_pulled = self._memory.settings.meta.pull and has_encoder(theta)
+        return saturated_counts(theta, episodes.x) if is_pulled else np.zeros(0)
 
     def _job(self, episodes: Episodes) -> MetaJob:
         memory = self._memory

@@ -7,6 +7,7 @@ on CPUs and GPUs alike: θ is kilobytes. What goes over the wire are bytes and f
 
 import datetime
 import os
+import struct
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -27,6 +28,8 @@ __all__ = ["Ranks"]
 _ATTEMPT = "TORCHELASTIC_RESTART_COUNT"
 _BEAT_EVERY = 5.0  # seconds in which rank 0 says something, at a stream at rest too
 _END, _BEAT = 0, -1  # in place of a message's size
+_SIZE = struct.Struct("<q")  # with which a message begins
+_AT_ONCE, _ANSWER = 65_536, 4_096  # bytes of a message, and of an answer, that go with its size
 
 
 class Ranks:
@@ -55,15 +58,19 @@ class Ranks:
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
         self.rank, self.size = distributed.get_rank(), distributed.get_world_size()
 
-    def over_all(self, gradient: Gradient) -> Gradient:
-        """The gradient over the segments of all ranks, which call it at once, each with its own: the sum on each."""
+    def over_all(self, gradient: Gradient, scored: npt.NDArray[np.float64]) -> Gradient:
+        """The gradient over the segments of all ranks, which call it at once, each with its own: the sum on each.
+
+        Args:
+            gradient: of the learner.
+            scored: events that count for each member [E], in all segments.
+        """
 
         def summed(theta: Theta, episodes: Episodes, device: str) -> tuple[float, Theta]:
-            of_all = self.total(episodes.scored.sum((1, 2), dtype=np.float64))  # [E]
             order = sorted(theta)  # the same on every rank, however θ came there
             total, parts = 0.0, {name: np.zeros(theta[name].shape) for name in order}
             if episodes.x.shape[1]:
-                share = episodes.scored.sum((1, 2), dtype=np.float64) / of_all
+                share = episodes.scored.sum((1, 2), dtype=np.float64) / scored
                 value, slopes = gradient(theta, _never_empty(episodes), device)
                 total = value * float(share.mean())
                 parts = {name: _weighted(slopes[name], share) for name in order}
@@ -79,41 +86,46 @@ class Ranks:
         Raises:
             TransportError: another rank ended, or is silent; so all that follows here does.
         """
-        self._announce(len(data))
-        if data:
-            with _others_needed():
-                distributed.broadcast(torch.frombuffer(bytearray(data), dtype=torch.uint8), 0)
+        self._broadcast(len(data), data)
 
     def given(self) -> bytes | None:
         """The others: what rank 0 gives next; None: nothing any more, it ends."""
-        size = torch.tensor([_BEAT])
-        with _others_needed():
-            while True:
-                distributed.broadcast(size, 0)
-                if int(size) != _BEAT:
-                    break
-                distributed.barrier()
-            if int(size) == _END:
-                return None
-            data = torch.empty(int(size), dtype=torch.uint8)
-            distributed.broadcast(data, 0)
-        return data.numpy().tobytes()
+        while True:
+            begin = torch.empty(_SIZE.size + _AT_ONCE, dtype=torch.uint8)
+            with _others_needed():
+                distributed.broadcast(begin, 0)
+                data = begin.numpy().tobytes()
+                (size,) = _SIZE.unpack_from(data)
+                if size == _BEAT:
+                    distributed.barrier()
+                    continue
+                if size == _END:
+                    return None
+                rest = torch.empty(max(size - _AT_ONCE, 0), dtype=torch.uint8)
+                if size > _AT_ONCE:
+                    distributed.broadcast(rest, 0)
+            return data[_SIZE.size :][:size] + rest.numpy().tobytes()
 
     def gathered(self, data: bytes) -> list[bytes]:
         """What each rank says here, in their order, at rank 0; nothing at the others. All call it at once."""
-        sizes = [torch.zeros(1, dtype=torch.int64) for _ in range(self.size)]
+        begin = _padded(_SIZE.pack(len(data)) + data[:_ANSWER], _SIZE.size + _ANSWER)
+        begins = [torch.empty_like(begin) for _ in range(self.size)]
         with _others_needed():
-            distributed.all_gather(sizes, torch.tensor([len(data)]))
-            mine = torch.zeros(max(1, *map(int, sizes)), dtype=torch.uint8)
-            mine[: len(data)] = torch.frombuffer(bytearray(data or b"\0"), dtype=torch.uint8)[: len(data)]
-            found = [torch.empty_like(mine) for _ in sizes] if self.rank == 0 else None
-            distributed.gather(mine, found, 0)
-        return [one.numpy().tobytes()[: int(size)] for one, size in zip(found or (), sizes, strict=self.rank == 0)]
+            distributed.all_gather(begins, begin)
+            sizes = [_SIZE.unpack_from(one.numpy().tobytes())[0] for one in begins]
+            longest, rests = max(sizes) - _ANSWER, [torch.empty(0, dtype=torch.uint8)] * self.size
+            if longest > 0:
+                rests = [torch.empty(longest, dtype=torch.uint8) for _ in sizes] if self.rank == 0 else []
+                distributed.gather(_padded(data[_ANSWER:], longest), rests or None, 0)
+        if self.rank:
+            return []
+        said = [a.numpy().tobytes()[_SIZE.size :] + b.numpy().tobytes() for a, b in zip(begins, rests, strict=True)]
+        return [one[:size] for one, size in zip(said, sizes, strict=True)]
 
     def beat(self) -> None:
         """Rank 0: let the others know that we are there, where they were given nothing for a while."""
         if self._clock() >= self._beat_at:
-            self._announce(_BEAT)
+            self._broadcast(_BEAT)
 
     def __enter__(self) -> "Ranks":
         return self
@@ -125,9 +137,12 @@ class Ranks:
                 self.give(b"")
         distributed.destroy_process_group()
 
-    def _announce(self, size: int) -> None:
+    def _broadcast(self, size: int, data: bytes = b"") -> None:
+        """Rank 0: hand over what is of this size; most of it fits into one message of a size that all know."""
         with _others_needed():
-            distributed.broadcast(torch.tensor([size]), 0)
+            distributed.broadcast(_padded(_SIZE.pack(size) + data[:_AT_ONCE], _SIZE.size + _AT_ONCE), 0)
+            if size > _AT_ONCE:
+                distributed.broadcast(torch.frombuffer(bytearray(data[_AT_ONCE:]), dtype=torch.uint8), 0)
             if size == _BEAT:
                 distributed.barrier()  # a broadcast alone ends before anybody has it
         self._beat_at = self._clock() + _BEAT_EVERY
@@ -150,6 +165,11 @@ def _others_needed() -> Iterator[None]:
             f"another rank cannot be reached, has ended, or is silent: {err}; torchrun starts all again where its "
             "--max-restarts allows it"
         ) from err
+
+
+def _padded(data: bytes, size: int) -> torch.Tensor:
+    """These bytes, and zeros up to this size."""
+    return torch.frombuffer(bytearray(data.ljust(size, b"\0")), dtype=torch.uint8)
 
 
 def _weighted(slope: npt.NDArray[np.floating], share: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -23,6 +23,7 @@ def push(
     ys: _Doubles,
     /,
 ) -> None: ...
+def target_range(window_y: _Doubles, pushed: _Ints, rows: _Ints, least: _Doubles, greatest: _Doubles, /) -> None: ...
 def refresh(
     rows: _Ints,
     begin: int,

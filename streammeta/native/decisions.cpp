@@ -226,9 +226,14 @@ void fill_rows(Array<double, 2> rows, nb::list places, nb::dict waits) {
     }
 }
 
-nb::dict by_name(nb::tuple names, Array<const double, 1> numbers) {
-    nb::dict found;
-    for (Index k = 0; k < numbers.size(); k++) found[names[size_t(k)]] = numbers[k];
+nb::object by_name(nb::tuple names, Array<const double, 1> numbers) {
+    nb::object found = nb::steal(PyDict_New());
+    for (Index k = 0; k < numbers.size() && found.is_valid(); k++) {
+        const nb::object number = nb::steal(PyFloat_FromDouble(numbers[k]));
+        PyObject* name = PyTuple_GetItem(names.ptr(), k);
+        if (!number.is_valid() || !name || PyDict_SetItem(found.ptr(), name, number.ptr()) < 0) found.reset();
+    }
+    if (!found.is_valid()) nb::raise_python_error();
     return found;
 }
 

@@ -142,7 +142,9 @@ Index see_choices(Array<const double, 2> exact, Array<const int64_t, 2> crossed,
                 if (crossed[k][d] >= 0) add(crossed[k][d], exact[n][d]);
             }
             if (named[k] >= 0) add(named[k], 1);
-            std::stable_sort(found.begin(), found.end(), [](auto a, auto b) { return a.first < b.first; });
+            for (size_t i = 1; i < found.size(); i++) {  // a few numbers, nearly in order
+                for (size_t j = i; j > 0 && found[j].first < found[j - 1].first; j--) std::swap(found[j], found[j - 1]);
+            }
             require(count + Index(found.size()) <= columns.size(), "see_choices: more numbers than there is space for");
             for (const auto& [column, value] : found) {
                 const bool again = count > starts[n * K + k] && columns[count - 1] == column;  // two names, one feature

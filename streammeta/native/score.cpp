@@ -1,4 +1,7 @@
 // What heads expect of events, with nothing learned: by this, actions are chosen. See streammeta/decisions/scoring.py.
+#include <algorithm>
+#include <vector>
+
 #include "event_encoder.hpp"
 
 namespace streammeta {
@@ -7,8 +10,10 @@ using namespace event;
 
 namespace {
 
+constexpr size_t FACTORS_KEPT = 16;  // rows that come again after a few others are not factored again
+
 // What rows [M] expect of an event each, which has few numbers that are not missing; nothing is learned. Row −1 is a
-// task that learned nothing yet. Equal rows beside each other cost less.
+// task that learned nothing yet. Rows that come again soon cost less.
 void score_values(nb::tuple weights, Array<const float, 4> A, Array<const float, 5> B, Array<const float, 3> logw,
                   Array<const float, 4> noise, Array<const int64_t, 1> rows, Array<const int64_t, 1> starts,
                   Array<const int64_t, 1> columns, Numbers values, Array<float, 1> mean, Array<float, 1> doubt) {
@@ -25,7 +30,18 @@ void score_values(nb::tuple weights, Array<const float, 4> A, Array<const float,
             "score: events that do not fit the weights or each other");
     for (Index i = 0; i < M; i++) require(rows[i] >= -1 && rows[i] < T, "score: a row that is not there");
     nb::gil_scoped_release released;
-    Workspace work(w, 1);
+    size_t oldest = 0;
+    std::vector<Workspace> works;  // each with the factors of the row that it `holds`
+    std::vector<Index> holds;
+    works.reserve(FACTORS_KEPT);
+    const auto work_of = [&](Index row) -> std::pair<Workspace&, bool> {
+        const auto found = std::find(holds.begin(), holds.end(), row);
+        if (w.G == 1 && found != holds.end()) return {works[size_t(found - holds.begin())], true};
+        const size_t next = works.size() < FACTORS_KEPT ? works.size() : oldest++ % FACTORS_KEPT;
+        if (next == works.size()) works.emplace_back(w, 1), holds.push_back(row);
+        holds[next] = row;
+        return {works[next], false};
+    };
     const Index wide = B.shape[3];
     Rows<float> blank(w.G * std::max(P, w.m * wide + 2));
     clear_rows(blank.data(), w.G * std::max(P, w.m * wide + 2));
@@ -36,8 +52,8 @@ void score_values(nb::tuple weights, Array<const float, 4> A, Array<const float,
         encoder.encode(xs, begin, end - begin);
         for (Index i = begin; i < end; i++) {
             const Index row = rows[i];
+            const auto [work, is_factored] = work_of(row);
             encoder.into_lanes(i - begin, work);
-            const bool is_factored = w.G == 1 && i > 0 && row == rows[i - 1];  // as it is with one head for all
             for (Index g = 0; g < w.G; g++) {
                 if (!is_factored) factor_block(w, row < 0 ? blank.data() : A[row][g].data, g, work);
                 solve_block(row < 0 ? blank.data() : B[row][g].data, wide, g, work);

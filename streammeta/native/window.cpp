@@ -33,9 +33,30 @@ static void push(Windows window_x, Windows window_low, Array<Label, 2> window_y,
     }
 }
 
+// The least and the greatest of the targets that the windows of these rows [M] remember; ∞ and −∞: none, or the row is
+// −1.
+static void target_range(Array<const double, 2> window_y, Array<const int64_t, 1> pushed, Rows rows,
+                         Array<double, 1> least, Array<double, 1> greatest) {
+    const auto [tasks, size] = window_y.shape;
+    require(pushed.size() == tasks && least.size() == rows.size() && greatest.size() == rows.size(),
+            "target_range: windows do not fit");
+    for (Index i = 0; i < rows.size(); i++) {
+        const int64_t row = rows[i];
+        require(row >= -1 && row < tasks, "target_range: a row that is not there");
+        const Index held = row < 0 ? 0 : std::min<Index>(pushed[row], size);
+        double low = INFINITY, high = -INFINITY;
+        for (Index place = 0; place < held; place++) {
+            const double target = window_y[row][place];
+            low = std::min(low, target), high = std::max(high, target);
+        }
+        least[i] = low, greatest[i] = high;
+    }
+}
+
 void bind_window(nb::module_& module) {
     module.def("push", &push<float>);
     module.def("push", &push<double>);
+    module.def("target_range", &target_range);
 }
 
 }  // namespace streammeta

@@ -11,6 +11,9 @@ from streammeta.decisions import (
     probability_of_best,
     upper_confidence,
 )
+from streammeta.decisions.exploration import explore
+from streammeta.decisions.scoring import Scores
+from streammeta.engine.settings import DecideSettings
 from streammeta.errors import ConfigError
 
 SCORES = np.array([0.2, 0.5, 0.4])
@@ -34,6 +37,41 @@ def test_only_actions_that_may_be_the_best_are_tried() -> None:
 
     p = 1 / (2 + 0.1 * 2 * np.sqrt(2 / 0.01))
     assert found == pytest.approx([0.0, 1 - p, p])
+
+
+def scores_of(
+    means: list[float], deviations: list[float], floor: float = -np.inf, ceiling: float = np.inf, spread: float = 0.45
+) -> Scores:
+    """Of one decision."""
+    numbers = np.array([means]), np.array([deviations]) ** 2, np.array([spread])
+    return Scores(*numbers, np.array([floor]), np.array([ceiling]))
+
+
+def test_an_action_that_was_given_up_is_tried_again_where_the_others_earn_nothing() -> None:
+    """A head that extrapolates to −3 where rewards are 0 or 1 would never be asked again: 6 points on a recorded stream."""
+    means, deviations = [-3.0, 0.02], [1.69, 0.14]
+    how = DecideSettings(actions=("red", "blue"))
+
+    found = explore(scores_of(means, deviations, floor=0.0), how)
+
+    assert explore(scores_of(means, deviations), how)[0, 0] == 0
+    gamma = max(2 * np.sqrt(2 / ((1.69**2 + 0.14**2) / 2)), 1 / (0.01 * 0.45))
+    assert found[0] == pytest.approx([1 / (2 + gamma * 0.02), 1 - 1 / (2 + gamma * 0.02)])
+    greedy = DecideSettings(exploration="greedy")
+    assert explore(scores_of(means, deviations, floor=0.1), greedy).tolist() == [[0, 1]]
+
+
+def test_who_earns_nearly_all_there_is_hardly_tries_others() -> None:
+    """By hand: 0.05 are left to gain, of which a decision may give a hundredth away; without a ceiling, of a deviation."""
+    means, deviations, how = [0.8, 0.95], [0.3, 0.1], DecideSettings(actions=("red", "blue"))
+
+    near = explore(scores_of(means, deviations, ceiling=1.0), how)
+    far = explore(scores_of(means, deviations, ceiling=9.0), how)
+    full = explore(scores_of(means, deviations, ceiling=0.9), how)
+
+    assert near[0, 0] == pytest.approx(1 / (2 + 0.15 / (0.01 * 0.05)))
+    assert far[0, 0] == pytest.approx(1 / (2 + 0.15 / (0.01 * 0.45)))
+    assert 0 < full[0, 0] < near[0, 0]
 
 
 def test_what_is_given_away_is_bounded() -> None:

@@ -7,8 +7,9 @@ import numpy.typing as npt
 import pytest
 
 from streammeta.engine import Engine, EngineSettings
-from streammeta.engine.parallel import Parallel
+from streammeta.engine.parallel import Names, Parallel
 from streammeta.engine.sampling import dealt
+from streammeta.engine.tasks import MemorySettings
 from streammeta.event import Event, Origin
 from streammeta.meta.base import Episodes, Gradient, Theta
 from streammeta.meta.settings import Kind
@@ -23,8 +24,9 @@ class Alone:
     def __init__(self, slopes: Theta | None = None) -> None:
         self._slopes = slopes
 
-    def over_all(self, gradient: Gradient) -> Gradient:
+    def over_all(self, gradient: Gradient, scored: npt.NDArray[np.float64]) -> Gradient:
         slopes = self._slopes
+        assert scored.shape == (5,)
         return gradient if slopes is None else lambda *_: (0.5, slopes)
 
     def total(self, vector: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -150,6 +152,34 @@ def test_an_engine_without_tasks_draws_nothing_and_still_leads() -> None:
     slopes = {name: np.ones_like(p) for name, p in engine.meta_state.theta.items()}
     leader.learn(nothing, Alone(slopes))  # what the others found
     assert engine.stats().theta_version == 1
+
+
+def test_what_the_leader_has_no_capacity_for_is_left_out() -> None:
+    """Of a feature or class too many there is no weight: its events must not count as another class's."""
+    few = {"max_features": 3, "max_classes": 2}
+    one = Engine(settings("classification").model_copy(update={"memory": MemorySettings.model_validate(few)}))
+    other = learned("classification", *KNOWN[1], 1)
+    leader, follower = one.parallel(), other.parallel()
+    names = follower.new_names()
+    assert names is not None
+    leader.know(Names([("z", None, 1)], None, ["q"], []))
+    leader.know(names)
+
+    follower.follow(leader.new_theta() or b"")
+
+    assert one.memory.features.slots[0].name == "z"
+    assert len(one.memory.features) == 3
+    assert len(one.memory.labels.classes) == 2
+    assert follower.new_names() is not None  # with "z" and "q"
+    assert follower.new_names() is None  # and never again, though the leader cannot take them
+    drawn, own = follower.draw(2, 1, [0, 1, 2]), other.parallel().draw(2, 1, [0, 1, 2])
+    kept = one.memory.labels.classes[1]
+    number = other.memory.labels.classes.index(kept)
+    assert drawn.scored.sum() == (own.scored * (own.y == number)).sum() > 0
+    assert set(drawn.y[drawn.valid > 0].tolist()) == {1}
+    assert drawn.x.shape[-1] == one.memory.shared.frame.inputs
+    value, _ = one.memory.method.gradient(one.meta_state.theta, drawn, "cpu")
+    assert np.isfinite(value)
 
 
 def test_segments_are_dealt_by_how_many_tasks_each_process_has() -> None:

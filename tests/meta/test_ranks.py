@@ -44,9 +44,9 @@ with Ranks() as ranks:
         value = []
         class Noted:
             total = ranks.total
-            def over_all(self, gradient):
+            def over_all(self, gradient, scored):
                 def kept(*arguments):
-                    value.append(ranks.over_all(gradient)(*arguments))
+                    value.append(ranks.over_all(gradient, scored)(*arguments))
                     return value[0]
                 return kept
         theta = engine.meta_state.theta
@@ -63,6 +63,24 @@ with Ranks() as ranks:
             ranks.give(parallel.new_theta())
     version = engine.stats().theta_version
     open(f"{sys.argv[1]}.{ranks.rank}", "w").write(json.dumps([apart, version, len(engine.memory.features)]))
+"""
+
+LONG = """
+import json, sys
+from streammeta.meta.ranks import Ranks
+
+with Ranks() as ranks:
+    found = []
+    for size in (1, 65_535, 65_536, 65_537, 200_000):
+        data = bytes(i % 251 for i in range(size))
+        if ranks.rank == 0:
+            ranks.give(data)
+        elif ranks.given() != data:
+            found.append(size)
+        said = ranks.gathered(data[: size // 2] if ranks.rank == 0 else data)
+        if ranks.rank == 0 and said != [data[: size // 2], data]:
+            found.append(-size)
+    print(json.dumps(found))
 """
 
 IDLE = """
@@ -130,6 +148,20 @@ def test_where_a_rank_dies_or_hangs_the_other_ends_with_the_reason(gone: int, ho
 
     assert running[1 - gone].returncode == 1
     assert b"TransportError: another rank cannot be reached, has ended, or is silent" in said
+
+
+def test_messages_of_any_length_come_over_as_they_were() -> None:
+    """θ of many features is longer than what goes in one part."""
+    pytest.importorskip("torch")
+    running = started(LONG)
+    try:
+        said = [one.communicate(timeout=PATIENCE) for one in running]
+    finally:
+        for one in running:
+            one.kill()
+            one.communicate()
+
+    assert [out.split() for out, _ in said] == [[b"[]"], [b"[]"]], said
 
 
 def test_where_rank_0_meets_an_error_the_others_end_at_once() -> None:

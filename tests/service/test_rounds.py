@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from queue import Queue
 from typing import Any
@@ -14,10 +14,12 @@ from prometheus_client import CollectorRegistry
 
 from streammeta.engine import Engine, EngineSettings
 from streammeta.engine.weights import Weights
+from streammeta.errors import TransactionError, TransportError
 from streammeta.service.http import Health
 from streammeta.service.metrics import Metrics
 from streammeta.service.rounds import Follower, Leader
 from streammeta.service.trainer import TRAINER, Trainer, TrainerOptions
+from streammeta.transport.base import Row
 from streammeta.transport.memory_log import MemoryChangelogReader, MemoryLog, MemoryTransactionalSink
 from tests.service.test_exactly_once import Clock
 from tests.service.test_members import PARTITIONS, fill
@@ -78,7 +80,16 @@ class Thread(Ranks):
 class Group:
     """A `streammeta train` of several ranks that is moved round by round."""
 
-    def __init__(self, log: MemoryLog, size: int, settings: EngineSettings = SETTINGS) -> None:
+    def __init__(
+        self,
+        log: MemoryLog,
+        size: int,
+        *,
+        settings: EngineSettings = SETTINGS,
+        reader: Callable[[MemoryLog], MemoryChangelogReader] = MemoryChangelogReader,
+        stuck_seconds: float = 300.0,
+    ) -> None:
+        self._reader, self._stuck_seconds = reader, stuck_seconds
         clock = Clock()
         clock.step = 0.01
         self.metrics, self.wire = Metrics(CollectorRegistry()), Wire(size)
@@ -113,15 +124,15 @@ class Group:
             Follower(
                 self.engines[rank],
                 self.ranks[rank],
-                lambda: MemoryChangelogReader(log),
+                lambda: self._reader(log),
                 name="app",
                 metrics=Metrics(CollectorRegistry()),
+                stuck_seconds=self._stuck_seconds,
                 clock=clock,
             ).run()
         except BaseException as err:
             self.failed.append(err)
             self.wire.barrier.abort()
-            raise
 
     def rounds(self, count: int = 1) -> None:
         for _ in range(count):
@@ -147,6 +158,18 @@ def note_partitions(engine: Engine, read: set[int]) -> None:
         return learn(partition, *rest)
 
     engine.observe_episode = noting  # type: ignore[method-assign]
+
+
+class Failing(MemoryChangelogReader):
+    """Cannot be read for the first polls."""
+
+    polls = 0
+
+    def poll(self, timeout_seconds: float) -> Sequence[Row]:
+        self.polls += 1
+        if self.polls <= 20:
+            raise TransactionError("episodes: cannot be read: no answer")
+        return super().poll(timeout_seconds)
 
 
 def filled(events: int) -> MemoryLog:
@@ -210,6 +233,32 @@ def test_a_group_that_starts_again_learns_nothing_twice_and_remembers_every_wind
     remembered = again.count("streammeta_episode_segments_total", fate="remembered")
     assert (learned, remembered) == (written(log) - reached.segments, reached.segments)
     assert remembered > 0
+
+
+def test_a_rank_that_cannot_read_for_a_while_goes_on_when_it_can() -> None:
+    """Its end is that of all: torchrun starts all again, as often as it may, and a broker comes back within seconds."""
+    log = filled(2_000)
+    group = Group(log, 2, reader=Failing)
+
+    while group.trainer.episodes.segments < written(log):
+        group.rounds(5)
+    group.end()
+
+    assert group.read == [{0, 2, 4, 6}, {1, 3, 5, 7}]
+
+
+def test_a_rank_that_cannot_read_for_too_long_ends_with_the_reason() -> None:
+    """Else its partitions are left out for ever, and nothing says so."""
+    log = filled(500)
+    group = Group(log, 2, reader=Failing, stuck_seconds=0.1)
+
+    with pytest.raises(threading.BrokenBarrierError):
+        group.rounds(20)
+
+    group.threads[0].join(PATIENCE)
+    (err,) = group.failed
+    assert isinstance(err, TransportError)
+    assert "no episode could be read for 0.1 s" in str(err)
 
 
 def test_a_group_may_be_followed_by_a_trainer_of_another_number_of_ranks() -> None:

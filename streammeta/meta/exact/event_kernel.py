@@ -113,7 +113,7 @@ def score_values(w: Weights, phi: Mapping[str, npt.NDArray[Any]], rows: Ints, xs
     Args:
         w: θ.
         phi: the tasks' state: A, B, logw and noise.
-        rows: of tasks; −1 is one that learned nothing yet. Equal ones beside each other cost less.
+        rows: of tasks; −1 is one that learned nothing yet. One that comes again soon costs less.
         xs: [M] events as ``run_values`` takes them.
 
     Returns:
