@@ -51,7 +51,7 @@ class MemoryLog:
         self.committed: dict[Partition, int] = {}
         self._entries: dict[Partition, list[_Entry]] = {}
         self._begins: dict[Partition, int] = {}
-        self._settled: dict[Partition, int] = {}  # before it no transaction is open, nor will one be
+        self._stable: dict[Partition, int] = {}  # before it no transaction is open, nor will one be
         self._members: dict[str, _Membership] = {}
         self._producers: dict[str, _Transaction | None] = {}
         self._epochs: dict[str, int] = {}
@@ -93,10 +93,10 @@ class MemoryLog:
 
     def stable_end(self, topic: str, partition: int) -> int:
         """Where the first open transaction begins; nobody reads past it."""
-        at, entries = self._settled.get((topic, partition), 0), self._entries.get((topic, partition), [])
+        at, entries = self._stable.get((topic, partition), 0), self._entries.get((topic, partition), [])
         while at < len(entries) and not ((one := entries[at].transaction) and one.state == "open"):
             at += 1
-        self._settled[topic, partition] = at
+        self._stable[topic, partition] = at
         return at
 
     @property
