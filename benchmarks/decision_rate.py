@@ -1,10 +1,12 @@
 """How many decisions a second, with their rewards learned? One process, one core, meta-updates off.
 
-    python -m benchmarks.decision_rate [--tasks 1000,1] [--json OUT] [--quick]
+    python -m benchmarks.decision_rate [--tasks 1000,50,1] [--json OUT] [--quick]
 
-Ten numbers an event, ten actions; records come in steps of 512, decisions and rewards mixed. Rewards come 100 decisions
-late by id, or with the event itself: the label says which action is right. A rate is decisions by the process's own CPU
-time in the best quarter of the steps after a warm-up, rewards included; others may be using the machine.
+Ten numbers an event, ten actions; records come in steps of 512. Rewards come by id: each 100 decisions late, among the
+decisions; or in turns, 256 decisions and then their rewards. Or they come with the event itself: the label says which
+action is right. A rate is decisions by the process's own CPU time in the best quarter of the steps after a warm-up,
+rewards included; others may be using the machine. Between two decisions of a task, a reward of it is learned first: the
+more tasks there are, the more decisions are made at once.
 """
 
 import argparse
@@ -13,7 +15,7 @@ import time
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -21,28 +23,33 @@ from streammeta.decisions import DecisionEngine, DecisionOutcome
 from streammeta.engine import EngineSettings
 from streammeta.event import Event, Label, Origin
 
-__all__ = ["main", "rate", "stream"]
+__all__ = ["Rewards", "main", "rate", "stream"]
 
 _FEATURES = tuple(f"f{i}" for i in range(10))
 _ACTIONS = tuple(f"a{k}" for k in range(10))
 _STEP, _LATE, _WARM = 512, 100, 0.5
 _Heads = Literal["each", "shared"]
+Rewards = Literal["late", "in turns", "with the event"]
 
 
-def stream(decisions: int, tasks: int, late: int, seed: int = 0) -> list[Event | Label]:
-    """Events of tasks in random order, and the reward of each ``late`` events later; 0: the right action with it."""
+def stream(decisions: int, tasks: int, rewards: Rewards, seed: int = 0) -> list[Event | Label]:
+    """Events of tasks in random order, and the reward of each."""
     random = np.random.default_rng(seed)
     xs, of = random.standard_normal((decisions, len(_FEATURES))), random.integers(0, tasks, decisions).tolist()
-    records = list[Event | Label]()
+    records, waiting = list[Event | Label](), list[int]()
     for i, x in enumerate(xs):
         named, at = dict(zip(_FEATURES, x.tolist(), strict=True)), Origin("benchmark", 0, len(records))
-        if not late:
+        if rewards == "with the event":
             records.append(Event(named, f"t{of[i]}", at, y=_ACTIONS[int(x.argmax())]))
             continue
         records.append(Event(named, f"t{of[i]}", at, id=f"e{i}"))
-        if i >= late:
+        waiting.append(i)
+        is_due = len(waiting) > _LATE if rewards == "late" else len(waiting) == _STEP // 2
+        due = waiting[: 1 if rewards == "late" else None] if is_due else []
+        for one in due:
             at = Origin("benchmark", 0, len(records))
-            records.append(Label(f"e{i - late}", float(xs[i - late].sum()), f"t{of[i - late]}", at))
+            records.append(Label(f"e{one}", float(xs[one].sum()), f"t{of[one]}", at))
+        del waiting[: len(due)]
     return records
 
 
@@ -67,18 +74,17 @@ def rate(records: Sequence[Event | Label], heads: _Heads, crossed: int) -> float
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print a rate for each kind of stream, and write JSON when asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tasks", type=lambda text: [int(one) for one in text.split(",")], default=[1000, 1])
+    parser.add_argument("--tasks", type=lambda text: [int(one) for one in text.split(",")], default=[1000, 50, 1])
     parser.add_argument("--json", type=Path)
     parser.add_argument("--quick", action="store_true", help="a tenth of the decisions")
     options = parser.parse_args(arguments)
     found = dict[str, float]()
     kinds: list[tuple[_Heads, int]] = [("each", 1024), ("each", 0), ("shared", 1024)]
     for tasks in options.tasks:
-        for late in (_LATE, 0):
-            records = stream(2_000 if options.quick else 20_000, tasks, late)
+        for rewards in get_args(Rewards):
+            records = stream(2_000 if options.quick else 20_000, tasks, rewards)
             for heads, crossed in kinds:
-                came = f"{late} late" if late else "with the event"
-                name = f"{tasks} tasks, rewards {came}, heads {heads}, crossed {crossed}"
+                name = f"{tasks} tasks, rewards {rewards}, heads {heads}, crossed {crossed}"
                 found[name] = rate(records, heads, crossed)
                 print(f"{name}: {found[name]:,.0f} decisions/s", flush=True)
     if options.json:

@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks import coverage, decision_rate, first_events, regret
 from benchmarks.suite.catalogue import STREAMS
-from streammeta.event import Event, Label
+from streammeta.event import Event
 
 
 def test_coverage_is_a_line_a_stream(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -38,18 +38,27 @@ def test_first_events_begin_with_nothing_at_each_place(capsys: pytest.CaptureFix
     assert "ahead of every peer, or equal, on" in capsys.readouterr().out
 
 
-def test_every_decision_of_the_rate_has_its_reward(tmp_path: Path) -> None:
-    """A stream without rewards would be decided faster: each comes once, for its own event and task."""
-    records = decision_rate.stream(300, tasks=7, late=20)
-    asked = {one.id: one.task for one in records if isinstance(one, Event)}
-    rewards = [one for one in records if isinstance(one, Label)]
+@pytest.mark.parametrize(("rewards", "due"), [("late", 500), ("in turns", 512)])
+def test_every_decision_of_the_rate_has_its_reward(rewards: decision_rate.Rewards, due: int) -> None:
+    """A stream without rewards would be decided faster: each comes once, after its own event, for its task."""
+    asked, seen = dict[str, str](), 0
+    for one in decision_rate.stream(600, 7, rewards):
+        if isinstance(one, Event):
+            asked[str(one.id)] = one.task
+        else:
+            seen += 1
+            assert asked.pop(one.id) == one.task
 
-    assert len(asked) == 300
-    assert len(rewards) == 280
-    assert all(asked.pop(one.id) == one.task for one in rewards)
-    assert all(one.y is not None for one in decision_rate.stream(50, tasks=7, late=0))
+    assert (seen, len(asked)) == (due, 600 - due)
+
+
+def test_rates_are_of_every_kind_of_stream(tmp_path: Path) -> None:
+    """With the event, too, where a label says which action is right."""
+    assert all(one.y is not None for one in decision_rate.stream(50, 7, "with the event"))
     assert decision_rate.main(["--quick", "--tasks", "5", "--json", str(tmp_path / "rates.json")]) == 0
-    assert min(json.loads((tmp_path / "rates.json").read_text()).values()) > 0
+    rates = json.loads((tmp_path / "rates.json").read_text())
+    assert len(rates) == 9
+    assert min(rates.values()) > 0
 
 
 def test_regret_is_what_the_best_action_would_have_earned_more() -> None:
