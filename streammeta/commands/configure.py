@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from streammeta.commands.options import Config, Exclude, Label, Missing, Time
+from streammeta.commands.options import Config, Exclude, Include, Label, Missing, Time
 from streammeta.errors import ConfigError, TransportError
 from streammeta.service import log
 
@@ -23,6 +23,7 @@ def init(
     task: Annotated[str | None, typer.Option(help="The field with the task's tag; '' for none.")] = None,
     id_: Annotated[str | None, typer.Option("--id", help="The field with the event's id; '' for none.")] = None,
     time_: Time = None,
+    include: Include = None,
     exclude: Exclude = None,
     missing: Missing = None,
     to: Annotated[Path, typer.Option(help="Write the configuration there; - for standard output.")] = Path(
@@ -41,7 +42,8 @@ def init(
     given = {"label": label, "task": task, "id": id_, "time": time_}
     ask = _ask if sys.stdin.isatty() and stream != "-" else None
     fixed = {option: name for option, name in given.items() if name is not None}
-    made = draft(stream, load(config), fixed=fixed, ask=ask, exclude=exclude or (), missing=missing or ())
+    features = {"include": include or (), "exclude": exclude or (), "missing": missing or ()}
+    made = draft(stream, load(config), fixed=fixed, ask=ask, **features)
     for line in made.lines:
         typer.echo(line, err=True)
     for line in made.unsure:

@@ -65,6 +65,7 @@ def draft(
     *,
     fixed: Mapping[str, str],
     ask: Callable[[str, Choice], str] | None = None,
+    include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     missing: Sequence[str] = (),
 ) -> Draft:
@@ -74,6 +75,7 @@ def draft(
         stream: a file, folder, pattern, "-", or kafka://host:port/topic.
         settings: how to reach Kafka, where the address in ``stream`` wins, and how a topic's records are written.
         fixed: what the caller knows: label, task, id or time to a name, "" for none.
+        include: names or patterns of the only features; none: all that is found.
         exclude: names or patterns of what is no feature, beside what is found.
         missing: values that stand for a missing one, beside what is found.
         ask: decides where the label or the task is not sure; None: the likeliest.
@@ -93,24 +95,30 @@ def draft(
             fixed = {**fixed, option: ask(option, choice)}
             seen = survey(sample.objects, fixed=fixed)
     asked = dict.fromkeys(exclude, "as asked for"), dict.fromkeys(missing, "as asked for")
-    return _Drafting(stream, sample, seen, *asked).draft()
+    return _Drafting(stream, sample, seen, include, *asked).draft()
 
 
 class _Drafting:
     """A configuration in the making."""
 
     def __init__(
-        self, stream: str, sample: _Sample, seen: Survey, exclude: dict[str, str], missing: dict[str, str]
+        self,
+        stream: str,
+        sample: _Sample,
+        seen: Survey,
+        include: Sequence[str],
+        exclude: dict[str, str],
+        missing: dict[str, str],
     ) -> None:
         self._stream, self._sample, self._seen = stream, sample, seen
-        self._exclude, self._missing = exclude, missing
+        self._include, self._exclude, self._missing = tuple(include), exclude, missing
         self._unsure: list[str] = []
         self._features = {name: c for name, c in seen.columns.items() if name not in self._taken()}
 
     def draft(self) -> Draft:
         exclude, missing = self._exclude | self._left_out(), self._missing | self._sentinels()
         names = {option: choice.name for option in OPTIONS if (choice := getattr(self._seen, option))}
-        fields = Fields(**names, exclude=tuple(exclude), missing=tuple(missing))
+        fields = Fields(**names, include=self._include, exclude=tuple(exclude), missing=tuple(missing))
         kind, reason = self._kind(fields)
         key_is_task, spread = self._keys()
         lines = [f"# made by: streammeta init {self._stream}", f"# {self._seen.records:,} records were looked at:"]
@@ -125,6 +133,8 @@ class _Drafting:
             if spread:
                 lines += [f"repartition = true  # {spread}"]
         lines += ["", "[input.fields]", *self._choices(key_is_task=key_is_task)]
+        if self._include:
+            lines += [f"include = {_toml(list(self._include))}  # as asked for"]
         if exclude:
             lines += ["exclude = [", *(f"  {_toml(name)},  # {why}" for name, why in exclude.items()), "]"]
         if missing:

@@ -179,10 +179,12 @@ def test_what_is_asked_for_is_left_out_beside_what_is_found(tmp_path: Path) -> N
     """The same words as those of a replay."""
     as_csv(SALES, tmp_path / "sales.csv")
 
-    made = draft(str(tmp_path / "sales.csv"), Settings(), fixed={}, exclude=["shelf"], missing=["price=9.99"])
+    asked = {"include": ["pri*", "width", "shelf"], "exclude": ["shelf"], "missing": ["price=9.99"]}
+    made = draft(str(tmp_path / "sales.csv"), Settings(), fixed={}, **asked)
     (tmp_path / "s.toml").write_text(made.toml)
     fields = load(tmp_path / "s.toml").input.fields
 
+    assert fields.include == ("pri*", "width", "shelf")
     assert fields.exclude[:2] == ("shelf", "note")
     assert fields.missing == ("price=9.99", "width=-999")
 
