@@ -19,7 +19,7 @@ from streammeta.transport.base import Message
 __all__ = ["Observe", "Turn"]
 
 _log = structlog.get_logger(__name__)
-_BATCHES_WITH_BACKLOG = 8  # taken as one by a loop with a backlog
+_BATCHES_WITH_BACKLOG = 16  # taken as one by a loop with a backlog
 
 
 class Observe(Protocol):
