@@ -86,7 +86,7 @@ class MetaDecider:
         exploration: Exploration = "inverse_gap",
         epsilon: float = 0.05,
         width: float = 1.0,
-        cost: float = 0.01,
+        cost: float = 0.003,
         heads: Literal["each", "shared"] = "each",
         crossed: int = 1_024,
         max_waiting: int = 100_000,

@@ -124,7 +124,7 @@ class DecideSettings(BaseModel, frozen=True, extra="forbid"):
         "which are added.",
     )
     cost: float = Field(
-        0.01,
+        0.003,
         gt=0,
         le=100,
         description="Of inverse_gap: what a decision may give away by trying another action than the best, as a share "

@@ -55,22 +55,22 @@ def test_an_action_that_was_given_up_is_tried_again_where_the_others_earn_nothin
     found = explore(scores_of(means, deviations, floor=0.0), how)
 
     assert explore(scores_of(means, deviations), how)[0, 0] == 0
-    gamma = max(2 * np.sqrt(2 / ((1.69**2 + 0.14**2) / 2)), 1 / (0.01 * 0.45))
+    gamma = max(2 * np.sqrt(2 / ((1.69**2 + 0.14**2) / 2)), 1 / (0.003 * 0.45))
     assert found[0] == pytest.approx([1 / (2 + gamma * 0.02), 1 - 1 / (2 + gamma * 0.02)])
     greedy = DecideSettings(exploration="greedy")
     assert explore(scores_of(means, deviations, floor=0.1), greedy).tolist() == [[0, 1]]
 
 
 def test_who_earns_nearly_all_there_is_hardly_tries_others() -> None:
-    """By hand: 0.05 are left to gain, of which a decision may give a hundredth away; without a ceiling, of a deviation."""
+    """By hand: 0.05 are left to gain, of which a decision may give 0.3 % away; without a ceiling, of a deviation."""
     means, deviations, how = [0.8, 0.95], [0.3, 0.1], DecideSettings(actions=("red", "blue"))
 
     near = explore(scores_of(means, deviations, ceiling=1.0), how)
     far = explore(scores_of(means, deviations, ceiling=9.0), how)
     full = explore(scores_of(means, deviations, ceiling=0.9), how)
 
-    assert near[0, 0] == pytest.approx(1 / (2 + 0.15 / (0.01 * 0.05)))
-    assert far[0, 0] == pytest.approx(1 / (2 + 0.15 / (0.01 * 0.45)))
+    assert near[0, 0] == pytest.approx(1 / (2 + 0.15 / (0.003 * 0.05)))
+    assert far[0, 0] == pytest.approx(1 / (2 + 0.15 / (0.003 * 0.45)))
     assert 0 < full[0, 0] < near[0, 0]
 
 
