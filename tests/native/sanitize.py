@@ -13,7 +13,12 @@ _TESTS = [
     "tests/engine/test_buffer.py",
     "tests/engine/test_moments.py",
 ]
-_TESTS += ["tests/engine/test_staleness.py", "tests/engine/experts", "tests/engine/drift", "tests/engine/test_admission.py"]
+_TESTS += [
+    "tests/engine/test_staleness.py",
+    "tests/engine/experts",
+    "tests/engine/drift",
+    "tests/engine/test_admission.py",
+]
 _TESTS += ["tests/engine/test_features.py", "tests/engine/test_judge.py", "tests/engine/test_scale.py"]
 _TESTS += ["tests/decisions/test_scoring.py", "tests/decisions/test_decision_engine.py"]
 
