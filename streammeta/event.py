@@ -282,7 +282,7 @@ def task_to_forget(record: Record) -> str | None:
     Raises:
         EventError: the tag is not UTF-8, or too long.
     """
-    raw = next((value for name, value in record.headers if name == FORGET_HEADER), None) if record.headers else None
+    raw = next((value for name, value in record.headers if name == FORGET_HEADER), None)
     if raw is None:
         return None
     try:

@@ -218,8 +218,13 @@ class Trainer:
 
     def _adopt(self) -> None:
         """Go on from θ in force, unless it is pinned; from the present one where that is refused."""
-        self._trains, self._candidate, self._held_back = not self._published.is_pinned, None, 0
-        theta = self._take(self._published.theta)
+        self._trains, self._held_back = not self._published.is_pinned, 0
+        self._kept_before = None
+        self._went_on_from(self._take(self._published.theta))
+
+    def _went_on_from(self, theta: Weights | None) -> None:
+        """The engine has this θ now (None: its own); what is published next has a new number."""
+        self._candidate = None
         if theta is not None:
             self.team.begin(theta.about)
             self._before, self._version = self._engine.meta_state, theta.version
@@ -296,14 +301,8 @@ class Trainer:
         self._kept_before = None
         if worse:
             self._refuse("worse", f"it is clearly worse than version {before.version}, which was kept", None)
-            self._go_on_from(before)
-
-    def _go_on_from(self, theta: Weights) -> None:
-        """Train on from an earlier version; what is published next has a new number."""
-        self._engine.adopt(theta, train=True, is_trusted=True)
-        self.team.begin(theta.about)
-        self._before, self._version, self._candidate = self._engine.meta_state, theta.version, None
-        self._engine.count_versions_from(self._published.newest)
+            self._engine.adopt(before, train=True, is_trusted=True)
+            self._went_on_from(before)
 
     def _publish(self, candidate: Candidate, about: About, verdict: Verdict) -> None:
         about = msgspec.structs.replace(

@@ -3,22 +3,8 @@
 import numpy as np
 
 from streammeta.contrib.renewal import Renewal, renew_least
-from streammeta.meta.base import MetaState, Theta
-from streammeta.meta.exact.heads import exact_heads
-from streammeta.meta.names import Slot
-from streammeta.meta.outer import join, split, start_outer
-from streammeta.meta.settings import LearnerSettings
-
-
-def theta(hidden: int = 4) -> Theta:
-    """Exact heads that have learned something: every weight differs from its start."""
-    method = exact_heads(LearnerSettings(hidden=hidden, encoded=3, members=2), "classification")
-    start = method.grow(method.init(), [Slot("a", None, 2), Slot("b", None, 2)], ["no", "yes"])
-    return {name: p + 0.5 for name, p in start.items()}
-
-
-def state(now: Theta, updates: int = 7) -> MetaState:
-    return start_outer(now)._replace(first=np.ones_like(join(now)), second=np.ones_like(join(now)), updates=updates)
+from streammeta.meta.outer import split
+from tests.meta.test_plasticity import state, theta
 
 
 def test_the_unit_that_adds_least_is_made_anew_and_no_prediction_jumps() -> None:

@@ -126,6 +126,16 @@ def started(script: str, *arguments: str) -> list[subprocess.Popen[bytes]]:
     ]
 
 
+def all_said(running: list[subprocess.Popen[bytes]]) -> list[bytes]:
+    """What each wrote to its standard error, once all have ended."""
+    try:
+        return [one.communicate(timeout=PATIENCE)[1] for one in running]
+    finally:
+        for one in running:
+            one.kill()
+            one.communicate()
+
+
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
 @pytest.mark.parametrize("gone", [0, 1])
 def test_where_a_rank_dies_or_hangs_the_other_ends_with_the_reason(gone: int, how: signal.Signals) -> None:
@@ -169,12 +179,7 @@ def test_where_rank_0_meets_an_error_the_others_end_at_once() -> None:
     pytest.importorskip("torch")
     running = started(FAILING)
     begun = time.monotonic()
-    try:
-        said = [one.communicate(timeout=PATIENCE)[1] for one in running]
-    finally:
-        for one in running:
-            one.kill()
-            one.communicate()
+    said = all_said(running)
 
     assert [one.returncode for one in running] == [1, 1]
     assert b"what rank 0 met" in said[0]
@@ -190,12 +195,7 @@ def test_two_ranks_find_the_gradient_of_one(kind: str, tmp_path: Path) -> None:
     """
     pytest.importorskip("torch")
     running = started(SCRIPT, str(tmp_path / "apart"), kind)
-    try:
-        said = [one.communicate(timeout=PATIENCE)[1] for one in running]
-    finally:
-        for one in running:
-            one.kill()
-            one.communicate()
+    said = all_said(running)
 
     assert [one.returncode for one in running] == [0, 0], said
     (apart, version, features), (_, followed, known) = (
