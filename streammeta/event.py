@@ -82,6 +82,7 @@ class Event(msgspec.Struct, frozen=True):
     source: str | None = None  # where it came from first, if not from ``origin``
     actions: Any = None  # of a decision: what can be done, as the record has it; not checked yet
     action: Any = None  # of a decision: what was done already; not checked yet
+    came: Mapping[str, Feature] | Sequence[float | None] | None = None  # its features as sent, where others were made
 
 
 class Label(msgspec.Struct, frozen=True, gc=False):

@@ -64,13 +64,12 @@ def _method(settings: Settings) -> Method | None:
 def decoder(settings: Settings, *, as_json: bool = False) -> Decoder:
     """What reads a service's records; ``as_json``: where somebody writes one by hand, whatever the topic's format."""
     chosen = settings.input.model_copy(update={"format": "json"}) if as_json else settings.input
-    is_plain = chosen.format == "json" and chosen.fields.is_default and not chosen.topic_fields
     return Decoder(
         task_from=chosen.task_from,
         task_header=chosen.task_header,
         max_record_bytes=chosen.max_record_bytes,
         skips_tombstones=chosen.tombstones == "ignore",
-        read=None if is_plain else _reader(chosen),
+        read=None if chosen.is_plain else _reader(chosen),
     )
 
 

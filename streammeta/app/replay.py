@@ -79,12 +79,15 @@ def replay(
         )
         summary = service.run(source, stop or threading.Event(), start.positions)
         cost = facts(running.stats(), seconds=summary.seconds, events=tally.events, too_long=reader.too_long)
+        extractor = running.memory.extractor
         unsaved = ", ".join(running.unsaved_experts) or None
     return {
         "records": summary.records,
         **tally.figures(),
         "rejected_reasons": summary.refusals.figures(),
         **cost,
+        "features_made": ", ".join(extractor.made) if extractor else None,
+        "never_there_to_make_features_of": (", ".join(extractor.never_there) or None) if extractor else None,
         "experts": fingerprint(running.settings)["learner.experts"] or None,
         "experts_not_restored": unsaved,
         "seed": settings.app.seed,

@@ -4,10 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import BaseModel, Field, SecretStr, field_validator, model_validator
+from pydantic import BaseModel, Field, PrivateAttr, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from streammeta.engine.drift.settings import DriftSettings
+from streammeta.engine.extraction.settings import FeatureSettings
 from streammeta.engine.settings import (
     INTERVAL_LEVELS,
     AppKind,
@@ -109,6 +110,18 @@ class InputSettings(BaseModel, frozen=True, extra="forbid"):
     registry: RegistrySettings = Field(default_factory=RegistrySettings, description="Where the schemas are.")
     csv: CsvSettings = Field(default_factory=CsvSettings, description="How rows are written.")
     protobuf: ProtobufSettings = Field(default_factory=ProtobufSettings, description="What messages are.")
+    _is_mapped: bool = PrivateAttr(default=False)
+
+    def as_mapped(self) -> Self:
+        """The same for records that a source has brought into the README's shape; features have the names they had."""
+        other = self.model_copy(update={"format": "json"})
+        other._is_mapped = True
+        return other
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether records are JSON of the README's shape."""
+        return self._is_mapped or (self.format == "json" and self.fields.is_default and not self.topic_fields)
 
 
 class LabelSettings(BaseModel, frozen=True, extra="forbid"):
@@ -255,6 +268,7 @@ class Settings(BaseSettings):
     meta: MetaSettings = Field(default_factory=MetaSettings)
     drift: DriftSettings = Field(default_factory=DriftSettings)
     memory: MemorySettings = Field(default_factory=MemorySettings)
+    features: FeatureSettings = Field(default_factory=FeatureSettings)
     output: OutputSettings = Field(default_factory=OutputSettings)
     decide: DecideSettings = Field(default_factory=DecideSettings)
     state: StateSettings = Field(default_factory=StateSettings)
@@ -271,6 +285,7 @@ class Settings(BaseSettings):
             meta=self.meta,
             drift=self.drift,
             memory=self.memory,
+            features=self.features,
             interval=self.output.interval if self.app.kind == "regression" else None,
             elapsed=self._elapsed(),
             on_second="ignore" if self.app.kind == "decision" else self.labels.on_second,

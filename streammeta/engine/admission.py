@@ -4,7 +4,7 @@ Events of tasks, features and classes that are known, which nearly all are, are 
 `streammeta/native/admission.cpp`; what it does not know it leaves, and that is admitted one by one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 import numpy as np
@@ -19,7 +19,7 @@ from streammeta.engine.part import Part
 from streammeta.engine.spill import TaskKey
 from streammeta.engine.training import Training
 from streammeta.errors import EventError
-from streammeta.event import Event, Label
+from streammeta.event import Event, Feature, Label
 from streammeta.native import _kernels as kernels
 
 __all__ = ["Admission"]
@@ -38,6 +38,7 @@ class Admission:
 
     def __init__(self, memory: Memory, training: Training) -> None:
         self._memory, self._training = memory, training
+        self._makes_features = memory.settings.elapsed is not None or memory.extractor is not None
         self.prepared: dict[int, Filled] = {}
 
     def take(
@@ -89,7 +90,7 @@ class Admission:
     def _admit_known(self, part: Part, events: Sequence[Event | Label], at: int, most: int) -> int:
         """Admit events of what is known, from ``at`` on, as long as they are; returns how many these are."""
         memory, begin = self._memory, part.size
-        if self.prepared or memory.tasks.leaving or memory.settings.elapsed is not None or not memory.counts.events:
+        if self.prepared or memory.tasks.leaving or self._makes_features or not memory.counts.events:
             return 0
         if at == len(events) or begin >= most:
             return 0
@@ -116,15 +117,15 @@ class Admission:
             self._admit_label(part, at, event)
             return
         key: TaskKey = (event.origin.partition, event.task)
-        elapsed = memory.settings.elapsed
-        if elapsed is not None:
-            event = self._timed(event, key, elapsed)
+        came, makes = event.x, self._makes_features and filled is None and key[0] >= 0  # episodes have them already
+        if makes:
+            event = self._extracted(event, key)
         filled = filled or memory.features.read(event.x, event.origin)
         if memory.tasks.leaving:
             memory.tasks.release(key)
         row, is_new = memory.tasks.touch(key)
-        if elapsed is not None:
-            note_time(memory.tasks.columns, row, event.ts)
+        if makes:
+            self._note_past(event, row, came)
         for gone in memory.presence.see(key, event.ts):
             memory.leave(gone)
         if not memory.counts.events and not event.task and key[0] >= 0:
@@ -134,19 +135,38 @@ class Admission:
         part.is_new_task[i] = is_new
         if event.y is None and event.id is not None:
             part.waits[i] = Waiting(key, filled.slots, np.array(filled.values))
+            if memory.extractor and memory.extractor.needs_label_times:
+                part.waits[i].ts = event.ts
             memory.waiting.enter(event.id, part.waits[i])
 
-    def _timed(self, event: Event, key: TaskKey, name: str) -> Event:
-        """The event with the time since its task's event before."""
-        tasks = self._memory.tasks
+    def _extracted(self, event: Event, key: TaskKey) -> Event:
+        """The event with the features that are made of its task's past, and of others of its own."""
+        memory, tasks, elapsed = self._memory, self._memory.tasks, self._memory.settings.elapsed
         row = -1 if tasks.find(key[0], [key[1]]) == [-1] else tasks.recall(key)
-        return with_elapsed(event, name, tasks.columns, row)
+        if elapsed is not None:
+            event = with_elapsed(event, elapsed, tasks.columns, row)
+        if memory.extractor:
+            x = memory.features.named(event.x, event.origin)
+            event = memory.extractor.extracted(event, x, tasks.columns, row)
+        return event
+
+    def _note_past(self, event: Event, row: int, came: Mapping[str, Feature] | Sequence[float | None]) -> None:
+        """An event was admitted: later ones of its task have features made of it. ``came``: its features as sent."""
+        memory = self._memory
+        if memory.settings.elapsed is not None:
+            note_time(memory.tasks.columns, row, event.ts)
+        if memory.extractor:
+            memory.extractor.remember(memory.tasks.columns, row, event)
+            if not isinstance(came, Mapping):
+                memory.features.fix_width(len(came))
 
     def _admit_label(self, part: Part, at: int, label: Label) -> None:
         """Find the event that a late label is for, and its task; EventError when none waits."""
         memory = self._memory
         waits = memory.waiting.leave(label)
         row, _ = memory.tasks.touch(waits.key)
+        if memory.extractor and memory.settings.decide is None and waits.key[0] >= 0:
+            memory.extractor.remember_label(memory.tasks.columns, row, label.y, waits.ts)
         for gone in memory.presence.see(waits.key, None):  # by this, others of the partition may be forgotten
             memory.leave(gone)
         i = part.add(at, label, waits.key, row, memory.labels.number(label.y), waits.filled)

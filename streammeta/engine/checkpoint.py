@@ -65,6 +65,7 @@ class _Pending(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fiel
     page: _Count
     parts: tuple[Annotated[int, msgspec.Meta(ge=1, le=65_536)], bytes] | None  # experts, and float64 of each
     context: tuple[_Size, _Size] | None = None  # a class and a count
+    ts: float | None = None  # of the event, where it is needed
 
 
 class _Waiting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

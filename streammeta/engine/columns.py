@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Self, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Column", "Columns", "next_power_of_two"]
+__all__ = ["Column", "Columns", "is_adaptable", "next_power_of_two"]
 
 S = TypeVar("S", bound=np.generic)
 
@@ -23,6 +23,14 @@ class Column(NamedTuple):
     dtype: type[np.generic]
     blank: float = 0.0
     filled: str | None = None  # the column that counts what was put into a row, first place first, blanks and all
+
+
+def is_adaptable(name: str) -> bool:
+    """Whether a column of this name may be in a saved row and not here, or here and not there, or of another size.
+
+    What is too much at the end of an axis is left, and what is not there is blank. So settings may change under state.
+    """
+    return name.startswith("rolling")  # of numbers of 8 bytes, the newest first: see `extraction/rolling`
 
 
 def next_power_of_two(n: int) -> int:

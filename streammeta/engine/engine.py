@@ -93,12 +93,16 @@ class Engine:
         """
         prediction.check(self.memory, events)
 
-    def predict(self, events: Sequence[Event]) -> list[Outcome]:
+    def predict(self, events: Sequence[Event], *, extracted: bool = False) -> list[Outcome]:
         """What ``step`` would predict for each of these events, were it the next one; nothing is learned or remembered.
 
         Tasks' rows are copied, so that nothing here can change; labels of the events are not looked at.
+
+        Args:
+            events: each as it came.
+            extracted: they have the features already that are made of others, as the ``event`` of an outcome has them.
         """
-        return prediction.predict(self.memory, events)
+        return prediction.predict(self.memory, events, extracted=extracted)
 
     def forget(self, partition: int, task: str) -> bool:
         """Forget all of a task of ours, between two steps; if its tag comes again, it begins as any new task does.

@@ -127,16 +127,33 @@ class FeatureSpace:
         """A list has no names: its numbers are named by their place, and all lists must be of one width."""
         if not x:  # an event without features has no width
             return Filled((), [])
-        if self._width is not None and len(x) != self._width:
+        filled = self.read(self.named(x, at), at)
+        self.fix_width(len(x))
+        return filled
+
+    def _check_width(self, x: Sequence[float | None], at: Origin | str) -> None:
+        if x and self._width is not None and len(x) != self._width:
             raise EventError(
                 f"{at}: `x` has {len(x)} numbers, wanted {self._width} as in the stream's first event; "
                 "fix the producer, or send features by name"
             )
-        filled = self.read({str(place): value for place, value in enumerate(x)}, at)
-        if self._width is None:
-            self._width = len(x)
+
+    def named(self, x: Mapping[str, Feature] | Sequence[float | None], at: Origin | str) -> Mapping[str, Feature]:
+        """An event's features by name; those of a list are called by their places.
+
+        Raises:
+            EventError: a list has another width than the lists before.
+        """
+        if isinstance(x, Mapping):
+            return x
+        self._check_width(x, at)
+        return {str(place): value for place, value in enumerate(x)}
+
+    def fix_width(self, width: int) -> None:
+        """A list of so many numbers was taken: all others must have as many; of none there is no width."""
+        if width and self._width is None:
+            self._width = width
             self._note_pattern()
-        return filled
 
     def table(self, events: Sequence[Filled]) -> npt.NDArray[np.float64]:
         """Raw features [N, D] of several events, exact; NaN where a slot is not filled."""

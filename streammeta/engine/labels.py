@@ -179,6 +179,7 @@ class Waiting:
     parts: npt.NDArray[np.float64] | None = None  # what was mixed into ``mean``; None: the learner alone
     interval: Issued | None = None  # that was predicted; None: there are none
     context: tuple[int, int] | None = None  # what an expert knew of the task; None: nothing
+    ts: float | None = None  # of the event, where rolling features of labels need it
 
     @property
     def filled(self) -> Filled:
@@ -310,6 +311,7 @@ class PendingEvents:
                 *(id_, *w.key, w.slots, w.values.tobytes(), w.said, w.variance, w.theta_version, w.page),
                 None if w.parts is None else (len(w.parts), w.parts.tobytes()),
                 w.context,
+                *(() if w.ts is None else (w.ts,)),
             ]
             for (*_, id_), w in self._events.items()
         ]
@@ -328,6 +330,8 @@ class PendingEvents:
             if context and context[0]:  # not in snapshots before there were any
                 last, run = context[0]
                 waiting.context = last, run
+            if len(context) > 1:
+                waiting.ts = context[1]
             self._keep(id_, waiting)
         self.expired, self.replaced = state["expired"], state["replaced"]
         self.forgotten = state.get("forgotten", 0)

@@ -18,6 +18,7 @@ from streammeta.engine.elapsed import COLUMN as ELAPSED
 from streammeta.engine.exchange import Exchange
 from streammeta.engine.experts import Case, Columns, Mixture, Slots, choose
 from streammeta.engine.experts.base import Renumbering
+from streammeta.engine.extraction import Extractor
 from streammeta.engine.factory import experts, gaussians_above, make_method
 from streammeta.engine.features import FeatureSpace
 from streammeta.engine.interval import COLUMNS, Intervals
@@ -70,6 +71,7 @@ class Memory:
         self.method = method or make_method(settings)
         self.features = FeatureSpace(kept.max_features)
         self.labels = LabelSpace(settings.kind, kept.max_classes)
+        self.extractor = Extractor.of(settings.features, classify=self.labels.classify)
         self.waiting = PendingEvents(kept.max_waiting, classify=self.labels.classify)
         self.presence = Presence(kept.known_tasks, kept.forgotten_after)
         self.sums = PartitionSums()
@@ -241,6 +243,8 @@ class Memory:
             kept |= COLUMNS
         if self.settings.elapsed is not None:
             kept |= ELAPSED
+        if self.extractor:
+            kept |= self.extractor.columns
         if self.settings.on_second == "relearn":
             kept["window_id"] = Column((size,), np.int64)
         return kept

@@ -1,6 +1,6 @@
 """What a step would say, from copies: nothing is learned or remembered."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -22,28 +22,45 @@ def check(memory: Memory, events: Sequence[Event]) -> None:
     """See ``Engine.check``."""
     features, labels = memory.features.fork(), memory.labels.fork()
     for event in events:
-        features.read(event.x, event.origin)
+        x = features.named(event.x, event.origin)
+        if memory.extractor:
+            x = memory.extractor.extracted(event, x, memory.tasks.columns, -1).x  # type: ignore[assignment]  # by name
+        features.read(x, event.origin)
+        if not isinstance(event.x, Mapping):
+            features.fix_width(len(event.x))
         if event.y is not None:
             labels.check(event.y, event.origin)
             if labels.is_new(event.y):
                 labels.learn(event.y)
 
 
-def predict(memory: Memory, events: Sequence[Event]) -> list[Outcome]:
+def predict(memory: Memory, events: Sequence[Event], *, extracted: bool = False) -> list[Outcome]:
     """See ``Engine.predict``."""
     outcomes = []
     for event in events:
         features = memory.features.fork()
-        if memory.settings.elapsed is not None:
-            columns, _ = memory.tasks.copy([(event.origin.partition, event.task)])
-            event = with_elapsed(event, memory.settings.elapsed, columns, 0)  # noqa: PLW2901 as a step has it
         try:
-            filled = features.read(event.x, event.origin)
+            whole = event if extracted else _extracted(memory, event)
+            filled = features.read(whole.x, event.origin)
         except EventError as err:
             outcomes.append(Outcome(event, rejected=str(err)))
             continue
-        outcomes.append(_predict_event(memory, event, features, features.table([filled])))
+        outcomes.append(_predict_event(memory, whole, features, features.table([filled])))
     return outcomes
+
+
+def _extracted(memory: Memory, event: Event) -> Event:
+    """The event with the features that a step would make for it."""
+    elapsed, extractor = memory.settings.elapsed, memory.extractor
+    if elapsed is None and extractor is None:
+        return event
+    columns, (known,) = memory.tasks.copy([(event.origin.partition, event.task)])
+    if elapsed is not None:
+        event = with_elapsed(event, elapsed, columns, 0)
+    if extractor:
+        x = memory.features.named(event.x, event.origin)
+        event = extractor.extracted(event, x, columns, 0 if known else -1)
+    return event
 
 
 def _predict_event(memory: Memory, event: Event, features: FeatureSpace, exact: Doubles) -> Outcome:

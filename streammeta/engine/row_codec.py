@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from streammeta.engine.columns import Column
+from streammeta.engine.columns import Column, is_adaptable
 from streammeta.errors import SnapshotError
 
 __all__ = ["Arrays", "RowCodec", "pack_rows"]
@@ -44,7 +44,8 @@ class _Part(NamedTuple):
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
     begin: int  # of a column that is whole
-    here: tuple[slice, ...]  # its place in a row, which may be wider by now
+    here: tuple[slice, ...]  # its place in a row, which may be wider by now, or of adaptable columns narrower
+    fits: bool  # it is not narrower
 
     @property
     def place(self) -> int:
@@ -69,7 +70,8 @@ class _Plan(NamedTuple):
         if len(counts) != len(self.cut) or len(data) != wanted or not fits:
             raise SnapshotError(f"the state of a task has {len(data)} bytes, wanted {wanted}: is it damaged?")
         for part in self.whole:
-            yield part, np.frombuffer(data, part.dtype, prod(part.shape), part.begin).reshape(part.shape)
+            array = np.frombuffer(data, part.dtype, prod(part.shape), part.begin).reshape(part.shape)
+            yield part, array if part.fits else array[part.here]
         begin = self.size
         for part, count in zip(self.cut, counts, strict=True):
             shape = (count, *part.shape[1:])
@@ -166,7 +168,9 @@ class RowCodec:
         return found
 
     def _made(self, shapes: Mapping[str, tuple[int, ...]]) -> _Plan:
-        kinds, unsure = self.kinds, self.unsure
+        kinds, unsure = self.kinds, dict(self.unsure)
+        unsure |= {name: Column(shape, np.float64) for name, shape in shapes.items() if is_adaptable(name)}
+        unsure |= {name: kind for name, kind in kinds.items() if is_adaptable(name)}
         known = kinds.keys() | unsure.keys()
         if not kinds.keys() - set(self.optional) - unsure.keys() <= shapes.keys() <= known:
             wanted = ", ".join(sorted(kinds))
@@ -175,9 +179,11 @@ class RowCodec:
         for name, shape in shapes.items():
             kind = kinds[name] if name in kinds else unsure[name]
             full, dtype = kind.shape, np.dtype(kind.dtype)
-            if len(shape) != len(full) or not all(0 <= a <= b for a, b in zip(shape, full, strict=True)):
+            fits = len(shape) == len(full) and all(a >= 0 for a in shape)
+            if not fits or not (is_adaptable(name) or all(a <= b for a, b in zip(shape, full, strict=True))):
                 raise SnapshotError(f"the state of a task has {name} of shape {shape}, wanted {full}: other settings?")
-            part = _Part(name, dtype, shape, begin, tuple(slice(n) for n in shape))
+            here = tuple(slice(min(a, b)) for a, b in zip(shape, full, strict=True))
+            part = _Part(name, dtype, shape, begin, here, fits=all(a <= b for a, b in zip(shape, full, strict=True)))
             size = prod(shape) * dtype.itemsize
             if kind.filled:
                 cut.append(part._replace(here=(slice(None), *part.here[1:])))

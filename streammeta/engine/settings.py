@@ -5,6 +5,7 @@ from typing import Literal, Self, TypeAlias
 from pydantic import BaseModel, Field, field_validator, model_validator
 
 from streammeta.engine.drift.settings import DriftSettings
+from streammeta.engine.extraction.settings import FeatureSettings
 from streammeta.engine.tasks import MemorySettings
 from streammeta.meta.settings import Kind, LearnerSettings
 
@@ -170,6 +171,7 @@ class EngineSettings(BaseModel, frozen=True, extra="forbid"):
     meta: MetaSettings = MetaSettings()
     drift: DriftSettings = DriftSettings()
     memory: MemorySettings = MemorySettings()
+    features: FeatureSettings = FeatureSettings()
     on_second: OnSecond = "ignore"
     elapsed: str | None = None  # the feature with the seconds since the task's event before; None: there is none
     decide: DecideSettings | None = None  # of a regression: of rewards, by which actions are chosen

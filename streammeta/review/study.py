@@ -210,9 +210,7 @@ def _check(plan: Plan, settings: Settings, fields: Fields) -> None:
 
 def _as_read(settings: Settings) -> Settings:
     """The settings for what a source has mapped already."""
-    return settings.model_copy(
-        update={"input": settings.input.model_copy(update={"fields": Fields(), "format": "json"})}
-    )
+    return settings.model_copy(update={"input": settings.input.as_mapped()})
 
 
 def _check_state(plan: Plan) -> None:

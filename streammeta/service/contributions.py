@@ -75,12 +75,11 @@ def contributions(engine: Engine, event: Event, *, orders: int = ORDERS, seed: i
     if whole.rejected is not None or whole.prediction is None:
         return None
     target = whole.prediction
-    if engine.settings.elapsed is not None:  # a feature as the others: its time would bring it back into every part
-        assert isinstance(whole.event, Event)  # ours, with that feature
-        event = msgspec.structs.replace(whole.event, ts=None)
+    assert isinstance(whole.event, Event)  # ours, with the features that were made of others: they are as these
+    event = whole.event
 
     def predicted(part: Event) -> float:
-        (found,) = engine.predict([part])
+        (found,) = engine.predict([part], extracted=True)
         return _number(found, target)
 
     of: Literal["probability", "mean"] = "mean" if whole.probabilities is None else "probability"

@@ -2,15 +2,17 @@
 
 import math
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
 
 from streammeta.app.parts import decoder
 from streammeta.config import Settings
-from streammeta.engine import Engine, EngineSettings
+from streammeta.engine import Engine, EngineSettings, Outcome
 from streammeta.engine.tasks import MemorySettings
 from streammeta.event import Event, Label, Origin, Record
+from streammeta.review.study import Plan, opened, run
 from tests.engine.handover.test_handover import SMALL, Log, moved, same, write
 from tests.engine.test_corrections import in_order
 
@@ -61,6 +63,23 @@ def test_it_is_named_for_the_time_and_made_where_records_are_mapped() -> None:
 
     wanted = [{"a": 1.0, "at.hour": 10}, {"a": 1.0, "at.hour": 12, "at.elapsed": 9000.0}]
     assert [one.event.x for one in found] == wanted  # type: ignore[union-attr]  # they are events
+
+
+def test_a_replay_of_a_file_makes_it_as_a_service_does(tmp_path: Path) -> None:
+    """A file's columns are brought into the README's shape before: the feature was lost there, and its name with it."""
+    file = tmp_path / "rows.csv"
+    rows = (f"{i * 60},s,{i % 3}.5,{i * i % 7 / 3}\n" for i in range(40))
+    file.write_text("at,task,a,y\n" + "".join(rows))
+    settings = Settings(input={"fields": {"time": "at", "time_features": ["elapsed"]}})
+    names = set[str]()
+
+    def look(outcomes: Sequence[Outcome], _: int) -> None:
+        names.update(*(one.event.x for one in outcomes if isinstance(one.event, Event)))
+
+    with opened(Plan(file), settings, kind="regression") as ready:
+        run(ready, observers=[look])
+
+    assert names == {"a", "at.elapsed"}
 
 
 def test_other_tasks_and_other_partitions_are_not_looked_at() -> None:

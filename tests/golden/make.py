@@ -18,6 +18,7 @@ import torch
 
 from streammeta.engine import Engine, EngineSettings, MetaSettings, snapshot
 from streammeta.engine.episodes import decode_segment
+from streammeta.engine.extraction import FeatureSettings, RollingSettings
 from streammeta.engine.handover import record
 from streammeta.engine.sums import Part, decode_sums
 from streammeta.engine.tasks import MemorySettings
@@ -30,7 +31,13 @@ from streammeta.offline import store
 from streammeta.testing import Driver, MemoryLog
 
 FOLDER = Path(__file__).parent
-KINDS = {"schema": record.Schema, "task": record.Head, "page": record.Page, "wait": record.WaitPage}
+KINDS = {
+    "schema": record.Schema,
+    "task": record.Head,
+    "page": record.Page,
+    "wait": record.WaitPage,
+    "part": record.Part,
+}
 
 
 class Format(NamedTuple):
@@ -41,19 +48,32 @@ class Format(NamedTuple):
     read: Callable[[Path], Any]  # raises SnapshotError
 
 
-def served() -> tuple[MemoryLog, Driver]:
+ROLLING = FeatureSettings(
+    rolling=(
+        RollingSettings(of="size", make=("lag", "mean", "count", "since"), events=4),
+        RollingSettings(of="colour", make=("lag",)),
+        RollingSettings(of="label", make=("lag", "since")),
+    )
+)
+
+
+def served(features: FeatureSettings | None = None) -> tuple[MemoryLog, Driver]:
     """A small service after 90 events of four tasks, of which some wait for their labels."""
+    experts: dict[str, Any] = {} if features is None else {"experts": ()}  # whose records are large
     settings = EngineSettings(
         kind="classification",
-        learner=LearnerSettings(hidden=4, encoded=2, memories=(8.0, 40.0), members=1),
+        learner=LearnerSettings(hidden=4, encoded=2, memories=(8.0, 40.0), members=1, **experts),
         meta=MetaSettings(mode="off"),
         memory=MemorySettings(window=32, max_features=8, max_classes=4, max_waiting=16),
+        features=features or FeatureSettings(),
     )
     log = MemoryLog("events")
     random = np.random.default_rng(5)
     for i in range(90):
         x = {"size": round(float(random.normal()), 3), "colour": ("red", "blue")[i % 2]}
         event = {"id": str(i), "task": f"t{i % 4}", "x": x} | ({"y": int(x["size"] > 0)} if i % 5 else {})
+        if features is not None:
+            event["ts"] = 1.7e9 + 60 * i
         log.append(json.dumps(event).encode(), 0, event["task"].encode())
     member = Driver(log, settings=settings)
     member.rounds(60)
@@ -61,7 +81,14 @@ def served() -> tuple[MemoryLog, Driver]:
 
 
 def _state(_folder: Path) -> bytes:
-    log, _ = served()
+    return _packed(served()[0])
+
+
+def _rolling_state(_folder: Path) -> bytes:
+    return _packed(served(ROLLING)[0])
+
+
+def _packed(log: MemoryLog) -> bytes:
     newest = {entry.key: entry.value for _, entry in log.read("state", 0) if entry.key is not None}
     return msgspec.msgpack.encode(sorted((key, value) for key, value in newest.items() if value is not None))
 
@@ -141,6 +168,7 @@ def _theta_version(data: bytes) -> int:
 
 FORMATS = {
     "state": Format(_state_version, _state, _read_state),
+    "state-rolling": Format(_state_version, _rolling_state, _read_state),
     "weights": Format(
         lambda data: _header(data)[0], _weights, lambda path: decode_weights(path.read_bytes(), str(path))
     ),

@@ -1,18 +1,20 @@
 """Files and records that an earlier version wrote: read as they were meant, or refused; never read as something else."""
 
 import json
+import math
 import re
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 
 from streammeta.engine import Engine, Signal, snapshot
 from streammeta.errors import SnapshotError
-from streammeta.event import Event, Origin
-from tests.golden.make import FOLDER, FORMATS, plain, served
+from streammeta.event import Event, Label, Origin
+from tests.golden.make import FOLDER, FORMATS, ROLLING, plain, served
 
 FILES = sorted(FOLDER.glob("*.bin"))
 
@@ -107,6 +109,33 @@ def test_tasks_of_the_format_before_are_taken_and_go_on(version: int) -> None:
     assert known == {"t0": 23, "t1": 23, "t2": 22, "t3": 22}
     assert (outcome.rejected, outcome.signal) == (None, Signal.STEADY)
     assert b"task:t1" in changed
+
+
+def test_what_tasks_remember_for_rolling_features_is_taken_as_it_was_written() -> None:
+    """The golden file has 90 events, a minute apart, of four tasks; every fifth has no label."""
+    records = dict(msgspec.msgpack.decode((FOLDER / "state-rolling-4.bin").read_bytes()))
+    with closing(Engine(served(ROLLING)[1].engine.settings)) as engine:
+        list(engine.handover().take(0, records, "state/0"))
+        given = [
+            Label("85", 1, "t1", Origin("events", 0, 90)),
+            Event({"size": 1.0, "colour": "red"}, "t1", Origin("events", 0, 91), ts=1.7e9 + 60 * 91),
+        ]
+        _, outcome = engine.step(given)
+
+    draws = np.random.default_rng(5)
+    sizes = [round(float(draws.normal()), 3) for _ in range(90)]
+    past = [sizes[i] for i in (89, 85, 81, 77)]
+    assert outcome.event.x == {  # type: ignore[union-attr]  # it is an event
+        "size": 1.0,
+        "colour": "red",
+        "size.lag_1": past[0],
+        "size.mean_4": math.fsum(past) / 4,
+        "size.count_4": 4.0,
+        "size.since": 120.0,
+        "colour.lag_1": "blue",
+        "label.lag_1": "1",
+        "label.since": 360.0,  # of event 85, whose label came last
+    }
 
 
 @pytest.mark.parametrize("version", [3, 4])

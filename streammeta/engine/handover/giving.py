@@ -204,10 +204,13 @@ def _bytes(values: npt.NDArray[Any]) -> memoryview:
 
 
 def _wait(id_: str, w: Waiting) -> tuple[Any, ...]:
-    """A ``Wait``; without a context as the version before wrote it, which does not read one."""
+    """A ``Wait``; without a context and a time as the version before wrote it, which does not read them."""
     parts = None if w.parts is None else w.parts.tobytes()
     said = w.said, float(w.variance), int(w.theta_version), parts
-    return id_, list(w.slots), w.values.tobytes(), *said, *(() if w.context is None else (w.context,))
+    rest: tuple[Any, ...] = () if w.context is None else (w.context,)
+    if w.ts is not None:
+        rest = w.context, w.ts
+    return id_, list(w.slots), w.values.tobytes(), *said, *rest
 
 
 def _piece_count(array: npt.NDArray[Any]) -> int:

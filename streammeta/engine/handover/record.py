@@ -110,6 +110,7 @@ class Wait(_Record, frozen=True):
     theta_version: _Count
     parts: bytes | None = None  # float64; what experts said, when there are any
     context: tuple[_Size, _Size] | None = None  # the task's last label then, and how often it had come in a row
+    ts: float | None = None  # of the event, where rolling features of labels need it
 
 
 class WaitPage(_Record, frozen=True):

@@ -6,10 +6,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from streammeta.engine.columns import is_adaptable
 from streammeta.engine.concepts import check_concepts, renumber_concepts
 from streammeta.engine.elapsed import COLUMN as ELAPSED
 from streammeta.engine.experts.base import Renumbering
 from streammeta.engine.experts.gaussian import check_gaussian, renumber_gaussian
+from streammeta.engine.extraction import fitted
 from streammeta.engine.handover.record import (
     PAGE,
     PART,
@@ -147,7 +149,9 @@ class Taking:
                 found, new = memory.mixture.adopt(found, meaning.experts, memory.labels.outputs)
             names = [name for name in names if name not in new]  # of those, rows are blank
             found = {name: values for name, values in found.items() if name in names}
-        changed = _BY_SETTING & (found.keys() ^ set(names))  # kept then and not now, or the other way about
+        differ = found.keys() ^ set(names)  # kept then and not now, or the other way about
+        changed = {name for name in differ if name in _BY_SETTING or is_adaptable(name)}
+        found = fitted(found, memory.tasks.columns)
         found, names = _without(found, changed), [name for name in names if name not in changed]
         self._check_rows(found, names, at)
         return found
@@ -244,6 +248,7 @@ class Taking:
                 self._said(event, meaning, at),
                 interval,
                 self._context(event, meaning, at),
+                event.ts,
             )
             self._memory.waiting.place(event.id, waiting)
 
