@@ -3,7 +3,7 @@
 Values are structs of msgspec: as frozen dataclasses, and made at a tenth of the cost, several of them for each record.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -141,6 +141,7 @@ class Decoder:
         read: what a record with a value says, where it is not JSON of the README's shape; raises EventError. Then
             ``task_from`` does not count.
         skips_tombstones: whether who reads a topic is to pass over records without a value, rather than refuse them.
+        long_texts: features whose texts may be of any length.
     """
 
     def __init__(
@@ -151,10 +152,11 @@ class Decoder:
         max_record_bytes: int = 262_144,
         read: Callable[[Record], RawEvent] | None = None,
         skips_tombstones: bool = False,
+        long_texts: Set[str] = frozenset(),
     ) -> None:
         self._task_from = task_from
         self._task_header = task_header
-        self._max_record_bytes = max_record_bytes
+        self._max_record_bytes, self._long_texts = max_record_bytes, long_texts
         self.skips_tombstones = skips_tombstones
         self.too_long = 0  # records refused for their length
         self.flags = 0  # labels that were true or false
@@ -213,7 +215,7 @@ class Decoder:
             if id_ is not None:
                 return Label(id=id_, y=y, task=task, origin=at, source=first_origin(record))
             fields.x = {}  # a label that names no event is an event of its own, with nothing to look at
-        _check_features(fields.x, at)
+        _check_features(fields.x, at, self._long_texts)
         ts = _seconds(fields.ts, record, at)
         return Event(
             x=fields.x,
@@ -311,14 +313,14 @@ def _short(text: str, what: str, at: Origin) -> str:
     return text
 
 
-def _check_features(x: Mapping[str, Feature] | Sequence[float | None], at: Origin) -> None:
+def _check_features(x: Mapping[str, Feature] | Sequence[float | None], at: Origin, long_texts: Set[str]) -> None:
     if not x or _is_plain(x):
         return
     named = x.items() if isinstance(x, Mapping) else enumerate(x)
     for name, value in named:
         if isinstance(name, str):
             _short(name, "the name of a feature", at)
-        if isinstance(value, str):
+        if isinstance(value, str) and name not in long_texts:
             _short(value, f"feature {str(name)[:_SHOWN]!r}", at)
         if isinstance(value, int | float) and not abs(value) < _LARGEST:  # also NaN
             raise EventError(

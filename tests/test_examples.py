@@ -11,6 +11,7 @@ import pytest
 FOLDER = Path(__file__).parents[1] / "examples"
 SCRIPTS = sorted(path.name for path in FOLDER.glob("*.py") if path.name != "service.py")  # that one wants a broker
 WANTED = {
+    "cross_modal.py": r"photo: Accuracy: [89]\d\..*\ntext: Accuracy: 9\d\..*\nboth: Accuracy: 9\d\.",
     "engine.py": r"event 3\d\d: the concept has changed\n.*\n.*\na restored engine says the same: True",
     "meta_training.py": r"after five examples: 0\.0\d",
     "replay.py": r"streammeta +0\.(8[5-9]|9)",

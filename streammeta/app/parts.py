@@ -69,6 +69,7 @@ def decoder(settings: Settings, *, as_json: bool = False) -> Decoder:
         task_header=chosen.task_header,
         max_record_bytes=chosen.max_record_bytes,
         skips_tombstones=chosen.tombstones == "ignore",
+        long_texts=settings.features.long_texts,
         read=None if chosen.is_plain else _reader(chosen),
     )
 

@@ -71,7 +71,7 @@ class Memory:
         self.method = method or make_method(settings)
         self.features = FeatureSpace(kept.max_features)
         self.labels = LabelSpace(settings.kind, kept.max_classes)
-        self.extractor = Extractor.of(settings.features, classify=self.labels.classify)
+        self.extractor = Extractor.of(settings.features, classify=self.labels.classify, seed=settings.seed)
         self.waiting = PendingEvents(kept.max_waiting, classify=self.labels.classify)
         self.presence = Presence(kept.known_tasks, kept.forgotten_after)
         self.sums = PartitionSums()

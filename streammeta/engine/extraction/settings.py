@@ -11,9 +11,11 @@ LABEL: Final = "label"  # in `of`: the task's labels, not a feature
 _FIELD: Final = "field:"  # before a feature of that very name
 _MOST_EVENTS: Final = 1_000
 _LONGEST_NAME: Final = 200
+_TEXT_WIDTH: Final = 64
 Statistic: TypeAlias = Literal["lag", "mean", "min", "max", "std", "sum", "count", "since"]
 _OF_WINDOW: Final = frozenset({"mean", "min", "max", "std", "sum", "count"})
 _Name: TypeAlias = Annotated[str, Field(min_length=1, max_length=_LONGEST_NAME)]
+_Path: TypeAlias = Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$")]
 
 
 class RollingSettings(BaseModel, frozen=True, extra="forbid"):
@@ -94,6 +96,18 @@ class FeatureSettings(BaseModel, frozen=True, extra="forbid"):
         "values) to the last hour.",
     )
 
+    text: tuple[_Name, ...] = Field(
+        (),
+        description="Features that are text of many words, rather than a category: each becomes text_width numbers, by "
+        "hashing the 3 to 5 characters in a row that it has.",
+    )
+    text_width: int = Field(_TEXT_WIDTH, ge=4, le=1_024, description="Numbers that each such text becomes.")
+    encoders: dict[_Name, _Path] = Field(
+        {},
+        description="Features of which a function of yours makes numbers, as many each time: a table "
+        '{ photo = "mypackage.module:function" }. It gets what the record has: text, for an image in base64.',
+    )
+
     @field_validator("rolling")
     @classmethod
     def _makes_each_once(cls, value: tuple[RollingSettings, ...]) -> tuple[RollingSettings, ...]:
@@ -109,7 +123,27 @@ class FeatureSettings(BaseModel, frozen=True, extra="forbid"):
             raise ValueError(f"rolling: {of_made!r} is made here itself; wanted a feature that events bring")
         return value
 
+    @model_validator(mode="after")
+    def _makes_numbers_of_each_once(self) -> Self:
+        numbers = [*self.text, *self.encoders]
+        twice = next((name for name in numbers if numbers.count(name) > 1), None)
+        if twice is not None:
+            raise ValueError(f"text: got {twice!r} twice, in text or encoders; wanted each once")
+        rolling = next((one.of for one in self.rolling if not one.is_of_labels and one.feature in numbers), None)
+        if rolling is not None:
+            raise ValueError(
+                f"rolling: {rolling!r} is in text or encoders, which make many numbers of it; wanted another"
+            )
+        if self.text_width != _TEXT_WIDTH and not self.text:
+            raise ValueError("text_width: is not used, as text names no feature; leave it out")
+        return self
+
     @property
     def is_empty(self) -> bool:
         """Whether nothing is made."""
-        return not self.rolling
+        return not (self.rolling or self.text or self.encoders)
+
+    @property
+    def long_texts(self) -> frozenset[str]:
+        """The features whose texts may be of any length, as far as a record may."""
+        return frozenset((*self.text, *self.encoders))
