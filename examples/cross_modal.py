@@ -1,8 +1,8 @@
 """One stream with several kinds of input: numbers, words and small images, without a model from anywhere else.
 
-Robots in several warehouses meet parcels. Of each they have its weight, and a photo of the digit on it, or what a person
-has typed, or both. What they learn: does it go left (0 to 4) or right? In every second warehouse it is the other way
-about, so each is a task.
+Robots in several warehouses meet parcels. Of each they have its weight, and a photo of the digit on it, or what was
+typed, or both. What they learn: does it go left (0 to 4) or right? In every second warehouse it is the other way about,
+so each is a task.
 """
 
 import base64
