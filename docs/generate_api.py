@@ -18,6 +18,7 @@ PUBLIC = {  # module -> what it is for; all that it exports is public
     "streammeta.simulators": "Seeded streams of many tasks that drift.",
     "streammeta.meta.methods": "The meta-learning methods, as factories of a learner.",
     "streammeta.meta.learner": "What a learner is: a tuple of pure functions.",
+    "streammeta.meta.rl": "Meta-reinforcement: environments, rules, and policies that learn a task from its rewards.",
     "streammeta.meta.objective": "The outer step of gradient-based methods.",
     "streammeta.meta.optimizer": "Optimizers of the inner and the outer loop.",
     "streammeta.model": "Networks as (init, apply).",

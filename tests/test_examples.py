@@ -13,6 +13,7 @@ SCRIPTS = sorted(path.name for path in FOLDER.glob("*.py") if path.name != "serv
 WANTED = {
     "cross_modal.py": r"photo: Accuracy: [89]\d\..*\ntext: Accuracy: 9\d\..*\nboth: Accuracy: 9\d\.",
     "engine.py": r"event 3\d\d: the concept has changed\n.*\n.*\na restored engine says the same: True",
+    "meta_reinforcement.py": r"RL² +earns 6\.[1-4]",
     "meta_training.py": r"after five examples: 0\.0\d",
     "replay.py": r"streammeta +0\.(8[5-9]|9)",
     "river_pipeline.py": r"in all: Accuracy: [6-9]\d\.",

@@ -6,19 +6,20 @@ updates), which keeps θ near what served before. A step whose loss or gradient 
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import torch
 
 from streammeta.errors import ConfigError
-from streammeta.meta.learner import OuterState, TaskBatch, Theta
+from streammeta.meta.learner import OuterState, Theta
 from streammeta.meta.optimizer import Optimizer, adam
 from streammeta.meta.settings import Penalty
 
 __all__ = ["Loss", "Outer", "Update", "begin", "descend", "descend_in_stages", "penalized"]
 
-Loss: TypeAlias = Callable[[Theta, TaskBatch], torch.Tensor]
-Update: TypeAlias = Callable[[OuterState, TaskBatch], OuterState]
+Data = TypeVar("Data")  # what the loss is of: episodes as a `TaskBatch`, or trials of an agent
+Loss: TypeAlias = Callable[[Theta, Data], torch.Tensor]
+Update: TypeAlias = Callable[[OuterState, Data], OuterState]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,18 +62,18 @@ def begin(outer: Outer) -> Callable[[Theta], OuterState]:
     return start
 
 
-def descend(loss: Loss, outer: Outer) -> Update:
+def descend(loss: Loss[Data], outer: Outer) -> Update[Data]:
     """The function that takes one step down the gradient of J, ``loss`` being the mean task loss."""
     return descend_in_stages(lambda _: loss, outer)
 
 
-def descend_in_stages(loss_at: Callable[[int], Loss], outer: Outer) -> Update:
+def descend_in_stages(loss_at: Callable[[int], Loss[Data]], outer: Outer) -> Update[Data]:
     """The same for a loss that changes as training goes on: ``loss_at`` gets the number of updates made.
 
     All of θ is one vector meanwhile, so that a step is a dozen operations however many tensors there are.
     """
 
-    def update(state: OuterState, tasks: TaskBatch) -> OuterState:
+    def update(state: OuterState, tasks: Data) -> OuterState:
         value, slope = _value_and_slope(loss_at(state.updates), outer, state, tasks)
         with torch.no_grad():
             norm = torch.linalg.vector_norm(slope)
@@ -91,7 +92,7 @@ def descend_in_stages(loss_at: Callable[[int], Loss], outer: Outer) -> Update:
 
 
 def _value_and_slope(
-    loss: Loss, outer: Outer, state: OuterState, tasks: TaskBatch
+    loss: Loss[Data], outer: Outer, state: OuterState, tasks: Data
 ) -> tuple[torch.Tensor, torch.Tensor]:
     with torch.enable_grad():
         theta = {name: p.detach().requires_grad_() for name, p in state.theta.items()}

@@ -1,0 +1,88 @@
+"""Play trials in tasks drawn for it, improve θ, repeat; a resumed run is the run that went on."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeAlias
+
+import torch
+
+from streammeta.errors import ConfigError
+from streammeta.meta.learner import OuterState
+from streammeta.meta.rl.base import Agent, Environment, Trial, play
+from streammeta.meta.rl.rl2 import Rl2
+
+__all__ = ["Returns", "TrialSchedule", "evaluate", "train"]
+
+Watch: TypeAlias = Callable[[OuterState, Trial], bool]  # called with the trials just learned from; True ends there
+
+_PRIME = 1_000_003  # between the seeds of two runs
+
+
+@dataclass(frozen=True, slots=True)
+class TrialSchedule:
+    """How much to train, on what."""
+
+    updates: int  # steps of θ in all; an improvement makes passes times batches of them
+    tasks: int  # drawn and played for an improvement
+    episodes: int  # of a trial
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if min(self.updates, self.tasks, self.episodes) < 1 or self.seed < 0:
+            raise ConfigError(f"training: got {self}; wanted whole numbers of at least 1, seed of at least 0")
+
+
+class Returns(NamedTuple):
+    """What a trial earns, over all its episodes."""
+
+    mean: float
+    half_width: float  # of the 95 % interval of the mean, over tasks
+    tasks: int
+
+    def __str__(self) -> str:
+        return f"{self.mean:.2f} ± {self.half_width:.2f}"
+
+
+def train(
+    learner: Rl2,
+    environment: Environment,
+    schedule: TrialSchedule,
+    state: OuterState | None = None,
+    watch: Watch | None = None,
+) -> OuterState:
+    """Improve θ until ``schedule.updates`` steps are made.
+
+    Args:
+        learner: the method.
+        environment: where tasks come from.
+        schedule: how much of what.
+        state: where an earlier run stopped; None begins.
+        watch: called after each improvement.
+    """
+    generator = torch.Generator().manual_seed(schedule.seed)
+    state = learner.begin(learner.init(generator)) if state is None else state
+    while state.updates < schedule.updates:
+        generator.manual_seed(schedule.seed * _PRIME + state.updates + 1)
+        tasks = environment.draw(generator, schedule.tasks)
+        trial = play(environment, learner.agent(state.theta), tasks, schedule.episodes, generator)
+        state = learner.improve(state, trial)
+        if watch is not None and watch(state, trial):
+            break
+    return state
+
+
+def evaluate(
+    environment: Environment, agent: Agent[Any], episodes: int, *, tasks: int = 1000, seed: int = 1
+) -> Returns:
+    """What an agent earns in fresh tasks.
+
+    Args:
+        environment: where tasks come from.
+        agent: a rule, or a policy with its θ.
+        episodes: of a trial.
+        tasks: how many.
+        seed: the same for every agent that is compared: all meet the same tasks.
+    """
+    drawn = environment.draw(torch.Generator().manual_seed(seed), tasks)
+    earned = play(environment, agent, drawn, episodes, torch.Generator().manual_seed(seed + _PRIME)).reward.sum(0)
+    return Returns(float(earned.mean()), float(1.96 * earned.std() / tasks**0.5), tasks)
