@@ -140,11 +140,12 @@ def explain_decision(engine: "DecisionEngine", event: Event, *, seed: int = 0) -
     origin = Origin("explain", own[0].partition if own else 0, 0)
     event = msgspec.structs.replace(event, y=None, origin=origin)
     try:
-        propensities, scores = engine.propensities(event)
+        event = engine.extracted(event)
+        propensities, scores = engine.propensities(event, extracted=True)
     except EventError as err:
         raise ConfigError(f"explain: nothing can be chosen for the event: {err}") from err
     best = max(scores, key=lambda action: scores[action])
-    found = attributed(event, lambda part: engine.propensities(part)[1][best], seed=seed)
+    found = attributed(event, lambda part: engine.propensities(part, extracted=True)[1][best], seed=seed)
 
     def labelled(action: str) -> int:
         one = known.get(event.task if has_one_head else joined(event.task, action))

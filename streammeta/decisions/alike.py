@@ -68,7 +68,7 @@ class Alike:
     def _gather(self, events: Sequence[Event | Label], begin: int, most: int) -> "_Gathered | None":
         """Records from ``begin`` on as far as none depends on another's reward; None: the first is not like most."""
         memory, slots = self._memory, self._inputs.slots()
-        if slots is None or memory.tasks.leaving or memory.settings.elapsed is not None or not memory.counts.events:
+        if slots is None or memory.tasks.leaving or memory.extractor is not None or not memory.counts.events:
             return None
         partition = events[begin].origin.partition
         calls, before = memory.presence.until_forgetting(partition)

@@ -96,8 +96,12 @@ class DecisionEngine(Engine):
 
     # -- looking, forgetting -------------------------------------------------------------------------------------------
 
-    def propensities(self, event: Event) -> tuple[dict[str, float], dict[str, float]]:
+    def propensities(self, event: Event, *, extracted: bool = False) -> tuple[dict[str, float], dict[str, float]]:
         """How likely each action would be chosen for this event now, and what it is expected to earn; nothing changes.
+
+        Args:
+            event: as it came.
+            extracted: it has the features already that are made of others: see ``extracted``.
 
         Raises:
             EventError: the event is none, or brings actions that are none.
@@ -105,6 +109,7 @@ class DecisionEngine(Engine):
         memory = self.memory
         actions = actions_of(event, self._configured)
         tags = tags_of(event.task, actions, self._how)
+        event = event if extracted else self.extracted(event)
         features, shared = memory.features.fork(), memory.shared.copy()
         filled = self._inputs.seen_by(features, event, actions)
         grown = shared.grow(features.slots, memory.labels.names)
@@ -120,6 +125,20 @@ class DecisionEngine(Engine):
         return dict(zip(actions, found.tolist(), strict=True)), dict(
             zip(actions, scores.means[0].tolist(), strict=True)
         )
+
+    def extracted(self, event: Event) -> Event:
+        """The event with the features that are made of others, were it the next one; nothing changes.
+
+        Raises:
+            EventError: they cannot be made.
+        """
+        memory = self.memory
+        if memory.extractor is None:
+            return event
+        tag = event.task if self._how.heads == "shared" else joined(event.task, "")
+        columns, (known,) = memory.tasks.copy([(event.origin.partition, tag)])
+        x = memory.features.named(event.x, event.origin)
+        return memory.extractor.extracted(event, x, columns, 0 if known else -1)
 
     def forget(self, partition: int, task: str) -> bool:
         """Forget all of a task: what was learned of each of its actions."""

@@ -14,7 +14,7 @@ import numpy as np
 from streammeta.decisions.choice import Actions, Choice, action_in, actions_of, named_action, tags_of
 from streammeta.decisions.choosing import Choosing, Rows
 from streammeta.decisions.inputs import ActionInputs
-from streammeta.decisions.outcome import DecisionOutcome, parted
+from streammeta.decisions.outcome import DecisionOutcome, joined, parted
 from streammeta.decisions.scoring import seen_table
 from streammeta.engine.cycle import Cycle
 from streammeta.engine.features import Filled
@@ -61,6 +61,7 @@ class Single:
     ) -> None:
         self._memory, self._cycle, self._choosing, self._inputs, self._how = memory, cycle, choosing, inputs, how
         self._configured: Actions = {name: {} for name in how.actions}
+        self._has_past = memory.extractor is not None and memory.extractor.has_past
         self._tags = dict[str, list[str]]()
 
     def take(
@@ -106,7 +107,8 @@ class Single:
         if ts is not None and ts > part.latest:
             part.latest = ts
         events, time = part.spans[partition]
-        return len(part.items) < events and part.latest < time
+        seen = 2 if self._has_past else 1  # tasks by each event: that of the action, and the one with the past
+        return seen * (len(part.items) + 1) <= events and part.latest < time
 
     def _reward(self, part: _Part, event: Label) -> Label | None:
         """A reward, for the task that learns it; None where the decision has to be made first."""
@@ -138,6 +140,8 @@ class Single:
                 f"{event.origin}: a decision with the id {event.id[:100]!r} waits for its reward already; wanted an id "
                 "of its own for each event"
             )
+        if self._has_past and part.items and not self._past_is_known(part, key):
+            return None
         if event.action is not None:
             return self._made_elsewhere(part, event)
         if event.y is not None and self._how.rewards == "reward":
@@ -148,6 +152,12 @@ class Single:
         if key in part.rewarded:
             return None
         return self._to_choose(part, event)
+
+    def _past_is_known(self, part: _Part, key: TaskKey) -> bool:
+        """Whether nothing in this part comes between a task's past, in memory, and an event of it."""
+        partition, tag = self._memory.past_of((key[0], joined(key[1], "")) if self._how.heads == "each" else key)
+        here = key in part.decided or key in part.rewarded
+        return not here and self._memory.tasks.find(partition, [tag]) != [IN_SPILL]
 
     def _to_choose(self, part: _Part, event: Event) -> Choice | None:
         """A decision to make; None where a row of it has to be brought back from the spill first."""
@@ -193,6 +203,8 @@ class Single:
         known = actions if event.actions is not None else self._configured
         if known and name not in known:
             raise EventError(f"{event.origin}: `action` is {name[:100]!r}; wanted one of {', '.join(known)[:200]}")
+        if self._has_past:
+            part.decided[key] = part.decided.get(key, 0) + 1
         if event.y is not None:
             part.rewarded.add(key)
         if event.id is not None and event.y is None:
@@ -234,8 +246,10 @@ class Single:
             event = item.event if isinstance(item, Choice) else item
             try:
                 if isinstance(item, Choice):
+                    item.event = self._extracted(item.event, item.tags[0])
                     item.filled = self._inputs.fill(item.event, item.actions)
                 elif isinstance(item, Event):
+                    item = self._extracted(item, item.task)  # noqa: PLW2901 with all its features
                     base, (name,) = self._inputs.fill(item, item.actions)[0], item.actions
                     self._cycle.admission.prepared[id(item)] = self._inputs.with_action(base, name)
             except EventError as err:
@@ -243,6 +257,12 @@ class Single:
                 continue
             part.items.append((at, item))
         memory.features.ignored, memory.features.shared = ignored, shared
+
+    def _extracted(self, event: Event, tag: str) -> Event:
+        """The event with the features that are made of others, of a task by which one of its actions is learned."""
+        if self._memory.extractor is None:
+            return event
+        return self._cycle.admission.extracted(event, self._memory.past_of((event.origin.partition, tag)))
 
     def _choose(self, part: _Part) -> None:
         """Draw the action of each decision."""
@@ -284,7 +304,7 @@ class Single:
         """A decision as an event of the task of the action that was chosen."""
         event, k, name = choice.event, choice.taken, self._names(choice)[choice.taken]
         y = None if event.y is None else self._reward_of(event.y, name, event)
-        made = Event(event.x, choice.tags[k], event.origin, y, event.id, event.ts, event.source)
+        made = Event(event.x, choice.tags[k], event.origin, y, event.id, event.ts, event.source, came=event.came)
         self._cycle.admission.prepared[id(made)] = self._inputs.with_action(
             choice.filled[k if len(choice.filled) > 1 else 0], name
         )

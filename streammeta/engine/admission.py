@@ -19,7 +19,7 @@ from streammeta.engine.part import Part
 from streammeta.engine.spill import TaskKey
 from streammeta.engine.training import Training
 from streammeta.errors import EventError
-from streammeta.event import Event, Feature, Label
+from streammeta.event import Event, Label
 from streammeta.native import _kernels as kernels
 
 __all__ = ["Admission"]
@@ -117,17 +117,17 @@ class Admission:
             self._admit_label(part, at, event)
             return
         key: TaskKey = (event.origin.partition, event.task)
-        came, makes = event.x, self._makes_features and filled is None and key[0] >= 0  # episodes have them already
-        if makes:
-            event = self._extracted(event, key)
+        has_past = self._makes_features and key[0] >= 0
+        if has_past and filled is None:  # else it has these features already, as episodes have
+            event = self.extracted(event, key)
         filled = filled or memory.features.read(event.x, event.origin)
         if memory.tasks.leaving:
             memory.tasks.release(key)
         row, is_new = memory.tasks.touch(key)
-        if makes:
-            self._note_past(event, row, came)
         for gone in memory.presence.see(key, event.ts):
             memory.leave(gone)
+        if has_past:
+            self._note_past(event, self._row_of_past(key, row, event.ts))
         if not memory.counts.events and not event.task and key[0] >= 0:
             self._training.begin_alone()
         memory.counts.events += 1
@@ -139,8 +139,12 @@ class Admission:
                 part.waits[i].ts = event.ts
             memory.waiting.enter(event.id, part.waits[i])
 
-    def _extracted(self, event: Event, key: TaskKey) -> Event:
-        """The event with the features that are made of its task's past, and of others of its own."""
+    def extracted(self, event: Event, key: TaskKey) -> Event:
+        """The event with the features that are made of the past in this task's row, and of others of its own.
+
+        Raises:
+            EventError: they cannot be made.
+        """
         memory, tasks, elapsed = self._memory, self._memory.tasks, self._memory.settings.elapsed
         row = -1 if tasks.find(key[0], [key[1]]) == [-1] else tasks.recall(key)
         if elapsed is not None:
@@ -150,24 +154,36 @@ class Admission:
             event = memory.extractor.extracted(event, x, tasks.columns, row)
         return event
 
-    def _note_past(self, event: Event, row: int, came: Mapping[str, Feature] | Sequence[float | None]) -> None:
-        """An event was admitted: later ones of its task have features made of it. ``came``: its features as sent."""
+    def _row_of_past(self, key: TaskKey, row: int, ts: float | None) -> int:
+        """Where the past of a task is, which has this row and was just seen."""
+        memory, past = self._memory, self._memory.past_of(key)
+        if past == key or memory.extractor is None or not memory.extractor.has_past:
+            return row
+        memory.tasks.release(past)
+        row, _ = memory.tasks.touch(past)
+        for gone in memory.presence.see(past, ts):
+            memory.leave(gone)
+        return row
+
+    def _note_past(self, event: Event, row: int) -> None:
+        """An event was admitted: later ones of its task have features made of it."""
         memory = self._memory
         if memory.settings.elapsed is not None:
             note_time(memory.tasks.columns, row, event.ts)
         if memory.extractor:
             memory.extractor.remember(memory.tasks.columns, row, event)
-            if not isinstance(came, Mapping):
-                memory.features.fix_width(len(came))
+            if event.came is not None and not isinstance(event.came, Mapping):
+                memory.features.fix_width(len(event.came))
 
     def _admit_label(self, part: Part, at: int, label: Label) -> None:
         """Find the event that a late label is for, and its task; EventError when none waits."""
         memory = self._memory
         waits = memory.waiting.leave(label)
         row, _ = memory.tasks.touch(waits.key)
-        if memory.extractor and memory.settings.decide is None and waits.key[0] >= 0:
-            memory.extractor.remember_label(memory.tasks.columns, row, label.y, waits.ts)
         for gone in memory.presence.see(waits.key, None):  # by this, others of the partition may be forgotten
             memory.leave(gone)
+        if memory.extractor and waits.key[0] >= 0:
+            past = self._row_of_past(waits.key, row, None)
+            memory.extractor.remember_label(memory.tasks.columns, past, label.y, waits.ts)
         i = part.add(at, label, waits.key, row, memory.labels.number(label.y), waits.filled)
         part.waits[i] = waits

@@ -27,7 +27,7 @@ from streammeta.engine.looks import Look
 from streammeta.engine.presence import Presence
 from streammeta.engine.responses import make_response
 from streammeta.engine.scale import SHIFT, SPREAD, Fixed, FrameScale, Seen, common_features, common_units
-from streammeta.engine.settings import EngineSettings
+from streammeta.engine.settings import ACTION_OF, EngineSettings
 from streammeta.engine.shared import Shared
 from streammeta.engine.spill import TaskKey
 from streammeta.engine.staleness import can_be_omitted, left_out, mark_left_out
@@ -107,6 +107,13 @@ class Memory:
         return Mixture(made, settings.kind, above=above) if made else None
 
     # -- tasks ---------------------------------------------------------------------------------------------------------
+
+    def past_of(self, key: TaskKey) -> TaskKey:
+        """The task in whose row is what features are made of: of decisions with a head an action, one beside those."""
+        decide = self.settings.decide
+        if decide is None or decide.heads == "shared":
+            return key
+        return key[0], key[1].rpartition(ACTION_OF)[0] + ACTION_OF
 
     def leave(self, key: TaskKey) -> None:
         """Forget a task, but for its row: that is given back where things shared by all tasks may change."""

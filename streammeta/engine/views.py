@@ -76,4 +76,7 @@ def tasks(memory: Memory) -> list[TaskSummary]:
     columns = memory.tasks.columns
     here = [(key, {name: columns[name][row] for name in SUMMARY_COLUMNS}) for key, row in memory.tasks.rows()]
     known = [*memory.tasks.stored(), *here]
-    return [summarize(key, values) for key, values in known if key[0] >= 0 and key not in memory.tasks.leaving]
+    ours = [one for one in known if one[0][0] >= 0 and one[0] not in memory.tasks.leaving]
+    if memory.extractor and memory.settings.decide is not None:  # none that only has a past for others
+        ours = [one for one in ours if memory.past_of(one[0]) != one[0] or memory.settings.decide.heads == "shared"]
+    return [summarize(key, values) for key, values in ours]

@@ -30,6 +30,7 @@ class Extractor:
 
     Attributes:
         columns: what a task's row has for it.
+        has_past: whether what it makes depends on what came before.
         needs_label_times: whether a label's event has to be remembered with its time until the label comes.
     """
 
@@ -39,6 +40,7 @@ class Extractor:
         self._encoders = {name: Encoder(name, path) for name, path in settings.encoders.items()}
         self._never_there = {*self._rolling.features_used, *self._texts, *self._encoders}
         self.columns: Mapping[str, Column] = self._rolling.columns
+        self.has_past = bool(settings.rolling)
         self.needs_label_times = self._rolling.needs_label_times
 
     @property

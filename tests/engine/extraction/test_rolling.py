@@ -233,7 +233,7 @@ def test_a_feature_that_is_made_must_not_be_brought() -> None:
 
     assert done.rejected is not None
     assert done.rejected == asked.rejected
-    assert "t/0/0: the event brings feature 'amount.lag_1', which [features] rolling makes; rename it" in done.rejected
+    assert "t/0/0: the event brings feature 'amount.lag_1', which [features] makes; rename it" in done.rejected
 
 
 def test_features_without_names_are_called_by_their_places() -> None:
