@@ -143,6 +143,7 @@ class _Drafting:
         if constant and self._seen.records > 1:
             lines += [f"# the same in all records that were looked at: {', '.join(constant)}"]
         lines += [f"# not sure: {one}" for one in self._unsure]
+        lines += self._made_features()
         lines += _how_written(self._sample.written)
         command = "run" if self._sample.topic is not None else f"replay {self._stream}"
         shown = sample_lines(list(self._seen.columns.values()))
@@ -182,6 +183,14 @@ class _Drafting:
             elif column.is_unique and column.kind == "whole number" and self._is_counter(column):
                 found[name] = "it counts the records"
         return found
+
+    def _made_features(self) -> list[str]:
+        """What may be made of texts that are no category, and of what came before: for who reads it to switch on."""
+        texts = [name for name, column in self._features.items() if _is_free_text(column) and _has_words(column)]
+        if not texts:
+            return []
+        remark = "of several words each: numbers by what they say; then take it out of exclude"
+        return ["", "[features]", f"#text = {_toml(texts)}  # {remark}"]
 
     def _is_counter(self, column: Column) -> bool:
         values = column.first
@@ -252,6 +261,12 @@ def _how_written(given: InputSettings) -> Iterator[str]:
 def _one_line(text: str) -> str:
     """Text of a stream as it may stand in a comment of TOML: without ends of lines and control characters."""
     return "".join(one if one == "\t" or one.isprintable() else " " for one in text)
+
+
+def _has_words(column: Column) -> bool:
+    """Whether most of its texts are several words."""
+    values = [str(value) for value in column.values]
+    return sum(" " in value.strip() for value in values) > len(values) / 2
 
 
 def _is_free_text(column: Column) -> bool:

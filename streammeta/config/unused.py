@@ -8,6 +8,7 @@ from streammeta.config.places import where
 from streammeta.config.sections import InputSettings, LabelSettings, OutputSettings, Settings
 from streammeta.engine.drift.settings import DriftSettings
 from streammeta.engine.settings import DecideSettings
+from streammeta.formats.mapping import Mapper
 from streammeta.meta.settings import METHOD_NAMES, USES_INNER_RATE, USES_INNER_STEPS, LearnerSettings
 
 __all__ = ["unused_settings"]
@@ -49,6 +50,7 @@ def unused_settings(settings: Settings, path: Path | None) -> Iterator[str]:
                 f"({', '.join(names)}); wanted one of these, or a topic or pattern that fits one"
             )
     yield from _unused_elapsed(settings, path)
+    yield from _left_out(settings, path)
     if chosen.topics and not chosen.repartition:
         place = where(("input", "topics"), path)
         yield f"{place}: [input] topics: are sent on to NAME-repartition; set [input] repartition = true"
@@ -114,6 +116,22 @@ def _unused_elapsed(settings: Settings, path: Path | None) -> Iterator[str]:
     if any("elapsed" in one.time_features for one in settings.input.topic_fields.values()):
         place = where(("input", "topic_fields"), path)
         yield f"{place}: [input.topic_fields] time_features 'elapsed': is of all topics; name it in [input.fields]"
+
+
+def _left_out(settings: Settings, path: Path | None) -> Iterator[str]:
+    """Features that others are to be made of, and that no record's mapping takes."""
+    chosen, made = settings.input, settings.features
+    fields = (chosen.fields, *chosen.topic_fields.values())
+    of = {"rolling": [one.feature for one in made.rolling if not one.is_of_labels]}
+    of |= {"text": list(made.text), "encoders": list(made.encoders)}
+    for option, names in of.items():
+        for name in names:
+            if not any(Mapper(one).takes(name) or name.startswith(f"{one.time}.") for one in fields):
+                place = where(("features", option), path)
+                yield (
+                    f"{place}: [features] {option}: {name!r} is no feature by [input.fields] include and exclude; take "
+                    "it in there, or leave it out here"
+                )
 
 
 def _unused_output(settings: Settings, path: Path | None) -> Iterator[str]:

@@ -116,6 +116,19 @@ def test_noise_and_numbers_that_stand_for_nothing_are_left_out_and_said(tmp_path
     assert any(line.startswith("shelf") and "text, 2 values: " in line for line in made.lines)
 
 
+def test_free_text_of_several_words_is_offered_as_numbers(tmp_path: Path) -> None:
+    """It is left out as a category, and a reader may not know that there is another way. An id has no words."""
+    rows = [{"sold": i % 2, "note": f"a lamp, number {i}", "code": f"x{i}"} for i in range(200)]
+    as_csv(rows, tmp_path / "a.csv")
+
+    made = draft(str(tmp_path / "a.csv"), Settings(), fixed={})
+
+    assert '\n[features]\n#text = ["note"]  # of several words each' in made.toml
+    taken = made.toml.replace("#text", "text").replace('  "note",  #', "  #")
+    (tmp_path / "s.toml").write_text(taken)
+    assert load(tmp_path / "s.toml").features.text == ("note",)
+
+
 def test_a_few_texts_among_numbers_are_missing_values_and_no_free_text(tmp_path: Path) -> None:
     """A column with an "n.a." in each seventh row would be left out as free text, and is the best there is."""
     rows = [{"shop": i % 5, "area": "n.a." if i % 7 == 0 else 10 + i / 7, "sold": i % 2} for i in range(200)]

@@ -112,6 +112,21 @@ def test_an_explanation_has_them() -> None:
     assert total == pytest.approx(found.predicted - found.without_features, abs=1e-6)
 
 
+def test_a_text_says_what_to_choose() -> None:
+    """Text needs no past: nothing is kept beside the actions' tasks."""
+    random, engine, total = np.random.default_rng(4), engine_of(features={"text": ["asked"]}), 0.0
+    for i in range(500):
+        wanted = int(random.integers(3))
+        asked = f"please the {ACTIONS[wanted]} one, order {random.integers(1_000)}"
+        (done,) = engine.step([Event({"asked": asked}, f"t{i % 4}", Origin("e", 0, i), id=str(i))])
+        reward = float(done.action == ACTIONS[wanted])
+        engine.step([Label(str(i), reward, "", Origin("e", 0, i))])
+        total += reward if i >= 250 else 0.0
+
+    assert total / 250 > 0.7
+    assert engine.stats().tasks == 4 * len(ACTIONS)
+
+
 def test_a_forgotten_tasks_past_is_forgotten() -> None:
     """With all of its actions."""
     engine = engine_of(features=FEATURES)

@@ -1,5 +1,6 @@
 """Which features are made of others: `[features]`."""
 
+import re
 from collections.abc import Iterator
 from typing import Annotated, Final, Literal, Self, TypeAlias
 
@@ -12,10 +13,10 @@ _FIELD: Final = "field:"  # before a feature of that very name
 _MOST_EVENTS: Final = 1_000
 _LONGEST_NAME: Final = 200
 _TEXT_WIDTH: Final = 64
+_PATH: Final = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 Statistic: TypeAlias = Literal["lag", "mean", "min", "max", "std", "sum", "count", "since"]
 _OF_WINDOW: Final = frozenset({"mean", "min", "max", "std", "sum", "count"})
 _Name: TypeAlias = Annotated[str, Field(min_length=1, max_length=_LONGEST_NAME)]
-_Path: TypeAlias = Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$")]
 
 
 class RollingSettings(BaseModel, frozen=True, extra="forbid"):
@@ -102,7 +103,7 @@ class FeatureSettings(BaseModel, frozen=True, extra="forbid"):
         "hashing the 3 to 5 characters in a row that it has.",
     )
     text_width: int = Field(_TEXT_WIDTH, ge=4, le=1_024, description="Numbers that each such text becomes.")
-    encoders: dict[_Name, _Path] = Field(
+    encoders: dict[_Name, str] = Field(
         {},
         description="Features of which a function of yours makes numbers, as many each time: a table "
         '{ photo = "mypackage.module:function" }. It gets what the record has: text, for an image in base64.',
@@ -121,6 +122,14 @@ class FeatureSettings(BaseModel, frozen=True, extra="forbid"):
         of_made = next((one.of for one in value if one.feature in names), None)
         if of_made is not None:
             raise ValueError(f"rolling: {of_made!r} is made here itself; wanted a feature that events bring")
+        return value
+
+    @field_validator("encoders")
+    @classmethod
+    def _are_paths(cls, value: dict[str, str]) -> dict[str, str]:
+        for name, path in value.items():
+            if not _PATH.fullmatch(path):
+                raise ValueError(f"encoders: got {path!r} for {name!r}; wanted 'package.module:function'")
         return value
 
     @model_validator(mode="after")

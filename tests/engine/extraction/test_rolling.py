@@ -5,11 +5,13 @@ import random
 import statistics
 from collections import defaultdict
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
+from streammeta.config import load
 from streammeta.engine import Engine, EngineSettings, Outcome
 from streammeta.engine.tasks import MemorySettings
 from streammeta.errors import ConfigError
@@ -289,6 +291,60 @@ def test_contributions_have_them_and_add_up() -> None:
     assert {one.feature for one in found.features} == {"a", "label.lag_1"}
     total = sum(one.contribution for one in found.features)
     assert total == pytest.approx(found.predicted - found.without_features)
+
+
+def test_another_members_episodes_have_theirs_already() -> None:
+    """A trainer elsewhere learns from what was learned here: it must not make them again of a past that it lacks."""
+    member, trainer = Engine(ON), Engine(ON)
+    member.write_episodes()
+    member.step([one for one in stream(400, tasks=2) if isinstance(one, Event) and one.y is not None])
+
+    outcomes = [
+        o for one in member.changed_episodes() for o in trainer.observe_episode(*one[:2], one[2] or b"", "here")
+    ]
+
+    assert len(outcomes) >= 32
+    assert [one.rejected for one in outcomes] == [None] * len(outcomes)
+    assert all(isinstance(one.event, Event) and one.event.came is None for one in outcomes)
+    known = {slot.name for slot in trainer.memory.features.slots}
+    assert {"amount.mean_4", "label.lag_1", "colour.lag_1"} <= known
+
+
+def test_features_are_made_of_what_records_have(tmp_path: Path) -> None:
+    """One that the mapping leaves out would never be there, and nobody would see why."""
+    file = tmp_path / "streammeta.toml"
+    rolling = 'rolling = [{ of = "price", make = ["lag"] }, { of = "ts.hour", make = ["lag"] }]'
+    file.write_text(f'[input.fields]\nexclude = ["pr*"]\ntime_features = ["hour"]\n[features]\n{rolling}\n')
+
+    with pytest.raises(ConfigError) as caught:
+        load(file)
+
+    assert str(caught.value).splitlines() == [
+        f"{file}: [features] rolling: 'price' is no feature by [input.fields] include and exclude; take it in there, or "
+        "leave it out here"
+    ]
+
+
+@pytest.mark.parametrize("place", ["file", "environment"])
+def test_a_wrong_table_among_several_is_named_by_its_place(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The third of five tables: a message about "rolling" alone says little."""
+    file, wrong = (
+        tmp_path / "streammeta.toml",
+        '[{"of": "a", "make": ["lag"]}, {"of": "b", "make": ["mean"], "event": 3}]',
+    )
+    if place == "environment":
+        monkeypatch.setenv("STREAMMETA_FEATURES__ROLLING", wrong)
+        file.write_text("")
+    else:
+        file.write_text("[features]\nrolling = " + wrong.replace('":', '" ='))
+
+    with pytest.raises(ConfigError) as caught:
+        load(file)
+
+    where = "environment STREAMMETA_FEATURES__ROLLING" if place == "environment" else str(file)
+    assert str(caught.value) == f"{where}: [features.rolling.1] event: no such setting; did you mean events?"
 
 
 @pytest.mark.parametrize(
