@@ -87,7 +87,7 @@ def replay(
         "rejected_reasons": summary.refusals.figures(),
         **cost,
         "features_made": ", ".join(extractor.made) if extractor else None,
-        "never_there_to_make_features_of": (", ".join(extractor.never_there) or None) if extractor else None,
+        "features_never_made": (", ".join(extractor.never_made) or None) if extractor else None,
         "experts": fingerprint(running.settings)["learner.experts"] or None,
         "experts_not_restored": unsaved,
         "seed": settings.app.seed,

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import coverage, decision_rate, first_events, regret
+from benchmarks import coverage, decision_rate, extraction, first_events, regret
 from benchmarks.suite.catalogue import STREAMS
 from streammeta.event import Event
 
@@ -73,3 +73,17 @@ def test_regret_is_what_the_best_action_would_have_earned_more() -> None:
     assert none.tolist() == [0.0] * 12
     assert fixed == pytest.approx(gaps)
     assert len(learned) == 12 * 50
+
+
+def test_what_extraction_costs_is_a_line_for_each_kind(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Bytes by hand: 16 a value of the longest window or lag, 32 a lag of what may be text."""
+    assert extraction.main(["--quick", "--json", str(tmp_path / "found.json")]) == 0
+
+    found = json.loads((tmp_path / "found.json").read_text())
+    sizes = {name: one["bytes_a_task"] for name, one in found.items()}
+    assert sizes["one lag"] == 16 + 32
+    assert sizes["six of 10, of each of two"] == 2 * (16 * 10 + 32)
+    assert sizes["six of 100"] == 16 * 100 + 32
+    assert sizes["nothing"] == sizes["text, 64 numbers"] == 0
+    assert found["nothing"]["us_beside"] == 0
+    assert len(capsys.readouterr().out.splitlines()) == len(extraction.MADE)

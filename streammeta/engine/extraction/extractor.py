@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+import structlog
 from msgspec.structs import replace
 
 from streammeta.engine.columns import Column, Columns
@@ -14,7 +15,9 @@ from streammeta.event import Event, Feature, LabelValue, Origin
 
 __all__ = ["Extractor"]
 
+_log = structlog.get_logger(__name__)
 _SHOWN = 100  # characters of a name that a message repeats
+_LOOKED_AT = 1_000  # events after which it is said that a feature was never made
 
 
 class Extractor:
@@ -38,7 +41,9 @@ class Extractor:
         self._rolling = Rolling(settings.rolling, classify=classify)
         self._texts = {name: TextHash(name, settings.text_width, seed) for name in settings.text}
         self._encoders = {name: Encoder(name, path) for name, path in settings.encoders.items()}
-        self._never_there = {*self._rolling.features_used, *self._texts, *self._encoders}
+        self._of_numbers = {name: f"{name}.*" for name in (*self._texts, *self._encoders)}
+        self._awaited = {*self._rolling.names, *self._of_numbers.values()}
+        self._events = 0
         self.columns: Mapping[str, Column] = self._rolling.columns
         self.has_past = bool(settings.rolling)
         self.needs_label_times = self._rolling.needs_label_times
@@ -46,12 +51,15 @@ class Extractor:
     @property
     def made(self) -> list[str]:
         """What is made, in order: the names of features, and of many numbers made of one feature "NAME.*"."""
-        return sorted([*self._rolling.names, *(f"{name}.*" for name in (*self._texts, *self._encoders))])
+        return sorted([*self._rolling.names, *self._of_numbers.values()])
 
     @property
-    def never_there(self) -> list[str]:
-        """The features that others are made of and that no event had since this process began, in order."""
-        return sorted(self._never_there)
+    def never_made(self) -> list[str]:
+        """Those of them that no event has had since this process began, in order.
+
+        What they are made of never came or is misspelt, is a text where numbers are wanted, or events have no time.
+        """
+        return sorted(self._awaited)
 
     @classmethod
     def of(cls, settings: FeatureSettings, *, classify: bool, seed: int) -> "Extractor | None":
@@ -81,25 +89,33 @@ class Extractor:
             made |= {name: one for name, one in x.items() if name not in self._texts and name not in self._encoders}
         else:
             made.update(x)
-        return replace(event, x=made | self._rolling.features(columns, row, event.ts), came=event.x)
+        past = self._rolling.features(columns, row, event.ts)
+        if self._awaited:
+            self._awaited.difference_update(past)
+        return replace(event, x=made | past, came=event.x)
 
     def _numbers(self, x: Mapping[str, Feature], at: Origin) -> dict[str, Feature]:
         """The numbers that texts are made to, and what encoders make, by name."""
         found: dict[str, Feature] = {}
-        for name, hashed in self._texts.items():
+        for name, place in self._of_numbers.items():
             if (value := x.get(name)) is not None:
-                found |= _named(name, hashed(_as_text(value)))
-        for name, encoder in self._encoders.items():
-            if (value := x.get(name)) is not None:
-                found |= _named(name, encoder(value, at))
+                text = self._texts.get(name)
+                found |= _named(name, text(_as_text(value)) if text else self._encoders[name](value, at))
+                self._awaited.discard(place)
         return found
 
     def remember(self, columns: Columns, row: int, event: Event) -> None:
         """An event of this row came; ``event`` as ``extracted`` gave it, with its label, if it has one."""
         assert isinstance(event.x, Mapping)  # it was extracted
-        if self._never_there:
-            came = event.came if isinstance(event.came, Mapping) else event.x
-            self._never_there = {name for name in self._never_there if came.get(name) is None}
+        self._events += 1
+        if self._events == _LOOKED_AT and self._awaited:
+            _log.warning(
+                "features that no event has had yet",
+                features=self.never_made,
+                events=_LOOKED_AT,
+                remedy="what they are made of never came (is its name right?), is text where numbers are wanted, or "
+                "events have no time",
+            )
         self._rolling.remember(columns, row, event.x, event.ts)
         if event.y is not None:
             self._rolling.remember_label(columns, row, event.y, event.ts)

@@ -70,7 +70,6 @@ class Rolling:
     Attributes:
         columns: what a task's row has for it.
         names: of all features that are made.
-        features_used: the features that they are of.
         needs_label_times: whether a label's event has to be remembered with its time until the label comes.
     """
 
@@ -90,7 +89,6 @@ class Rolling:
             is_of_labels = ours[0].is_of_labels
             source = _Source(None if is_of_labels else ours[0].feature, ring, text if has_text else None, made)
             (self._of_labels if is_of_labels else self._sources).append(source)
-        self.features_used = {one.feature for one in self._sources if one.feature is not None}
         self.names = frozenset(made.name for one in (*self._sources, *self._of_labels) for made in one.made)
         self.needs_label_times = any(
             made.seconds is not None or made.statistic == "since" for one in self._of_labels for made in one.made

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
+from structlog.testing import capture_logs
 
 from streammeta.config import load
 from streammeta.engine import Engine, EngineSettings, Outcome
@@ -308,6 +309,25 @@ def test_another_members_episodes_have_theirs_already() -> None:
     assert all(isinstance(one.event, Event) and one.event.came is None for one in outcomes)
     known = {slot.name for slot in trainer.memory.features.slots}
     assert {"amount.mean_4", "label.lag_1", "colour.lag_1"} <= known
+
+
+def test_what_is_never_made_is_said_once() -> None:
+    """A name that is misspelt, a mean of text, a time that no event has: silence would look like a feature of no use."""
+    rolling: list[dict[str, Any]] = [
+        {"of": "amount", "make": ["lag", "since"]},
+        {"of": "amuont", "make": ["lag"]},
+        {"of": "label", "make": ["mean", "lag"]},
+    ]
+    engine = Engine(settings(rolling=rolling))
+    events = [Event({"amount": 1.0}, f"s{i % 9}", Origin("t", 0, i), y=("yes", "no")[i % 2]) for i in range(1_100)]
+
+    with capture_logs() as logs:
+        engine.step(events)
+
+    wanted = ["amount.since", "amuont.lag_1", "label.mean_10"]
+    assert engine.memory.extractor is not None
+    assert engine.memory.extractor.never_made == wanted
+    assert [one["features"] for one in logs if one["event"] == "features that no event has had yet"] == [wanted]
 
 
 def test_features_are_made_of_what_records_have(tmp_path: Path) -> None:
