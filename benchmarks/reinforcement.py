@@ -24,8 +24,8 @@ from streammeta.meta.optimizer import adam, linear
 from streammeta.meta.rl import (
     Agent,
     Environment,
+    PolicyLearner,
     Returns,
-    Rl2,
     Rl2Settings,
     Trial,
     TrialSchedule,
@@ -129,7 +129,7 @@ SETUPS = {  # published: Duan et al. (2016), tables 1 and 2
 }
 
 
-def learner(setup: Setup, stage: Stage) -> Rl2:
+def learner(setup: Setup, stage: Stage) -> PolicyLearner[OuterState, Trial]:
     """RL² as a stage trains it."""
     outer = Outer(adam(linear(stage.rate, stage.rate / 20, stage.updates)), largest_norm=0.5)
     settings = Rl2Settings(

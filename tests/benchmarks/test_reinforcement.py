@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import reinforcement
+from benchmarks import recurrent_replay, reinforcement
 from streammeta.offline.store import load
 
 
@@ -31,3 +31,22 @@ def test_a_training_goes_on_where_its_file_stops(tmp_path: Path) -> None:
 
     assert (first.updates, again.updates, further.updates) == (48, 48, 96)
     assert longer == pytest.approx(seconds, abs=1)
+
+
+def test_replay_is_compared_from_every_seed_and_measured_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A mean over other seeds for each variant would compare seeds."""
+    arguments = ["--quick", "--seeds", "0", "1", "--json", str(tmp_path / "rows.json")]
+
+    assert recurrent_replay.main(arguments) == 0
+    first = capsys.readouterr().out
+    assert recurrent_replay.main(arguments) == 0
+    again = capsys.readouterr().out
+
+    rows = json.loads((tmp_path / "rows.json").read_text())
+    assert {(row["start"], row["burn_in"], row["seed"]) for row in rows} == {
+        (start, burn_in, seed) for start in ("zero", "stored") for burn_in in (0, 12) for seed in (0, 1)
+    }
+    assert first.endswith(again)
+    assert "a perfect memory: 6." in again

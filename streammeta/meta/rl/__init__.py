@@ -1,7 +1,8 @@
 """Meta-reinforcement: policies that learn a new task from its rewards, and how they are taught that.
 
-Environments, many tasks at once: `bandits`, `tabular`. What a learned policy is compared with: `bandit_rules`,
-`tabular_rules`. Methods, one short file each: `rl2`. `train` and `evaluate` play trials.
+Environments, many tasks at once: `bandits`, `tabular`, `cues`,
+`navigation`. What a learned policy is compared with: `bandit_rules`,
+`tabular_rules`. Methods, one short file each: `rl2`, `r2d2`, `maml` (by `dice`). `train` and `evaluate` play trials.
 """
 
 from streammeta.meta.rl.bandit_rules import (
@@ -14,22 +15,34 @@ from streammeta.meta.rl.bandit_rules import (
     ucb1,
 )
 from streammeta.meta.rl.bandits import bandits
-from streammeta.meta.rl.base import Agent, Environment, Tasks, Transition, Trial, play
-from streammeta.meta.rl.network import Recurrent, gru
-from streammeta.meta.rl.rl2 import Rl2, Rl2Memory, Rl2Settings, advantages, rl2
+from streammeta.meta.rl.base import Agent, Environment, PolicyLearner, Tasks, Transition, Trial, play
+from streammeta.meta.rl.cues import cues
+from streammeta.meta.rl.dice import loaded_dice, naive_surrogate
+from streammeta.meta.rl.maml import Adaptation, MamlMemory, MamlSettings, maml_policy
+from streammeta.meta.rl.navigation import navigation
+from streammeta.meta.rl.network import Recurrent, RecurrentMemory, gru
+from streammeta.meta.rl.r2d2 import R2d2Settings, R2d2State, r2d2
+from streammeta.meta.rl.replay import Replay, rescaled, restored, sequences
+from streammeta.meta.rl.rl2 import Rl2Settings, advantages, rl2
 from streammeta.meta.rl.tabular import optimal_values, tabular
 from streammeta.meta.rl.tabular_rules import Counts, greedy_model, posterior_sampling, random_actions
 from streammeta.meta.rl.training import Returns, TrialSchedule, evaluate, train
 
 __all__ = [
+    "Adaptation",
     "Agent",
     "Counts",
     "Environment",
+    "MamlMemory",
+    "MamlSettings",
+    "PolicyLearner",
     "Pulls",
+    "R2d2Settings",
+    "R2d2State",
     "Recurrent",
+    "RecurrentMemory",
+    "Replay",
     "Returns",
-    "Rl2",
-    "Rl2Memory",
     "Rl2Settings",
     "Tasks",
     "Transition",
@@ -37,18 +50,27 @@ __all__ = [
     "TrialSchedule",
     "advantages",
     "bandits",
+    "cues",
     "epsilon_greedy",
     "evaluate",
     "gittins",
     "gittins_indices",
     "greedy_model",
     "gru",
+    "loaded_dice",
+    "maml_policy",
+    "naive_surrogate",
+    "navigation",
     "optimal_values",
     "play",
     "posterior_sampling",
+    "r2d2",
     "random_actions",
     "random_arms",
+    "rescaled",
+    "restored",
     "rl2",
+    "sequences",
     "tabular",
     "thompson",
     "train",

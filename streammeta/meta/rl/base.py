@@ -5,6 +5,9 @@
 
     start(T) → memory     act(memory, observation, generator) → (action, memory)     learn(memory, transition) → memory
 
+    init(generator) → θ          agent(θ) → Agent          begin(θ) → state
+    gather(state, tasks, episodes, generator) → data       improve(state, data, generator) → state
+
 A trial is what an agent does in one task: several episodes in sequence, over which its memory goes on. Nothing here
 changes its arguments; every random number comes from the generator that is passed in.
 
@@ -17,11 +20,25 @@ from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 import numpy as np
 import torch
 
-__all__ = ["Agent", "Environment", "State", "Tasks", "Transition", "Trial", "numpy_generator", "play"]
+from streammeta.meta.learner import Theta
+
+__all__ = [
+    "Agent",
+    "Environment",
+    "PolicyLearner",
+    "State",
+    "Tasks",
+    "Transition",
+    "Trial",
+    "numpy_generator",
+    "play",
+]
 
 Tasks: TypeAlias = dict[str, torch.Tensor]  # what differs between tasks: tensors with leading dimension T
 State: TypeAlias = torch.Tensor  # where T environments are, [T, ...]
 Memory = TypeVar("Memory")
+Learned = TypeVar("Learned")
+Data = TypeVar("Data")
 
 
 class Environment(NamedTuple):
@@ -66,6 +83,19 @@ class Agent(NamedTuple, Generic[Memory]):
     start: Callable[[int], Memory]
     act: Callable[[Memory, torch.Tensor, torch.Generator], tuple[torch.Tensor, Memory]]
     learn: Callable[[Memory, Transition], Memory]
+
+
+class PolicyLearner(NamedTuple, Generic[Learned, Data]):
+    """A method that teaches a policy, over many tasks, to learn one: pure functions, as those of `Agent`.
+
+    ``Learned`` is θ and what its training remembers, with ``theta`` and ``updates``; ``Data`` is what it learns from.
+    """
+
+    init: Callable[[torch.Generator], Theta]
+    agent: Callable[[Theta], Agent[Any]]  # as it is used, without exploration for the sake of training
+    begin: Callable[[Theta], Learned]
+    gather: Callable[[Learned, Tasks, int, torch.Generator], Data]  # (…, tasks, episodes, …): plays them
+    improve: Callable[[Learned, Data, torch.Generator], Learned]
 
 
 def play(

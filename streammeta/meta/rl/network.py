@@ -7,8 +7,9 @@ import torch
 
 from streammeta.errors import ConfigError
 from streammeta.meta.learner import Theta
+from streammeta.meta.rl.base import Agent, Transition, Trial
 
-__all__ = ["Recurrent", "gru"]
+__all__ = ["Recurrent", "RecurrentMemory", "fed", "gru", "recurrent_agent", "trial_inputs"]
 
 
 class Recurrent(NamedTuple):
@@ -20,6 +21,38 @@ class Recurrent(NamedTuple):
     """(θ, inputs [T, I], h [T, H]) → (outputs [T, U], h)."""
     unroll: Callable[[Theta, torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
     """(θ, inputs [L, T, I], h [T, H]) → (outputs [L, T, U], h after the last step)."""
+
+
+class RecurrentMemory(NamedTuple):
+    """What a recurrent policy remembers of T tasks."""
+
+    hidden: torch.Tensor  # [T, H]
+    before: torch.Tensor  # [T, A + 2]: the step before, as ``fed`` has it
+
+
+def recurrent_agent(
+    network: Recurrent,
+    theta: Theta,
+    actions: int,
+    choose: Callable[[torch.Tensor, torch.Generator], torch.Tensor],
+) -> Agent[RecurrentMemory]:
+    """A policy fed observation, previous action, reward and done; ``choose`` makes actions [T] of outputs [T, U]."""
+
+    def start(count: int) -> RecurrentMemory:
+        return RecurrentMemory(torch.zeros(count, network.width), torch.zeros(count, actions + 2))
+
+    @torch.no_grad()
+    def act(
+        memory: RecurrentMemory, observation: torch.Tensor, generator: torch.Generator
+    ) -> tuple[torch.Tensor, RecurrentMemory]:
+        outputs, hidden = network.step(theta, torch.cat([observation, memory.before], -1), memory.hidden)
+        return choose(outputs, generator), memory._replace(hidden=hidden)
+
+    def learn(memory: RecurrentMemory, seen: Transition) -> RecurrentMemory:
+        done = torch.full_like(seen.reward, float(seen.done))
+        return memory._replace(before=fed(seen.action, seen.reward, done, actions))
+
+    return Agent(start, act, learn)
 
 
 def gru(inputs: int, width: int, outputs: int, *, output_scale: float = 1.0) -> Recurrent:
@@ -70,3 +103,16 @@ def gru(inputs: int, width: int, outputs: int, *, output_scale: float = 1.0) -> 
 
 def _cell(theta: Theta) -> tuple[torch.Tensor, ...]:
     return tuple(theta[f"cell.{name}"] for name in ("input", "hidden", "input_bias", "hidden_bias"))
+
+
+def fed(action: torch.Tensor, reward: torch.Tensor, done: torch.Tensor, actions: int) -> torch.Tensor:
+    """What the next step is fed of this one: action (one-hot), reward, whether it ended an episode; [..., A + 2]."""
+    one_hot = torch.nn.functional.one_hot(action, actions).to(reward.dtype)
+    return torch.cat([one_hot, reward.unsqueeze(-1), done.unsqueeze(-1)], -1)
+
+
+def trial_inputs(trial: Trial, actions: int) -> torch.Tensor:
+    """A trial as a recurrent policy was fed it, observation and the step before: [L, T, O + A + 2]."""
+    done = trial.done.unsqueeze(1).expand_as(trial.reward)
+    before = fed(trial.action, trial.reward, done, actions)
+    return torch.cat([trial.observation, torch.cat([torch.zeros_like(before[:1]), before[:-1]])], -1)

@@ -10,10 +10,10 @@ from streammeta.errors import ConfigError
 from streammeta.meta.learner import OuterState, Theta
 from streammeta.meta.objective import Outer, begin, descend_in_stages
 from streammeta.meta.optimizer import Rate, adam
-from streammeta.meta.rl.base import Agent, Environment, Transition, Trial
-from streammeta.meta.rl.network import gru
+from streammeta.meta.rl.base import Agent, Environment, PolicyLearner, Tasks, Trial, play
+from streammeta.meta.rl.network import RecurrentMemory, gru, recurrent_agent, trial_inputs
 
-__all__ = ["Rl2", "Rl2Memory", "Rl2Settings", "advantages", "rl2"]
+__all__ = ["Rl2Settings", "advantages", "rl2"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,26 +32,10 @@ class Rl2Settings:
     outer: Outer = field(default_factory=lambda: Outer(adam(1e-3), largest_norm=0.5))
 
     def __post_init__(self) -> None:
-        inside = 0 < self.discount <= 1 and 0 <= self.trace <= 1 and 0 < self.clip < 1
+        inside = 0 <= self.discount <= 1 and 0 <= self.trace <= 1 and 0 < self.clip < 1
         if min(self.width, self.passes, self.batches) < 1 or not inside:
-            wanted = "width, passes, batches >= 1, 0 < discount <= 1, 0 <= trace <= 1, 0 < clip < 1"
+            wanted = "width, passes, batches >= 1, 0 <= discount <= 1, 0 <= trace <= 1, 0 < clip < 1"
             raise ConfigError(f"rl2: got {self}; wanted {wanted}")
-
-
-class Rl2Memory(NamedTuple):
-    """What the policy remembers of T tasks."""
-
-    hidden: torch.Tensor  # [T, H]
-    before: torch.Tensor  # [T, A + 2]: the action before (one-hot), its reward, and whether it ended an episode
-
-
-class Rl2(NamedTuple):
-    """RL² as pure functions; see `rl2`."""
-
-    init: Callable[[torch.Generator], Theta]
-    agent: Callable[[Theta], Agent[Rl2Memory]]
-    begin: Callable[[Theta], OuterState]
-    improve: Callable[[OuterState, Trial], OuterState]  # from trials that `agent` of this θ has played
 
 
 class _Lot(NamedTuple):
@@ -64,7 +48,7 @@ class _Lot(NamedTuple):
     outcome: torch.Tensor  # [L, T] what the value should be
 
 
-def rl2(environment: Environment, settings: Rl2Settings | None = None) -> Rl2:
+def rl2(environment: Environment, settings: Rl2Settings | None = None) -> PolicyLearner[OuterState, Trial]:
     """A GRU fed (x, previous action, its reward, done); its hidden state goes on over the episodes of a trial.
 
         h_t = GRU([x_t; a_{t−1}; r_{t−1}; d_{t−1}], h_{t−1})       (logits, value)_t = V h_t + v       a_t ~ softmax
@@ -99,30 +83,14 @@ def rl2(environment: Environment, settings: Rl2Settings | None = None) -> Rl2:
     actions = environment.actions
     network = gru(environment.observations + actions + 2, settings.width, actions + 1, output_scale=0.1)
 
-    def agent(theta: Theta) -> Agent[Rl2Memory]:
-        def start(count: int) -> Rl2Memory:
-            return Rl2Memory(torch.zeros(count, settings.width), torch.zeros(count, actions + 2))
+    def drawn(outputs: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        return torch.multinomial(outputs[:, :actions].softmax(-1), 1, generator=generator).squeeze(-1)
 
-        @torch.no_grad()
-        def act(
-            memory: Rl2Memory, observation: torch.Tensor, generator: torch.Generator
-        ) -> tuple[torch.Tensor, Rl2Memory]:
-            outputs, hidden = network.step(theta, torch.cat([observation, memory.before], -1), memory.hidden)
-            chances = outputs[:, :actions].softmax(-1)
-            action = torch.multinomial(chances, 1, generator=generator).squeeze(-1)
-            return action, memory._replace(hidden=hidden)
-
-        def learn(memory: Rl2Memory, seen: Transition) -> Rl2Memory:
-            done = torch.full_like(seen.reward, float(seen.done))
-            return memory._replace(before=_fed(seen.action, seen.reward, done, actions))
-
-        return Agent(start, act, learn)
+    def agent(theta: Theta) -> Agent[RecurrentMemory]:
+        return recurrent_agent(network, theta, actions, drawn)
 
     def prepared(theta: Theta, trial: Trial) -> _Lot:
-        done = trial.done.unsqueeze(1).expand_as(trial.reward)
-        before = _fed(trial.action, trial.reward, done, actions)
-        before = torch.cat([torch.zeros_like(before[:1]), before[:-1]])
-        inputs = torch.cat([trial.observation, before], -1)
+        inputs = trial_inputs(trial, actions)
         logits, value = outputs_of(theta, inputs)
         earned = trial.reward if trial.regret is None or settings.learns_from == "reward" else -trial.regret
         advantage = advantages(earned, value * unit(trial), settings.discount, settings.trace)
@@ -155,7 +123,10 @@ def rl2(environment: Environment, settings: Rl2Settings | None = None) -> Rl2:
 
     descend = descend_in_stages(loss_at, settings.outer)
 
-    def improve(state: OuterState, trial: Trial) -> OuterState:
+    def gather(state: OuterState, tasks: Tasks, episodes: int, generator: torch.Generator) -> Trial:
+        return play(environment, agent(state.theta), tasks, episodes, generator)
+
+    def improve(state: OuterState, trial: Trial, _generator: torch.Generator) -> OuterState:
         with torch.no_grad():
             lot = prepared(state.theta, trial)
         parts = [part.chunk(settings.batches, 1) for part in lot]
@@ -164,7 +135,7 @@ def rl2(environment: Environment, settings: Rl2Settings | None = None) -> Rl2:
                 state = descend(state, _Lot(*each))
         return state
 
-    return Rl2(network.init, agent, begin(settings.outer), improve)
+    return PolicyLearner(network.init, agent, begin(settings.outer), gather, improve)
 
 
 def advantages(reward: torch.Tensor, value: torch.Tensor, discount: float, trace: float) -> torch.Tensor:
@@ -189,12 +160,6 @@ def advantages(reward: torch.Tensor, value: torch.Tensor, discount: float, trace
         total = surprise[t] + discount * trace * total
         found.append(total)
     return torch.stack(found[::-1])
-
-
-def _fed(action: torch.Tensor, reward: torch.Tensor, done: torch.Tensor, actions: int) -> torch.Tensor:
-    """What the next step is fed of this one: [..., A + 2]."""
-    one_hot = torch.nn.functional.one_hot(action, actions).to(reward.dtype)
-    return torch.cat([one_hot, reward.unsqueeze(-1), done.unsqueeze(-1)], -1)
 
 
 def _log_chance(logits: torch.Tensor, action: torch.Tensor) -> torch.Tensor:

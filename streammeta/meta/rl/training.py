@@ -2,18 +2,33 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import torch
 
 from streammeta.errors import ConfigError
-from streammeta.meta.learner import OuterState
-from streammeta.meta.rl.base import Agent, Environment, Trial, play
-from streammeta.meta.rl.rl2 import Rl2
+from streammeta.meta.learner import Theta
+from streammeta.meta.rl.base import Agent, Data, Environment, PolicyLearner, play
 
 __all__ = ["Returns", "TrialSchedule", "evaluate", "train"]
 
-Watch: TypeAlias = Callable[[OuterState, Trial], bool]  # called with the trials just learned from; True ends there
+
+class Progress(Protocol):
+    """What every method's training state has."""
+
+    @property
+    def theta(self) -> Theta:
+        """What is taught."""
+        ...
+
+    @property
+    def updates(self) -> int:
+        """Steps of θ that were made."""
+        ...
+
+
+Learned = TypeVar("Learned", bound=Progress)
+Watch: TypeAlias = Callable[[Learned, Data], bool]  # called with what was just learned from; True ends there
 
 _PRIME = 1_000_003  # between the seeds of two runs
 
@@ -33,7 +48,7 @@ class TrialSchedule:
 
 
 class Returns(NamedTuple):
-    """What a trial earns, over all its episodes."""
+    """What a trial earns, over the episodes that count."""
 
     mean: float
     half_width: float  # of the 95 % interval of the mean, over tasks
@@ -44,12 +59,12 @@ class Returns(NamedTuple):
 
 
 def train(
-    learner: Rl2,
+    learner: PolicyLearner[Learned, Data],
     environment: Environment,
     schedule: TrialSchedule,
-    state: OuterState | None = None,
-    watch: Watch | None = None,
-) -> OuterState:
+    state: Learned | None = None,
+    watch: Watch[Learned, Data] | None = None,
+) -> Learned:
     """Improve θ until ``schedule.updates`` steps are made.
 
     Args:
@@ -64,15 +79,15 @@ def train(
     while state.updates < schedule.updates:
         generator.manual_seed(schedule.seed * _PRIME + state.updates + 1)
         tasks = environment.draw(generator, schedule.tasks)
-        trial = play(environment, learner.agent(state.theta), tasks, schedule.episodes, generator)
-        state = learner.improve(state, trial)
-        if watch is not None and watch(state, trial):
+        data = learner.gather(state, tasks, schedule.episodes, generator)
+        state = learner.improve(state, data, generator)
+        if watch is not None and watch(state, data):
             break
     return state
 
 
 def evaluate(
-    environment: Environment, agent: Agent[Any], episodes: int, *, tasks: int = 1000, seed: int = 1
+    environment: Environment, agent: Agent[Any], episodes: int, *, skip: int = 0, tasks: int = 1000, seed: int = 1
 ) -> Returns:
     """What an agent earns in fresh tasks.
 
@@ -80,9 +95,11 @@ def evaluate(
         environment: where tasks come from.
         agent: a rule, or a policy with its θ.
         episodes: of a trial.
+        skip: episodes at its start that do not count, as those that a policy adapts on.
         tasks: how many.
         seed: the same for every agent that is compared: all meet the same tasks.
     """
     drawn = environment.draw(torch.Generator().manual_seed(seed), tasks)
-    earned = play(environment, agent, drawn, episodes, torch.Generator().manual_seed(seed + _PRIME)).reward.sum(0)
+    trial = play(environment, agent, drawn, episodes, torch.Generator().manual_seed(seed + _PRIME))
+    earned = trial.reward[skip * environment.horizon :].sum(0)
     return Returns(float(earned.mean()), float(1.96 * earned.std() / tasks**0.5), tasks)

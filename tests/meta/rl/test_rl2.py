@@ -87,7 +87,7 @@ def test_an_improvement_goes_up_the_exact_gradient_of_the_return(learns_from):
 
     tasks = {"p": torch.tensor([p]).expand(count, 2)}
     trial = play(environment, learner.agent(theta), tasks, pulls, torch.Generator().manual_seed(1))
-    after = learner.improve(learner.begin(theta), trial).theta
+    after = learner.improve(learner.begin(theta), trial, torch.Generator()).theta
 
     assert float(trial.reward.sum(0).mean()) == pytest.approx(worth.item(), abs=0.01)
     step = torch.cat(
