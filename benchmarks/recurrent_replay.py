@@ -2,7 +2,7 @@
 
     python -m benchmarks.recurrent_replay [--seeds 0 1 2 3 4] [--json OUT] [--quick]
 
-Cues (`streammeta.meta.rl.cues`): 6 to 40 steps from a cue to the junction where it pays, in episodes of 160 steps that
+Cues (`streammeta.meta.rl.cues`): 5 to 100 steps from a cue to the junction where it pays, in episodes of 240 steps that
 are replayed in parts of 12. Zero or stored state, without and with 12 steps of burn-in: each is trained from each
 seed, with the same number of steps; then 300 fresh episodes are played without exploration. The interval is over
 seeds. Rows that the file of ``--json`` has are not measured again: after a stop the same command goes on.
@@ -26,7 +26,7 @@ from streammeta.meta.rl import Agent, R2d2Settings, TrialSchedule, cues, evaluat
 __all__ = ["main", "measure"]
 
 _Start = Literal["zero", "stored"]
-_ENVIRONMENT = cues(160, 6, 40)
+_ENVIRONMENT = cues(240, 5, 100)
 _VARIANTS: list[tuple[_Start, int]] = [(start, burn_in) for start in get_args(_Start) for burn_in in (0, 12)]
 
 

@@ -30,6 +30,7 @@ from streammeta.meta.rl import (
     Trial,
     TrialSchedule,
     bandits,
+    bootstrapped,
     epsilon_greedy,
     evaluate,
     gittins,
@@ -95,7 +96,7 @@ def _mdp(episodes: int, stages: Sequence[Stage], published: Sequence[float], beg
 
 SETUPS = {  # published: Duan et al. (2016), tables 1 and 2
     "bandit-10-5": _bandit(10, 5, 32, [Stage(10, 500, 4800, 0.008, 0.01)], (5.0, 6.6, 5.7, 6.5, 6.7, 6.6, 6.7)),
-    "bandit-10-10": _bandit(10, 10, 48, [Stage(10, 500, 6400, 0.006, 0.01)], (5.0, 6.6, 5.5, 6.2, 6.7, 6.6, 6.7)),
+    "bandit-10-10": _bandit(10, 10, 48, [Stage(10, 500, 4800, 0.008, 0.01)], (5.0, 6.6, 5.5, 6.2, 6.7, 6.6, 6.7)),
     "bandit-100-5": _bandit(
         100,
         5,
@@ -107,14 +108,14 @@ SETUPS = {  # published: Duan et al. (2016), tables 1 and 2
         100,
         10,
         48,
-        [Stage(30, 256, 4800, 0.008, 0.02), Stage(100, 400, 3600, 0.006, 0.003, batches=4)],
+        [Stage(30, 256, 3200, 0.01, 0.02), Stage(100, 400, 1600, 0.008, 0.005, batches=4)],
         (49.9, 82.8, 76.7, 81.4, 82.4, 77.1, 83.5),
     ),
     "bandit-500-5": _bandit(
         500,
         5,
         32,
-        [Stage(500, 100, 800, 0.004, 0.001)],
+        [Stage(500, 100, 400, 0.004, 0.001)],
         (249.8, 405.8, 402.0, 406.7, 405.8, 380.6, 401.6),
         begins_from="bandit-100-5",
     ),
@@ -211,6 +212,7 @@ def rules(setup: Setup) -> dict[str, Agent[Any]]:
             "Thompson": thompson(arms),
             "optimistic Thompson": thompson(arms, optimistic=True),
             "UCB1": ucb1(arms, width),
+            "bootstrapped heads": bootstrapped(arms),
             "greedy": epsilon_greedy(arms, 0.0),
         }
     bonus = _best(setup, lambda b: greedy_model(environment, bonus=b), (0.3, 1.0, 3.0))
@@ -245,8 +247,8 @@ def lines(of: dict[str, Any]) -> list[str]:
     """The row as printed: a line an agent."""
     published = SETUPS[of["name"]].published
     head = f"{of['name']}, {of['seconds']:.0f} core-seconds of training"
-    every = [(title, Returns(**each), published[title]) for title, each in of["found"].items()]
-    return [head, *(f"  {title:20} {found!s:>16}   published {paper:7.1f}" for title, found, paper in every)]
+    every = [(title, Returns(**each), published.get(title)) for title, each in of["found"].items()]
+    return [head, *(f"  {title:20} {found!s:>16}   published {paper or '-':>7}" for title, found, paper in every)]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,8 +1,8 @@
 """Meta-reinforcement: policies that learn a new task from its rewards, and how they are taught that.
 
-Environments, many tasks at once: `bandits`, `tabular`, `cues`,
-`navigation`. What a learned policy is compared with: `bandit_rules`,
-`tabular_rules`. Methods, one short file each: `rl2`, `r2d2`, `maml` (by `dice`). `train` and `evaluate` play trials.
+Environments, many tasks at once: `bandits`, `tabular`, `cues`, `navigation`. What a learned policy is compared with:
+`bandit_rules`, `tabular_rules`, `bootstrap`. Methods, one file each: `rl2`, `r2d2` (its parts of trials in `replay`),
+`maml` (its derivatives in `dice`). `train` and `evaluate` play trials.
 """
 
 from streammeta.meta.rl.bandit_rules import (
@@ -16,6 +16,7 @@ from streammeta.meta.rl.bandit_rules import (
 )
 from streammeta.meta.rl.bandits import bandits
 from streammeta.meta.rl.base import Agent, Environment, PolicyLearner, Tasks, Transition, Trial, play
+from streammeta.meta.rl.bootstrap import Heads, bootstrapped
 from streammeta.meta.rl.cues import cues
 from streammeta.meta.rl.dice import loaded_dice, naive_surrogate
 from streammeta.meta.rl.maml import Adaptation, MamlMemory, MamlSettings, maml_policy
@@ -33,6 +34,7 @@ __all__ = [
     "Agent",
     "Counts",
     "Environment",
+    "Heads",
     "MamlMemory",
     "MamlSettings",
     "PolicyLearner",
@@ -50,6 +52,7 @@ __all__ = [
     "TrialSchedule",
     "advantages",
     "bandits",
+    "bootstrapped",
     "cues",
     "epsilon_greedy",
     "evaluate",

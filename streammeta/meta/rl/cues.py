@@ -11,7 +11,8 @@ __all__ = ["cues"]
 def cues(horizon: int = 120, shortest: int = 4, longest: int = 20) -> Environment:
     """A corridor after another: a cue at its start, a junction at its end, where the cue says which way pays.
 
-    A corridor has ``shortest`` to ``longest`` steps from cue to junction, evenly. The right way there pays 1, the
+    A corridor has ``shortest`` to ``longest`` steps from cue to junction, evenly in their logarithm: short ones teach
+    that a cue matters, long ones ask for it to be remembered. The right way there pays 1, the
     wrong one −1; elsewhere actions do nothing. O = 3: the two cues and the junction, each 1 where it is seen. Nothing
     differs between tasks but chance; "side", [T], is the cue of a task's first corridor.
 
@@ -31,7 +32,8 @@ def cues(horizon: int = 120, shortest: int = 4, longest: int = 20) -> Environmen
 
     def entered(side: torch.Tensor, generator: torch.Generator) -> State:
         """At the start of a corridor: steps to the junction, the side that pays, whether the cue is seen; [T, 3]."""
-        steps = torch.randint(shortest, longest + 1, side.shape, generator=generator)
+        spread = torch.rand(side.shape, generator=generator)
+        steps = (shortest * ((longest + 1) / shortest) ** spread).long().clamp(max=longest)
         return torch.stack([steps, side, torch.ones_like(side)], -1)
 
     def draw(generator: torch.Generator, count: int) -> Tasks:

@@ -9,7 +9,9 @@ from streammeta.errors import ConfigError
 from streammeta.meta.rl import (
     Agent,
     Pulls,
+    Transition,
     bandits,
+    bootstrapped,
     epsilon_greedy,
     evaluate,
     gittins,
@@ -91,6 +93,29 @@ def test_thompson_draws_from_the_posterior():
     assert float((action == 1).float().mean()) == pytest.approx((1 - 8 / 27) / 3, abs=0.01)
 
 
+def test_a_bootstrapped_head_is_distributed_as_the_posterior():
+    """After two wins and a loss a head's value is Beta(3, 2): mean 3/5, variance 1/25; the heads of a task differ."""
+    rule, generator = bootstrapped(2, 4), torch.Generator().manual_seed(0)
+    heads, nothing = rule.start(20_000), torch.zeros(20_000, 0)
+    first = torch.zeros(20_000, dtype=torch.int64)
+    for reward in (1.0, 0.0, 1.0):
+        _, heads = rule.act(heads, nothing, generator)
+        heads = rule.learn(heads, Transition(nothing, first, torch.full((20_000,), reward), True, nothing))
+
+    value = heads.wins / (heads.wins + heads.losses)
+    assert value[..., 0].mean().item() == pytest.approx(3 / 5, abs=0.005)
+    assert value[..., 0].var().item() == pytest.approx(1 / 25, rel=0.05)
+    assert value[..., 1].var().item() == pytest.approx(1 / 12, rel=0.05)
+    assert abs(float(torch.corrcoef(value[:, :2, 0].T)[0, 1])) < 0.03
+
+
+def test_a_mixture_of_heads_earns_more_than_thompson_sampling():
+    """It explores less with each pull that heads agree on; five arms, fifty pulls."""
+    mixed, drawn = (evaluate(bandits(5), rule, 50, tasks=2000) for rule in (bootstrapped(5), thompson(5)))
+
+    assert mixed.mean > drawn.mean + 0.5 * (mixed.half_width + drawn.half_width)
+
+
 def test_what_the_rules_earn_on_bandits_is_what_the_paper_says():
     """Duan et al. (2016), table 1, 10 pulls of 5 arms: random 5.0, Gittins 6.6, Thompson 5.7, greedy 6.6."""
     for rule, published in [
@@ -125,6 +150,7 @@ def test_what_the_rules_earn_in_tabular_mdps_is_what_the_paper_says():
     ("make", "wrong"),
     [
         (lambda: epsilon_greedy(2, 1.5), "epsilon=1.5"),
+        (lambda: bootstrapped(2, 1), "heads=1"),
         (lambda: ucb1(2, -1.0), "width=-1.0"),
         (lambda: gittins_indices(0), "pulls=0"),
         (lambda: greedy_model(tabular(), bonus=-1.0), "bonus=-1.0"),
