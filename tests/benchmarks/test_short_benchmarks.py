@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import coverage, decision_rate, extraction, first_events, regret
+from benchmarks import compression, coverage, decision_rate, extraction, first_events, regret
 from benchmarks.suite.catalogue import STREAMS
 from streammeta.event import Event
 
@@ -87,3 +87,19 @@ def test_what_extraction_costs_is_a_line_for_each_kind(tmp_path: Path, capsys: p
     assert sizes["nothing"] == sizes["text, 64 numbers"] == 0
     assert found["nothing"]["us_beside"] == 0
     assert len(capsys.readouterr().out.splitlines()) == len(extraction.MADE)
+
+
+def test_compression_compares_with_full_on_the_same_events(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """By hand: heads of 6 features beside those of 16, and a window of 64 events beside 256, in memory."""
+    given = ["--only", "passengers", "--events", "144", "--variants", "quarter", "--json", str(tmp_path / "found.json")]
+    assert compression.main(given) == 0
+
+    found = json.loads((tmp_path / "found.json").read_text())["passengers"]
+    full, quarter = (dict(zip(compression.Found._fields, found[name], strict=True)) for name in ("full", "quarter"))
+    sums = 4 * 16 * (17 * 18 // 2 + 17 * 2 - 7 * 8 // 2 - 7 * 2)  # A and B, of 16 lanes
+    assert full["memory"] - quarter["memory"] > sums + 192 * (4 + 8)  # a feature and a target at least
+    assert quarter["topic"] < full["topic"]
+    stream, of_full, of_quarter = capsys.readouterr().out.splitlines()
+    assert stream.startswith(f"passengers (judge, regression): error full {full['error']:.4f}, quarter ")
+    assert of_full == "full, error of values × 1.000, time × 1.00, topic × 1.00, memory × 1.00"
+    assert f"error of values × {quarter['error'] / full['error']:.3f}" in of_quarter
