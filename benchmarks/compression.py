@@ -28,7 +28,7 @@ _TREE = Mapping[str, Mapping[str, Any]]
 VARIANTS: Mapping[str, _TREE] = {
     "full": {},
     "window": {"memory": {"window": 96}},
-    "half": {"learner": {"members": 2, "encoded": 12, "memories": (16.0, 150.0)}, "memory": {"window": 96}},
+    "half": {"learner": {"members": 2, "encoded": 12}, "memory": {"window": 96}},
     "third": {"learner": {"members": 3, "encoded": 8}, "memory": {"window": 96}},
     "quarter": {"learner": {"members": 2, "encoded": 6}, "memory": {"window": 64}},
 }
