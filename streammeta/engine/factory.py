@@ -8,17 +8,8 @@ from streammeta.errors import ConfigError
 from streammeta.meta.base import Method
 from streammeta.meta.exact.heads import exact_heads
 from streammeta.meta.job import Renew
-from streammeta.meta.settings import OF_TARGETS, ExpertSettings
 
-__all__ = ["experts", "fingerprint", "gaussians_above", "make_method", "make_renewal", "make_sampler"]
-
-
-def experts(settings: EngineSettings) -> tuple[str | ExpertSettings, ...]:
-    """The experts that the settings name; of those that are there by default the ones that fit the kind of stream."""
-    named = settings.learner.experts
-    if settings.kind == "classification" or "experts" in settings.learner.model_fields_set:
-        return named
-    return tuple(one for one in named if one in OF_TARGETS)
+__all__ = ["fingerprint", "gaussians_above", "make_method", "make_renewal", "make_sampler"]
 
 
 def gaussians_above(settings: EngineSettings) -> int:
@@ -88,7 +79,7 @@ def fingerprint(settings: EngineSettings) -> dict[str, Any]:
             "app.kind": settings.kind if settings.decide is None else "decision",
             "learner.method": settings.learner.method,
             "learner.support": settings.learner.support,
-            "learner.experts": ", ".join(one if isinstance(one, str) else one.name for one in experts(settings)),
+            "learner.experts": ", ".join(one if isinstance(one, str) else one.name for one in settings.learner.experts),
             "learner.many_classes": gaussians_above(settings),
             "learner.members": settings.learner.members,
             "learner.hidden": settings.learner.hidden,

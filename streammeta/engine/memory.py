@@ -19,7 +19,7 @@ from streammeta.engine.exchange import Exchange
 from streammeta.engine.experts import Case, Columns, Mixture, Slots, choose
 from streammeta.engine.experts.base import Renumbering
 from streammeta.engine.extraction import Extractor
-from streammeta.engine.factory import experts, gaussians_above, make_method
+from streammeta.engine.factory import gaussians_above, make_method
 from streammeta.engine.features import FeatureSpace
 from streammeta.engine.interval import COLUMNS, Intervals
 from streammeta.engine.labels import LabelSpace, PendingEvents
@@ -99,7 +99,7 @@ class Memory:
     def _make_mixture(self) -> Mixture | None:
         """The experts beside the learner; None: there are none."""
         settings = self.settings
-        chosen = experts(settings)
+        chosen = settings.learner.experts
         above = {}
         if gaussians_above(settings):
             chosen, above = (*chosen, "gaussian"), {"gaussian": settings.learner.many_classes}

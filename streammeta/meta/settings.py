@@ -7,7 +7,6 @@ from pydantic import BaseModel, Field
 
 __all__ = [
     "METHOD_NAMES",
-    "OF_TARGETS",
     "USES_INNER_RATE",
     "USES_INNER_STEPS",
     "USES_OUTER",
@@ -44,7 +43,6 @@ METHOD_NAMES = (  # of the catalogue
 _BY_GRADIENT = ("maml", "fomaml", "maml++", "reptile", "meta-sgd", "anil", "cavia", "adml", "maml-ema")
 USES_INNER_RATE = frozenset(_BY_GRADIENT)  # of the catalogue; the others have no step of that size
 USES_INNER_STEPS = frozenset((*_BY_GRADIENT, "imaml", "learned-optimizer"))
-OF_TARGETS = ("forest",)  # of the experts that are there by default
 USES_OUTER = frozenset(METHOD_NAMES) - {"reptile", "mixture"}  # these have an outer step of their own
 
 
@@ -80,7 +78,7 @@ class LearnerSettings(BaseModel, frozen=True, extra="forbid"):
         max_length=16,
         description='Mixed in by recent evidence: "forest" (online trees of all tasks of a partition), "neighbours" '
         '(nearest events of the task), "gaussian" (a Gaussian a class), "persistence" (what class follows '
-        "the last; of classes only, and there by default for them only), "
+        "the task's last one, or that last target again where it comes near), "
         '"river:MODULE.CLASS", or {name = "river:MODULE.CLASS", '
         "parameters = {...}}; [] for none. Models of River cannot be saved: after a restore they start from nothing.",
     )

@@ -183,6 +183,15 @@ def follow_labels(
     said: _Doubles,
     /,
 ) -> None: ...
+def follow_targets(
+    nearer: _Doubles,
+    rule: _Doubles,
+    tasks: _Doubles,
+    rows: _Ints,
+    labels: _Doubles,
+    asked: npt.NDArray[np.bool_],
+    said: _Doubles,
+) -> None: ...
 def forest_run(
     state: tuple[npt.NDArray[np.generic], ...],
     xs: _Floats,

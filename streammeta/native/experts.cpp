@@ -235,7 +235,7 @@ void mix_values(double mean, double variance, Given said, Array<const double, 2>
     mixed[0] = first, mixed[1] = second;
 }
 
-// Forget a little, add log N(y) of each part, and each expert's own squared error.
+// Forget a little, add log N(y) of each part, and the squared error of each expert that said something.
 void add_value_evidence(Array<const double, 2> parts, double y, Numbers evidence, double decay, Table noise,
                         double noise_decay) {
     require(parts.shape[0] >= evidence.size() && parts.shape[0] > noise.shape[0] && parts.shape[1] == 2 &&
@@ -247,6 +247,7 @@ void add_value_evidence(Array<const double, 2> parts, double y, Numbers evidence
             decay * evidence[r] - std::min(0.5 * gap * gap / variance, MOST_SURPRISE) - 0.5 * logarithm(variance);
     }
     for (Index k = 0; k < noise.shape[0]; k++) {
+        if (parts[1 + k][0] == parts[0][0] && parts[1 + k][1] == parts[0][1]) continue;  // the learner's: it said nothing
         const double gap = y - parts[1 + k][0];
         noise[k][0] = noise_decay * noise[k][0] + gap * gap;
         noise[k][1] = noise_decay * noise[k][1] + 1;

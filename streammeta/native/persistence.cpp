@@ -1,4 +1,4 @@
-// How labels follow one another. Equations: see streammeta/engine/experts/persistence.py.
+// How labels follow one another. Equations: see streammeta/engine/experts/persistence.py, and last_target.py of targets.
 #include <algorithm>
 #include <cmath>
 
@@ -163,8 +163,39 @@ void follow_labels(Array<double, 2> moves, Array<double, 2> runs, Array<double, 
     }
 }
 
+enum TargetRule { SHARE, OF_THE_MEAN, COUNTS_KEPT, LOOKS_BACK, TARGET_RULES };
+enum Task { TARGETS, LAST_TARGET, MEAN, TASK };  // of a task: how many targets, the last one, their mean
+
+// Fill said [N] of events [N] of one partition that are asked, each under the targets before it, which are learned in
+// turn: labels [N], NaN where there is none. It is the last target of the task (tasks [T, TASK] at rows [N]), while
+// nearer [2] (labels to which that came nearer than the mean, and labels) says that it comes near; else NaN.
+void follow_targets(Array<double, 1> nearer, Given rule, Array<double, 2> tasks, Indices rows, Given labels,
+                    Array<const bool, 1> asked, Array<double, 1> said) {
+    const Index N = rows.size();
+    require(labels.size() == N && asked.size() == N && said.size() == N && nearer.size() == 2 &&
+                rule.size() == TARGET_RULES && tasks.shape[1] == TASK,
+            "follow_targets: shapes do not fit");
+    for (Index i = 0; i < N; i++) {
+        require(rows[i] >= 0 && rows[i] < tasks.shape[0], "follow_targets: a row that is not there");
+        double* task = tasks[rows[i]].data;
+        const bool is_near = nearer[0] > rule[SHARE] * (nearer[1] + rule[OF_THE_MEAN]);
+        said[i] = asked[i] && task[TARGETS] > 0 && is_near ? task[LAST_TARGET] : std::nan("");
+        if (std::isnan(labels[i])) continue;
+        if (task[TARGETS] > 0) {
+            const bool was_near = std::abs(labels[i] - task[LAST_TARGET]) < std::abs(labels[i] - task[MEAN]);
+            nearer[0] = rule[COUNTS_KEPT] * nearer[0] + was_near;
+            nearer[1] = rule[COUNTS_KEPT] * nearer[1] + 1;
+        }
+        task[TARGETS] += 1;
+        task[LAST_TARGET] = labels[i];
+        task[MEAN] += (labels[i] - task[MEAN]) / std::min(task[TARGETS], rule[LOOKS_BACK]);
+    }
+}
+
 }  // namespace
 
-void bind_persistence(nb::module_& module) { module.def("follow_labels", &follow_labels); }
+void bind_persistence(nb::module_& module) {
+    module.def("follow_labels", &follow_labels).def("follow_targets", &follow_targets);
+}
 
 }  // namespace streammeta

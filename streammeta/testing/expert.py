@@ -81,13 +81,13 @@ def _check_saved(fresh: Expert, run: _Run) -> None:
 
 
 def _events(kind: Kind, seed: int = 1) -> list[tuple[Case, float]]:
-    """Cases of some tasks, and their labels; a feature is missing now and then."""
+    """Cases of some tasks, and their labels; a feature is missing now and then, and targets rise as time passes."""
     random = np.random.default_rng(seed)
     events = []
-    for _ in range(_EVENTS):
+    for i in range(_EVENTS):
         row = int(random.integers(_TASKS))
         x = random.normal(size=_WIDTH).astype(np.float32)
-        y = float(int(abs(x[row]) * 2) % _CLASSES) if kind == "classification" else float(x[row])
+        y = float(int(abs(x[row]) * 2) % _CLASSES) if kind == "classification" else float(x[row]) + 0.2 * i
         x[int(random.integers(_WIDTH))] = np.nan if random.random() < 0.1 else 0.5
         events.append((Case(row, f"task-{row}", x), y))
     return events

@@ -70,6 +70,13 @@ class Cases(NamedTuple):
     event: Ints  # [N] the place here of the event of which the label is: its own, but where both are here
     context: Ints  # [N, 2] as of ``Case``; there is one of an event that was asked before
 
+    def by_partition(self) -> list[tuple[int, "Ints | slice"]]:
+        """The partitions, each with the places of its events here: a slice where there is one partition alone."""
+        first = int(self.partitions[0]) if self.partitions.size else 0
+        if (self.partitions == first).all():
+            return [(first, slice(None))]
+        return [(number, np.flatnonzero(self.partitions == number)) for number in np.unique(self.partitions).tolist()]
+
     def at(self, which: Ints) -> "Cases":
         """Those at these places."""
         return Cases([self.tasks[i] for i in which.tolist()], *(column[which] for column in self[1:]))  # type: ignore[arg-type]

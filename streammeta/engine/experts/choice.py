@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from streammeta.engine.experts.base import RIVER, Expert, ScalingOf, did_you_mean
 from streammeta.engine.experts.forest import Forest
 from streammeta.engine.experts.gaussian import Gaussian
+from streammeta.engine.experts.last_target import LastTarget
 from streammeta.engine.experts.neighbours import Neighbours
 from streammeta.engine.experts.persistence import Persistence
 from streammeta.engine.features import FeatureSpace
@@ -15,7 +16,7 @@ from streammeta.meta.settings import ExpertSettings, Kind
 __all__ = ["choose"]
 
 _NATIVE = ("persistence", "neighbours", "gaussian", "forest")
-_OF_CLASSES = ("persistence", "gaussian")
+_OF_CLASSES = ("gaussian",)
 
 
 def choose(
@@ -67,4 +68,6 @@ def _native(name: str, kind: Kind, seed: int, scaling: ScalingOf, sums: Partitio
         return Forest(kind, seed)
     if name == "neighbours":
         return Neighbours(kind, scaling)
-    return Gaussian(scaling, sums) if name == "gaussian" else Persistence()
+    if name == "gaussian":
+        return Gaussian(scaling, sums)
+    return Persistence() if kind == "classification" else LastTarget()

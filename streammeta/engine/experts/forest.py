@@ -182,12 +182,10 @@ class Forest:
         said = np.full((len(cases.tasks), outputs), 0.0 if self._classify else math.nan)
         if not self._classify:
             cases = cases._replace(labels=(cases.labels - cases.shift) / cases.spread)
-        partitions = np.unique(cases.partitions).tolist()
-        for number in partitions:
-            if len(partitions) == 1:
+        for number, which in cases.by_partition():
+            if isinstance(which, slice):
                 self._run(number, cases, said)
                 continue
-            which = np.flatnonzero(cases.partitions == number)
             of_part = said[which]
             self._run(number, cases.at(which), of_part)
             said[which] = of_part
@@ -196,18 +194,17 @@ class Forest:
     def _run(self, partition: int, cases: Cases, said: Doubles) -> None:
         """A partition's events; fills said [N, C]."""
         found, common = self._parts.get(partition), cases.common
-        labels = cases.labels[~np.isnan(cases.labels)]
-        if labels.size:
-            if found is None:
-                found = _Trees.roots(int(labels[0]) + 1, common.shape[1], classify=self._classify)
-                found.copy()
-                self._parts[partition] = found
-            if common.shape[1] >= found.ring.x.shape[1]:
-                found.ring.widen(common.shape[1])
-        elif found is None:
-            return
+        if found is None:
+            labels = cases.labels[~np.isnan(cases.labels)]
+            if not labels.size:
+                return
+            found = _Trees.roots(int(labels[0]) + 1, common.shape[1], classify=self._classify)
+            found.copy()
+            self._parts[partition] = found
+        if common.shape[1] >= found.ring.x.shape[1] and not np.isnan(cases.labels).all():
+            found.ring.widen(common.shape[1])
         common = np.ascontiguousarray(common[:, : found.ring.x.shape[1] - 1])  # no tree knows others
-        tasks = np.array([as_number(task) for task in cases.tasks], np.float32)
+        tasks = np.array(list(map(as_number, cases.tasks)), np.float32)
         self._learn(found, (tasks, common, cases.labels, cases.asked, said))
 
     def _learn(self, found: _Trees, events: tuple[npt.NDArray[Any], ...]) -> None:

@@ -95,6 +95,10 @@ class Mixture:
         """Whether any expert takes part, with so many outputs."""
         return outputs > min(self._above)
 
+    def takes_runs(self, outputs: int) -> bool:
+        """Whether no expert that takes part depends on more than the events before."""
+        return all(self._of_runs[k] is not None for k in self._awake(outputs))
+
     def _awake(self, outputs: int) -> list[int]:
         """The places of the experts that take part, with so many outputs."""
         return [k for k, above in enumerate(self._above) if outputs > above]
@@ -123,10 +127,9 @@ class Mixture:
 
         None where an expert that is awake depends on more than the events before: then they are asked one by one.
         """
-        awake = self._awake(outputs)
-        runs = [(k, expert) for k in awake if (expert := self._of_runs[k]) is not None]
-        if len(runs) < len(awake):
+        if not self.takes_runs(outputs):
             return None
+        runs = [(k, expert) for k in self._awake(outputs) if (expert := self._of_runs[k]) is not None]
         said = np.full((len(cases.tasks), len(self.experts), outputs), 0.0 if self._classify else math.nan)
         ours = cases._replace(labels=np.where(cases.partitions >= 0, cases.labels, math.nan))  # as in ``learn``
         for k, expert in runs:
@@ -153,6 +156,14 @@ class Mixture:
             means, spread, opinions, columns[_NOISE], evidence, *given, *rule, _NOISE_DECAY, known.parts, mixed
         )
         return mixed[:, :1], mixed[:, 1]
+
+    def predict_all(self, columns: Columns, cases: Cases, mean: Doubles, variance: Doubles) -> tuple[Doubles, Doubles]:
+        """``blend`` of events [N] without labels, where experts take runs."""
+        said = self.ask(columns, cases, mean.shape[1])
+        assert said is not None  # see ``takes_runs``
+        nothing = np.zeros(len(mean), np.bool_)
+        known = RunLabels(cases.labels, nothing, self.no_parts(len(mean), mean.shape[1]))
+        return self.blend_run(columns, cases.rows, mean, variance, said, known)
 
     def weights(self, columns: Columns, rows: Ints, outputs: int) -> dict[str, float]:
         """Who decides: the weight of each part, the mean over these tasks [R]; they add up to 1.

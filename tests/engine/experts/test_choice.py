@@ -74,7 +74,7 @@ def test_experts_keep_their_order_and_parameters_reach_the_model() -> None:
         ("river:forest.ARFClassifier", "regression", 'is no regressor, but app.kind = "regression"; river.forest has'),
         ("river:drift.ADWIN", "classification", "is no classifier"),
         ("river:ensemble.BaggingClassifier", "classification", "needs model; give it as `parameters`"),
-        ("persistence", "regression", 'is about classes, but app.kind = "regression"'),
+        ("gaussian", "regression", 'is about classes, but app.kind = "regression"'),
         ({"name": "neighbours", "parameters": {"k": 3}}, "classification", "takes no parameters, got k"),
         (
             {"name": "river:forest.ARFClassifier", "parameters": {"n_model": 3}},

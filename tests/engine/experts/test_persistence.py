@@ -11,10 +11,8 @@ from streammeta.engine.columns import Columns
 from streammeta.engine.experts import Case, Mixture
 from streammeta.engine.experts.base import Renumbering
 from streammeta.engine.experts.persistence import Persistence
-from streammeta.engine.factory import experts
-from streammeta.errors import ConfigError, SnapshotError
+from streammeta.errors import SnapshotError
 from streammeta.event import Event, Label, Origin
-from streammeta.meta.settings import LearnerSettings
 
 NO_FEATURES = np.zeros(0, np.float32)
 
@@ -246,18 +244,6 @@ def test_damaged_counts_are_refused(name: str, place: int, value: float) -> None
 
     with pytest.raises(SnapshotError, match=r"state/0: counts of "):
         expert.take_partition(0, arrays, Renumbering(np.arange(1), np.arange(2), same=True), "state/0")
-
-
-@pytest.mark.parametrize("changes", [{"kind": "regression"}, {"kind": "regression", "decide": {"actions": ["a", "b"]}}])
-def test_by_default_it_is_there_for_classes_alone(changes: dict[str, object]) -> None:
-    """A default must not be an error where it has no meaning; who names it is refused."""
-    settings = EngineSettings.model_validate(changes)
-    assert "persistence" in experts(EngineSettings())
-    assert experts(EngineSettings(learner=LearnerSettings(hidden=8))) == experts(EngineSettings())
-    assert "persistence" not in experts(settings)
-    Engine(settings)
-    with pytest.raises(ConfigError, match="'persistence' is about classes"):
-        Engine(EngineSettings.model_validate({"kind": "regression", "learner": {"experts": ["forest", "persistence"]}}))
 
 
 def test_after_a_task_was_forgotten_the_others_go_on_and_what_is_saved_can_be_read() -> None:
