@@ -138,7 +138,7 @@ class _MetaLearner(base.Base):  # type: ignore[misc]  # mypy does not look into 
         origin = Origin(type(self).__name__, 0, at)
         features: dict[str, Feature] = {}
         for name, value in x.items():
-            if type(value) in _PLAIN:
+            if type(value) in _PLAIN or (type(value) is float and math.isfinite(value)):
                 features[str(name)] = value
             elif name != self.task:
                 features.update(flatten(value, str(name), origin))

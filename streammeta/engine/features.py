@@ -92,13 +92,28 @@ class FeatureSpace:
         """
         if not isinstance(x, Mapping):
             return self._read_list(x, at)
-        names, values = tuple(x), list(x.values())
-        for value in values:
-            if type(value) in _NUMBERS and not -_LARGEST < value < _LARGEST:  # type: ignore[operator]
-                raise EventError(f"{at}: a feature is {value}, wanted a finite number below {_LARGEST:.0e}")
+        names, values = _checked(x, at)
+        return self._as_before(names, values) or self._read_unseen(names, values)
+
+    def find(self, x: Mapping[str, Feature] | Sequence[float | None], at: Origin | str) -> Filled | None:
+        """As ``read``, but nothing changes here: None where a name or value has no slot. Raises EventError, too."""
+        if not isinstance(x, Mapping):
+            if not x or len(x) != self._width:
+                return None
+            x = {str(place): value for place, value in enumerate(x)}
+        names, values = _checked(x, at)
+        found = self._as_before(names, values)
+        if found is not None:
+            return found
+        filled = _as_keys(names, values)
+        slots = tuple([self._slot_of[key] for key, _ in filled if key in self._slot_of])
+        return Filled(slots, [number for _, number in filled]) if len(slots) == len(filled) else None
+
+    def _as_before(self, names: tuple[str, ...], values: list[Feature]) -> Filled | None:
+        """The slots of an event that has all its features as numbers, and those of the last such; None: it has not."""
         if names == self._names and _NUMBERS.issuperset(map(type, values)):
             return Filled(self._plan, values)  # type: ignore[arg-type]  # numbers, as was just seen
-        return self._read_unseen(names, values)
+        return None
 
     def _note_pattern(self) -> None:
         """Names, slots or width have changed."""
@@ -107,11 +122,7 @@ class FeatureSpace:
 
     def _read_unseen(self, names: tuple[str, ...], values: Sequence[Feature]) -> Filled:
         """As ``read``, name by name; an event of numbers alone is remembered as the pattern of the next ones."""
-        filled = [
-            ((name, value) if isinstance(value, str) else (name, None), 1.0 if isinstance(value, str) else float(value))
-            for name, value in zip(names, values, strict=True)
-            if value is not None
-        ]
+        filled = _as_keys(names, values)
         unknown = sorted((key for key, _ in filled if key not in self._slot_of), key=_by_name)
         place_of = {key: self._slot_for(key, len(filled)) for key in unknown}
         found = [(place_of[key] if key in place_of else self._slot_of[key], number) for key, number in filled]
@@ -236,3 +247,21 @@ class FeatureSpace:
 def _by_name(key: _Key) -> tuple[str, str]:
     name, value = key
     return name, value or ""
+
+
+def _checked(x: Mapping[str, Feature], at: Origin | str) -> tuple[tuple[str, ...], list[Feature]]:
+    """Names and values; raises EventError where a number is not finite."""
+    values = list(x.values())
+    for value in values:
+        if type(value) in _NUMBERS and not -_LARGEST < value < _LARGEST:  # type: ignore[operator]
+            raise EventError(f"{at}: a feature is {value}, wanted a finite number below {_LARGEST:.0e}")
+    return tuple(x), values
+
+
+def _as_keys(names: Sequence[str], values: Sequence[Feature]) -> list[tuple[_Key, float]]:
+    """What has a slot, with its number: a feature, or a category's value, which counts 1; None is missing."""
+    return [
+        ((name, value), 1.0) if isinstance(value, str) else ((name, None), float(value))
+        for name, value in zip(names, values, strict=True)
+        if value is not None
+    ]
