@@ -16,7 +16,7 @@ from streammeta.engine.columns import Column
 from streammeta.engine.drift import Detectors
 from streammeta.engine.elapsed import COLUMN as ELAPSED
 from streammeta.engine.exchange import Exchange
-from streammeta.engine.experts import Case, Columns, Mixture, Slots, choose
+from streammeta.engine.experts import POOLED, Case, Columns, Mixture, Slots, choose
 from streammeta.engine.experts.base import Renumbering
 from streammeta.engine.extraction import Extractor
 from streammeta.engine.factory import gaussians_above, make_method
@@ -88,7 +88,7 @@ class Memory:
             on_release=self._release,
             derived=self.response.derived,
             leave_out_derived=self._leave_out_derived if self.response.derived else None,
-            unsure=COLUMNS,
+            unsure=COLUMNS | POOLED,
         )
         self.shared = Shared(self.method, self.sums, classify=self.labels.classify)
         self.exchange = Exchange(settings.kind, kept.window, self.tasks, self.features, self.labels, self.presence)

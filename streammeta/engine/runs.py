@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from streammeta.engine.buffer import push
 from streammeta.engine.corrections import note_ids
-from streammeta.engine.experts import Blend, Case, Cases, Columns, Mixture, RunLabels
+from streammeta.engine.experts import Blend, Case, Cases, Columns, Mixture
 from streammeta.engine.interval import Intervals
 from streammeta.engine.judge import Judged, count_events, judge
 from streammeta.engine.memory import Memory
@@ -139,15 +139,12 @@ class Runs:
     def _mix(self, mixture: Mixture, opinions: Doubles, run: "_Run", begin: int, end: int) -> None:
         """Mix the learner's predictions of these events with the experts' opinions, each under the labels before it."""
         part = slice(begin, end)
-        known = RunLabels(
-            run.measured[part],
-            np.zeros(end - begin, np.bool_),
-            mixture.no_parts(end - begin, self._memory.labels.outputs),
-        )
+        known = mixture.no_labels(run.part.partitions[part], self._memory.labels.outputs)
+        known.labels[:] = run.measured[part]
         for i in run.late:
             waits = run.part.waits[i]
             if begin <= i < end and waits.mean is not None and waits.parts is not None:
-                known.given[i - begin] = True
+                known.given[i - begin], known.classes[i - begin] = True, waits.parts.shape[1]
                 known.parts[i - begin, :, : waits.parts.shape[1]] = waits.parts
         columns, own = self._memory.tasks.columns, (run.own_means[part], run.own_variances[part])
         run.means[part], run.variances[part] = mixture.blend_run(columns, run.rows[part], *own, opinions[part], known)

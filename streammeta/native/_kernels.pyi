@@ -145,12 +145,16 @@ def mix_classes(
     said: _Doubles,
     doubt: _Doubles,
     evidence: _Doubles,
+    pooled: float,
+    pool: _Doubles,
     log_favour: float,
     parts: _Doubles,
     mixed: _Doubles,
     /,
 ) -> None: ...
-def add_class_evidence(parts: _Doubles, label: int, evidence: _Doubles, decay: float, /) -> None: ...
+def add_class_evidence(
+    parts: _Doubles, classes: int, label: int, evidence: _Doubles, pooled: _Doubles, pool: _Doubles, decay: float, /
+) -> None: ...
 def mix_values(
     mean: float,
     variance: float,
@@ -213,9 +217,13 @@ def mix_class_run(
     said: _Doubles,
     doubt: _Doubles,
     evidence: _Doubles,
+    pooled: _Doubles,
+    pools: _Doubles,
     rows: _Ints,
+    place: _Ints,
     labels: _Doubles,
     given: npt.NDArray[np.bool_],
+    known: _Ints,
     log_favour: float,
     decay: float,
     parts: _Doubles,

@@ -24,6 +24,8 @@ constexpr double LEAST = 1e-6;           // no probability of a label counts as 
 constexpr double MOST_SURPRISE = 14;     // nats below a Gaussian's own peak
 constexpr double PRIOR_SPREAD =
     4;  // an expert nothing is known of may err twice as far as the learner thinks it does itself
+constexpr double POOL_DECAY = 0.999, POOL_PRIOR = 10;  // of its curvature, and what it begins with
+constexpr double LEAST_POOLED = 1e-4;                  // no probability counts as less in the pool
 constexpr double INFINITE = std::numeric_limits<double>::infinity();
 
 // A feature as the encoder sees it; NaN where it is missing.
@@ -140,13 +142,15 @@ void ask_neighbours(Array<const float, 3> window_x, Array<const Label, 2> window
 
 // --- The mixture ----------------------------------------------------------------------------------------------------
 
-// The weights [1 + 2K] of the parts; those of an expert that has no opinion have none.
-std::vector<double> softmax(Given evidence, double log_favour, const std::vector<char>& speaks) {
+// The weights of the parts from their log evidence [1 + 2K], or one more with the pool; of an expert that has no
+// opinion none, and of the pool none where no expert has.
+std::vector<double> softmax(std::vector<double> weights, double log_favour, const std::vector<char>& speaks) {
     const Index K = Index(speaks.size());
-    std::vector<double> weights(evidence.data, evidence.data + evidence.size());
     weights[0] += log_favour;
     for (Index k = 0; k < K; k++)
         if (!speaks[k]) weights[1 + k] = weights[1 + K + k] = -INFINITE;
+    if (std::find(speaks.begin(), speaks.end(), true) == speaks.end())
+        std::fill(weights.begin() + 1, weights.end(), -INFINITE);
     const double top = *std::max_element(weights.begin(), weights.end());
     double total = 0;
     for (double& weight : weights) total += weight = weight == -INFINITE ? 0 : exponential(weight - top);
@@ -154,12 +158,69 @@ std::vector<double> softmax(Given evidence, double log_favour, const std::vector
     return weights;
 }
 
-// Fill parts [1 + 2K, C] and their mixture [C], from the learner's p [C] and what K experts said [K, C].
-void mix_classes(Given p, Array<const double, 2> said, Given doubt, Given evidence, double log_favour, Table parts,
-                 Numbers mixed) {
+// The pool of the learner and K experts, whose exponents β are learned. Its state is [1 + K, 2 + K]: β, then H.
+class Pool {
+  public:
+    Pool(Table state, Array<const double, 2> parts, Index classes)
+        : state(state), size(state.shape[0]), classes(classes), logs(size * classes), p(classes) {
+        for (Index k = 0; k < size; k++)
+            for (Index c = 0; c < classes; c++) logs[k * classes + c] = logarithm(std::max(parts[k][c], LEAST_POOLED));
+        double top = -INFINITE, total = 0;
+        for (Index c = 0; c < classes; c++) {
+            p[c] = 0;
+            for (Index k = 0; k < size; k++) p[c] += state[k][0] * logs[k * classes + c];
+            top = std::max(top, p[c]);
+        }
+        for (double& one : p) total += one = exponential(one - top);
+        for (double& one : p) one /= total;
+    }
+    const std::vector<double>& probabilities() const { return p; }
+
+    // A Newton step on −log p(label), and on what keeps β near its start, under curvature that is forgotten slowly.
+    void learn(Index label) {
+        std::vector<double> mean(size), factor(size * size), step(size);
+        for (Index k = 0; k < size; k++) {
+            for (Index c = 0; c < classes; c++) mean[k] += p[c] * logs[k * classes + c];
+        }
+        const double pull = (1 - POOL_DECAY) * POOL_PRIOR;
+        for (Index k = 0; k < size; k++) {
+            for (Index l = 0; l <= k; l++) {
+                double curvature = l == k ? pull : 0;
+                for (Index c = 0; c < classes; c++)
+                    curvature += p[c] * (logs[k * classes + c] - mean[k]) * (logs[l * classes + c] - mean[l]);
+                state[k][1 + l] = state[l][1 + k] = POOL_DECAY * state[k][1 + l] + curvature;
+            }
+            step[k] = logs[k * classes + label] - mean[k] - pull * (state[k][0] - (k == 0));
+        }
+        for (Index k = 0; k < size; k++) {  // Cholesky, and forward
+            for (Index l = 0; l <= k; l++) {
+                double sum = state[k][1 + l];
+                for (Index i = 0; i < l; i++) sum -= factor[k * size + i] * factor[l * size + i];
+                factor[k * size + l] = l == k ? root(sum) : sum / factor[l * size + l];
+            }
+            for (Index i = 0; i < k; i++) step[k] -= factor[k * size + i] * step[i];
+            step[k] /= factor[k * size + k];
+        }
+        for (Index k = size - 1; k >= 0; k--) {
+            for (Index i = k + 1; i < size; i++) step[k] -= factor[i * size + k] * step[i];
+            step[k] /= factor[k * size + k];
+        }
+        for (Index k = 0; k < size; k++) state[k][0] += step[k];
+    }
+
+  private:
+    Table state;
+    Index size, classes;
+    std::vector<double> logs, p;  // [1 + K, C], [C]
+};
+
+// Fill parts [1 + 2K, C], and the mixture [C] of them and the pool, from the learner's p [C] and what K experts said
+// [K, C]. `pooled` is the log evidence of the pool, beyond the learner's.
+void mix_classes(Given p, Array<const double, 2> said, Given doubt, Given evidence, double pooled, Table pool,
+                 double log_favour, Table parts, Numbers mixed) {
     const auto [K, C] = said.shape;
     require(p.size() == C && mixed.size() == C && doubt.size() == K && evidence.size() == 1 + 2 * K &&
-                parts.shape[0] == 1 + 2 * K && parts.shape[1] == C,
+                parts.shape[0] == 1 + 2 * K && parts.shape[1] == C && pool.shape[0] == 1 + K && pool.shape[1] == 2 + K,
             "mix_classes: shapes do not fit");
     std::vector<char> speaks(K, true);
     double total = 0, *own = parts[0].data;
@@ -181,20 +242,35 @@ void mix_classes(Given p, Array<const double, 2> said, Given doubt, Given eviden
         }
         for (Index c = 0; c < C; c++) times[c] /= product;
     }
-    const std::vector<double> weights = softmax(evidence, log_favour, speaks);
+    std::vector<double> logs(evidence.data, evidence.data + evidence.size());
+    logs.push_back(evidence[0] + pooled);
+    const std::vector<double> weights = softmax(std::move(logs), log_favour, speaks);
     std::fill_n(mixed.data, C, 0.0);
     for (Index r = 0; r < 1 + 2 * K; r++) {
         for (Index c = 0; c < C; c++) mixed[c] += weights[r] * parts[r][c];
     }
+    if (weights.back() > 0) {
+        const Pool of_all(pool, {parts.data, parts.shape}, C);
+        for (Index c = 0; c < C; c++) mixed[c] += weights.back() * of_all.probabilities()[c];
+    }
 }
 
-// Forget a little, and add log p(label) of each part.
-void add_class_evidence(Array<const double, 2> parts, Index label, Numbers evidence, double decay) {
-    require(parts.shape[0] >= evidence.size() && label >= 0, "add_class_evidence: shapes do not fit");
-    for (Index r = 0; r < evidence.size(); r++) {
-        const double likelihood = label < parts.shape[1] ? parts[r][label] : 0;
-        evidence[r] = decay * evidence[r] + logarithm(std::max(likelihood, LEAST));
-    }
+// Forget a little, and add log p(label) of each part and of the pool, which learns the label then.
+//
+// Parts [1 + 2K, ≥ C] of the C classes that were known when they were made: no other is one for the pool.
+void add_class_evidence(Array<const double, 2> parts, Index classes, Index label, Numbers evidence, Numbers pooled,
+                        Table pool, double decay) {
+    require(parts.shape[0] == evidence.size() && label >= 0 && classes <= parts.shape[1] && pooled.size() == 1 &&
+                2 * pool.shape[0] == evidence.size() + 1 && pool.shape[1] == 1 + pool.shape[0],
+            "add_class_evidence: shapes do not fit");
+    const auto log_of = [](double likelihood) { return logarithm(std::max(likelihood, LEAST)); };
+    for (Index r = 0; r < evidence.size(); r++)
+        evidence[r] = decay * evidence[r] + log_of(label < classes ? parts[r][label] : 0);
+    pooled[0] *= decay;
+    if (label >= classes) return;
+    Pool of_all(pool, parts, classes);
+    pooled[0] += log_of(of_all.probabilities()[label]) - log_of(parts[0][label]);
+    of_all.learn(label);
 }
 
 // Fill parts [1 + 2K, 2] (mean, variance) and the moments [2] of their mixture; NaN in `said` [K] is no opinion.
@@ -225,7 +301,8 @@ void mix_values(double mean, double variance, Given said, Array<const double, 2>
         part[1 + k] = {said[k], spread};
         part[1 + K + k] = {(mean / variance + said[k] / spread) / precision, 2 / precision};
     }
-    const std::vector<double> weights = softmax(evidence, log_favour, speaks);
+    const std::vector<double> weights =
+        softmax({evidence.data, evidence.data + evidence.size()}, log_favour, speaks);
     double first = 0, second = 0;
     for (Index r = 0; r < R; r++) first += weights[r] * part[r].mean;
     for (Index r = 0; r < R; r++) {
@@ -257,20 +334,28 @@ void add_value_evidence(Array<const double, 2> parts, double y, Numbers evidence
 // A run of events, each mixed under its task's evidence before its label adds to it: labels [N], NaN where none is
 // learned.
 //
-// p [N, C], said [N, K, C], evidence [T, 1 + 2K] of rows [N]; where `given`, parts [N, 1 + 2K, C] were made before, and
+// p [N, C], said [N, K, C], evidence [T, 1 + 2K] and pooled [T] of rows [N], pools [P, 1 + K, 2 + K] of partitions with
+// the place [N] of each event's; where `given`, parts [N, 1 + 2K, C] were made before, of `known` [N] classes, and
 // nothing is mixed.
-void mix_class_run(Array<const double, 2> p, Array<const double, 3> said, Given doubt, Table evidence,
-                   Array<const int64_t, 1> rows, Given labels, Array<const bool, 1> given, double log_favour,
-                   double decay, Array<double, 3> parts, Table mixed) {
+void mix_class_run(Array<const double, 2> p, Array<const double, 3> said, Given doubt, Table evidence, Numbers pooled,
+                   Array<double, 3> pools, Array<const int64_t, 1> rows, Array<const int64_t, 1> place, Given labels,
+                   Array<const bool, 1> given, Array<const int64_t, 1> known, double log_favour, double decay,
+                   Array<double, 3> parts, Table mixed) {
     const Index N = p.shape[0];
     require(said.shape[0] == N && rows.size() == N && labels.size() == N && given.size() == N && parts.shape[0] == N &&
-                mixed.shape[0] == N,
+                mixed.shape[0] == N && place.size() == N && known.size() == N && pooled.size() == evidence.shape[0],
             "mix_class_run: shapes do not fit");
     for (Index i = 0; i < N; i++) {
-        require(rows[i] >= 0 && rows[i] < evidence.shape[0], "mix_class_run: a row that is not there");
-        const Numbers own = evidence[rows[i]];
-        if (!given[i]) mix_classes(p[i], said[i], doubt, {own.data, own.shape}, log_favour, parts[i], mixed[i]);
-        if (!std::isnan(labels[i])) add_class_evidence({parts[i].data, parts[i].shape}, Index(labels[i]), own, decay);
+        const Index row = rows[i];
+        require(row >= 0 && row < pooled.size() && place[i] >= 0 && place[i] < pools.shape[0],
+                "mix_class_run: a row or partition that is not there");
+        const Numbers own = evidence[row];
+        const Table pool = pools[place[i]];
+        if (!given[i])
+            mix_classes(p[i], said[i], doubt, {own.data, own.shape}, pooled[row], pool, log_favour, parts[i], mixed[i]);
+        if (std::isnan(labels[i])) continue;
+        const Numbers beyond{pooled.data + row, {1}};
+        add_class_evidence({parts[i].data, parts[i].shape}, known[i], Index(labels[i]), own, beyond, pool, decay);
     }
 }
 

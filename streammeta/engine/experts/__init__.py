@@ -2,6 +2,6 @@
 
 from streammeta.engine.experts.base import Case, Cases, Columns, Expert, Slots
 from streammeta.engine.experts.choice import choose
-from streammeta.engine.experts.mixture import Blend, Mixture, RunLabels
+from streammeta.engine.experts.mixture import POOLED, Blend, Mixture, RunLabels
 
-__all__ = ["Blend", "Case", "Cases", "Columns", "Expert", "Mixture", "RunLabels", "Slots", "choose"]
+__all__ = ["POOLED", "Blend", "Case", "Cases", "Columns", "Expert", "Mixture", "RunLabels", "Slots", "choose"]

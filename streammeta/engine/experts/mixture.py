@@ -1,17 +1,25 @@
-"""The mixture: the learner, its experts, and the product of the learner with each of them, by recent evidence.
+"""The mixture: the learner, its experts, and what they say together, by recent evidence.
 
 ::
 
     blend = Σ_r w_r part_r        w_r ∝ favour_r · exp(ℓ_r)        ℓ_r ← 0.95 ℓ_r + log part_r(y), in each task
-    parts: p, q_1 … q_K, p·q_1 / Σ p·q_1, … p·q_K / Σ p·q_K        favour is 5 for the learner, else 1
+    parts: p, q_1 … q_K, p·q_1 / Σ p·q_1, … p·q_K / Σ p·q_K, and of classes the pool
 
 p is the learner's own prediction, q_k is expert k's with a little of p in it, so that no expert can rule out what then
-happens. Each product is a step of Bayes' rule for two witnesses who know different things. For targets every part is a
-Gaussian; an expert's variance is that of its own errors in the task.
+happens; favour is that of the learner, else 1. Each product is a step of Bayes' rule for two witnesses who know
+different things. For targets every part is a Gaussian; an expert's variance is that of its own errors in the task.
 
-One rule for all files. Without the favour the neighbours cost elec2 0.35 points and movielens 0.6; with it they gain or
-leave as it was everywhere we looked. The plain mean gains a tenth of a point with a forest on wisdm_mixed, and costs
-0.8 with neighbours on elec2 and 2 on wisdm_users.
+The pool weighs all witnesses, by exponents that a partition's labels teach, of all its tasks::
+
+    pool(y) ∝ p(y)^β_0 Π_k q_k(y)^β_k        β ← β + H⁻¹ (∇ log pool(y) − ε (β − e_0)),  ε = 10 (1 − 0.999)
+    H ← 0.999 H + Cov_pool(log p, log q_1, …) + ε I,  from β = e_0 = (1, 0, …)
+
+An expert that says nothing agrees with the learner. In one pass over the suite's tuning half (4,000 events of 26
+streams) the pool lowers the mean error from 12.58 to 12.31 %, log loss from 0.286 to 0.278; 20 streams gain, 3 lose,
+0.05 points at most. Sources: Genest & Zidek (1986), logarithmic opinion pools; Hazan, Agarwal & Kale (2007), the online
+Newton step.
+
+One rule for all files. Without any favour the neighbours cost elec2 0.35 points and movielens 0.6.
 """
 
 import math
@@ -33,16 +41,21 @@ from streammeta.engine.experts.base import (
     OfRuns,
     Renumbering,
 )
+from streammeta.errors import SnapshotError
 from streammeta.meta.base import Ints, Kind
 from streammeta.native import _kernels as kernels
 from streammeta.native.elementary import exp
 
-__all__ = ["Blend", "Mixture", "RunLabels"]
+__all__ = ["POOLED", "Blend", "Mixture", "RunLabels"]
 
-_LOG_FAVOUR = math.log(5.0)  # of the learner
+_LOG_FAVOUR = {"classification": math.log(2.0), "regression": math.log(5.0)}  # of the learner
 _EVIDENCE_DECAY, _NOISE_DECAY = 0.95, 0.98
+_POOL_PRIOR = 10.0  # labels that β's start is worth, so to say; as in experts.cpp
 _LEAST_VARIANCE = 1e-30
 _EVIDENCE, _NOISE = "experts.evidence", "experts.noise"
+_POOLED = "experts.pooled"
+POOLED = {_POOLED: Column((), np.float64)}  # the log evidence of the pool, beyond the learner's
+_POOL = "pool.exponents"  # of a partition [1 + K, 2 + K]: β, then H
 
 
 class Blend(NamedTuple):
@@ -56,8 +69,10 @@ class Blend(NamedTuple):
 class RunLabels(NamedTuple):
     """By what the parts of a mixture are judged, for events [N]."""
 
+    partitions: Ints
     labels: Doubles  # class indices or targets; NaN: there is none to learn
     given: npt.NDArray[np.bool_]  # a late label: its event was predicted before, by these parts
+    classes: Ints  # that were known when that was
     parts: Doubles  # [N, 1 + 2K, C or 2] as of ``Blend``
 
 
@@ -75,15 +90,15 @@ class Mixture:
         self._above = [(above or {}).get(expert.name, 0) for expert in experts]
         self.of_partitions = [expert for expert in experts if isinstance(expert, OfPartitions)]
         self._of_runs = [expert if isinstance(expert, OfRuns) else None for expert in experts]
-        self._classify = kind == "classification"
+        self._classify, self._log_favour = kind == "classification", _LOG_FAVOUR[kind]
+        self._pools: dict[int, Doubles] = {}  # of partitions; an array that is here is not changed any more
         self._doubt = np.array([expert.doubt for expert in experts])
 
     def layout(self, width: int, outputs: int) -> dict[str, Column]:
         """What it and its experts keep of each task, for ``features`` and ``outputs``."""
         count = len(self.experts)
         own = {_EVIDENCE: Column((1 + 2 * count,), np.float64)}
-        if not self._classify:
-            own[_NOISE] = Column((count, 2), np.float64)
+        own |= POOLED if self._classify else {_NOISE: Column((count, 2), np.float64)}
         if not self.is_awake(outputs):
             own = _asleep(own)
         for expert, above in zip(self.experts, self._above, strict=True):
@@ -114,12 +129,13 @@ class Mixture:
         evidence = columns[_EVIDENCE][case.row]
         if self._classify:
             parts, mixed = np.empty((evidence.size, outputs)), np.empty(outputs)
-            kernels.mix_classes(np.array(mean), said, self._doubt, evidence, _LOG_FAVOUR, parts, mixed)
+            pool = float(columns[_POOLED][case.row]), self._pool(case.partition)
+            kernels.mix_classes(np.array(mean), said, self._doubt, evidence, *pool, self._log_favour, parts, mixed)
             return Blend(mixed.tolist(), variance, parts)
         noise = columns[_NOISE][case.row]
         spread = max(variance, _LEAST_VARIANCE)
         parts, mixed = np.empty((evidence.size, 2)), np.empty(2)
-        kernels.mix_values(mean[0], spread, said[:, 0], noise, evidence, _LOG_FAVOUR, parts, mixed)
+        kernels.mix_values(mean[0], spread, said[:, 0], noise, evidence, self._log_favour, parts, mixed)
         return Blend([float(mixed[0])], float(mixed[1]), parts)
 
     def ask(self, columns: Columns, cases: Cases, outputs: int) -> Doubles | None:
@@ -143,17 +159,22 @@ class Mixture:
 
         Returns the mixed means [N, C] and variances [N]; evidence and ``known.parts`` are changed.
         """
-        evidence, rule = columns[_EVIDENCE], (_LOG_FAVOUR, _EVIDENCE_DECAY)
-        given = (rows, known.labels, known.given)
+        evidence, rule = columns[_EVIDENCE], (self._log_favour, _EVIDENCE_DECAY)
+        given = (known.labels, known.given)
         if self._classify:
             mixed = mean.copy()
-            kernels.mix_class_run(mean, said, self._doubt, evidence, *given, *rule, known.parts, mixed)
+            numbers, places = _numbered(known.partitions)
+            pools = np.stack([self._pool(number) for number in numbers])
+            state, learned = (evidence, columns[_POOLED], pools, rows, places), ~np.isnan(known.labels)
+            kernels.mix_class_run(mean, said, self._doubt, *state, *given, known.classes, *rule, known.parts, mixed)
+            if learned.any():
+                self._keep({numbers[place]: pools[place] for place in set(places[learned].tolist())})
             return mixed, variance
         spread = np.maximum(variance, _LEAST_VARIANCE)
         mixed = np.stack([mean[:, 0], spread], axis=1)
         means, opinions = np.ascontiguousarray(mean[:, 0]), np.ascontiguousarray(said[:, :, 0])
         kernels.mix_value_run(
-            means, spread, opinions, columns[_NOISE], evidence, *given, *rule, _NOISE_DECAY, known.parts, mixed
+            means, spread, opinions, columns[_NOISE], evidence, rows, *given, *rule, _NOISE_DECAY, known.parts, mixed
         )
         return mixed[:, :1], mixed[:, 1]
 
@@ -161,39 +182,60 @@ class Mixture:
         """``blend`` of events [N] without labels, where experts take runs."""
         said = self.ask(columns, cases, mean.shape[1])
         assert said is not None  # see ``takes_runs``
-        nothing = np.zeros(len(mean), np.bool_)
-        known = RunLabels(cases.labels, nothing, self.no_parts(len(mean), mean.shape[1]))
+        known = self.no_labels(cases.partitions, mean.shape[1])
         return self.blend_run(columns, cases.rows, mean, variance, said, known)
 
     def weights(self, columns: Columns, rows: Ints, outputs: int) -> dict[str, float]:
         """Who decides: the weight of each part, the mean over these tasks [R]; they add up to 1.
 
-        The parts are the learner, each expert that is awake, and the product of the learner with it.
+        The parts are the learner, each expert that is awake, the product of the learner with it, and the pool.
         """
-        awake = self._awake(outputs)
+        awake, K = self._awake(outputs), len(self.experts)
         if not awake or not rows.size:
             return {}
-        places = np.array([0, *(1 + k for k in awake), *(1 + len(self.experts) + k for k in awake)])
-        evidence = columns[_EVIDENCE][rows][:, places]
-        evidence[:, 0] += _LOG_FAVOUR
+        places = np.array([0, *(1 + k for k in awake), *(1 + K + k for k in awake)])
+        evidence, names = columns[_EVIDENCE][rows][:, places], [self.experts[k].name for k in awake]
+        parts = ["learner", *names, *(f"learner and {name}" for name in names)]
+        if self._classify:
+            parts.append("pool")
+            evidence = np.column_stack([evidence, evidence[:, 0] + columns[_POOLED][rows]])
+        evidence[:, 0] += self._log_favour
         weights = exp(evidence - evidence.max(axis=1, keepdims=True))
         mean = (weights / weights.sum(axis=1, keepdims=True)).mean(axis=0)
-        names = [self.experts[k].name for k in awake]
-        return dict(zip(("learner", *names, *(f"learner and {name}" for name in names)), mean.tolist(), strict=True))
+        return dict(zip(parts, mean.tolist(), strict=True))
 
-    def no_parts(self, events: int, outputs: int) -> Doubles:
-        """Place for the parts of so many events, as ``Blend`` has them."""
-        return np.zeros((events, 1 + 2 * len(self.experts), outputs if self._classify else 2))
+    def no_labels(self, partitions: Ints, outputs: int) -> RunLabels:
+        """Of events of these partitions [N] without labels."""
+        count = len(partitions)
+        parts = np.zeros((count, 1 + 2 * len(self.experts), outputs if self._classify else 2))
+        nothing = np.full(count, math.nan), np.zeros(count, np.bool_)
+        return RunLabels(partitions, *nothing, np.full(count, outputs), parts)
 
-    def evidence(self, columns: Columns, rows: Ints) -> dict[str, npt.NDArray[Any]]:
-        """A copy of these tasks' evidence; ``put_back`` makes it theirs again."""
-        return {name: columns[name][rows] for name in (_EVIDENCE, _NOISE) if name in columns}
+    def evidence(self, columns: Columns, rows: Ints) -> tuple[dict[str, npt.NDArray[Any]], dict[int, Doubles]]:
+        """What ``blend_run`` changes of these tasks and their partitions; ``put_back`` makes it so again."""
+        names = (_EVIDENCE, _NOISE, _POOLED)
+        return {name: columns[name][rows] for name in names if name in columns}, dict(self._pools)
 
-    @staticmethod
-    def put_back(columns: Columns, rows: Ints, evidence: Mapping[str, npt.NDArray[Any]]) -> None:
-        """Let this be the evidence of these tasks again."""
-        for name, values in evidence.items():
+    def put_back(
+        self, columns: Columns, rows: Ints, evidence: tuple[Mapping[str, npt.NDArray[Any]], Mapping[int, Doubles]]
+    ) -> None:
+        """Let this be the evidence of these tasks and their partitions again."""
+        for name, values in evidence[0].items():
             columns[name][rows] = values
+        self._pools = dict(evidence[1])
+
+    def _pool(self, partition: int) -> Doubles:
+        """A partition's pool [1 + K, 2 + K], as it is or as it begins; not to be changed."""
+        found = self._pools.get(partition)
+        if found is None:
+            found = np.zeros((len(self.experts) + 1, len(self.experts) + 2))
+            found[0, 0] = 1.0
+            np.fill_diagonal(found[:, 1:], _POOL_PRIOR)
+        return found
+
+    def _keep(self, pools: Mapping[int, Doubles]) -> None:
+        """These are the pools of their partitions now, but for those of other members."""
+        self._pools |= {number: pool for number, pool in pools.items() if number >= 0}
 
     def learn(self, columns: Columns, case: Case, parts: Doubles, y: float, outputs: int = 1) -> None:
         """Learn an event's label: who had expected it, and the experts themselves.
@@ -207,7 +249,9 @@ class Mixture:
         """
         evidence = columns[_EVIDENCE][case.row]
         if self._classify:
-            kernels.add_class_evidence(parts, int(y), evidence, _EVIDENCE_DECAY)
+            pooled, pool = columns[_POOLED][case.row : case.row + 1], self._pool(case.partition).copy()
+            kernels.add_class_evidence(parts, parts.shape[1], int(y), evidence, pooled, pool, _EVIDENCE_DECAY)
+            self._keep({case.partition: pool})
         else:
             kernels.add_value_evidence(parts, y, evidence, _EVIDENCE_DECAY, columns[_NOISE][case.row], _NOISE_DECAY)
         outputs = max(outputs, parts.shape[1] if self._classify else 1)
@@ -237,7 +281,7 @@ class Mixture:
             for here, there in places:
                 errors[:, here] = noise[:, there]
             columns[_NOISE] = errors
-        own = {name for expert in self.experts for name in expert.layout(1, 1)} | {_EVIDENCE, _NOISE}
+        own = {name for expert in self.experts for name in expert.layout(1, 1)} | {_EVIDENCE, _NOISE, _POOLED}
         return columns, own - columns.keys()
 
     def publish_shared(self) -> None:
@@ -259,32 +303,61 @@ class Mixture:
         return [expert for expert in self.experts if expert not in self.of_partitions]
 
     def dump_partitions(self) -> dict[str, npt.NDArray[Any]]:
-        """What experts know of partitions, as arrays from which ``load_partitions`` makes the same."""
-        return {name: array for one in self.of_partitions for name, array in one.dump().items()}
+        """What is known of partitions, as arrays from which ``load_partitions`` makes the same."""
+        pools = {f"{_POOL}@{number}": pool for number, pool in sorted(self._pools.items())}
+        return pools | {name: array for one in self.of_partitions for name, array in one.dump().items()}
 
     def load_partitions(self, arrays: Arrays) -> None:
-        """Know what ``dump_partitions`` described."""
+        """Know what ``dump_partitions`` described; raises SnapshotError where that cannot be."""
+        self._pools = {}
+        for name, array in arrays.items():
+            own, _, number = name.rpartition("@")
+            if own == _POOL:
+                self._take_pool(int(number), array, "a snapshot")
         for one in self.of_partitions:
             one.load(arrays)
 
     def partition(self, number: int) -> dict[str, npt.NDArray[Any]]:
-        """What experts know of a partition."""
-        return {name: array for one in self.of_partitions for name, array in one.partition(number).items()}
+        """What is known of a partition."""
+        pool = {_POOL: self._pools[number]} if number in self._pools else {}
+        return pool | {name: array for one in self.of_partitions for name, array in one.partition(number).items()}
 
     def take_partition(self, number: int, arrays: Arrays, here: Renumbering, at: str) -> None:
-        """Let experts know this of a partition; raises SnapshotError where it cannot be."""
+        """Know this of a partition; raises SnapshotError where it cannot be."""
+        if _POOL in arrays:
+            self._take_pool(number, arrays[_POOL], at)
         for one in self.of_partitions:
             one.take_partition(number, arrays, here, at)
 
+    def _take_pool(self, number: int, pool: npt.NDArray[Any], at: str) -> None:
+        """Know a partition's pool; one of other experts begins again."""
+        fits = pool.dtype == np.float64 and pool.ndim == 2 and pool.shape[1] == pool.shape[0] + 1
+        H = pool[:, 1:] if fits else np.zeros((0, 0))
+        if not fits or not np.isfinite(pool).all() or (H != H.T).any() or not (np.linalg.eigvalsh(H) > 0).all():
+            raise SnapshotError(f"{at}: exponents of experts' opinions that no labels teach: they are damaged")
+        if len(pool) == 1 + len(self.experts):
+            self._pools[number] = pool
+
     def forget_task(self, partition: int, task: str) -> None:
         """Let what experts know of a partition hold nothing of a task's events."""
+        self._pools.pop(partition, None)
         for one in self.of_partitions:
             one.forget_task(partition, task)
 
     def forget_partition(self, number: int) -> None:
         """The partition is another process's."""
+        self._pools.pop(number, None)
         for one in self.of_partitions:
             one.forget_partition(number)
+
+
+def _numbered(partitions: Ints) -> tuple[list[int], Ints]:
+    """The partitions of events [N], each once, and the place [N] of each event's."""
+    first = int(partitions[0]) if partitions.size else 0
+    if (partitions == first).all():
+        return [first], np.zeros(len(partitions), np.int64)
+    numbers, places = np.unique(partitions, return_inverse=True)
+    return numbers.tolist(), places
 
 
 def _asleep(columns: Mapping[str, Column]) -> dict[str, Column]:

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from streammeta.engine.columns import is_adaptable
 from streammeta.engine.concepts import check_concepts, renumber_concepts
 from streammeta.engine.elapsed import COLUMN as ELAPSED
+from streammeta.engine.experts import POOLED
 from streammeta.engine.experts.base import Renumbering
 from streammeta.engine.experts.gaussian import check_gaussian, renumber_gaussian
 from streammeta.engine.extraction import fitted
@@ -38,7 +39,8 @@ from streammeta.errors import SnapshotError
 __all__ = ["Taking"]
 
 _COUNTERS = ("window_count", "events", "labelled", "labels_since_drift", "labels_kept_at_drift", "drifts")
-_BY_SETTING = {*COLUMNS, *ELAPSED, "window_id"}  # columns that a setting turns on and off
+# columns that a setting turns on and off, or that rows of the version before have not: they begin blank
+_BY_SETTING = {*COLUMNS, *ELAPSED, *POOLED, "window_id"}
 _MOST = 2**53
 _MOST_BYTES = 2**30
 _MEAN_AND_INTERVAL = 32  # bytes

@@ -172,7 +172,7 @@ def test_an_expert_that_says_nothing_is_not_held_to_the_learners_errors() -> Non
     mixture = Mixture([LastTarget()], "regression")
     columns = Columns.blank(mixture.layout(1, 1), 1)
 
-    parts = mixture.no_parts(1, 1)[0]
+    parts = mixture.no_labels(np.zeros(1, np.int64), 1).parts[0]
     parts[:] = 0.0, 1.0  # as where the learner alone has spoken
     mixture.learn(columns, _case(), parts, 1000.0)
     assert columns["experts.noise"][0, 0].tolist() == [0.0, 0.0]

@@ -44,27 +44,30 @@ def blank(mixture: Mixture) -> Columns:
     return Columns.blank(mixture.layout(4, 4), 1)
 
 
-def test_before_there_is_evidence_the_learner_counts_five_times() -> None:
-    """By hand: (5 p + q + pq/Σpq) / 7, with p = (.8, .2) and q = (.5, .5), whose product with p is p."""
+def test_before_there_is_evidence_the_learner_counts_twice() -> None:
+    """By hand: (2 p + q + pq/Σpq + pool) / 5, with p = (.8, .2) and q = (.5, .5); the product is p, and so is the pool."""
     mixture = Mixture([Stubborn([0.5, 0.5])], "classification")
 
     blend = mixture.blend(blank(mixture), CASE, [0.8, 0.2], 0.0)
 
-    assert blend.mean == pytest.approx([(6 * 0.8 + 0.5) / 7, (6 * 0.2 + 0.5) / 7], abs=1e-5)
+    assert blend.mean == pytest.approx([(4 * 0.8 + 0.5) / 5, (4 * 0.2 + 0.5) / 5], abs=1e-5)
     assert sum(blend.mean) == pytest.approx(1.0)
 
 
 def test_weights_say_who_decides() -> None:
-    """By hand: before any label the learner counts five times, each expert and each product once."""
+    """By hand: before any label the learner counts twice, each expert, each product and the pool once."""
     mixture = Mixture([Stubborn([0.5, 0.5])], "classification")
     columns = blank(mixture)
 
     weights = mixture.weights(columns, np.zeros(1, np.int64), 2)
 
-    assert weights == pytest.approx({"learner": 5 / 7, "stubborn": 1 / 7, "learner and stubborn": 1 / 7})
+    assert weights == pytest.approx({"learner": 2 / 5, "stubborn": 1 / 5, "learner and stubborn": 1 / 5, "pool": 1 / 5})
     for _ in range(40):
         mixture.learn(columns, CASE, mixture.blend(columns, CASE, [0.1, 0.9], 0.0).parts, 0.0)
-    assert mixture.weights(columns, np.zeros(1, np.int64), 2)["stubborn"] > 0.9
+    later = mixture.weights(columns, np.zeros(1, np.int64), 2)
+    assert later["pool"] > 0.9  # it has learned to say what the learner does not
+    assert later["stubborn"] > 10 * later["learner"]
+    assert sum(later.values()) == pytest.approx(1.0)
     assert mixture.weights(columns, np.zeros(0, np.int64), 2) == {}
 
 
@@ -81,10 +84,10 @@ def test_evidence_is_the_recent_log_likelihood_of_each_part() -> None:
     np.testing.assert_allclose(columns["experts.evidence"][0], [1.95 * math.log(0.5), q, q], atol=1e-5)
 
 
-def test_an_expert_that_is_right_wins_the_learner_over_and_one_that_is_wrong_is_not_heard() -> None:
-    """What a mixture is for; and what it costs to have a fool in it."""
+def test_an_expert_that_is_right_wins_the_learner_over_and_one_that_is_always_wrong_says_what_is_not() -> None:
+    """What a mixture is for; and the pool learns to believe the contrary of what a fool says."""
     wise, fool = Stubborn([0.95, 0.05]), Stubborn([0.01, 0.99])
-    for expert, low, high in ((wise, 0.85, 1.0), (fool, 0.45, 0.55)):
+    for expert, low, high in ((wise, 0.85, 1.0), (fool, 0.5, 1.0)):
         mixture = Mixture([expert], "classification")
         columns = blank(mixture)
         for _ in range(40):
