@@ -301,8 +301,7 @@ void mix_values(double mean, double variance, Given said, Array<const double, 2>
         part[1 + k] = {said[k], spread};
         part[1 + K + k] = {(mean / variance + said[k] / spread) / precision, 2 / precision};
     }
-    const std::vector<double> weights =
-        softmax({evidence.data, evidence.data + evidence.size()}, log_favour, speaks);
+    const std::vector<double> weights = softmax({evidence.data, evidence.data + evidence.size()}, log_favour, speaks);
     double first = 0, second = 0;
     for (Index r = 0; r < R; r++) first += weights[r] * part[r].mean;
     for (Index r = 0; r < R; r++) {
@@ -324,7 +323,8 @@ void add_value_evidence(Array<const double, 2> parts, double y, Numbers evidence
             decay * evidence[r] - std::min(0.5 * gap * gap / variance, MOST_SURPRISE) - 0.5 * logarithm(variance);
     }
     for (Index k = 0; k < noise.shape[0]; k++) {
-        if (parts[1 + k][0] == parts[0][0] && parts[1 + k][1] == parts[0][1]) continue;  // the learner's: it said nothing
+        if (parts[1 + k][0] == parts[0][0] && parts[1 + k][1] == parts[0][1])
+            continue;  // the learner's: it said nothing
         const double gap = y - parts[1 + k][0];
         noise[k][0] = noise_decay * noise[k][0] + gap * gap;
         noise[k][1] = noise_decay * noise[k][1] + 1;

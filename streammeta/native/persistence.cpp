@@ -1,4 +1,5 @@
-// How labels follow one another. Equations: see streammeta/engine/experts/persistence.py, and last_target.py of targets.
+// How labels follow one another. Equations: see streammeta/engine/experts/persistence.py, and last_target.py of
+// targets.
 #include <algorithm>
 #include <cmath>
 
