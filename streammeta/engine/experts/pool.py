@@ -1,0 +1,107 @@
+"""The pool of the learner's and the experts' opinions, for classes: one of all a partition's tasks, as labels teach it.
+
+::
+
+    pool(y) ∝ p(y)^β_0 Π_k q_k(y)^β_k        β ← β + H⁻¹ (∇ log pool(y) − ε (β − e_0)),  ε = 10 (1 − 0.999)
+    H ← 0.999 H + Cov_pool(log p, log q_1, …) + ε I,  from β = e_0 = (1, 0, …)
+
+p is the learner's prediction, q_k is expert k's with a little of p in it; one that says nothing agrees with p.
+Where the two know the same, β is shared out among them; who is too sure gets less than 1, and who is always wrong less
+than 0. In one pass over the suite's tuning half (4,000 events of 26 streams) it lowers the mean error from 12.58 to
+12.31 %, log loss from 0.286 to 0.278; docs/figures.md has both halves.
+
+Sources: Genest & Zidek (1986), Combining probability distributions (logarithmic pools); Hazan, Agarwal & Kale (2007),
+Logarithmic regret algorithms for online convex optimization (the Newton step). The work is done by
+`streammeta/native/experts.cpp`, where the constants are.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from streammeta.engine.experts.base import Arrays, Doubles
+from streammeta.errors import SnapshotError
+from streammeta.meta.base import Ints
+
+__all__ = ["Pools", "numbered"]
+
+_PRIOR = 10.0  # H at the start: what ε keeps it at, where opinions do not differ
+_NAME = "pool.exponents"
+
+
+class Pools:
+    """The pools of partitions, [1 + K, 2 + K] each: β, then H. An array that is here is not changed any more.
+
+    Args:
+        experts: K.
+    """
+
+    def __init__(self, experts: int) -> None:
+        self._experts = experts
+        self._of: dict[int, Doubles] = {}
+
+    def of(self, partition: int) -> Doubles:
+        """A partition's pool, as it is or as it begins; not to be changed."""
+        found = self._of.get(partition)
+        if found is None:
+            found = np.zeros((self._experts + 1, self._experts + 2))
+            found[0, 0] = 1.0
+            np.fill_diagonal(found[:, 1:], _PRIOR)
+        return found
+
+    def keep(self, pools: Mapping[int, Doubles]) -> None:
+        """These are the pools of their partitions now, but for those of other members, below zero."""
+        self._of |= {number: pool for number, pool in pools.items() if number >= 0}
+
+    def copy(self) -> dict[int, Doubles]:
+        """All of them, for ``put_back``."""
+        return dict(self._of)
+
+    def put_back(self, pools: Mapping[int, Doubles]) -> None:
+        """Let these be the pools again."""
+        self._of = dict(pools)
+
+    def forget(self, partition: int) -> None:
+        """The partition's pool begins again, or it is another process's."""
+        self._of.pop(partition, None)
+
+    def dump(self) -> dict[str, npt.NDArray[np.float64]]:
+        """Arrays from which ``load`` makes the same."""
+        return {f"{_NAME}@{number}": pool for number, pool in sorted(self._of.items())}
+
+    def load(self, arrays: Arrays) -> None:
+        """Become what ``dump`` described; raises SnapshotError where that cannot be."""
+        self._of = {}
+        for name, array in arrays.items():
+            own, _, number = name.rpartition("@")
+            if own == _NAME:
+                self.take(int(number), {_NAME: array}, "a snapshot")
+
+    def partition(self, number: int) -> dict[str, npt.NDArray[np.float64]]:
+        """A partition's pool as an array from which ``take`` makes the same; nothing: it has not begun."""
+        return {_NAME: self._of[number]} if number in self._of else {}
+
+    def take(self, number: int, arrays: Arrays, at: str) -> None:
+        """Go on with a partition's pool, where it has as many experts; raises SnapshotError where it is damaged."""
+        pool = arrays.get(_NAME)
+        if pool is None:
+            return
+        fits = pool.dtype == np.float64 and pool.ndim == 2 and pool.shape[1] == pool.shape[0] + 1
+        if not fits or not np.isfinite(pool).all() or not _is_curvature(pool[:, 1:]):
+            raise SnapshotError(f"{at}: exponents of experts' opinions that no labels teach: they are damaged")
+        if len(pool) == 1 + self._experts:
+            self._of[number] = pool
+
+
+def _is_curvature(H: Doubles) -> bool:
+    return bool((H == H.T).all() and (np.linalg.eigvalsh(H) > 0).all())
+
+
+def numbered(partitions: Ints) -> tuple[list[int], Ints]:
+    """The partitions of events [N], each once, and the place [N] of each event's."""
+    first = int(partitions[0]) if partitions.size else 0
+    if (partitions == first).all():
+        return [first], np.zeros(len(partitions), np.int64)
+    numbers, places = np.unique(partitions, return_inverse=True)
+    return numbers.tolist(), places
