@@ -111,7 +111,7 @@ def _predict_ready(memory: Memory, events: Sequence[Event], rows: Ints, exact: D
         shift, spread = units(frame, columns.scale_y[rows])
         means, variances = shift[:, None] + spread[:, None] * means, spread * spread * variances
     finite = np.isfinite(means).all(axis=1) & np.isfinite(variances)
-    if memory.mixture and memory.mixture.is_awake(outputs):
+    if memory.mixture and outputs > memory.mixture.sleeps_up_to:
         tasks, partitions = [event.task for event in events], np.array([event.origin.partition for event in events])
         common, unit = (
             common_features(frame, columns, rows, exact, seen.high),
@@ -194,7 +194,7 @@ def _predict_event(memory: Memory, event: Event, features: FeatureSpace, exact: 
         mean, variance = [shift + spread * mean[0]], spread * spread * variance
     if not np.isfinite([*mean, variance]).all():
         return _not_finite(event)
-    if memory.mixture and memory.mixture.is_awake(outputs):
+    if memory.mixture and outputs > memory.mixture.sleeps_up_to:
         case = memory.case(frame, columns, seen, event.task, event.origin.partition, features.slots)
         mean, variance, _ = memory.mixture.blend(columns, case, mean, variance)
     prediction, probabilities = read(mean, memory.labels)

@@ -350,7 +350,7 @@ class _Run:
         self.late = [i for i in part.waits if not part.is_event[i]]  # labels of events before
         self.unkept: list[int] = []  # learned, but not yet in their task's window
         mixture = memory.mixture
-        self.mixture = mixture if mixture and mixture.is_awake(outputs) else None  # where it takes part
+        self.mixture = mixture if mixture and outputs > mixture.sleeps_up_to else None  # where it takes part
         self.bounds = np.full(
             (size if memory.intervals else 0, 3), math.nan
         )  # of intervals, as ``Intervals.run`` has them

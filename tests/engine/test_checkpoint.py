@@ -19,7 +19,8 @@ SETTINGS = EngineSettings.model_validate(
 )
 
 
-OPTIONAL = {"escalation.ages"}  # not there where it was off; the setting may change
+# not there where it was off, and the setting may change; not there in what was saved before there were pools
+OPTIONAL = {"escalation.ages", "pool.exponents@0"}
 
 
 def engine_after(events: int, seed: int = 0) -> Engine:

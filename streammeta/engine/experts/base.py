@@ -70,16 +70,10 @@ class Cases(NamedTuple):
     event: Ints  # [N] the place here of the event of which the label is: its own, but where both are here
     context: Ints  # [N, 2] as of ``Case``; there is one of an event that was asked before
 
-    def by_partition(self) -> list[tuple[int, "Ints | slice"]]:
-        """The partitions, each with the places of its events here: a slice where there is one partition alone."""
-        first = int(self.partitions[0]) if self.partitions.size else 0
-        if (self.partitions == first).all():
-            return [(first, slice(None))]
-        return [(number, np.flatnonzero(self.partitions == number)) for number in np.unique(self.partitions).tolist()]
-
     def at(self, which: Ints) -> "Cases":
-        """Those at these places."""
-        return Cases([self.tasks[i] for i in which.tolist()], *(column[which] for column in self[1:]))  # type: ignore[arg-type]
+        """Those at these places, which ascend and have the events of their late labels."""
+        found = Cases([self.tasks[i] for i in which.tolist()], *(column[which] for column in self[1:]))  # type: ignore[arg-type]
+        return found._replace(event=np.searchsorted(which, found.event))
 
 
 def alone(case: Case, y: float, *, is_asked: bool) -> Cases:
@@ -135,10 +129,10 @@ class Renumbering(NamedTuple):
 
 @runtime_checkable
 class OfRuns(Expert, Protocol):
-    """An expert that depends on its columns, events and their order alone: it may take many in one call."""
+    """An expert that depends on its columns, a partition's events and their order alone: it may take many at once."""
 
     def run(self, columns: Columns, cases: Cases, outputs: int) -> Doubles:
-        """Predict each event and learn its label; class probabilities [N, C], or means [N, 1].
+        """Predict each event of a partition and learn its label; class probabilities [N, C], or means [N, 1].
 
         Where it has no opinion: zeros, or NaN for a mean. It is the same as ``predict`` and ``learn`` in turn.
         """

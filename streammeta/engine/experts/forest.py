@@ -180,32 +180,21 @@ class Forest:
     def run(self, columns: Columns, cases: Cases, outputs: int) -> Doubles:  # noqa: ARG002
         """Predict each event and learn its label; see ``OfRuns``."""
         said = np.full((len(cases.tasks), outputs), 0.0 if self._classify else math.nan)
-        if not self._classify:
-            cases = cases._replace(labels=(cases.labels - cases.shift) / cases.spread)
-        for number, which in cases.by_partition():
-            if isinstance(which, slice):
-                self._run(number, cases, said)
-                continue
-            of_part = said[which]
-            self._run(number, cases.at(which), of_part)
-            said[which] = of_part
-        return said if self._classify else cases.shift[:, None] + cases.spread[:, None] * said
-
-    def _run(self, partition: int, cases: Cases, said: Doubles) -> None:
-        """A partition's events; fills said [N, C]."""
-        found, common = self._parts.get(partition), cases.common
+        labels = cases.labels if self._classify else (cases.labels - cases.shift) / cases.spread
+        partition, common, is_known = int(cases.partitions[0]), cases.common, ~np.isnan(labels)
+        found = self._parts.get(partition)
         if found is None:
-            labels = cases.labels[~np.isnan(cases.labels)]
-            if not labels.size:
-                return
-            found = _Trees.roots(int(labels[0]) + 1, common.shape[1], classify=self._classify)
+            if not is_known.any():
+                return said
+            found = _Trees.roots(int(labels[is_known][0]) + 1, common.shape[1], classify=self._classify)
             found.copy()
             self._parts[partition] = found
-        if common.shape[1] >= found.ring.x.shape[1] and not np.isnan(cases.labels).all():
+        if common.shape[1] >= found.ring.x.shape[1] and is_known.any():
             found.ring.widen(common.shape[1])
         common = np.ascontiguousarray(common[:, : found.ring.x.shape[1] - 1])  # no tree knows others
         tasks = np.array(list(map(as_number, cases.tasks)), np.float32)
-        self._learn(found, (tasks, common, cases.labels, cases.asked, said))
+        self._learn(found, (tasks, common, labels, cases.asked, said))
+        return said if self._classify else cases.shift[:, None] + cases.spread[:, None] * said
 
     def _learn(self, found: _Trees, events: tuple[npt.NDArray[Any], ...]) -> None:
         """Events in turn: tasks [N], x [N, D], labels [N], asked [N], said [N, C], which is filled."""

@@ -54,17 +54,12 @@ class LastTarget:
 
     def run(self, columns: Columns, cases: Cases, outputs: int) -> Doubles:  # noqa: ARG002
         """Predict each event and learn its target; see ``OfRuns``."""
-        said = np.full((len(cases.tasks), 1), math.nan)
-        for number, which in cases.by_partition():
-            if number < 0:  # the member that has it counts it
-                continue
-            labels, of_part = cases.labels[which], said[which, 0]
-            known = self._parts.get(number, np.zeros(2))
-            if not np.isnan(labels).all():
-                self._parts[number] = known
-            kernels.follow_targets(known, _RULE, columns[_LAST], cases.rows[which], labels, cases.asked[which], of_part)
-            said[which, 0] = of_part
-        return said
+        said, number = np.empty(len(cases.tasks)), int(cases.partitions[0])
+        known = self._parts.get(number, np.zeros(2))
+        if not np.isnan(cases.labels).all():
+            self._parts[number] = known
+        kernels.follow_targets(known, _RULE, columns[_LAST], cases.rows, cases.labels, cases.asked, said)
+        return said[:, None]
 
     def publish_shared(self) -> None:
         """It learned at once: a partition's events have one order."""

@@ -33,7 +33,7 @@ from streammeta.engine.experts.base import (
     OfRuns,
     Renumbering,
 )
-from streammeta.engine.experts.pool import Pools, numbered
+from streammeta.engine.experts.pool import Pools, by_partition
 from streammeta.meta.base import Ints, Kind
 from streammeta.native import _kernels as kernels
 from streammeta.native.elementary import exp
@@ -73,11 +73,16 @@ class Mixture:
         experts: who is asked.
         kind: of the stream.
         above: experts by name that sleep, and keep nothing, while there are no more outputs than this.
+
+    Attributes:
+        of_partitions: those that know something of partitions.
+        sleeps_up_to: outputs with which no expert takes part.
     """
 
     def __init__(self, experts: Sequence[Expert], kind: Kind, *, above: Mapping[str, int] | None = None) -> None:
         self.experts = tuple(experts)
         self._above = [(above or {}).get(expert.name, 0) for expert in experts]
+        self.sleeps_up_to = min(self._above)
         self.of_partitions = [expert for expert in experts if isinstance(expert, OfPartitions)]
         self._of_runs = [expert if isinstance(expert, OfRuns) else None for expert in experts]
         self._classify, self._log_favour = kind == "classification", _LOG_FAVOUR[kind]
@@ -89,24 +94,21 @@ class Mixture:
         count = len(self.experts)
         own = {_EVIDENCE: Column((1 + 2 * count,), np.float64)}
         own |= POOLED if self._classify else {_NOISE: Column((count, 2), np.float64)}
-        if not self.is_awake(outputs):
+        if outputs <= self.sleeps_up_to:
             own = _asleep(own)
         for expert, above in zip(self.experts, self._above, strict=True):
             columns = dict(expert.layout(width, outputs))
             own |= columns if outputs > above else _asleep(columns)
         return own
 
-    def is_awake(self, outputs: int) -> bool:
-        """Whether any expert takes part, with so many outputs."""
-        return outputs > min(self._above)
-
     def takes_runs(self, outputs: int) -> bool:
-        """Whether no expert that takes part depends on more than the events before."""
-        return all(self._of_runs[k] is not None for k in self._awake(outputs))
+        """Whether no expert that takes part depends on more than the events of its partition before."""
+        return self._runs(outputs) is not None
 
-    def _awake(self, outputs: int) -> list[int]:
-        """The places of the experts that take part, with so many outputs."""
-        return [k for k, above in enumerate(self._above) if outputs > above]
+    def _runs(self, outputs: int) -> list[tuple[int, OfRuns]] | None:
+        """The experts that take part, with their places; None where one takes no runs."""
+        runs = [(k, expert) for k, expert in enumerate(self._of_runs) if outputs > self._above[k]]
+        return None if any(expert is None for _, expert in runs) else runs  # type: ignore[return-value]
 
     def blend(self, columns: Columns, case: Case, mean: Sequence[float], variance: float) -> Blend:
         """Mix the learner's prediction of an event, class probabilities [C] or a mean [1], with the experts'."""
@@ -133,13 +135,16 @@ class Mixture:
 
         None where an expert that is awake depends on more than the events before: then they are asked one by one.
         """
-        if not self.takes_runs(outputs):
+        runs = self._runs(outputs)
+        if runs is None:
             return None
-        runs = [(k, expert) for k in self._awake(outputs) if (expert := self._of_runs[k]) is not None]
         said = np.full((len(cases.tasks), len(self.experts), outputs), 0.0 if self._classify else math.nan)
-        ours = cases._replace(labels=np.where(cases.partitions >= 0, cases.labels, math.nan))  # as in ``learn``
-        for k, expert in runs:
-            said[:, k] = expert.run(columns, ours if self.experts[k] in self.of_partitions else cases, outputs)
+        for number, which in by_partition(cases.partitions):
+            here = cases if isinstance(which, slice) else cases.at(which)
+            for k, expert in runs:
+                if number >= 0 or self.experts[k] not in self.of_partitions:  # as in ``learn``
+                    said[which, k] = expert.run(columns, here, outputs)
+            cases.context[which] = here.context
         return said
 
     def blend_run(
@@ -153,12 +158,13 @@ class Mixture:
         given = (known.labels, known.given)
         if self._classify:
             mixed = mean.copy()
-            numbers, places = numbered(known.partitions)
-            pools = np.stack([self._pools.of(number) for number in numbers])
-            state, learned = (evidence, columns[_POOLED], pools, rows, places), ~np.isnan(known.labels)
+            places, groups = np.zeros(len(rows), np.int64), by_partition(known.partitions)
+            for at, (_, which) in enumerate(groups):
+                places[which] = at
+            pools, learned = np.stack([self._pools.of(number) for number, _ in groups]), ~np.isnan(known.labels)
+            state = evidence, columns[_POOLED], pools, rows, places
             kernels.mix_class_run(mean, said, self._doubt, *state, *given, known.classes, *rule, known.parts, mixed)
-            if learned.any():
-                self._pools.keep({numbers[place]: pools[place] for place in set(places[learned].tolist())})
+            self._pools.keep({n: pool for (n, which), pool in zip(groups, pools, strict=True) if learned[which].any()})
             return mixed, variance
         spread = np.maximum(variance, _LEAST_VARIANCE)
         mixed = np.stack([mean[:, 0], spread], axis=1)
@@ -180,7 +186,7 @@ class Mixture:
 
         The parts are the learner, each expert that is awake, the product of the learner with it, and the pool.
         """
-        awake, K = self._awake(outputs), len(self.experts)
+        awake, K = [k for k, above in enumerate(self._above) if outputs > above], len(self.experts)
         if not awake or not rows.size:
             return {}
         places = np.array([0, *(1 + k for k in awake), *(1 + K + k for k in awake)])
@@ -204,7 +210,7 @@ class Mixture:
     def evidence(self, columns: Columns, rows: Ints) -> tuple[dict[str, npt.NDArray[Any]], dict[int, Doubles]]:
         """What ``blend_run`` changes of these tasks and their partitions; ``put_back`` makes it so again."""
         names = (_EVIDENCE, _NOISE, _POOLED)
-        return {name: columns[name][rows] for name in names if name in columns}, self._pools.copy()
+        return {name: columns[name][rows] for name in names if name in columns}, dict(self._pools.known)
 
     def put_back(
         self, columns: Columns, rows: Ints, evidence: tuple[Mapping[str, npt.NDArray[Any]], Mapping[int, Doubles]]
@@ -212,7 +218,7 @@ class Mixture:
         """Let this be the evidence of these tasks and their partitions again."""
         for name, values in evidence[0].items():
             columns[name][rows] = values
-        self._pools.put_back(evidence[1])
+        self._pools.known = dict(evidence[1])
 
     def learn(self, columns: Columns, case: Case, parts: Doubles, y: float, outputs: int = 1) -> None:
         """Learn an event's label: who had expected it, and the experts themselves.
@@ -246,7 +252,7 @@ class Mixture:
         columns, names = dict(found), [expert.name for expert in self.experts]
         evidence, noise = columns.pop(_EVIDENCE, None), columns.pop(_NOISE, None)
         places = [(names.index(name), k) for k, name in enumerate(experts) if name in names]
-        is_awake = self.is_awake(outputs)
+        is_awake = outputs > self.sleeps_up_to
         if is_awake and evidence is not None and evidence.shape[1] == 1 + 2 * len(experts):
             ours = np.repeat(evidence[:, :1], 1 + 2 * len(names), axis=1)
             for here, there in places:

@@ -147,17 +147,11 @@ class Persistence:
 
     def run(self, columns: Columns, cases: Cases, outputs: int) -> Doubles:
         """Predict each event and learn its label; see ``OfRuns``."""
-        said, of_tasks = np.zeros((len(cases.tasks), outputs)), (columns["last.label"], columns["last.run"])
-        for number, which in cases.by_partition():
-            if number < 0:  # the member that has it counts it
-                continue
-            labels, context, of_part = cases.labels[which], cases.context[which], said[which]
-            known = self._known(number, labels)
-            state = known.moves, known.runs, known.rate, known.heat, known.places, _RULE
-            rows, asked = cases.rows[which], cases.asked[which]
-            event = cases.event if isinstance(which, slice) else np.searchsorted(which, cases.event[which])
-            kernels.follow_labels(*state, *of_tasks, rows, labels, asked, event, context, of_part)
-            said[which], cases.context[which] = of_part, context
+        said, known = np.zeros((len(cases.tasks), outputs)), self._known(int(cases.partitions[0]), cases.labels)
+        state = known.moves, known.runs, known.rate, known.heat, known.places, _RULE
+        of_tasks = columns["last.label"], columns["last.run"]
+        rows, labels, asked, event, context = cases.rows, cases.labels, cases.asked, cases.event, cases.context
+        kernels.follow_labels(*state, *of_tasks, rows, labels, asked, event, context, said)
         return said
 
     def publish_shared(self) -> None:

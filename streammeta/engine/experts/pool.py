@@ -24,7 +24,7 @@ from streammeta.engine.experts.base import Arrays, Doubles
 from streammeta.errors import SnapshotError
 from streammeta.meta.base import Ints
 
-__all__ = ["Pools", "numbered"]
+__all__ = ["Pools", "by_partition"]
 
 _PRIOR = 10.0  # H at the start: what ε keeps it at, where opinions do not differ
 _NAME = "pool.exponents"
@@ -35,15 +35,18 @@ class Pools:
 
     Args:
         experts: K.
+
+    Attributes:
+        known: those that learned a label, by their partitions.
     """
 
     def __init__(self, experts: int) -> None:
         self._experts = experts
-        self._of: dict[int, Doubles] = {}
+        self.known: dict[int, Doubles] = {}
 
     def of(self, partition: int) -> Doubles:
         """A partition's pool, as it is or as it begins; not to be changed."""
-        found = self._of.get(partition)
+        found = self.known.get(partition)
         if found is None:
             found = np.zeros((self._experts + 1, self._experts + 2))
             found[0, 0] = 1.0
@@ -52,27 +55,19 @@ class Pools:
 
     def keep(self, pools: Mapping[int, Doubles]) -> None:
         """These are the pools of their partitions now, but for those of other members, below zero."""
-        self._of |= {number: pool for number, pool in pools.items() if number >= 0}
-
-    def copy(self) -> dict[int, Doubles]:
-        """All of them, for ``put_back``."""
-        return dict(self._of)
-
-    def put_back(self, pools: Mapping[int, Doubles]) -> None:
-        """Let these be the pools again."""
-        self._of = dict(pools)
+        self.known |= {number: pool for number, pool in pools.items() if number >= 0}
 
     def forget(self, partition: int) -> None:
         """The partition's pool begins again, or it is another process's."""
-        self._of.pop(partition, None)
+        self.known.pop(partition, None)
 
     def dump(self) -> dict[str, npt.NDArray[np.float64]]:
         """Arrays from which ``load`` makes the same."""
-        return {f"{_NAME}@{number}": pool for number, pool in sorted(self._of.items())}
+        return {f"{_NAME}@{number}": pool for number, pool in sorted(self.known.items())}
 
     def load(self, arrays: Arrays) -> None:
         """Become what ``dump`` described; raises SnapshotError where that cannot be."""
-        self._of = {}
+        self.known = {}
         for name, array in arrays.items():
             own, _, number = name.rpartition("@")
             if own == _NAME:
@@ -80,7 +75,7 @@ class Pools:
 
     def partition(self, number: int) -> dict[str, npt.NDArray[np.float64]]:
         """A partition's pool as an array from which ``take`` makes the same; nothing: it has not begun."""
-        return {_NAME: self._of[number]} if number in self._of else {}
+        return {_NAME: self.known[number]} if number in self.known else {}
 
     def take(self, number: int, arrays: Arrays, at: str) -> None:
         """Go on with a partition's pool, where it has as many experts; raises SnapshotError where it is damaged."""
@@ -91,17 +86,15 @@ class Pools:
         if not fits or not np.isfinite(pool).all() or not _is_curvature(pool[:, 1:]):
             raise SnapshotError(f"{at}: exponents of experts' opinions that no labels teach: they are damaged")
         if len(pool) == 1 + self._experts:
-            self._of[number] = pool
+            self.known[number] = pool
 
 
 def _is_curvature(H: Doubles) -> bool:
     return bool((H == H.T).all() and (np.linalg.eigvalsh(H) > 0).all())
 
 
-def numbered(partitions: Ints) -> tuple[list[int], Ints]:
-    """The partitions of events [N], each once, and the place [N] of each event's."""
-    first = int(partitions[0]) if partitions.size else 0
-    if (partitions == first).all():
-        return [first], np.zeros(len(partitions), np.int64)
-    numbers, places = np.unique(partitions, return_inverse=True)
-    return numbers.tolist(), places
+def by_partition(partitions: Ints) -> list[tuple[int, Ints | slice]]:
+    """The partitions of events [N], each with the places of its events: a slice where it is alone."""
+    if (partitions == partitions[:1]).all():
+        return [(number, slice(None)) for number in partitions[:1].tolist()]
+    return [(number, np.flatnonzero(partitions == number)) for number in np.unique(partitions).tolist()]

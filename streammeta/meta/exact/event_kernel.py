@@ -67,44 +67,14 @@ class Few(NamedTuple):
     values: Floats
 
 
-def run_classes(
-    w: Weights,
-    A: Floats,
-    B: Floats,
-    logw: Floats,
-    rows: Ints,
-    xs: Floats,
-    ys: Floats,
-    forget: npt.NDArray[np.uint8],
-    mean: Floats,
-) -> None:
-    """Fill mean [N, C] for events xs [N, D] of these rows, in order, and learn each label ys [N] that is no NaN.
-
-    A [T, G, P, 16], B [T, G, m, ·, 16] and logw [T, G, 16] are the tasks' state. Where mean is [0, C] nothing is
-    predicted, and only A and B learn: by the same instructions, so that they get the same bits. forget [N], or [0]
-    for none: with 1 each member's slowest head of the row is emptied before that event, with 2 after it.
-
-    Raises:
-        ValueError: shapes do not fit, a row is not there, or a label is none of the C classes.
-    """
-    kernels.run_classes(w, A, B, logw, rows, xs, ys, forget, mean)
-
-
-def run_values(
-    w: Weights,
-    A: Floats,
-    B: Floats,
-    logw: Floats,
-    noise: Floats,
-    rows: Ints,
-    xs: Floats,
-    ys: Floats,
-    forget: npt.NDArray[np.uint8],
-    mean: Floats,
-    variance: Floats,
-) -> None:
-    """As ``run_classes``, for targets: fill mean [N, 1] and variance [N]; noise [T, G, 2, 16] is state, too."""
-    kernels.run_values(w, A, B, logw, noise, rows, xs, ys, forget, mean, variance)
+# Fill mean [N, C] for events xs [N, D] of these rows, in order, and learn each label ys [N] that is no NaN; for targets
+# mean [N, 1] and variance [N].
+#
+# A [T, G, P, 16], B [T, G, m, ·, 16], logw [T, G, 16] and, of targets, noise [T, G, 2, 16] are the tasks' state. Where
+# mean is [0, C] nothing is predicted, and only A and B learn: by the same instructions, so that they get the same bits.
+# forget [N], or [0] for none: with 1 each member's slowest head of the row is emptied before that event, with 2 after
+# it. They raise ValueError where shapes do not fit, a row is not there, or a label is none of the C classes.
+run_classes, run_values = kernels.run_classes, kernels.run_values
 
 
 def score_values(w: Weights, phi: Mapping[str, npt.NDArray[Any]], rows: Ints, xs: Few) -> tuple[Floats, Floats]:
