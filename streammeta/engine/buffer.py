@@ -85,14 +85,8 @@ class RecentRows:
     def __init__(self, size: int) -> None:
         self._recent = kernels.Recent(size)
         self.size = size  # labelled events that it looks back on
-
-    def add(self, rows: Ints) -> None:
-        """Each of these rows [N], in order, just learned a label."""
-        self._recent.add(rows)
-
-    def drop(self, row: int) -> None:
-        """This row holds its task no more."""
-        self._recent.drop(row)
+        self.add = self._recent.add  # (rows [N]): each of these, in order, just learned a label
+        self.drop = self._recent.drop  # (row): it holds its task no more
 
     def rows(self) -> Ints:
         """The rows alive [n], each once."""

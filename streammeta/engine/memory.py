@@ -26,7 +26,7 @@ from streammeta.engine.labels import LabelSpace, PendingEvents
 from streammeta.engine.looks import Look
 from streammeta.engine.presence import Presence
 from streammeta.engine.responses import make_response
-from streammeta.engine.scale import SHIFT, SPREAD, Fixed, FrameScale, Seen, common_features, common_units
+from streammeta.engine.scale import SHIFT, SPREAD, Fixed, FrameScale, Seen, SharedScale, common_features, common_units
 from streammeta.engine.settings import ACTION_OF, EngineSettings
 from streammeta.engine.shared import Shared
 from streammeta.engine.spill import TaskKey
@@ -103,7 +103,9 @@ class Memory:
         above = {}
         if gaussians_above(settings):
             chosen, above = (*chosen, "gaussian"), {"gaussian": settings.learner.many_classes}
-        made = choose(chosen, settings.kind, settings.seed, self.features, self.scaling_of, self.sums)
+        made = choose(
+            chosen, settings.kind, settings.seed, self.features, self.scaling_of, self.shared_scale, self.sums
+        )
         return Mixture(made, settings.kind, above=above) if made else None
 
     # -- tasks ---------------------------------------------------------------------------------------------------------
@@ -144,6 +146,10 @@ class Memory:
         rows = np.array([row])
         self.method.respread(columns, rows, 0.0 if found.unit_changed else found.noise)
         self.response.derive(fixed, columns, rows, self.labels.outputs)
+
+    def shared_scale(self) -> SharedScale:
+        """The scale of all tasks in force, for experts."""
+        return self.shared.frame.shared
 
     def scaling_of(self, columns: Columns, row: int) -> Scaling:
         """A task's own view of each feature, or the shared one, for experts."""

@@ -18,8 +18,6 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from streammeta.native import _kernels as kernels
-
 __all__ = [
     "Crowd",
     "Moments",
@@ -27,15 +25,12 @@ __all__ = [
     "added",
     "mean_and_spread",
     "no_sums",
-    "observed",
     "renumbered",
     "total",
     "wider",
 ]
 
 Doubles: TypeAlias = npt.NDArray[np.float64]
-_FORGET_AFTER = 20_000.0  # events of a partition after which its moments forget
-_OUTLIER = 10.0  # standard deviations beyond which a value moves the moments no further
 _FLATTEST = 1e-12  # of the mean: a standard deviation below that is rounding
 
 
@@ -79,18 +74,6 @@ def no_sums(features: int) -> Sums:
     """Of ``features`` slots, before any event."""
     zeros = np.zeros((3, features)), np.zeros((3, 1))
     return Sums(Moments(*zeros[0]), Moments(*zeros[1]), Crowd(*zeros[0]), Crowd(*zeros[1]))
-
-
-def observed(moments: Moments, values: npt.NDArray[Any]) -> Moments:
-    """After these values [N, ≥ D] too, in order; NaN is missing.
-
-    A value beyond ten standard deviations counts as one at ten, once sixteen are known; a moment that has seen 20,000
-    values forgets.
-    """
-    found = np.zeros((3, values.shape[1]))
-    found[:, : moments.counts.size] = moments
-    kernels.observe_moments(found, np.ascontiguousarray(values), _OUTLIER, _FORGET_AFTER)
-    return Moments(*found)
 
 
 def added(one: Moments, other: Moments) -> Moments:

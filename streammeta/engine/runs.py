@@ -319,7 +319,7 @@ class Runs:
         source = run.part.sources[i]
         said = f"{source.origin}: the prediction is not a finite number; its task starts again"
         outcomes[run.part.places[i]] = Outcome(source, rejected=said)
-        run.y[i], run.is_kept[i] = math.nan, False
+        run.y[i], run.measured[i], run.is_kept[i] = math.nan, math.nan, False
         self._begin_again(run, i, Forget.ALL, 0)
         return i + 1
 
@@ -337,6 +337,8 @@ class _Run:
         self.shared, self.weights, self.part, self.seen = shared, shared.weights, part, seen
         self.rows, self.y, self.labels = seen.rows, learned_targets(shared.frame, seen.y), seen.labels.copy()
         self.is_kept = ~np.isnan(seen.labels)  # a label that is known, whose event goes into the window
+        # the labels [N] that experts learn: not those that were cut off, which measure nothing
+        self.measured = np.where(np.isnan(self.y), math.nan, seen.labels)
         self.shift, self.spread = np.zeros(size), np.ones(size)  # [N] of each event's task's target
         if not memory.labels.classify:
             self.shift, self.spread = units(shared.frame, memory.tasks.columns.scale_y[seen.rows])
@@ -394,11 +396,6 @@ class _Run:
         known, said = self.known[which].tolist(), (self.variances[which].tolist(), self.versions[which].tolist())
         for i, mean, count, variance, version in zip(which, self.means[which].tolist(), known, *said, strict=True):
             self.part.waits[i].predict(mean[:count], variance, version)
-
-    @property
-    def measured(self) -> Doubles:
-        """The labels [N] that experts learn: not those that were cut off, which measure nothing."""
-        return np.where(self.is_kept & ~np.isnan(self.y), self.seen.labels, math.nan)
 
     def cases(self, columns: Columns) -> Cases:
         """All events as experts see them."""

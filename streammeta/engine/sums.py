@@ -17,20 +17,35 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from streammeta.engine.moments import Crowd, Moments, Sums, no_sums, observed, renumbered, total, wider
+from streammeta.engine.moments import Crowd, Moments, Sums, no_sums, renumbered, total, wider
 from streammeta.engine.scale import SharedScale, dump_scale, load_scale, placed_scale, shared_scale, wider_scale
 from streammeta.errors import SnapshotError
 from streammeta.meta.names import Slot
+from streammeta.native import _kernels as kernels
 
-__all__ = ["Part", "PartitionSums", "SumsRecord", "decode_sums", "encode_sums"]
+__all__ = ["Part", "PartitionSums", "SumsRecord", "decode_sums", "encode_sums", "observed"]
 
 _DECAY = 0.999  # of what is known about the variance within classes, per label
 _FACTOR, _SQUARES, _COUNT = 2, 3, 4  # of ``within``: labels since the last ``publish_shared``
 _MOST = 2**53
-_FEW, _OUTLIER = 16, 10.0  # values of a partition that are too few to find outliers; standard deviations that do
+_FEW = 16  # values of a partition that are too few to find outliers
+_OUTLIER = 10.0  # standard deviations beyond which a value moves the moments no further
+_FORGET_AFTER = 20_000.0  # events of a partition after which its moments forget
 Doubles: TypeAlias = npt.NDArray[np.float64]
 _Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=_MOST)]
 _Size: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=65_536)]
+
+
+def observed(moments: Moments, values: npt.NDArray[Any]) -> Moments:
+    """After these values [N, ≥ D] too, in order; NaN is missing.
+
+    A value beyond ten standard deviations counts as one at ten, once sixteen are known; a moment that has seen 20,000
+    values forgets.
+    """
+    found = np.zeros((3, values.shape[1]))
+    found[:, : moments.counts.size] = moments
+    kernels.observe_moments(found, np.ascontiguousarray(values), _OUTLIER, _FORGET_AFTER)
+    return Moments(*found)
 
 
 class Part:

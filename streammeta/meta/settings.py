@@ -76,7 +76,8 @@ class LearnerSettings(BaseModel, frozen=True, extra="forbid"):
     experts: tuple[str | ExpertSettings, ...] = Field(
         ("forest", "persistence"),
         max_length=16,
-        description='Mixed in by recent evidence: "forest" (online trees of all tasks of a partition), "neighbours" '
+        description='Mixed in by recent evidence: "forest" (online trees of all tasks of a partition), "nearest" '
+        '(the nearest of its last thousands of events; named before "forest", whose they are), "neighbours" '
         '(nearest events of the task), "gaussian" (a Gaussian a class), "persistence" (what class follows '
         "the task's last one, or that last target again where it comes near), "
         '"river:MODULE.CLASS", or {name = "river:MODULE.CLASS", '

@@ -187,6 +187,21 @@ def follow_labels(
     said: _Doubles,
     /,
 ) -> None: ...
+def ask_nearest(
+    z: _Floats,
+    y: _Floats,
+    count: int,
+    xs: _Floats,
+    shift: _Doubles,
+    gain: _Doubles,
+    labels: _Doubles,
+    asked: npt.NDArray[np.bool_],
+    classify: bool,
+    said: _Doubles,
+) -> int: ...
+def remember_nearest(
+    x: _Floats, labels: _Floats, count: int, shift: _Doubles, gain: _Doubles, z: _Floats, y: _Floats
+) -> None: ...
 def follow_targets(
     nearer: _Doubles,
     rule: _Doubles,

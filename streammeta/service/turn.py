@@ -78,7 +78,11 @@ class Turn:
                 self.refusals.add(outcome.rejected)
         refused = len(dead) + len(outcomes) - len(accepted)
         self._metrics.events.labels("tombstone").inc(len(records) - len(accepted) - refused - len(forget))
-        self._count(accepted, refused)
+        self.rejected += refused
+        self._metrics.step(accepted, refused)
+        scored = [one for one in accepted if not isinstance(one, Correction)]  # its event was scored by the first
+        for observe in self._observers:
+            observe(scored, refused)
         if not answer:
             return []
         out = dead
@@ -147,15 +151,6 @@ class Turn:
                 dead.append(dead_letter(record, str(err)))
         self.records += len(records)
         return read, dead, forget
-
-    def _count(self, accepted: Sequence[Outcome], rejected: int) -> None:
-        self.rejected += rejected
-        self._metrics.step(accepted, rejected)
-        scored = [
-            outcome for outcome in accepted if not isinstance(outcome, Correction)
-        ]  # its event was scored by the first
-        for observe in self._observers:
-            observe(scored, rejected)
 
 
 class _Forget(NamedTuple):

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streammeta.engine.moments import Sums, added, mean_and_spread, no_sums, observed, renumbered, total, wider
+from streammeta.engine.moments import Sums, added, mean_and_spread, no_sums, renumbered, total, wider
+from streammeta.engine.sums import observed
 
 
 def seen(values: np.ndarray) -> Sums:

@@ -8,8 +8,9 @@ import pytest
 from msgspec.structs import replace
 
 from streammeta.engine import Engine, EngineSettings, Outcome
-from streammeta.engine.moments import no_sums, observed
+from streammeta.engine.moments import no_sums
 from streammeta.engine.scale import SINCE, SPREAD, shared_scale
+from streammeta.engine.sums import observed
 from streammeta.event import Event, Label, Origin
 
 Unit = tuple[float, float]  # value → factor · value + offset

@@ -1,21 +1,23 @@
 """From `[learner] experts` to experts. A name is looked up in what is here and inside River; nothing is evaluated."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from streammeta.engine.experts.base import RIVER, Expert, ScalingOf, did_you_mean
 from streammeta.engine.experts.forest import Forest
 from streammeta.engine.experts.gaussian import Gaussian
 from streammeta.engine.experts.last_target import LastTarget
+from streammeta.engine.experts.nearest import Nearest
 from streammeta.engine.experts.neighbours import Neighbours
 from streammeta.engine.experts.persistence import Persistence
 from streammeta.engine.features import FeatureSpace
+from streammeta.engine.scale import SharedScale
 from streammeta.engine.sums import PartitionSums
 from streammeta.errors import ConfigError
 from streammeta.meta.settings import ExpertSettings, Kind
 
 __all__ = ["choose"]
 
-_NATIVE = ("persistence", "neighbours", "gaussian", "forest")
+_NATIVE = ("nearest", "forest", "persistence", "neighbours", "gaussian")
 _OF_CLASSES = ("gaussian",)
 
 
@@ -25,6 +27,7 @@ def choose(
     seed: int,
     features: FeatureSpace,
     scaling: ScalingOf,
+    scale: Callable[[], SharedScale],
     sums: PartitionSums,
 ) -> list[Expert]:
     """The experts of these settings.
@@ -35,12 +38,14 @@ def choose(
         seed: for models that take one and were given none.
         features: names the slots.
         scaling: the normalization of a task's row.
+        scale: the scale of all tasks in force.
         sums: what tasks share by counting.
 
     Raises:
         ConfigError: there is no such expert, it is not for this kind of stream, or its parameters do not fit.
     """
     experts: list[Expert] = []
+    forest = Forest(kind, seed)
     for one in chosen:
         wanted = ExpertSettings(name=one) if isinstance(one, str) else one
         where = f"[learner] experts: {wanted.name!r}"
@@ -59,15 +64,17 @@ def choose(
             raise ConfigError(f"{where} takes no parameters, got {', '.join(wanted.parameters)}; leave them out")
         if wanted.name in _OF_CLASSES and kind != "classification":
             raise ConfigError(f'{where} is about classes, but app.kind = "{kind}"; leave it out')
-        experts.append(_native(wanted.name, kind, seed, scaling, sums))
+        made: dict[str, Callable[[], Expert]] = {
+            "nearest": lambda: Nearest(kind, forest, scale),
+            "forest": lambda: forest,
+            "persistence": Persistence if kind == "classification" else LastTarget,
+            "neighbours": lambda: Neighbours(kind, scaling),
+            "gaussian": lambda: Gaussian(scaling, sums),
+        }
+        experts.append(made[wanted.name]())
+    names = [expert.name for expert in experts]
+    if "nearest" in names and "forest" not in names[names.index("nearest") :]:
+        raise ConfigError(
+            "[learner] experts: 'nearest' reads the events of 'forest' before that learns; name it after it"
+        )
     return experts
-
-
-def _native(name: str, kind: Kind, seed: int, scaling: ScalingOf, sums: PartitionSums) -> Expert:
-    if name == "forest":
-        return Forest(kind, seed)
-    if name == "neighbours":
-        return Neighbours(kind, scaling)
-    if name == "gaussian":
-        return Gaussian(scaling, sums)
-    return Persistence() if kind == "classification" else LastTarget()

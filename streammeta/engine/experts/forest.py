@@ -153,6 +153,9 @@ class Forest:
     Args:
         kind: of the stream.
         seed: of its random numbers.
+
+    Attributes:
+        parts: the trees of each partition, not to be changed, and the ring of its last labelled events.
     """
 
     name = "forest"
@@ -161,7 +164,7 @@ class Forest:
 
     def __init__(self, kind: Kind, seed: int) -> None:
         self._classify, self._seed = kind == "classification", seed
-        self._parts: dict[int, _Trees] = {}
+        self.parts: dict[int, _Trees] = {}
 
     def layout(self, width: int, outputs: int) -> Mapping[str, Column]:  # noqa: ARG002
         """Nothing of a task: it is of all."""
@@ -182,13 +185,13 @@ class Forest:
         said = np.full((len(cases.tasks), outputs), 0.0 if self._classify else math.nan)
         labels = cases.labels if self._classify else (cases.labels - cases.shift) / cases.spread
         partition, common, is_known = int(cases.partitions[0]), cases.common, ~np.isnan(labels)
-        found = self._parts.get(partition)
+        found = self.parts.get(partition)
         if found is None:
             if not is_known.any():
                 return said
             found = _Trees.roots(int(labels[is_known][0]) + 1, common.shape[1], classify=self._classify)
             found.copy()
-            self._parts[partition] = found
+            self.parts[partition] = found
         if common.shape[1] >= found.ring.x.shape[1] and is_known.any():
             found.ring.widen(common.shape[1])
         common = np.ascontiguousarray(common[:, : found.ring.x.shape[1] - 1])  # no tree knows others
@@ -230,18 +233,18 @@ class Forest:
             if name.startswith("forest."):
                 own, _, partition = name.rpartition("@")
                 found.setdefault(int(partition), {})[own] = array
-        self._parts = {}
+        self.parts = {}
         for number, part in found.items():
-            self._parts[number] = self._again(part, _MOST_CLASSES, "a snapshot")
+            self.parts[number] = self._again(part, _MOST_CLASSES, "a snapshot")
 
     @property
     def partitions(self) -> list[int]:
         """Of which it has a forest."""
-        return sorted(self._parts)
+        return sorted(self.parts)
 
     def partition(self, number: int) -> dict[str, npt.NDArray[Any]]:
         """A partition's trees as they were copied last, and the events since."""
-        found = self._parts.get(number)
+        found = self.parts.get(number)
         if found is None:
             return {}
         since = dict(zip((_SINCE_X, _SINCE_Y), found.since, strict=True))
@@ -265,11 +268,11 @@ class Forest:
                 return
             found = _Trees.of(tuple(renumbered[name] for name in _NAMES))
             found.copy()
-        self._parts[number] = found
+        self.parts[number] = found
 
     def forget_task(self, partition: int, task: str) -> None:
         """Grow the partition's forest again without the task's events, if it has any."""
-        found = self._parts.get(partition)
+        found = self.parts.get(partition)
         if found is None:
             return
         ring, tag = found.ring, np.float32(as_number(task))
@@ -277,17 +280,17 @@ class Forest:
         kept = places[ring.x[places, 0] != tag]
         if kept.size == places.size:
             return
-        del self._parts[partition]
+        del self.parts[partition]
         if kept.size:
             x, labels = ring.x[kept], ring.y[kept].astype(np.float64)
             again = _Trees.roots(int(labels[0]) + 1, x.shape[1] - 1, classify=self._classify)
             self._learn(again, _as_events(x, labels))
             again.copy()
-            self._parts[partition] = again
+            self.parts[partition] = again
 
     def forget_partition(self, number: int) -> None:
         """Its forest goes with it."""
-        self._parts.pop(number, None)
+        self.parts.pop(number, None)
 
     def _again(self, arrays: Arrays, classes: int, at: str) -> _Trees:
         """The trees of which ``partition`` made these arrays; raises SnapshotError where they are damaged."""

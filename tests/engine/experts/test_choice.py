@@ -8,6 +8,8 @@ import pytest
 
 from streammeta.engine.experts import Expert, choose
 from streammeta.engine.features import FeatureSpace
+from streammeta.engine.moments import no_sums
+from streammeta.engine.scale import SharedScale, shared_scale
 from streammeta.engine.sums import PartitionSums
 from streammeta.errors import ConfigError
 from streammeta.meta.base import Kind, Scaling
@@ -17,7 +19,11 @@ from streammeta.meta.settings import ExpertSettings
 def made(*chosen: str | dict[str, Any], kind: Kind = "classification") -> list[Expert]:
     settings = [one if isinstance(one, str) else ExpertSettings.model_validate(one) for one in chosen]
     scaling = Scaling(np.zeros(0, np.float32), np.zeros(0, np.float32), 0.0, 1.0)
-    return choose(settings, kind, 0, FeatureSpace(8), lambda _columns, _row: scaling, PartitionSums())
+    return choose(settings, kind, 0, FeatureSpace(8), lambda _columns, _row: scaling, _no_scale, PartitionSums())
+
+
+def _no_scale() -> SharedScale:
+    return shared_scale(no_sums(8), np.zeros(8, np.bool_))
 
 
 @pytest.mark.parametrize(

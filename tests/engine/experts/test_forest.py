@@ -62,7 +62,7 @@ def test_two_thousand_million_labels_are_not_the_end() -> None:
     ys = ((xs[:, 0] > 0.5) ^ (xs[:, 1] > 0.3)).astype(float)
     forest, again = Forest("classification", 0), Forest("classification", 0)
     accuracy(forest, xs[:3_000], ys[:3_000])
-    trees, later = forest._parts[0], 2**31 - 2**12
+    trees, later = forest.parts[0], 2**31 - 2**12
     for held in (trees.nodes[:, :, 2], trees.links):
         held[held >= 0] += later
     trees.ring.count += later

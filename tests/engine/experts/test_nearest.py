@@ -1,0 +1,191 @@
+"""The expert with a long memory."""
+
+from contextlib import closing
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from streammeta.engine import Engine, EngineSettings
+from streammeta.engine.columns import Columns
+from streammeta.engine.experts.base import Cases, Renumbering
+from streammeta.engine.experts.forest import Forest
+from streammeta.engine.experts.nearest import Nearest
+from streammeta.engine.moments import no_sums
+from streammeta.engine.scale import SharedScale, shared_scale
+from streammeta.errors import ConfigError
+from streammeta.event import Event, Label, Origin
+from streammeta.meta.base import Kind
+
+Doubles = npt.NDArray[np.float64]
+CLASSES = 3
+
+
+def scale_of(D: int) -> SharedScale:
+    """Every feature has mean 1 and spread 2."""
+    return shared_scale(no_sums(D), np.zeros(D, np.bool_))._replace(shift=np.ones(D), gain=np.full(D, 0.5))
+
+
+class Pair:
+    """The expert and the forest that it reads from, as the mixture asks them."""
+
+    def __init__(self, kind: Kind, D: int) -> None:
+        self.kind, self.scale = kind, scale_of(D)
+        self.forest = Forest(kind, 0)
+        self.nearest = Nearest(kind, self.forest, lambda: self.scale)
+
+    def run(self, xs: Doubles, ys: Doubles, asked: npt.NDArray[np.bool_] | None = None) -> Doubles:
+        n, outputs = len(ys), CLASSES if self.kind == "classification" else 1
+        rows, ones = np.zeros(n, np.int64), np.ones(n)
+        asked = np.ones(n, np.bool_) if asked is None else asked
+        of = xs.astype(np.float32), rows, ys, asked, 0 * ones, ones, rows, np.arange(n), np.full((n, 2), -1)
+        cases = Cases(["t"] * n, *of)
+        said = self.nearest.run(Columns(), cases, outputs)
+        self.forest.run(Columns(), cases, outputs)
+        return said
+
+
+def by_definition(xs: Doubles, ys: Doubles, kind: Kind) -> Doubles:
+    """What the docstring says, event by event; NaN rows where too few came before."""
+    z = np.nan_to_num(((xs.astype(np.float32) - 1) * 0.5).astype(np.float32).clip(-6, 6))[:, :128]
+    there = (~np.isnan(xs[:, :128])).sum(1)
+    found = np.full((len(ys), CLASSES if kind == "classification" else 1), np.nan)
+    known: list[int] = []
+    for i, y in enumerate(ys):
+        if len(known) >= 5:
+            last = np.array(known[-min(4096, 131_072 // there[i]) :])
+            away = np.sqrt(((z[last] - z[i]) ** 2).sum(1)) + 1e-3 * np.sqrt(there[i])
+            best = np.argsort(away, kind="stable")[:7]
+            weights, labels = 1 / away[best], ys[last[best]].astype(np.float32)
+            if kind == "classification":
+                found[i] = [weights[labels == c].sum() / weights.sum() for c in range(CLASSES)]
+            else:
+                found[i] = (weights * labels).sum() / weights.sum()
+        if not np.isnan(y):
+            known.append(i)
+    return found
+
+
+def stream(n: int, D: int, kind: Kind, seed: int) -> tuple[Doubles, Doubles]:
+    """Some features and labels are missing."""
+    random = np.random.default_rng(seed)
+    xs = 1 + 2 * random.normal(size=(n, D))
+    xs[random.random(xs.shape) < 0.1] = np.nan
+    ys = random.integers(0, CLASSES, n).astype(np.float64) if kind == "classification" else random.normal(size=n)
+    ys[random.random(n) < 0.2] = np.nan
+    return xs, ys
+
+
+@pytest.mark.parametrize("kind", ["classification", "regression"])
+@pytest.mark.parametrize(("n", "D"), [(300, 4), (2000, 140)], ids=["all", "the last, by some features"])
+def test_it_says_what_the_nearest_said(kind: Kind, n: int, D: int) -> None:
+    xs, ys = stream(n, D, kind, 0)
+    said, expected = Pair(kind, D).run(xs, ys), by_definition(xs, ys, kind)
+
+    spoke = ~np.isnan(expected[:, 0])
+    np.testing.assert_allclose(said[spoke], expected[spoke], rtol=1e-4, atol=1e-5)
+    silent = said[~spoke]
+    assert (silent == 0).all() if kind == "classification" else np.isnan(silent).all()
+
+
+@pytest.mark.parametrize("kind", ["classification", "regression"])
+def test_a_run_cut_anywhere_is_the_same_to_the_bit_and_so_is_what_is_read_again(kind: Kind) -> None:
+    """Over more events than the memory holds, with the scale changed in between, and one memory lost on the way."""
+    xs, ys = stream(9000, 3, kind, 1)
+    whole, cut = Pair(kind, 3), Pair(kind, 3)
+    expected = np.concatenate([whole.run(xs[:5000], ys[:5000]), whole.run(xs[5000:], ys[5000:])])
+
+    found, random, begin = [], np.random.default_rng(2), 0
+    while begin < len(ys):
+        end = min(begin + int(random.integers(1, 400)), len(ys))
+        if random.random() < 0.1:  # as after a restore, or with another scale of the same numbers
+            cut.nearest.take_partition(0, {}, Renumbering(np.arange(0), np.arange(0), same=True), "here")
+            cut.scale = scale_of(3)
+        found.append(cut.run(xs[begin:end], ys[begin:end]))
+        begin = end
+
+    np.testing.assert_array_equal(np.concatenate(found), expected)
+
+
+def test_it_has_as_many_events_as_the_forest() -> None:
+    """Else each run would read all of them again."""
+    pair = Pair("classification", 2)
+    xs, ys = stream(50, 2, "classification", 3)
+    for i in range(50):
+        pair.run(xs[i : i + 1], ys[i : i + 1])
+
+    memory = pair.nearest._of[0]
+    assert memory.count == pair.forest.parts[0].ring.count == (~np.isnan(ys)).sum()
+
+
+def test_a_forgotten_task_is_not_remembered() -> None:
+    pair = Pair("classification", 2)
+    xs, ys = stream(60, 2, "classification", 4)
+    pair.run(xs, ys)
+    for one in (pair.forest, pair.nearest):
+        one.forget_task(0, "t")
+
+    assert (pair.run(xs[:1], np.full(1, np.nan)) == 0).all()
+
+
+@pytest.mark.parametrize("chosen", [["nearest"], ["forest", "nearest"], ["nearest", "persistence"]], ids="+".join)
+def test_it_wants_the_forest_after_it(chosen: list[str]) -> None:
+    with pytest.raises(
+        ConfigError, match="'nearest' reads the events of 'forest' before that learns; name it after it"
+    ):
+        Engine(EngineSettings.model_validate({"learner": {"experts": chosen}}))
+
+
+def test_it_remembers_many_small_clusters_and_a_restore_remembers_the_same() -> None:
+    """Sixty clusters of four classes: few events of each, and no smooth rule."""
+    random = np.random.default_rng(5)
+    centres, classes, of = random.random((60, 8)), random.integers(0, 4, 60), random.integers(0, 60, 1500)
+    ys, xs = classes[of], centres[of] + 0.1 * random.normal(size=(1500, 8))
+    events = [
+        Event({f"f{d}": v for d, v in enumerate(x.tolist())}, "", Origin("in", i % 2, i), y=int(y), id=str(i))
+        for i, (x, y) in enumerate(zip(xs, ys, strict=True))
+    ]
+    late = [Label(str(i), int(ys[i]), "", Origin("labels", i % 2, i)) for i in range(1500)]
+    turns = [one for i in range(1500) for one in ([events[i]] if i % 3 else [_unlabelled(events[i]), late[i]])]
+    experts, off = ["nearest", "forest", "persistence"], {"meta": {"mode": "off"}}
+    settings = EngineSettings.model_validate(off | {"learner": {"experts": experts}})
+    without = EngineSettings.model_validate(off | {"learner": {"experts": experts[1:]}})
+    with closing(Engine(settings)) as whole, closing(Engine(without)) as other:
+        expected, rest = whole.step(turns), other.step(turns)
+    with closing(Engine(settings)) as before:
+        found = before.step(turns[:1111])
+        snapshot = before.snapshot()
+    with closing(Engine.restore(settings, snapshot)) as after:
+        found += after.step(turns[1111:])
+
+    assert [one.probabilities for one in found] == [one.probabilities for one in expected]
+    errors = [np.mean([one.error for one in every if one.error is not None][300:]) for every in (expected, rest)]
+    assert errors[0] < 0.8 * errors[1]
+
+
+def _unlabelled(event: Event) -> Event:
+    return Event(event.x, event.task, event.origin, id=event.id)
+
+
+def test_polls_change_no_bit_where_features_come_late() -> None:
+    """A feature that a later event of the same poll brings makes events wider before that: it counted in distances."""
+    random = np.random.default_rng(7)
+    xs = random.normal(size=(400, 3))
+    events = [
+        Event(
+            {"a": x[0], "b": 1e6 * x[1]} | ({"late": x[2]} if i > 60 else {}),
+            f"t{i % 3}",
+            Origin("in", 0, i),
+            y=int((x[0] > 0) ^ (x[1] > 0)),
+        )
+        for i, x in enumerate(xs.tolist())
+    ]
+    settings = EngineSettings.model_validate({"learner": {"experts": ["nearest", "forest", "persistence"]}})
+    found = []
+    for poll in (400, 1, 7):
+        with closing(Engine(settings)) as engine:
+            outcomes = [one for i in range(0, 400, poll) for one in engine.step(events[i : i + poll])]
+            found.append([one.probabilities for one in outcomes])
+
+    assert found[1] == found[0]
+    assert found[2] == found[0]
