@@ -1,6 +1,7 @@
 """benchmarks.reinforcement: a table that stops and goes on."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -49,4 +50,6 @@ def test_replay_is_compared_from_every_seed_and_measured_once(
         (start, burn_in, seed) for start in ("zero", "stored") for burn_in in (0, 12) for seed in (0, 1)
     }
     assert first.endswith(again)
-    assert "a perfect memory: 6." in again
+    best = re.search(r"a perfect memory: ([\d.]+) ± ([\d.]+)", again)
+    assert best is not None
+    assert abs(float(best[1]) - 7.25) < 2 * float(best[2])  # as docs/meta-reinforcement.md says
