@@ -198,9 +198,10 @@ def ask_nearest(
     asked: npt.NDArray[np.bool_],
     classify: bool,
     said: _Doubles,
+    /,
 ) -> int: ...
 def remember_nearest(
-    x: _Floats, labels: _Floats, count: int, shift: _Doubles, gain: _Doubles, z: _Floats, y: _Floats
+    x: _Floats, labels: _Floats, count: int, shift: _Doubles, gain: _Doubles, z: _Floats, y: _Floats, /
 ) -> None: ...
 def follow_targets(
     nearer: _Doubles,
@@ -210,6 +211,7 @@ def follow_targets(
     labels: _Doubles,
     asked: npt.NDArray[np.bool_],
     said: _Doubles,
+    /,
 ) -> None: ...
 def forest_run(
     state: tuple[npt.NDArray[np.generic], ...],
