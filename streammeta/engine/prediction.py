@@ -47,6 +47,7 @@ def predict(memory: Memory, events: Sequence[Event], *, extracted: bool = False)
     outcomes: dict[int, Outcome] = {}
     places, rows, filled = [], [], []
     at_once = memory.mixture is None or memory.mixture.takes_runs(memory.labels.outputs)
+    at_once &= bool(memory.method.derived)  # other learners' predictions depend on how many are made at once
     whole = list(events)  # with the features that are made
     for i, event in enumerate(events if at_once else ()):
         row = _ready_row(memory, (event.origin.partition, event.task))

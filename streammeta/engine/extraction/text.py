@@ -34,7 +34,7 @@ class TextHash:
 
     >>> hashed = TextHash("title", 4, seed=0)
     >>> hashed("Red  shoes") == hashed("red shoes"), [round(value, 3) for value in hashed("")]
-    (True, [0.0, 0.0, 0.0, 0.0])
+    (True, [0, 0, 0, 0])
     """
 
     def __init__(self, name: str, width: int, seed: int) -> None:
