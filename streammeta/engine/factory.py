@@ -9,7 +9,7 @@ from streammeta.meta.base import Method
 from streammeta.meta.exact.heads import exact_heads
 from streammeta.meta.job import Renew
 
-__all__ = ["fingerprint", "gaussians_above", "make_method", "make_renewal", "make_sampler", "schema_settings"]
+__all__ = ["fingerprint", "gaussians_above", "make_method", "make_renewal", "make_sampler"]
 
 
 def gaussians_above(settings: EngineSettings) -> int:
@@ -89,13 +89,3 @@ def fingerprint(settings: EngineSettings) -> dict[str, Any]:
             "drift.detector": settings.drift.detector,
         }
     )
-
-
-def schema_settings(settings: EngineSettings) -> dict[str, Any]:
-    """The settings that a changelog's rows depend on: with the pool of classes for an expert.
-
-    So the version before takes such rows as of other experts, which it reads, and a rolling upgrade may go back.
-    """
-    found = fingerprint(settings)
-    named = found["learner.experts"]
-    return found | {"learner.experts": f"{named}, pool"} if named and settings.kind == "classification" else found

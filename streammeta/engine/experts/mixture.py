@@ -250,7 +250,6 @@ class Mixture:
         An expert that is new begins as well believed as the learner is.
         """
         columns, names = dict(found), [expert.name for expert in self.experts]
-        experts = [name for name in experts if name != "pool"]  # as `schema_settings` has it
         evidence, noise = columns.pop(_EVIDENCE, None), columns.pop(_NOISE, None)
         places = [(names.index(name), k) for k, name in enumerate(experts) if name in names]
         is_awake = outputs > self.sleeps_up_to

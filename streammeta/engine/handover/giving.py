@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from streammeta.engine.factory import schema_settings
+from streammeta.engine.factory import fingerprint
 from streammeta.engine.handover.record import (
     FORMAT,
     PAGE,
@@ -120,7 +120,7 @@ class Giving:
             slots = memory.features.slots
             schema = (
                 FORMAT,
-                schema_settings(memory.settings),
+                fingerprint(memory.settings),
                 layout,
                 phi,
                 scale,

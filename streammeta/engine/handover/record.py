@@ -39,12 +39,12 @@ __all__ = [
     "unpack_rows",
 ]
 
-FORMAT: Final = 4
+FORMAT: Final = 5
 PAGE = 16  # labelled events in a page of the window
 PART = 8192  # bytes in a piece of an array
 _ID = 8  # bytes of a schema's hash
 _MOST = 65_536  # dimensions, slots, classes: as many as settings allow
-_Format: TypeAlias = Literal[3, 4]  # those that are read; 3 does not say when a task was last seen
+_Format: TypeAlias = Literal[3, 4, 5]  # read; below 5 rows know no pool, 3 does not say when a task was last seen
 _Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 _Size: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=_MOST)]
 _Id: TypeAlias = Annotated[bytes, msgspec.Meta(min_length=_ID, max_length=_ID)]

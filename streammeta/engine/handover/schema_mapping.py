@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streammeta.engine.checkpoint import OF_EXPERTS, check_fingerprint, experts_of
-from streammeta.engine.factory import schema_settings
+from streammeta.engine.factory import fingerprint
 from streammeta.engine.handover.record import Schema, decode, schema_id
 from streammeta.engine.memory import Memory
 from streammeta.errors import SnapshotError
@@ -70,7 +70,7 @@ class Meanings(NamedTuple):
     @classmethod
     def read(cls, schemas: Mapping[str, bytes], memory: Memory, at: str) -> "Meanings":
         """Read the schemas, and learn the features and classes that are new here."""
-        found, ours = [], schema_settings(memory.settings)
+        found, ours = [], fingerprint(memory.settings)
         for tag, value in schemas.items():
             schema = decode(Schema, value, f"{at}, schema {tag}")
             id_ = schema_id(value)
