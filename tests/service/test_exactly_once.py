@@ -377,7 +377,7 @@ def test_state_that_cannot_be_read_stops_with_where_and_why() -> None:
     fill(log, 1)
     log.write("state", 0, Message("state", b"\x93garbage", key), None)
 
-    with pytest.raises(SnapshotError, match=r"app-state/0, task 't\d'.*head record of format 4"):
+    with pytest.raises(SnapshotError, match=r"app-state/0, task 't\d'.*head record of format 5"):
         Worker(log).run()
 
 

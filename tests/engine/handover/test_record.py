@@ -45,7 +45,7 @@ def test_records_of_another_version_are_refused_by_their_format(records: dict[by
     """After an upgrade it must be plain that nothing is damaged, and what can be done."""
     old = {key: value[:1] + b"\x01" + value[2:] for key, value in records.items()}
     with pytest.raises(
-        SnapshotError, match=r"format 4 \(it is of format 1, which another version.*another \[app\] name"
+        SnapshotError, match=r"format 5 \(it is of format 1, which another version.*another \[app\] name"
     ):
         taken(old)
 
