@@ -137,8 +137,7 @@ class DecisionEngine(Engine):
             return event
         tag = event.task if self._how.heads == "shared" else joined(event.task, "")
         columns, (known,) = memory.tasks.copy([(event.origin.partition, tag)])
-        x = memory.features.named(event.x, event.origin)
-        return memory.extractor.extracted(event, x, columns, 0 if known else -1)
+        return memory.extracted(event, columns, 0 if known else -1)
 
     def forget(self, partition: int, task: str) -> bool:
         """Forget all of a task: what was learned of each of its actions."""

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from streammeta.engine.corrections import correct
-from streammeta.engine.elapsed import note_time, with_elapsed
+from streammeta.engine.elapsed import note_time
 from streammeta.engine.features import Filled
 from streammeta.engine.labels import Waiting
 from streammeta.engine.memory import Memory
@@ -145,14 +145,9 @@ class Admission:
         Raises:
             EventError: they cannot be made.
         """
-        memory, tasks, elapsed = self._memory, self._memory.tasks, self._memory.settings.elapsed
+        tasks = self._memory.tasks
         row = -1 if tasks.find(key[0], [key[1]]) == [-1] else tasks.recall(key)
-        if elapsed is not None:
-            event = with_elapsed(event, elapsed, tasks.columns, row)
-        if memory.extractor:
-            x = memory.features.named(event.x, event.origin)
-            event = memory.extractor.extracted(event, x, tasks.columns, row)
-        return event
+        return self._memory.extracted(event, tasks.columns, row)
 
     def _row_of_past(self, key: TaskKey, row: int, ts: float | None) -> int:
         """Where the past of a task is, which has this row and was just seen."""

@@ -96,7 +96,7 @@ class Engine:
     def predict(self, events: Sequence[Event], *, extracted: bool = False) -> list[Outcome]:
         """What ``step`` would predict for each of these events, were it the next one; nothing is learned or remembered.
 
-        Tasks' rows are copied, so that nothing here can change; labels of the events are not looked at.
+        Labels of the events are not looked at, so nothing is learned; a row that would change first does so in a copy.
 
         Args:
             events: each as it came.

@@ -97,11 +97,9 @@ class FeatureSpace:
 
     def find(self, x: Mapping[str, Feature] | Sequence[float | None], at: Origin | str) -> Filled | None:
         """As ``read``, but nothing changes here: None where a name or value has no slot. Raises EventError, too."""
-        if not isinstance(x, Mapping):
-            if not x or len(x) != self._width:
-                return None
-            x = {str(place): value for place, value in enumerate(x)}
-        names, values = _checked(x, at)
+        if not isinstance(x, Mapping) and len(x) != self._width:
+            return None
+        names, values = _checked(self.named(x, at), at)
         found = self._as_before(names, values)
         if found is not None:
             return found

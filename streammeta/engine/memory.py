@@ -15,6 +15,7 @@ from streammeta.engine.buffer import RecentRows
 from streammeta.engine.columns import Column
 from streammeta.engine.drift import Detectors
 from streammeta.engine.elapsed import COLUMN as ELAPSED
+from streammeta.engine.elapsed import with_elapsed
 from streammeta.engine.exchange import Exchange
 from streammeta.engine.experts import POOLED, Case, Columns, Mixture, Slots, choose
 from streammeta.engine.experts.base import Renumbering
@@ -34,6 +35,7 @@ from streammeta.engine.staleness import can_be_omitted, left_out, mark_left_out
 from streammeta.engine.sums import PartitionSums
 from streammeta.engine.taskrow import task_columns
 from streammeta.engine.tasks import TaskTable
+from streammeta.event import Event
 from streammeta.meta.base import Ints, Method, Scaling
 
 __all__ = ["Counts", "Memory"]
@@ -146,6 +148,24 @@ class Memory:
         rows = np.array([row])
         self.method.respread(columns, rows, 0.0 if found.unit_changed else found.noise)
         self.response.derive(fixed, columns, rows, self.labels.outputs)
+
+    def extracted(self, event: Event, columns: Columns, row: int) -> Event:
+        """The event with the features that are made of its task's past and of others of its own; nothing changes.
+
+        Args:
+            event: as it came.
+            columns: of the task table, or like it.
+            row: of the task whose past it is; −1: it has none yet.
+
+        Raises:
+            EventError: they cannot be made.
+        """
+        elapsed = self.settings.elapsed
+        if elapsed is not None:
+            event = with_elapsed(event, elapsed, columns, row)
+        if self.extractor:
+            event = self.extractor.extracted(event, self.features.named(event.x, event.origin), columns, row)
+        return event
 
     def shared_scale(self) -> SharedScale:
         """The scale of all tasks in force, for experts."""

@@ -5,11 +5,13 @@ copies.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
+from msgspec.structs import replace
 
 from streammeta.engine.columns import Columns
-from streammeta.engine.elapsed import with_elapsed
 from streammeta.engine.experts import Cases
 from streammeta.engine.features import FeatureSpace
 from streammeta.engine.judge import read
@@ -46,8 +48,7 @@ def predict(memory: Memory, events: Sequence[Event], *, extracted: bool = False)
     """See ``Engine.predict``."""
     outcomes: dict[int, Outcome] = {}
     places, rows, filled = [], [], []
-    at_once = memory.mixture is None or memory.mixture.takes_runs(memory.labels.outputs)
-    at_once &= bool(memory.method.derived)  # other learners' predictions depend on how many are made at once
+    at_once = bool(memory.method.derived)  # other learners' predictions depend on how many are made at once
     whole = list(events)  # with the features that are made
     for i, event in enumerate(events if at_once else ()):
         row = _ready_row(memory, (event.origin.partition, event.task))
@@ -55,7 +56,7 @@ def predict(memory: Memory, events: Sequence[Event], *, extracted: bool = False)
             continue
         try:
             if not extracted:
-                whole[i] = _extracted(memory, event, memory.tasks.columns, row)
+                whole[i] = memory.extracted(event, memory.tasks.columns, row)
             slots = memory.features.find(whole[i].x, event.origin)
         except EventError as err:
             outcomes[i] = Outcome(event, rejected=str(err))
@@ -65,8 +66,8 @@ def predict(memory: Memory, events: Sequence[Event], *, extracted: bool = False)
             rows.append(row)
             filled.append(slots)
     if places:
-        ready = [whole[i] for i in places]
-        found = _predict_ready(memory, ready, np.array(rows), memory.features.table(filled))
+        tables = _Tables(memory.tasks.columns, memory.fixed, np.array(rows), memory.features)
+        found = _predict_from(memory, tables, [whole[i] for i in places], memory.features.table(filled))
         outcomes |= zip(places, found, strict=True)
     return [
         outcomes[i] if i in outcomes else _predict_from_copy(memory, event, extracted=extracted)
@@ -74,14 +75,13 @@ def predict(memory: Memory, events: Sequence[Event], *, extracted: bool = False)
     ]
 
 
-def _extracted(memory: Memory, event: Event, columns: Columns, row: int) -> Event:
-    """The event with the features that a step would make for it, of a task of this row; −1: it has none yet."""
-    elapsed, extractor = memory.settings.elapsed, memory.extractor
-    if elapsed is not None:
-        event = with_elapsed(event, elapsed, columns, row)
-    if extractor:
-        event = extractor.extracted(event, memory.features.named(event.x, event.origin), columns, row)
-    return event
+class _Tables(NamedTuple):
+    """What events [N] are predicted from: the tables as they are, or copies. Nothing is learned, as no label is."""
+
+    columns: Columns
+    fixed: Fixed
+    rows: Ints  # [N] of their tasks
+    features: FeatureSpace
 
 
 def _ready_row(memory: Memory, key: TaskKey) -> int:
@@ -94,81 +94,24 @@ def _ready_row(memory: Memory, key: TaskKey) -> int:
     return row if is_ready and not is_outdated(columns, np.array([row]), shared.frame.epoch)[0] else -1
 
 
-def _predict_ready(memory: Memory, events: Sequence[Event], rows: Ints, exact: Doubles) -> list[Outcome]:
-    """The outcomes of events [N] of tasks that are ready, all at once: without a label nothing is learned.
-
-    Args:
-        memory: as it is.
-        events: whose features are all known.
-        rows: of their tasks.
-        exact: their features [N, D].
-    """
-    columns, fixed, size = memory.tasks.columns, memory.fixed, len(events)
-    unlabelled, outputs, frame = np.full(size, np.nan), memory.labels.outputs, fixed.frame
-    seen = Seen.of(columns, rows, exact, unlabelled, frame)
-    said = memory.method.run(fixed.weights, columns, rows, seen.x, seen.y, outputs)
-    means, variances = said.mean.astype(np.float64), said.variance.astype(np.float64)
-    if not memory.labels.classify:
-        shift, spread = units(frame, columns.scale_y[rows])
-        means, variances = shift[:, None] + spread[:, None] * means, spread * spread * variances
-    finite = np.isfinite(means).all(axis=1) & np.isfinite(variances)
-    if memory.mixture and outputs > memory.mixture.sleeps_up_to:
-        tasks, partitions = [event.task for event in events], np.array([event.origin.partition for event in events])
-        common, unit = (
-            common_features(frame, columns, rows, exact, seen.high),
-            common_units(frame, columns.scale_y[rows]),
-        )
-        asked, context = np.ones(size, np.bool_), np.full((size, 2), -1)
-        cases = Cases(tasks, common, partitions, unlabelled, asked, *unit, rows, np.arange(size), context)
-        means, variances = memory.mixture.predict_all(columns, cases, means, variances)
-    age, drifts = columns.labelled[rows].tolist(), columns.drifts[rows].tolist()
-    since = (columns.labels_since_drift[rows] - columns.labels_kept_at_drift[rows]).tolist()
-    outcomes = []
-    for i, event in enumerate(events):
-        if not finite[i]:
-            outcomes.append(_not_finite(event))
-            continue
-        mean, variance, partition = means[i].tolist(), float(variances[i]), event.origin.partition
-        prediction, probabilities = read(mean, memory.labels)
-        interval = None
-        if memory.intervals:
-            interval = memory.intervals.predict(columns, int(rows[i]), partition, mean[0], variance)
-        outcomes.append(
-            Outcome(
-                event,
-                prediction,
-                probabilities,
-                variance=None if memory.labels.classify else variance,
-                interval=interval,
-                theta_version=fixed.version,
-                age=age[i],
-                since_drift=since[i] if drifts[i] else None,
-            )
-        )
-    return outcomes
-
-
-def _not_finite(event: Event) -> Outcome:
-    return Outcome(event, rejected=f"{event.origin}: the prediction is not a finite number")
-
-
 def _predict_from_copy(memory: Memory, event: Event, *, extracted: bool) -> Outcome:
     """The outcome of one event, before which features, φ or a scale would change: they do, in copies."""
-    features = memory.features.fork()
+    features, key = memory.features.fork(), (event.origin.partition, event.task)
     try:
         if not extracted and (memory.settings.elapsed is not None or memory.extractor):
-            columns, (known,) = memory.tasks.copy([(event.origin.partition, event.task)])
-            event = _extracted(memory, event, columns, 0 if known else -1)
+            columns, (known,) = memory.tasks.copy([key])
+            event = memory.extracted(event, columns, 0 if known else -1)
         filled = features.read(event.x, event.origin)
     except EventError as err:
         return Outcome(event, rejected=str(err))
-    return _predict_event(memory, event, features, features.table([filled]))
+    tables, known = _copied(memory, key, features)
+    (outcome,) = _predict_from(memory, tables, [event], features.table([filled]))
+    return outcome if known or outcome.rejected else replace(outcome, signal=Signal.NEW_TASK)
 
 
-def _predict_event(memory: Memory, event: Event, features: FeatureSpace, exact: Doubles) -> Outcome:
-    """The outcome of one event, from a copy of its task's row."""
-    outputs, shared, row = memory.labels.outputs, memory.shared.copy(), np.zeros(1, np.int64)
-    key, unlabelled = (event.origin.partition, event.task), np.full(1, np.nan)
+def _copied(memory: Memory, key: TaskKey, features: FeatureSpace) -> tuple[_Tables, bool]:
+    """A copy of a task's row, as it would be at an event that has these features; and whether the task is known."""
+    shared, row = memory.shared.copy(), np.zeros(1, np.int64)
     grown = shared.grow(features.slots, memory.labels.names)
     wider = memory.layout(len(features), len(shared.own)) if grown else None
     columns, (known,) = memory.tasks.copy([key], wider)
@@ -184,29 +127,66 @@ def _predict_event(memory: Memory, event: Event, features: FeatureSpace, exact: 
             memory.rescale(Fixed(shared.weights, shared.version, shared.frame), columns, 0, found)
         else:
             memory.method.respread(columns, row, 1.0)
-    weights, frame = shared.weights, shared.frame
+    fixed = Fixed(shared.weights, shared.version, shared.frame)
     if derive:
-        memory.response.derive(Fixed(weights, shared.version, frame), columns, row, outputs)
-    seen = Seen.of(columns, row, exact, unlabelled, frame)
-    said = memory.method.run(weights, columns, row, seen.x, seen.y, outputs)
-    mean, variance = said.mean[0].tolist(), float(said.variance[0])
+        memory.response.derive(fixed, columns, row, memory.labels.outputs)
+    return _Tables(columns, fixed, row, features), known
+
+
+def _predict_from(memory: Memory, tables: _Tables, events: Sequence[Event], exact: Doubles) -> list[Outcome]:
+    """The outcomes of events [N] with features [N, D], as of tasks that are known."""
+    (columns, fixed, rows, _), classify = tables, memory.labels.classify
+    means, variances, finite = _said(memory, tables, events, exact)
+    age, drifts = columns.labelled[rows].tolist(), columns.drifts[rows].tolist()
+    since = (columns.labels_since_drift[rows] - columns.labels_kept_at_drift[rows]).tolist()
+    outcomes = []
+    for i, event in enumerate(events):
+        if not finite[i]:
+            said = f"{event.origin}: the prediction is not a finite number"
+            outcomes.append(Outcome(event, rejected=said))
+            continue
+        mean, variance, interval = means[i].tolist(), float(variances[i]), None
+        if memory.intervals:
+            interval = memory.intervals.predict(columns, int(rows[i]), event.origin.partition, mean[0], variance)
+        outcomes.append(
+            Outcome(
+                event,
+                *read(mean, memory.labels),
+                variance=None if classify else variance,
+                interval=interval,
+                theta_version=fixed.version,
+                age=age[i],
+                since_drift=since[i] if drifts[i] else None,
+            )
+        )
+    return outcomes
+
+
+def _said(
+    memory: Memory, tables: _Tables, events: Sequence[Event], exact: Doubles
+) -> tuple[Doubles, Doubles, npt.NDArray[np.bool_]]:
+    """Means [N, C] and variances [N] of the mixture, and whether the learner's are finite [N]."""
+    (columns, fixed, rows, features), frame = tables, tables.fixed.frame
+    size, outputs, mixture = len(events), memory.labels.outputs, memory.mixture
+    unlabelled = np.full(size, np.nan)
+    seen = Seen.of(columns, rows, exact, unlabelled, frame)
+    said = memory.method.run(fixed.weights, columns, rows, seen.x, seen.y, outputs)
+    means, variances = said.mean.astype(np.float64), said.variance.astype(np.float64)
     if not memory.labels.classify:
-        shift, spread = (float(part[0]) for part in units(frame, columns.scale_y))
-        mean, variance = [shift + spread * mean[0]], spread * spread * variance
-    if not np.isfinite([*mean, variance]).all():
-        return _not_finite(event)
-    if memory.mixture and outputs > memory.mixture.sleeps_up_to:
-        case = memory.case(frame, columns, seen, event.task, event.origin.partition, features.slots)
-        mean, variance, _ = memory.mixture.blend(columns, case, mean, variance)
-    prediction, probabilities = read(mean, memory.labels)
-    return Outcome(
-        event,
-        prediction,
-        probabilities,
-        variance=None if memory.labels.classify else variance,
-        interval=memory.intervals.predict(columns, 0, key[0], mean[0], variance) if memory.intervals else None,
-        signal=Signal.STEADY if known else Signal.NEW_TASK,
-        theta_version=shared.version,
-        age=int(columns.labelled[0]),
-        since_drift=int(columns.labels_since_drift[0] - columns.labels_kept_at_drift[0]) if columns.drifts[0] else None,
-    )
+        shift, spread = units(frame, columns.scale_y[rows])
+        means, variances = shift[:, None] + spread[:, None] * means, spread * spread * variances
+    finite: npt.NDArray[np.bool_] = np.isfinite(means).all(axis=1) & np.isfinite(variances)
+    if mixture is None or outputs <= mixture.sleeps_up_to:
+        return means, variances, finite
+    partitions = np.array([event.origin.partition for event in events])
+    if mixture.takes_runs(outputs):
+        common, tasks = common_features(frame, columns, rows, exact, seen.high), [event.task for event in events]
+        unit = common_units(frame, columns.scale_y[rows])
+        asked, context = np.ones(size, np.bool_), np.full((size, 2), -1)
+        cases = Cases(tasks, common, partitions, unlabelled, asked, *unit, rows, np.arange(size), context)
+        return *mixture.predict_all(columns, cases, means, variances), finite
+    for i in np.flatnonzero(finite).tolist():
+        one, partition = seen.cut(i, i + 1), int(partitions[i])
+        case = memory.case(frame, columns, one, events[i].task, partition, features.slots)
+        means[i], variances[i], _ = mixture.blend(columns, case, means[i].tolist(), float(variances[i]))
+    return means, variances, finite
