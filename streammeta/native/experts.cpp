@@ -163,8 +163,11 @@ class Pool {
   public:
     Pool(Table state, Array<const double, 2> parts, Index classes)
         : state(state), size(state.shape[0]), classes(classes), logs(size * classes), p(classes) {
-        for (Index k = 0; k < size; k++)
+        for (Index k = 0; k < size; k++) {
+            if (k > 0 && std::equal(parts[k].data, parts[k].data + classes, parts[0].data))
+                continue;  // it said nothing
             for (Index c = 0; c < classes; c++) logs[k * classes + c] = logarithm(std::max(parts[k][c], LEAST_POOLED));
+        }
         double top = -INFINITE, total = 0;
         for (Index c = 0; c < classes; c++) {
             p[c] = 0;

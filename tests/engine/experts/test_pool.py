@@ -204,3 +204,18 @@ def test_a_restore_goes_on_as_if_nothing_had_happened() -> None:
         found += after.step(events[277:])
 
     assert [one.probabilities for one in found] == [one.probabilities for one in expected]
+
+
+def test_an_expert_that_says_nothing_changes_no_bit_of_what_the_others_say() -> None:
+    """Gaussians sleep where there are few classes: then predictions are as without them."""
+    p, said, y = opinions(300, 7)
+    alone, beside = Mixture([Persistence()], "classification"), mixture()
+    found = []
+    for one, others in ((alone, said[:, 1:].copy()), (beside, np.stack([np.zeros_like(p), said[:, 1]], axis=1))):
+        columns = Columns.blank(one.layout(4, CLASSES), TASKS)
+        found.append(run(one, columns, (p, others, y), [0] * 300))
+
+    np.testing.assert_array_equal(found[0], found[1])
+    ours, theirs = (one.partition(0)["pool.exponents"][:, 0] for one in (alone, beside))
+    np.testing.assert_array_equal(ours, theirs[[0, 2]])
+    assert theirs[1] == 0
