@@ -28,6 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streammeta.engine.columns import Column, Columns
+from streammeta.engine.partitioned import of_partitions, together
 from streammeta.errors import SnapshotError
 from streammeta.meta.base import Ints
 from streammeta.native import _kernels as kernels
@@ -132,15 +133,13 @@ class Intervals:
 
     def dump(self) -> dict[str, Doubles]:
         """Arrays from which ``load`` makes the same."""
-        return {f"{_OF_PARTITION}@{number}": self._partitions[place].copy() for number, place in self._places.items()}
+        return together({number: self.partition(number) for number in self._places})
 
     def load(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
         """Become what ``dump`` described; raises SnapshotError where it is damaged."""
         self._places, self._partitions = {}, np.zeros((0, 5))
-        for name, array in arrays.items():
-            own, _, number = name.rpartition("@")
-            if own == _OF_PARTITION:
-                self.take_partition(int(number), {own: array}, "a snapshot")
+        for number, part in of_partitions(arrays, _OF_PARTITION).items():
+            self.take_partition(number, part, "a snapshot")
 
     def _add(self, number: int, known: Doubles) -> None:
         self._places[number] = len(self._partitions)

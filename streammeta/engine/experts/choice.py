@@ -17,7 +17,6 @@ from streammeta.meta.settings import ExpertSettings, Kind
 
 __all__ = ["choose"]
 
-_NATIVE = ("nearest", "forest", "persistence", "neighbours", "gaussian")
 _OF_CLASSES = ("gaussian",)
 
 
@@ -46,6 +45,13 @@ def choose(
     """
     experts: list[Expert] = []
     forest = Forest(kind, seed)
+    native: dict[str, Callable[[], Expert]] = {
+        "nearest": lambda: Nearest(kind, forest, scale),
+        "forest": lambda: forest,
+        "persistence": Persistence if kind == "classification" else LastTarget,
+        "neighbours": lambda: Neighbours(kind, scaling),
+        "gaussian": lambda: Gaussian(scaling, sums),
+    }
     for one in chosen:
         wanted = ExpertSettings(name=one) if isinstance(one, str) else one
         where = f"[learner] experts: {wanted.name!r}"
@@ -57,21 +63,14 @@ def choose(
 
             experts.append(river_expert(where, wanted, kind, seed, lambda: features.slots))
             continue
-        if wanted.name not in _NATIVE:
-            hint = did_you_mean(wanted.name, _NATIVE)
-            raise ConfigError(f"{where}: no such expert{hint}; wanted {', '.join(_NATIVE)} or {RIVER}MODULE.CLASS")
+        if wanted.name not in native:
+            hint = did_you_mean(wanted.name, native)
+            raise ConfigError(f"{where}: no such expert{hint}; wanted {', '.join(native)} or {RIVER}MODULE.CLASS")
         if wanted.parameters:
             raise ConfigError(f"{where} takes no parameters, got {', '.join(wanted.parameters)}; leave them out")
         if wanted.name in _OF_CLASSES and kind != "classification":
             raise ConfigError(f'{where} is about classes, but app.kind = "{kind}"; leave it out')
-        made: dict[str, Callable[[], Expert]] = {
-            "nearest": lambda: Nearest(kind, forest, scale),
-            "forest": lambda: forest,
-            "persistence": Persistence if kind == "classification" else LastTarget,
-            "neighbours": lambda: Neighbours(kind, scaling),
-            "gaussian": lambda: Gaussian(scaling, sums),
-        }
-        experts.append(made[wanted.name]())
+        experts.append(native[wanted.name]())
     names = [expert.name for expert in experts]
     if "nearest" in names and "forest" not in names[names.index("nearest") :]:
         raise ConfigError(

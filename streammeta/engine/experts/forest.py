@@ -29,6 +29,7 @@ import numpy.typing as npt
 from streammeta.engine.columns import Column, next_power_of_two
 from streammeta.engine.experts.base import Arrays, Case, Cases, Columns, Doubles, Renumbering, alone
 from streammeta.engine.experts.ring import LEAST, MOST, Ring
+from streammeta.engine.partitioned import of_partitions, together
 from streammeta.errors import SnapshotError
 from streammeta.meta.base import Floats, Kind
 from streammeta.native import _kernels as kernels
@@ -223,19 +224,12 @@ class Forest:
 
     def dump(self) -> dict[str, npt.NDArray[Any]]:
         """Arrays from which ``load`` makes the same."""
-        parts = {number: self.partition(number) for number in self.partitions}
-        return {f"{name}@{number}": array for number, part in parts.items() for name, array in part.items()}
+        return together({number: self.partition(number) for number in self.partitions})
 
     def load(self, arrays: Arrays) -> None:
         """Become what ``dump`` described."""
-        found: dict[int, dict[str, npt.NDArray[Any]]] = {}
-        for name, array in arrays.items():
-            if name.startswith("forest."):
-                own, _, partition = name.rpartition("@")
-                found.setdefault(int(partition), {})[own] = array
-        self.parts = {}
-        for number, part in found.items():
-            self.parts[number] = self._again(part, _MOST_CLASSES, "a snapshot")
+        found = of_partitions(arrays, "forest.")
+        self.parts = {number: self._again(part, _MOST_CLASSES, "a snapshot") for number, part in found.items()}
 
     @property
     def partitions(self) -> list[int]:

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from streammeta.engine.columns import Column
 from streammeta.engine.experts.base import Arrays, Case, Cases, Columns, Doubles, Renumbering, alone
+from streammeta.engine.partitioned import of_partitions, together
 from streammeta.errors import SnapshotError
 from streammeta.native import _kernels as kernels
 
@@ -66,15 +67,12 @@ class LastTarget:
 
     def dump(self) -> dict[str, npt.NDArray[np.float64]]:
         """Arrays from which ``load`` makes the same."""
-        return {f"{_NEARER}@{number}": known.copy() for number, known in sorted(self._parts.items())}
+        return together({number: self.partition(number) for number in self.partitions})
 
     def load(self, arrays: Arrays) -> None:
         """Become what ``dump`` described."""
-        self._parts = {}
-        for name, array in arrays.items():
-            own, at, partition = name.rpartition("@")
-            if at and own == _NEARER:
-                self._parts[int(partition)] = _counts(array, "a snapshot")
+        found = of_partitions(arrays, _NEARER)
+        self._parts = {number: _counts(part[_NEARER], "a snapshot") for number, part in found.items()}
 
     @property
     def partitions(self) -> list[int]:

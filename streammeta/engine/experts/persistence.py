@@ -34,6 +34,7 @@ import numpy.typing as npt
 
 from streammeta.engine.columns import Column, next_power_of_two
 from streammeta.engine.experts.base import Arrays, Case, Cases, Columns, Doubles, Renumbering, alone
+from streammeta.engine.partitioned import of_partitions, together
 from streammeta.errors import SnapshotError
 from streammeta.meta.base import Ints
 from streammeta.native import _kernels as kernels
@@ -159,16 +160,11 @@ class Persistence:
 
     def dump(self) -> dict[str, npt.NDArray[Any]]:
         """Arrays from which ``load`` makes the same."""
-        parts = {number: self.partition(number) for number in self.partitions}
-        return {f"{name}@{number}": array for number, part in parts.items() for name, array in part.items()}
+        return together({number: self.partition(number) for number in self.partitions})
 
     def load(self, arrays: Arrays) -> None:
         """Become what ``dump`` described."""
-        found: dict[int, dict[str, npt.NDArray[Any]]] = {}
-        for name, array in arrays.items():
-            own, at, partition = name.rpartition("@")
-            if at and own.startswith("persistence."):
-                found.setdefault(int(partition), {})[own] = array
+        found = of_partitions(arrays, "persistence.")
         self._parts = {number: _Known.of(part, _MOST_CLASSES, "a snapshot") for number, part in found.items()}
 
     @property

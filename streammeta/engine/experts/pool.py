@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streammeta.engine.experts.base import Arrays, Doubles
+from streammeta.engine.partitioned import of_partitions, together
 from streammeta.errors import SnapshotError
 from streammeta.meta.base import Ints
 
@@ -63,15 +64,13 @@ class Pools:
 
     def dump(self) -> dict[str, npt.NDArray[np.float64]]:
         """Arrays from which ``load`` makes the same."""
-        return {f"{_NAME}@{number}": pool for number, pool in sorted(self.known.items())}
+        return together({number: self.partition(number) for number in self.known})
 
     def load(self, arrays: Arrays) -> None:
         """Become what ``dump`` described; raises SnapshotError where that cannot be."""
         self.known = {}
-        for name, array in arrays.items():
-            own, _, number = name.rpartition("@")
-            if own == _NAME:
-                self.take(int(number), {_NAME: array}, "a snapshot")
+        for number, part in of_partitions(arrays, _NAME).items():
+            self.take(number, part, "a snapshot")
 
     def partition(self, number: int) -> dict[str, npt.NDArray[np.float64]]:
         """A partition's pool as an array from which ``take`` makes the same; nothing: it has not begun."""
