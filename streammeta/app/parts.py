@@ -8,6 +8,7 @@ import structlog
 from streammeta.config import HttpSettings, InputSettings, Settings
 from streammeta.decisions.factory import engine_class
 from streammeta.engine import Engine
+from streammeta.errors import ConfigError
 from streammeta.event import Decoder, RawEvent, Record
 from streammeta.formats.mapping import Mapper
 from streammeta.formats.objects import MappedByTopic, mapped, object_reader
@@ -18,11 +19,20 @@ from streammeta.service.loop import Options, restore
 from streammeta.service.metrics import Metrics
 from streammeta.transport.base import Positions
 
-__all__ = ["decoder", "http_security", "http_server", "new_engine", "options", "restored_engine"]
+__all__ = ["check_share", "decoder", "http_security", "http_server", "new_engine", "options", "restored_engine"]
 
 _log = structlog.get_logger(__name__)
 _LOCAL = ("127.0.0.1", "::1", "localhost")
 _PATIENCE = 1.0  # while records wait, at most half of the time goes into waiting for meta-updates
+
+
+def check_share(settings: Settings) -> None:
+    """Raise ConfigError where a service is to share what it cannot."""
+    if settings.meta.share != "episodes":
+        raise ConfigError(
+            '[meta] share: got "updates", which a service does not do yet; wanted "episodes". In Python it is there: '
+            "Engine.federation(), and python -m benchmarks.federated"
+        )
 
 
 def new_engine(settings: Settings) -> Engine:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import structlog
 from prometheus_client import CollectorRegistry
 
-from streammeta.app.parts import decoder, http_server, label_reader, new_engine, options
+from streammeta.app.parts import check_share, decoder, http_server, label_reader, new_engine, options
 from streammeta.app.reload import Reload, reloading
 from streammeta.config import Settings
 from streammeta.engine.scratch import sweep
@@ -56,6 +56,7 @@ def serve(settings: Settings, stop: threading.Event, reload: Reload | None = Non
     """
     if settings.kafka.group_instance_id == TRAINER:
         raise ConfigError(f'[kafka] group_instance_id: "{TRAINER}" is the name of the trainer; choose another one')
+    check_share(settings)
     started, settings, chosen = settings, _in_background(settings), adapters(settings.kafka)
     metrics, health = Metrics(CollectorRegistry()), Health(time.monotonic)
     name, kafka = settings.app.name, settings.kafka

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import structlog
 from prometheus_client import CollectorRegistry
 
-from streammeta.app.parts import http_server, new_engine
+from streammeta.app.parts import check_share, http_server, new_engine
 from streammeta.config import Settings
 from streammeta.engine.scratch import sweep
 from streammeta.engine.shared import device
@@ -128,6 +128,7 @@ def _check(settings: Settings) -> None:
             f'[meta] trainer: got "{settings.meta.trainer}", wanted "separate" for `streammeta train` and for all '
             "members of the application, or two would change θ"
         )
+    check_share(settings)
     if settings.meta.mode == "off":
         raise ConfigError('[meta] mode: "off" means that nobody learns θ; leave it out to train')
 

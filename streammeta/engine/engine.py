@@ -22,6 +22,7 @@ from streammeta.engine.checkpoint import read_header
 from streammeta.engine.cycle import Cycle
 from streammeta.engine.episodes import elsewhere
 from streammeta.engine.factory import fingerprint
+from streammeta.engine.federation import Federation
 from streammeta.engine.handover import Handover
 from streammeta.engine.memory import Memory
 from streammeta.engine.outcome import EngineStats, MetaResult, Outcome, Signal, TaskSummary
@@ -35,6 +36,7 @@ from streammeta.engine.weights import Weights
 from streammeta.errors import SnapshotError
 from streammeta.event import Event, Label
 from streammeta.meta.base import Kind, MetaState, Method
+from streammeta.meta.federated import Noise
 
 __all__ = [
     "Candidate",
@@ -207,6 +209,10 @@ class Engine:
     def parallel(self) -> Parallel:
         """This engine's part in learning one θ with others, a process each; in meta mode "background"."""
         return Parallel(self.memory, self._training, self._adoption)
+
+    def federation(self, noise: Noise | None = None) -> Federation:
+        """This engine's part where members send changes of θ and keep their events; ``noise``: as `Federation`."""
+        return Federation(self.memory, self._training, noise)
 
     @property
     def meta_state(self) -> MetaState:

@@ -25,7 +25,7 @@ from streammeta.engine.trial import Trial, trial
 from streammeta.engine.weights import Weights, decode_weights, encode_weights
 from streammeta.meta.base import Episodes, Gradient, Ints, MetaState, Theta
 
-__all__ = ["Deal", "Names", "Parallel", "Processes"]
+__all__ = ["Deal", "Names", "Parallel", "Processes", "in_order_of"]
 
 _THETA, _OPTIMIZER = "theta.", ("outer.first", "outer.second")
 _SCALES = ("scale.features", "scale.target", "reference.features", "reference.target")
@@ -215,17 +215,7 @@ class Parallel:
         if self._leader is None:
             return episodes
         inputs = self._memory.shared.inputs_here(self._leader.features, self._leader.own)
-        x = np.zeros((*episodes.x.shape[:-1], inputs.size), episodes.x.dtype)
-        x[..., inputs >= 0] = episodes.x[..., inputs[inputs >= 0]]
-        if not self._memory.labels.classify:
-            return episodes._replace(x=x)
-        there = np.full(max(len(self._memory.labels.classes), 1), -1)  # padding is of class 0, known or not
-        known = np.flatnonzero(self._leader.classes >= 0)
-        there[self._leader.classes[known]] = known
-        y = there[episodes.y]
-        has_number = (y >= 0).astype(np.float32)
-        valid, scored = episodes.valid * has_number, episodes.scored * has_number
-        return Episodes(x * has_number[..., None], np.maximum(y, 0), valid, scored)
+        return in_order_of(episodes, inputs, self._leader.classes if self._memory.labels.classify else None)
 
     # -- candidates ----------------------------------------------------------------------------------------------------
 
@@ -252,3 +242,24 @@ def _with_blank_optimizer(weights: Weights, theta: Theta) -> Weights:
     """The same with an optimizer, which who follows has no use for."""
     size = sum(p.size for p in theta.values())
     return replace(weights, arrays=weights.arrays | dict.fromkeys(_OPTIMIZER, np.zeros(size, np.float32)))
+
+
+def in_order_of(episodes: Episodes, inputs: Ints, classes: Ints | None) -> Episodes:
+    """Segments of ours in another order of inputs and classes; what that has no number for is left out.
+
+    Args:
+        episodes: in our order.
+        inputs: our number of each of its inputs; −1: we have none.
+        classes: likewise; None: labels are targets.
+    """
+    x = np.zeros((*episodes.x.shape[:-1], inputs.size), episodes.x.dtype)
+    x[..., inputs >= 0] = episodes.x[..., inputs[inputs >= 0]]
+    if classes is None:
+        return episodes._replace(x=x)
+    there = np.full(max(int(episodes.y.max(initial=0)) + 1, int(classes.max(initial=0)) + 1), -1)
+    known = np.flatnonzero(classes >= 0)
+    there[classes[known]] = known
+    y = there[episodes.y]
+    has_number = (y >= 0).astype(np.float32)
+    valid, scored = episodes.valid * has_number, episodes.scored * has_number
+    return Episodes(x * has_number[..., None], np.maximum(y, 0), valid, scored)

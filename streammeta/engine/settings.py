@@ -18,6 +18,7 @@ __all__ = [
     "Exploration",
     "MetaSettings",
     "OnSecond",
+    "PrivacySettings",
     "Sampling",
     "SegmentSettings",
 ]
@@ -40,6 +41,31 @@ class SegmentSettings(BaseModel, frozen=True, extra="forbid"):
     recent_events: int = Field(4096, ge=1, description="Tasks are drawn from those of this many last labelled events.")
 
 
+class PrivacySettings(BaseModel, frozen=True, extra="forbid"):
+    """Noise on what members send with share = "updates", so that little can be learned of any one task."""
+
+    noise_multiplier: float = Field(
+        10.0,
+        ge=0,
+        le=1_000,
+        description="Standard deviations of the noise in each local step, in units of task_norm. 0: no noise, and "
+        "nothing is private.",
+    )
+    task_norm: float = Field(0.1, gt=0, le=1e6, description="The norm to which each task's gradient is clipped.")
+    sample_rate: float = Field(
+        1.0, gt=0, le=1, description="The probability with which each task of a member is in a local step."
+    )
+    epsilon: float = Field(
+        8.0,
+        gt=0,
+        le=1e6,
+        description="The budget of every task, ever: members that have spent it send nothing more, and θ stands still.",
+    )
+    delta: float = Field(
+        1e-5, gt=0, lt=1, description="The probability with which ε may not hold; well below 1 / number of tasks."
+    )
+
+
 class MetaSettings(SegmentSettings, frozen=True, extra="forbid"):
     """When θ learns, and from what."""
 
@@ -51,6 +77,31 @@ class MetaSettings(SegmentSettings, frozen=True, extra="forbid"):
         description='Of a service: who changes θ. One of the members, or a process of its own ("separate"), which '
         "`streammeta train` is: members then only serve.",
     )
+    share: Literal["episodes", "updates"] = Field(
+        "episodes",
+        description='With trainer = "separate", what members send: segments of labelled events ("episodes"), or '
+        'changes of θ that they found on their own events, which then stay where they are ("updates").',
+    )
+    local_steps: int = Field(
+        16, ge=1, le=1_000, description="Of updates: meta-updates that a member makes by itself in a round."
+    )
+    update_norm: float = Field(
+        2.0,
+        gt=0,
+        le=1e6,
+        description="Of updates: the norm to which a member's change of θ is clipped, by it and by the trainer.",
+    )
+    outer_rate: float = Field(
+        0.7, gt=0, le=1, description="Of updates: step size of the trainer along the mean of the members' changes."
+    )
+    outer_momentum: float = Field(0.9, ge=0, lt=1, description="Of updates: Nesterov's momentum of these steps.")
+    round_seconds: float = Field(
+        5.0,
+        ge=0,
+        le=86_400,
+        description="Of updates: after which the trainer goes on without members that have sent none.",
+    )
+    privacy: PrivacySettings = Field(PrivacySettings(), description="Of updates: noise, and the budget of it.")
     keep_versions: int = Field(
         12,
         ge=0,

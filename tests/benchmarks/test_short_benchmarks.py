@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import compression, coverage, decision_rate, extraction, first_events, regret
+from benchmarks import compression, coverage, decision_rate, extraction, federated, first_events, regret
 from benchmarks.suite.catalogue import STREAMS
 from streammeta.event import Event
 
@@ -103,3 +103,15 @@ def test_compression_compares_with_full_on_the_same_events(tmp_path: Path, capsy
     assert stream.startswith(f"passengers (judge, regression): error full {full['error']:.4f}, quarter ")
     assert of_full == "full, error of values × 1.000, time × 1.00, topic × 1.00, memory × 1.00"
     assert f"error of values × {quarter['error'] / full['error']:.3f}" in of_quarter
+
+
+def test_a_private_way_stays_within_its_budget(tmp_path: Path) -> None:
+    """A curve of accuracy against ε whose ε is not what was spent would be a lie."""
+    pytest.importorskip("dp_accounting")
+
+    assert federated.main(["--quick", "--json", str(tmp_path / "found.json")]) == 0
+
+    nothing, episodes, updates, private = json.loads((tmp_path / "found.json").read_text())
+    assert [one["epsilon"] for one in (nothing, episodes, updates)] == [None] * 3
+    assert 0 < private["epsilon"] <= 50
+    assert all(0 < one["wrong"] < 1 for one in (nothing, episodes, updates, private))

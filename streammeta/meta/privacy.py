@@ -1,0 +1,86 @@
+"""What private steps cost: ε at a δ, by Google's `dp-accounting`, which is imported only where something is private.
+
+The unit is a task: ε bounds how much a reader of all that was sent can learn of whether all events of one task were
+there. A step that samples each task with probability q and has noise of z standard deviations is a Poisson-sampled
+Gaussian mechanism; steps compose by Rényi differential privacy.
+
+Sources: Mironov, Talwar & Zhang (2019), arXiv:1908.10530 (sampled Gaussian); Canonne, Kamath & Steinke (2020),
+arXiv:2004.00010, Proposition 12 (from Rényi's to ε and δ).
+"""
+
+import math
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Annotated, Any, TypeAlias
+
+import msgspec
+
+from streammeta.errors import ConfigError
+
+__all__ = ["INSTALL", "Spent", "added", "epsilon", "require"]
+
+INSTALL = "pip install 'streammeta[private]'"
+_ORDERS = (*(2 + k / 4 for k in range(36)), *range(11, 64), 64, 80, 96, 128, 192, 256, 512, 1024)  # α, of Rényi's
+_Positive: TypeAlias = Annotated[float, msgspec.Meta(gt=0, le=1e6)]
+_Rate: TypeAlias = Annotated[float, msgspec.Meta(gt=0, le=1)]
+_Count: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=2**53)]
+
+
+class Spent(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """Private steps of one kind."""
+
+    multiplier: _Positive  # z
+    rate: _Rate  # q
+    steps: _Count
+
+
+def require() -> None:
+    """Raise ConfigError where the package is not installed."""
+    _accounting()
+
+
+def added(before: Iterable[Spent], more: Spent) -> tuple[Spent, ...]:
+    """Steps of before and more of them, each kind once, in the order in which they first came.
+
+    >>> added([Spent(1.0, 0.1, 5)], Spent(1.0, 0.1, 2))
+    (Spent(multiplier=1.0, rate=0.1, steps=7),)
+    """
+    steps: dict[tuple[float, float], int] = {}
+    for one in (*before, more):
+        kind = one.multiplier, one.rate
+        steps[kind] = steps.get(kind, 0) + one.steps
+    return tuple(Spent(*kind, count) for kind, count in steps.items())
+
+
+@lru_cache(256)
+def epsilon(spent: tuple[Spent, ...], delta: float) -> float:
+    """ε of all these steps together at ``delta``; 0 of none.
+
+    Args:
+        spent: of one task: of the partition that it is in.
+        delta: in (0, 1).
+
+    Raises:
+        ConfigError: `dp-accounting` is not installed.
+    """
+    if not spent:
+        return 0.0
+    accounting = _accounting()
+    accountant = accounting.rdp.RdpAccountant(_ORDERS, accounting.NeighboringRelation.ADD_OR_REMOVE_ONE)
+    for one in spent:
+        step = accounting.PoissonSampledDpEvent(one.rate, accounting.GaussianDpEvent(one.multiplier))
+        accountant.compose(step, one.steps)
+    found = float(accountant.get_epsilon(delta))
+    return found if math.isfinite(found) else math.inf
+
+
+def _accounting() -> Any:  # noqa: ANN401  a module, which is not installed everywhere
+    try:
+        import dp_accounting  # noqa: PLC0415  an extra
+        from dp_accounting import rdp  # noqa: F401, PLC0415
+    except ImportError as err:
+        raise ConfigError(
+            f"[meta.privacy]: noise is accounted by dp-accounting, which is not installed; {INSTALL}, or set "
+            "noise_multiplier = 0, and then nothing is private"
+        ) from err
+    return dp_accounting

@@ -1,0 +1,54 @@
+"""What private steps cost, beside closed forms and published values."""
+
+import math
+import sys
+
+import numpy as np
+import pytest
+
+from streammeta.errors import ConfigError
+from streammeta.meta import privacy
+from streammeta.meta.privacy import Spent, added, epsilon
+
+pytest.importorskip("dp_accounting")
+
+
+def test_steps_of_all_tasks_cost_what_the_closed_form_says() -> None:
+    """Without sampling, T steps of noise z have Rényi divergence T α / (2 z²): min over α, by Canonne et al. (2020)."""
+    z, steps, delta = 4.0, 50, 1e-5
+    alpha = np.arange(2, 512)
+    closed = steps * alpha / (2 * z**2) + np.log1p(-1 / alpha) - (math.log(delta) + np.log(alpha)) / (alpha - 1)
+
+    assert epsilon((Spent(z, 1.0, steps),), delta) == pytest.approx(closed.min(), rel=0.02)
+    assert epsilon((Spent(z, 1.0, steps),), delta) <= closed.min() + 1e-9
+
+
+@pytest.mark.parametrize(
+    ("z", "q", "steps", "published"),
+    [
+        (4.0, 0.01, 10_000, 1.26),  # Abadi et al. (2016), section 3.2: moments accountant, δ = 1e-5
+        (1.1, 256 / 60_000, 60 * 60_000 // 256, 3.01),  # TensorFlow Privacy's MNIST tutorial, 60 epochs
+    ],
+)
+def test_sampled_steps_cost_no_more_than_was_published(z: float, q: float, steps: int, published: float) -> None:
+    """Those values are of a looser last step (Mironov 2017); ours must be below them, and of their size."""
+    found = epsilon((Spent(z, q, steps),), 1e-5)
+
+    assert 0.75 * published < found < published
+
+
+def test_steps_add_up_whatever_their_kind() -> None:
+    """Settings change between two starts; what was spent before is spent."""
+    both = added((Spent(1.0, 0.1, 10),), Spent(2.0, 0.1, 5))
+
+    assert both == (Spent(1.0, 0.1, 10), Spent(2.0, 0.1, 5))
+    assert epsilon(both, 1e-5) > max(epsilon((one,), 1e-5) for one in both)
+    assert epsilon((), 1e-5) == 0.0
+
+
+def test_without_the_package_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody looks for `dp_accounting` by its name."""
+    monkeypatch.setitem(sys.modules, "dp_accounting", None)
+
+    with pytest.raises(ConfigError, match=r"pip install 'streammeta\[private\]'"):
+        privacy.require()
