@@ -26,7 +26,7 @@ import numpy.typing as npt
 
 from streammeta.engine import Engine, EngineSettings
 from streammeta.event import Event, Origin
-from streammeta.meta.privacy import Spent, added, epsilon
+from streammeta.meta.privacy import Budget, Spent, epsilon
 from streammeta.simulators import simulate
 
 _SMALL = 40  # events of a small task
@@ -115,8 +115,8 @@ class _Fleet:
         self.noise = SeededNoise(seed)
         self.federations = [one.federation(self.noise) for one in self.members]
         self.leading = self.trainer.federation()
-        self.spent: tuple[Spent, ...] = ()
-        self.delta, self.rounds = 0.1 / options.tasks, 0
+        self.budget = None if way.budget is None else Budget(way.budget, 0.1 / options.tasks)
+        self.rounds = 0
         self.norms: list[float] = []
         for one in self.members:
             one.adopt(None, train=False)
@@ -152,12 +152,12 @@ class _Fleet:
 
     def _share_updates(self) -> bool:
         privacy = self.settings.meta.privacy
-        if self.way.budget is not None:
-            step = Spent(privacy.noise_multiplier, privacy.sample_rate, self.settings.meta.local_steps)
-            after = added(self.spent, step)
-            if epsilon(after, self.delta) > self.way.budget:
+        if self.budget is not None:
+            steps = Spent(privacy.noise_multiplier, privacy.sample_rate, self.settings.meta.local_steps)
+            after = self.budget.after(steps)
+            if after is None:
                 return False
-            self.spent = after
+            self.budget = after
         updates = []
         for number, one in enumerate(self.federations):
             work = one.begin(self.published, [number])
@@ -195,7 +195,7 @@ def _run(way: Way, options: argparse.Namespace, seed: int) -> Figures:
         fleet.round()
     errors, age = np.array(wrong), np.array(ages)
     young = np.isin(age, list(_YOUNG)) & (np.arange(len(age)) >= len(age) // 4)
-    spent = epsilon(fleet.spent, fleet.delta) if way.budget is not None else None
+    spent = None if fleet.budget is None else fleet.budget.cost
     for one in (*fleet.members, fleet.trainer):
         one.close()
     seconds = time.monotonic() - begun

@@ -15,9 +15,9 @@ from typing import Annotated, Any, TypeAlias
 
 import msgspec
 
-from streammeta.errors import ConfigError
+from streammeta.errors import ConfigError, SnapshotError
 
-__all__ = ["INSTALL", "Spent", "added", "epsilon", "require"]
+__all__ = ["INSTALL", "Budget", "Spent", "added", "epsilon", "require"]
 
 INSTALL = "pip install 'streammeta[private]'"
 _ORDERS = (*(2 + k / 4 for k in range(36)), *range(11, 64), 64, 80, 96, 128, 192, 256, 512, 1024)  # α, of Rényi's
@@ -32,6 +32,42 @@ class Spent(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=
     multiplier: _Positive  # z
     rate: _Rate  # q
     steps: _Count
+
+
+class Budget(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """What every task of a partition may cost, ever, and what it has.
+
+    Keep ``encode`` where a restart finds it **before** anything is sent of the steps that it includes: so a step that
+    is made again after a crash, with other noise, is paid for twice, and none is ever free.
+    """
+
+    epsilon: _Positive
+    delta: Annotated[float, msgspec.Meta(gt=0, lt=1)]
+    spent: tuple[Spent, ...] = ()
+
+    @property
+    def cost(self) -> float:
+        """ε of all steps so far; raises ConfigError where `dp-accounting` is not installed."""
+        return epsilon(self.spent, self.delta)
+
+    def after(self, more: Spent) -> "Budget | None":
+        """The budget with these steps, too; None where they would exceed it: then they must not be made."""
+        after = Budget(self.epsilon, self.delta, added(self.spent, more))
+        return after if after.cost <= self.epsilon else None
+
+    def encode(self) -> bytes:
+        """As bytes."""
+        return msgspec.msgpack.encode(self)
+
+    @classmethod
+    def decode(cls, value: bytes, at: str) -> "Budget":
+        """What ``encode`` gave; raises SnapshotError, which begins with ``at``, where it is something else."""
+        try:
+            return msgspec.msgpack.decode(value, type=cls)
+        except (msgspec.DecodeError, RecursionError) as err:
+            raise SnapshotError(
+                f"{at}: {len(value)} bytes that are no budget ({err}); none is taken for unspent"
+            ) from err
 
 
 def require() -> None:

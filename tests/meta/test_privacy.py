@@ -6,9 +6,9 @@ import sys
 import numpy as np
 import pytest
 
-from streammeta.errors import ConfigError
+from streammeta.errors import ConfigError, SnapshotError
 from streammeta.meta import privacy
-from streammeta.meta.privacy import Spent, added, epsilon
+from streammeta.meta.privacy import Budget, Spent, added, epsilon
 
 pytest.importorskip("dp_accounting")
 
@@ -44,6 +44,24 @@ def test_steps_add_up_whatever_their_kind() -> None:
     assert both == (Spent(1.0, 0.1, 10), Spent(2.0, 0.1, 5))
     assert epsilon(both, 1e-5) > max(epsilon((one,), 1e-5) for one in both)
     assert epsilon((), 1e-5) == 0.0
+
+
+def test_a_budget_refuses_the_steps_that_would_exceed_it_also_after_a_restart() -> None:
+    """A restart that begins with a whole budget gives every task's privacy away once more."""
+    budget, steps, rounds = Budget(2.0, 1e-5), Spent(5.0, 0.5, 4), 0
+    while (after := budget.after(steps)) is not None:
+        budget, rounds = Budget.decode(after.encode(), "here"), rounds + 1
+
+    assert budget.spent == (Spent(5.0, 0.5, 4 * rounds),)
+    assert 0 < budget.cost <= 2.0 < epsilon(added(budget.spent, steps), 1e-5)
+    assert Budget.decode(budget.encode(), "here").after(steps) is None
+
+
+@pytest.mark.parametrize("cut", [0, 1, -1])
+def test_a_damaged_budget_is_an_error_and_never_an_unspent_one(cut: int) -> None:
+    """Begun again, it would be spent twice."""
+    with pytest.raises(SnapshotError, match=r"^here: .* no budget"):
+        Budget.decode(Budget(2.0, 1e-5, (Spent(5.0, 0.5, 4),)).encode()[:cut], "here")
 
 
 def test_without_the_package_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
