@@ -18,6 +18,7 @@ __all__ = [
     "Header",
     "check_fingerprint",
     "experts_of",
+    "named_experts",
     "random_from",
     "random_state",
     "read_header",
@@ -122,10 +123,10 @@ class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def read_header(header: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    """Raise SnapshotError unless these are the values of an engine of the ``wanted`` settings, each as it should be."""
+    """Raise SnapshotError unless an engine of the ``wanted`` settings, but for its experts, has such values."""
     settings = header.get("settings")
     if isinstance(settings, Mapping):
-        check_fingerprint(settings, wanted)
+        check_fingerprint(settings, wanted, but=OF_EXPERTS)
     try:
         found = msgspec.convert(header, Header)
     except msgspec.ValidationError as err:
@@ -169,8 +170,13 @@ def _fits(event: _Pending, slots: int) -> bool:
 
 def experts_of(fingerprint: Mapping[str, Any]) -> tuple[str, ...]:
     """The names of the experts that state of this fingerprint has, in their order."""
-    named = tuple(name for name in str(fingerprint.get("learner.experts", "")).split(", ") if name)
+    named = named_experts(fingerprint)
     return (*named, "gaussian") if fingerprint.get("learner.many_classes") else named
+
+
+def named_experts(fingerprint: Mapping[str, Any]) -> tuple[str, ...]:
+    """Those of them that a setting named."""
+    return tuple(name for name in str(fingerprint.get("learner.experts", "")).split(", ") if name)
 
 
 def check_fingerprint(found: Mapping[str, Any], wanted: Mapping[str, Any], *, but: Collection[str] = ()) -> None:

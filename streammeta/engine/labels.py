@@ -304,6 +304,11 @@ class PendingEvents:
             self._remove(*key)
         self._changed = {one for one in self._changed if one[0][0] != partition}
 
+    def ask_again(self) -> None:
+        """Let experts be asked again when labels come: those that were asked are others."""
+        for waiting in self._events.values():
+            waiting.parts = None
+
     def dump(self) -> dict[str, Any]:
         """Plain values from which ``load`` makes the same."""
         events = [

@@ -4,7 +4,7 @@ Only ``Engine`` makes one, and those who work for it change it: the cycle, meta-
 the move. What each part is for says its class.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,6 +37,7 @@ from streammeta.engine.taskrow import task_columns
 from streammeta.engine.tasks import TaskTable
 from streammeta.event import Event
 from streammeta.meta.base import Ints, Method, Scaling
+from streammeta.meta.settings import ExpertSettings
 
 __all__ = ["Counts", "Memory"]
 
@@ -77,7 +78,7 @@ class Memory:
         self.waiting = PendingEvents(kept.max_waiting, classify=self.labels.classify)
         self.presence = Presence(kept.known_tasks, kept.forgotten_after)
         self.sums = PartitionSums()
-        self.mixture = self._make_mixture()
+        self.mixture = self.mixture_of(settings.learner.experts, gaussians_above(settings))
         self.intervals = None if settings.interval is None else Intervals(settings.interval)
         self.response = make_response(self.method, settings)
         self.detectors = Detectors(settings.drift)
@@ -98,15 +99,21 @@ class Memory:
         self.corrected: set[TaskKey] = set()  # with labels replaced in windows, since they were last written
         self.grow()  # a target is an output before the first event
 
-    def _make_mixture(self) -> Mixture | None:
-        """The experts beside the learner; None: there are none."""
-        settings = self.settings
-        chosen = settings.learner.experts
-        above = {}
-        if gaussians_above(settings):
-            chosen, above = (*chosen, "gaussian"), {"gaussian": settings.learner.many_classes}
+    def mixture_of(self, experts: Sequence[str | ExpertSettings], gaussians: int) -> Mixture | None:
+        """These experts, and above so many classes (0: never) the Gaussians; None: there are none.
+
+        Raises:
+            ConfigError: see ``choose``.
+        """
+        settings, above = self.settings, {"gaussian": gaussians} if gaussians else {}
         made = choose(
-            chosen, settings.kind, settings.seed, self.features, self.scaling_of, self.shared_scale, self.sums
+            (*experts, *above),
+            settings.kind,
+            settings.seed,
+            self.features,
+            self.scaling_of,
+            self.shared_scale,
+            self.sums,
         )
         return Mixture(made, settings.kind, above=above) if made else None
 
@@ -214,10 +221,21 @@ class Memory:
         of_experts = self.mixture.partition(number) if self.mixture else {}
         return of_experts | (self.intervals.partition(number) if self.intervals else {})
 
-    def take_partition(self, number: int, arrays: Mapping[str, npt.NDArray[Any]], here: Renumbering, at: str) -> None:
-        """Know this of a partition; raises SnapshotError, which begins with ``at``, where it cannot be."""
+    def take_partition(
+        self,
+        number: int,
+        arrays: Mapping[str, npt.NDArray[Any]],
+        here: Renumbering,
+        at: str,
+        experts: Sequence[str],
+    ) -> None:
+        """Know this of a partition, as an engine of these experts gave it.
+
+        Raises:
+            SnapshotError: it cannot be; the text begins with ``at``.
+        """
         if self.mixture:
-            self.mixture.take_partition(number, arrays, here, at)
+            self.mixture.take_partition(number, arrays, here, at, experts)
         if self.intervals:
             self.intervals.take_partition(number, arrays, at)
 
@@ -233,10 +251,10 @@ class Memory:
         of_experts = self.mixture.dump_partitions() if self.mixture else {}
         return of_experts | (self.intervals.dump() if self.intervals else {})
 
-    def load_partitions(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
-        """Know what ``dump_partitions`` described; raises SnapshotError where it is damaged."""
+    def load_partitions(self, arrays: Mapping[str, npt.NDArray[Any]], experts: Sequence[str]) -> None:
+        """Know what ``dump_partitions`` of these experts described; raises SnapshotError where it is damaged."""
         if self.mixture:
-            self.mixture.load_partitions(arrays)
+            self.mixture.load_partitions(arrays, experts)
         if self.intervals:
             self.intervals.load(arrays)
 
@@ -267,11 +285,15 @@ class Memory:
 
     def layout(self, features: int, own: int) -> dict[str, Column]:
         """What is kept of each task, for D ``features`` of which K have views of a task's ``own``."""
+        return self.layout_with(self.mixture, features, own)
+
+    def layout_with(self, mixture: Mixture | None, features: int, own: int) -> dict[str, Column]:
+        """The same, were these the experts."""
         size, classify = self.settings.memory.window, self.labels.classify
         kept = task_columns(self.method, features, self.labels.outputs, size, own=own, classify=classify)
         kept |= self.response.columns(kept)
-        if self.mixture:
-            kept |= self.mixture.layout(kept["window_x"].shape[1], self.labels.outputs)
+        if mixture:
+            kept |= mixture.layout(kept["window_x"].shape[1], self.labels.outputs)
         if self.intervals:
             kept |= COLUMNS
         if self.settings.elapsed is not None:

@@ -142,6 +142,21 @@ class RowCodec:
         numbers = plan.numbers.unpack_from(stored.data)
         return found | {n: np.array(v, self.kinds[n].dtype) for n, v in zip(plan.numbered, numbers, strict=True)}
 
+    def rewrite(self, data: bytes, changed: Callable[[Arrays], Arrays]) -> bytes:
+        """One row with other columns, or others' values; where columns are cut they stay as they are.
+
+        Raises:
+            SnapshotError: as ``unpack``.
+        """
+        stored, found = _decode(data), self.unpack(data)
+        cut = {name: array for name, array in found.items() if self.kinds[name].filled}
+        shapes = _shapes(bytes(stored.layout))
+        whole = changed({name: array for name, array in found.items() if name not in cut})
+        layout = {name: array.shape for name, array in whole.items()} | {name: shapes[name] for name in cut}
+        values = b"".join(array.tobytes() for array in (*whole.values(), *cut.values()))
+        packed = msgspec.Raw(msgspec.msgpack.encode(list(layout.items())))
+        return msgspec.msgpack.encode(_StoredRow(packed, stored.sizes, values, stored.extra))
+
     def load(self, data: bytes, columns: Mapping[str, npt.NDArray[Any]], row: int) -> bytes:
         """Put one row into a row of ``columns`` that is blank but where columns are cut; returns what else it had.
 

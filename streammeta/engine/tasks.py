@@ -297,7 +297,7 @@ class TaskTable:
         stored = self._codec.pack(self.columns, [*self._rows.values()], self._dump_extra)
         return tasks + [(*key, data) for key, data in zip(self._rows, stored, strict=True)], place
 
-    def restore(self, tasks: list[tuple[int, str, bytes]], spilled: int) -> list[int]:
+    def restore(self, tasks: Sequence[tuple[int, str, bytes]], spilled: int) -> list[int]:
         """Hold these tasks, the first ``spilled`` of them in the spill; returns the row of each one, or -1."""
         found = []
         for i, (partition, tag, data) in enumerate(tasks):

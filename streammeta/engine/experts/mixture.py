@@ -38,7 +38,7 @@ from streammeta.meta.base import Ints, Kind
 from streammeta.native import _kernels as kernels
 from streammeta.native.elementary import exp
 
-__all__ = ["POOLED", "Blend", "Mixture", "RunLabels"]
+__all__ = ["POOLED", "Blend", "Mixture", "RunLabels", "own_columns"]
 
 _LOG_FAVOUR = {"classification": math.log(2.0), "regression": math.log(5.0)}  # of the learner
 _EVIDENCE_DECAY, _NOISE_DECAY = 0.95, 0.98
@@ -86,14 +86,12 @@ class Mixture:
         self.of_partitions = [expert for expert in experts if isinstance(expert, OfPartitions)]
         self._of_runs = [expert if isinstance(expert, OfRuns) else None for expert in experts]
         self._classify, self._log_favour = kind == "classification", _LOG_FAVOUR[kind]
-        self._pools = Pools(len(experts))
+        self._pools = Pools([expert.name for expert in experts])
         self._doubt = np.array([expert.doubt for expert in experts])
 
     def layout(self, width: int, outputs: int) -> dict[str, Column]:
         """What it and its experts keep of each task, for ``features`` and ``outputs``."""
-        count = len(self.experts)
-        own = {_EVIDENCE: Column((1 + 2 * count,), np.float64)}
-        own |= POOLED if self._classify else {_NOISE: Column((count, 2), np.float64)}
+        own = own_columns(len(self.experts), "classification" if self._classify else "regression")
         if outputs <= self.sleeps_up_to:
             own = _asleep(own)
         for expert, above in zip(self.experts, self._above, strict=True):
@@ -247,7 +245,7 @@ class Mixture:
     ) -> tuple[dict[str, npt.NDArray[Any]], set[str]]:
         """Columns [R, ...] of rows that had these experts, as rows with ours; and columns of ours that they have not.
 
-        An expert that is new begins as well believed as the learner is.
+        An expert that is new begins as well believed as the learner is; what one that sleeps here knew is left.
         """
         columns, names = dict(found), [expert.name for expert in self.experts]
         evidence, noise = columns.pop(_EVIDENCE, None), columns.pop(_NOISE, None)
@@ -264,8 +262,11 @@ class Mixture:
             for here, there in places:
                 errors[:, here] = noise[:, there]
             columns[_NOISE] = errors
-        own = {name for expert in self.experts for name in expert.layout(1, 1)} | {_EVIDENCE, _NOISE, _POOLED}
-        return columns, own - columns.keys()
+        of_experts = [tuple(expert.layout(1, 1)) for expert in self.experts]
+        for own, above in zip(of_experts, self._above, strict=True):
+            if outputs <= above:
+                columns |= {name: columns[name][:, :0] for name in own if name in columns and columns[name].ndim > 1}
+        return columns, {_EVIDENCE, _NOISE, _POOLED}.union(*of_experts) - columns.keys()
 
     def publish_shared(self) -> None:
         """The engine calls it where things shared by all tasks may change."""
@@ -289,9 +290,9 @@ class Mixture:
         """What is known of partitions, as arrays from which ``load_partitions`` makes the same."""
         return self._pools.dump() | {name: array for one in self.of_partitions for name, array in one.dump().items()}
 
-    def load_partitions(self, arrays: Arrays) -> None:
-        """Know what ``dump_partitions`` described; raises SnapshotError where that cannot be."""
-        self._pools.load(arrays)
+    def load_partitions(self, arrays: Arrays, experts: Sequence[str]) -> None:
+        """Know what ``dump_partitions`` of these experts described; raises SnapshotError where that cannot be."""
+        self._pools.load(arrays, experts)
         for one in self.of_partitions:
             one.load(arrays)
 
@@ -300,9 +301,9 @@ class Mixture:
         of_experts = (one.partition(number).items() for one in self.of_partitions)
         return self._pools.partition(number) | {name: array for part in of_experts for name, array in part}
 
-    def take_partition(self, number: int, arrays: Arrays, here: Renumbering, at: str) -> None:
-        """Know this of a partition; raises SnapshotError where it cannot be."""
-        self._pools.take(number, arrays, at)
+    def take_partition(self, number: int, arrays: Arrays, here: Renumbering, at: str, experts: Sequence[str]) -> None:
+        """Know this of a partition, the pool of these experts; raises SnapshotError where it cannot be."""
+        self._pools.take(number, arrays, at, experts)
         for one in self.of_partitions:
             one.take_partition(number, arrays, here, at)
 
@@ -317,6 +318,12 @@ class Mixture:
         self._pools.forget(number)
         for one in self.of_partitions:
             one.forget_partition(number)
+
+
+def own_columns(experts: int, kind: Kind) -> dict[str, Column]:
+    """What a mixture of so many experts keeps of each task, beside what those do."""
+    own = {_EVIDENCE: Column((1 + 2 * experts,), np.float64)}
+    return own | (POOLED if kind == "classification" else {_NOISE: Column((experts, 2), np.float64)})
 
 
 def _asleep(columns: Mapping[str, Column]) -> dict[str, Column]:

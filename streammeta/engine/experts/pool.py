@@ -15,7 +15,7 @@ Logarithmic regret algorithms for online convex optimization (the Newton step). 
 `streammeta/native/experts.cpp`, where the constants are.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -25,33 +25,32 @@ from streammeta.engine.partitioned import of_partitions, together
 from streammeta.errors import SnapshotError
 from streammeta.meta.base import Ints
 
-__all__ = ["Pools", "by_partition"]
+__all__ = ["POOL", "Pools", "by_partition"]
 
 _PRIOR = 10.0  # H at the start: what ε keeps it at, where opinions do not differ
-_NAME = "pool.exponents"
+POOL = "pool.exponents"
 
 
 class Pools:
     """The pools of partitions, [1 + K, 2 + K] each: β, then H. An array that is here is not changed any more.
 
     Args:
-        experts: K.
+        experts: K names.
 
     Attributes:
         known: those that learned a label, by their partitions.
     """
 
-    def __init__(self, experts: int) -> None:
-        self._experts = experts
+    def __init__(self, experts: Sequence[str]) -> None:
+        self._experts = tuple(experts)
         self.known: dict[int, Doubles] = {}
 
     def of(self, partition: int) -> Doubles:
         """A partition's pool, as it is or as it begins; not to be changed."""
         found = self.known.get(partition)
         if found is None:
-            found = np.zeros((self._experts + 1, self._experts + 2))
+            found = _begun(len(self._experts))
             found[0, 0] = 1.0
-            np.fill_diagonal(found[:, 1:], _PRIOR)
         return found
 
     def keep(self, pools: Mapping[int, Doubles]) -> None:
@@ -66,26 +65,44 @@ class Pools:
         """Arrays from which ``load`` makes the same."""
         return together({number: self.partition(number) for number in self.known})
 
-    def load(self, arrays: Arrays) -> None:
-        """Become what ``dump`` described; raises SnapshotError where that cannot be."""
+    def load(self, arrays: Arrays, experts: Sequence[str]) -> None:
+        """Become what ``dump`` described of the pools of these experts; see ``take``."""
         self.known = {}
-        for number, part in of_partitions(arrays, _NAME).items():
-            self.take(number, part, "a snapshot")
+        for number, part in of_partitions(arrays, POOL).items():
+            self.take(number, part, "a snapshot", experts)
 
     def partition(self, number: int) -> dict[str, npt.NDArray[np.float64]]:
         """A partition's pool as an array from which ``take`` makes the same; nothing: it has not begun."""
-        return {_NAME: self.known[number]} if number in self.known else {}
+        return {POOL: self.known[number]} if number in self.known else {}
 
-    def take(self, number: int, arrays: Arrays, at: str) -> None:
-        """Go on with a partition's pool, where it has as many experts; raises SnapshotError where it is damaged."""
-        pool = arrays.get(_NAME)
+    def take(self, number: int, arrays: Arrays, at: str, experts: Sequence[str]) -> None:
+        """Go on with a partition's pool of these experts; raises SnapshotError, begun with ``at``: it is damaged.
+
+        An expert that is ours and had no part in it begins with none; one that is not ours leaves it.
+        """
+        pool = arrays.get(POOL)
         if pool is None:
             return
-        fits = pool.dtype == np.float64 and pool.ndim == 2 and pool.shape[1] == pool.shape[0] + 1
+        size = 1 + len(experts)
+        fits = pool.dtype == np.float64 and pool.shape == (size, size + 1)
         if not fits or not np.isfinite(pool).all() or not _is_curvature(pool[:, 1:]):
             raise SnapshotError(f"{at}: exponents of experts' opinions that no labels teach: they are damaged")
-        if len(pool) == 1 + self._experts:
-            self.known[number] = pool
+        self.known[number] = pool if tuple(experts) == self._experts else self._moved(pool, experts)
+
+    def _moved(self, pool: Doubles, experts: Sequence[str]) -> Doubles:
+        found, ours = _begun(len(self._experts)), [name for name in self._experts if name in experts]
+        here = np.array([0, *(1 + self._experts.index(name) for name in ours)])
+        there = np.array([0, *(1 + experts.index(name) for name in ours)])
+        found[here, 0] = pool[there, 0]
+        found[np.ix_(here, 1 + here)] = pool[np.ix_(there, 1 + there)]
+        return found
+
+
+def _begun(experts: int) -> Doubles:
+    """A pool [1 + K, 2 + K] in which nobody has a part yet."""
+    found = np.zeros((1 + experts, 2 + experts))
+    np.fill_diagonal(found[:, 1:], _PRIOR)
+    return found
 
 
 def _is_curvature(H: Doubles) -> bool:

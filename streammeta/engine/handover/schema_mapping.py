@@ -93,7 +93,8 @@ class Meanings(NamedTuple):
             own = [place.get(slot, -1) for slot in own_slots]
             at_slots, at_classes, at_own = (np.array(one, np.int64) for one in (slots, classes, own))
             experts = experts_of(schema.settings)
-            known[id_] = Meaning(schema, at_slots, at_classes, at_own, experts, experts == experts_of(ours))
+            are_ours = all(schema.settings.get(name) == ours[name] for name in OF_EXPERTS)
+            known[id_] = Meaning(schema, at_slots, at_classes, at_own, experts, are_ours)
         memory.fit()
         return cls(known, at)
 

@@ -12,6 +12,7 @@ from streammeta.engine.elapsed import COLUMN as ELAPSED
 from streammeta.engine.experts import POOLED
 from streammeta.engine.experts.base import Renumbering
 from streammeta.engine.experts.gaussian import check_gaussian, renumber_gaussian
+from streammeta.engine.experts.pool import POOL
 from streammeta.engine.extraction import fitted
 from streammeta.engine.handover.record import (
     PAGE,
@@ -88,19 +89,15 @@ class Taking:
         if not parts or not (self._memory.mixture or self._memory.intervals):
             return
         arrays: dict[str, npt.NDArray[Any]] = {}
-        widest: Meaning | None = None
+        schemas: dict[str, list[Meaning]] = {}
         for name in sorted(counts):
             pieces = {number: decode(Part, parts[name, number], at) for of, number in parts if of == name}
             arrays[name] = _joined(pieces, f"{at}, {name[:50]!r}")
-            for piece in pieces.values():
-                meaning = meanings.of(piece.schema)
-                if widest is None or len(meaning.slots) + len(meaning.classes) > len(widest.slots) + len(
-                    widest.classes
-                ):
-                    widest = meaning
-        assert widest is not None  # there is a piece
-        here = Renumbering(widest.slots, widest.classes, widest.same)
-        self._memory.take_partition(partition, arrays, here, at)
+            schemas[name] = [meanings.of(piece.schema) for piece in pieces.values()]
+        every = [meaning for found in schemas.values() for meaning in found]
+        widest = max(every, key=lambda meaning: len(meaning.slots) + len(meaning.classes))  # there is a piece
+        here, experts = Renumbering(widest.slots, widest.classes, widest.same), schemas.get(POOL, every)[0].experts
+        self._memory.take_partition(partition, arrays, here, at, experts)
         if here.same:
             self._written.parts[partition] = arrays
 

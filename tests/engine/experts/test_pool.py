@@ -20,6 +20,7 @@ from streammeta.event import Event, Origin
 Doubles = npt.NDArray[np.float64]
 HERE = Renumbering(np.arange(0), np.arange(0), same=True)
 EXPERTS, CLASSES, TASKS = 2, 3, 4
+NAMES = ["forest", "persistence"]
 
 
 def mixture() -> Mixture:
@@ -83,7 +84,7 @@ def test_its_step_is_along_the_gradient_of_the_log_loss() -> None:
     """Against finite differences of −log pool(y), in β, with a curvature so large that a step is the gradient over it."""
     found, one, stiff = opinions(1, 1), mixture(), 1e9
     state = np.column_stack([[0.7, 0.4, -0.2], stiff * np.eye(3)])
-    one.take_partition(0, {"pool.exponents": state}, HERE, "here")
+    one.take_partition(0, {"pool.exponents": state}, HERE, "here", NAMES)
     run(one, Columns.blank(one.layout(4, CLASSES), TASKS), found, [0])
     step = (one.partition(0)["pool.exponents"][:, 0] - state[:, 0]) * stiff
 
@@ -175,14 +176,21 @@ def test_predicting_and_the_events_of_other_members_teach_it_nothing() -> None:
 )
 def test_a_damaged_pool_is_refused(pool: npt.NDArray[np.generic]) -> None:
     with pytest.raises(SnapshotError, match="state/0: exponents of experts' opinions"):
-        mixture().take_partition(0, {"pool.exponents": pool}, HERE, "state/0")
+        mixture().take_partition(0, {"pool.exponents": pool}, HERE, "state/0", NAMES)
 
 
-def test_one_of_other_experts_begins_again() -> None:
-    one = mixture()
-    one.take_partition(0, {"pool.exponents": np.column_stack([np.ones(2), np.eye(2)])}, HERE, "state/0")
+def test_one_of_other_experts_has_the_exponents_of_ours_and_new_ones_begin() -> None:
+    """What was learned of two opinions together goes with both of them."""
+    one, of = mixture(), np.column_stack([[0.6, 0.3, 0.1, -0.2], np.diag([4.0, 5.0, 6.0, 7.0])])
+    of[0, 4] = of[3, 1] = 1.5
+    one.take_partition(0, {"pool.exponents": of}, HERE, "state/0", ["nearest", "neighbours", "persistence"])
 
-    assert one.partition(0) == {}
+    found = one.partition(0)["pool.exponents"]
+    np.testing.assert_array_equal(found[:, 0], [0.6, 0, -0.2])
+    np.testing.assert_array_equal(found[:, 1:], [[4, 0, 1.5], [0, 10, 0], [1.5, 0, 7]])
+
+    with pytest.raises(SnapshotError, match="exponents"):
+        one.take_partition(0, {"pool.exponents": of}, HERE, "state/0", ["forest", "persistence"])
 
 
 def test_a_restore_goes_on_as_if_nothing_had_happened() -> None:
