@@ -13,9 +13,12 @@ namespace {
 using Given = Array<const double, 1>;
 
 constexpr Index NEAREST = 7;
-constexpr Index FEWEST = 5;                                // events without which nothing is said
-constexpr float MOST_AWAY = 6;                             // spreads
-constexpr float CLOSEST = 1e-3f;                           // of √features: a distance below counts not much more
+constexpr Index FEWEST = 5;       // events without which nothing is said
+constexpr float MOST_AWAY = 6;    // spreads
+constexpr float CLOSEST = 1e-3f;  // of √features: a distance below counts not much more
+constexpr Index BLOCK = 32;       // events side by side in memory
+constexpr Index LANES_OF_ONE = REGISTER / sizeof(float), REGISTERS = BLOCK / LANES_OF_ONE;
+constexpr Index FEATURES_AT_ONCE = 4;                      // before it is looked whether a block is near enough
 constexpr Index NUMBERS = 1 << 17, FEWEST_COMPARED = 256;  // numbers compared for an event; events, at least
 
 // The event in spreads of all tasks; a missing feature is at the mean. Returns how many are not missing.
@@ -29,53 +32,83 @@ Index normalize(Array<const float, 1> x, Given shift, Given gain, Index D, float
     return there;
 }
 
-// The events seen [D, M] and their labels [M], of which the last M of `count` are there: event e in place e mod M.
+// The events seen [M / BLOCK, D, BLOCK] and their labels [M], of which the last M of `count` are there: event e in
+// place e mod M.
 struct Memory {
-    Array<float, 2> z;
+    Array<float, 3> z;
     Array<float, 1> y;
     int64_t count;
 
     void add(const float* event, float label) {
-        const Index D = z.shape[0], M = z.shape[1], place = count % M;
-        for (Index d = 0; d < D; d++) z.data[d * M + place] = event[d];
+        const Index D = z.shape[1], place = count % y.size();
+        float* block = z[place / BLOCK].data + place % BLOCK;
+        for (Index d = 0; d < D; d++) block[d * BLOCK] = event[d];
         y[place] = label;
         count++;
     }
 };
 
+// The nearest so far: squared distances in ascending order, and places.
+struct Nearest {
+    float squared[NEAREST];
+    Index place[NEAREST], found = 0;
+
+    float bound() const { return found < NEAREST ? INFINITY : squared[NEAREST - 1]; }
+    void add(float distance, Index where) {
+        if (!(distance < bound())) return;
+        Index at = found < NEAREST ? found++ : NEAREST - 1;
+        for (; at > 0 && distance < squared[at - 1]; at--) squared[at] = squared[at - 1], place[at] = place[at - 1];
+        squared[at] = distance, place[at] = where;
+    }
+};
+
+// Compare an event with those in places begin ... end - 1, in this order. A block is left as soon as all of it is too
+// far away: a sum of squares only grows.
+void compare(const Memory& memory, const float* event, Index begin, Index end, Nearest& nearest) {
+    const Index D = memory.z.shape[1];
+    for (Index at = begin; at < end; at = (at / BLOCK + 1) * BLOCK) {
+        const float* row = memory.z[at / BLOCK].data;
+        const Floats bound = Floats{} + nearest.bound();
+        Floats sum[REGISTERS] = {};
+        bool is_near = true;
+        for (Index d = 0; d < D && is_near;) {
+            for (const Index stop = std::min(d + FEATURES_AT_ONCE, D); d < stop; d++, row += BLOCK) {
+                for (Index r = 0; r < REGISTERS; r++) {
+                    Floats gap;
+                    __builtin_memcpy(&gap, row + r * LANES_OF_ONE, REGISTER);
+                    gap -= event[d];
+                    sum[r] += gap * gap;
+                }
+            }
+            Ints32 nearer{};
+            for (const Floats& one : sum) nearer |= one < bound;
+            int64_t any = 0;
+            for (Index k = 0; k < REGISTER / 8; k++) any |= Ints64(nearer)[k];
+            is_near = any != 0;
+        }
+        if (!is_near) continue;
+        float squared[BLOCK];
+        __builtin_memcpy(squared, sum, sizeof squared);
+        for (Index m = at; m < std::min(end, (at / BLOCK + 1) * BLOCK); m++) nearest.add(squared[m % BLOCK], m);
+    }
+}
+
 // Fill said [C] with what the nearest of the last events say of one that has so many features, > 0; the eldest first,
 // of several as near.
 //
 // How many features others have, and where events lie in the memory, changes nothing: so polls do not.
-void ask(const Memory& memory, const float* event, Index there, bool classify, std::vector<float>& squared,
-         double* said, Index C) {
-    const Index D = memory.z.shape[0], M = memory.z.shape[1];
+void ask(const Memory& memory, const float* event, Index there, bool classify, double* said, Index C) {
+    const Index M = memory.y.size();
     const Index held = std::min<Index>(std::clamp(NUMBERS / there, FEWEST_COMPARED, M), memory.count);
     const Index begin = (memory.count - held) % M, first = std::min(held, M - begin);
-    std::fill_n(squared.data(), held, 0.f);
-    const auto add = [&](const float* row, float own, float* sum, Index size) {
-        for (Index m = 0; m < size; m++) {
-            const float gap = row[m] - own;
-            sum[m] += gap * gap;
-        }
-    };
-    for (Index d = 0; d < D; d++) {
-        add(memory.z.data + d * M + begin, event[d], squared.data(), first);
-        add(memory.z.data + d * M, event[d], squared.data() + first, held - first);
-    }
-    float least[NEAREST];
-    Index place[NEAREST], found = 0;
-    for (Index m = 0; m < held; m++) {
-        if (found == NEAREST && !(squared[m] < least[NEAREST - 1])) continue;
-        Index at = found < NEAREST ? found++ : NEAREST - 1;
-        for (; at > 0 && squared[m] < least[at - 1]; at--) least[at] = least[at - 1], place[at] = place[at - 1];
-        least[at] = squared[m], place[at] = (begin + m) % M;
-    }
+    Nearest nearest;
+    compare(memory, event, begin, begin + first, nearest);
+    compare(memory, event, 0, held - first, nearest);
     double total = 0, mean = 0;
     std::fill_n(said, C, 0.0);
-    for (Index i = 0; i < found; i++) {
-        const float away = root(least[i]) + CLOSEST * root(float(there));
-        const double weight = 1 / double(away), label = memory.y[place[i]];
+    for (Index i = 0; i < nearest.found; i++) {
+        const float away = root(nearest.squared[i]) + CLOSEST * root(float(there));
+        const double weight = 1 / double(away), label = memory.y[nearest.place[i]];
         total += weight;
         mean += weight * label;
         if (classify && label < double(C)) said[Index(label)] += weight;
@@ -88,30 +121,32 @@ void ask(const Memory& memory, const float* event, Index there, bool classify, s
 }
 
 // Fill said [N, C] of events [N] of one partition that are asked, each under the labels before it, which are added in
-// turn to the memory z [D, M], y [M] of `count` events: labels [N], NaN where there is none. Returns the new count.
-int64_t ask_nearest(Array<float, 2> z, Array<float, 1> y, int64_t count, Array<const float, 2> xs, Given shift,
+// turn to the memory z, y [M] of `count` events: labels [N], NaN where there is none. Returns the new count.
+int64_t ask_nearest(Array<float, 3> z, Array<float, 1> y, int64_t count, Array<const float, 2> xs, Given shift,
                     Given gain, Given labels, Array<const bool, 1> asked, bool classify, Array<double, 2> said) {
-    const Index N = xs.shape[0], D = z.shape[0];
-    require(z.shape[1] == y.size() && y.size() >= FEWEST_COMPARED && count >= 0 && shift.size() == gain.size() &&
-                labels.size() == N && asked.size() == N && said.shape[0] == N && said.shape[1] > 0,
+    const Index N = xs.shape[0], D = z.shape[1];
+    require(z.shape[2] == BLOCK && z.shape[0] * BLOCK == y.size() && y.size() >= FEWEST_COMPARED && count >= 0 &&
+                shift.size() == gain.size() && labels.size() == N && asked.size() == N && said.shape[0] == N &&
+                said.shape[1] > 0,
             "ask_nearest: shapes do not fit");
     Memory memory{z, y, count};
-    std::vector<float> event(D), squared(y.size());
+    std::vector<float> event(D);
     for (Index i = 0; i < N; i++) {
         const bool is_asked = asked[i] && memory.count >= FEWEST, is_labelled = !std::isnan(labels[i]);
         require(!classify || !is_labelled || labels[i] >= 0, "ask_nearest: a label that is no class");
         const Index there = normalize(xs[i], shift, gain, D, event.data());
-        if (is_asked && there > 0) ask(memory, event.data(), there, classify, squared, said[i].data, said.shape[1]);
+        if (is_asked && there > 0) ask(memory, event.data(), there, classify, said[i].data, said.shape[1]);
         if (is_labelled) memory.add(event.data(), float(labels[i]));
     }
     return memory.count;
 }
 
-// Fill a memory z [D, M], y [M] with the last of `count` events of a ring x [R, 1 + features], labels [R].
+// Fill a memory z, y [M] with the last of `count` events of a ring x [R, 1 + features], labels [R].
 void remember_nearest(Array<const float, 2> x, Array<const float, 1> labels, int64_t count, Given shift, Given gain,
-                      Array<float, 2> z, Array<float, 1> y) {
-    const Index R = x.shape[0], D = z.shape[0], M = z.shape[1];
-    require(labels.size() == R && y.size() == M && R > 0 && x.shape[1] > 0 && shift.size() == gain.size(),
+                      Array<float, 3> z, Array<float, 1> y) {
+    const Index R = x.shape[0], D = z.shape[1], M = y.size();
+    require(labels.size() == R && z.shape[2] == BLOCK && z.shape[0] * BLOCK == M && M > 0 && R > 0 && x.shape[1] > 0 &&
+                shift.size() == gain.size(),
             "remember_nearest: shapes do not fit");
     Memory memory{z, y, std::max<int64_t>(count - std::min(M, R), 0)};
     std::vector<float> event(D);

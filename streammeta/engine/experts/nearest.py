@@ -33,6 +33,7 @@ from streammeta.native import _kernels as kernels
 __all__ = ["Nearest"]
 
 _FEATURES = 128  # by which events are compared, at most
+_BLOCK = 32  # events side by side: as nearest.cpp
 
 
 @dataclass(slots=True)
@@ -40,7 +41,7 @@ class _Memory:
     """A partition's events under a scale; see nearest.cpp."""
 
     scale: SharedScale
-    z: Floats  # [D, 4,096]
+    z: Floats  # [4,096 / 32, D, 32]
     y: Floats  # [4,096]
     count: int
 
@@ -90,7 +91,9 @@ class Nearest:
         count, D = (0 if trees is None else trees.ring.count), min(scale.shift.size, _FEATURES)
         if known is not None and known.count == count and known.scale is scale:
             return known
-        found = self._of[partition] = _Memory(scale, np.zeros((D, MOST), np.float32), np.zeros(MOST, np.float32), count)
+        found = self._of[partition] = _Memory(
+            scale, np.zeros((MOST // _BLOCK, D, _BLOCK), np.float32), np.zeros(MOST, np.float32), count
+        )
         if trees is not None:
             of = trees.ring.x, trees.ring.y, count, scale.shift, scale.gain
             kernels.remember_nearest(*of, found.z, found.y)
