@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeAlias, get_args
 
 import torch
 
@@ -17,6 +17,8 @@ from streammeta.model import mlp
 
 __all__ = ["Adaptation", "MamlMemory", "MamlSettings", "maml_policy"]
 
+_Inner: TypeAlias = Literal["dice", "naive", "first_order"]
+
 
 @dataclass(frozen=True, slots=True)
 class MamlSettings:
@@ -27,13 +29,15 @@ class MamlSettings:
     inner_rate: float = 0.1  # α
     discount: float = 0.99  # γ, inside an episode
     scales: bool = True  # advantages to a standard deviation of 1 in each task, so that α is free of rewards' unit
-    inner: Literal["dice", "naive", "first_order"] = "dice"  # how the inner step is differentiated
+    inner: _Inner = "dice"  # how the inner step is differentiated
     decay: float = 1.0  # λ of `loaded_dice`
-    outer: Outer = field(default_factory=lambda: Outer(adam(3e-3), largest_norm=1.0))
+    outer: Outer = field(default_factory=lambda: Outer(adam(3e-3), largest_norm=1.0), repr=False)
 
     def __post_init__(self) -> None:
-        if self.shots < 1 or self.inner_rate < 0 or not 0 < self.discount <= 1 or not 0 <= self.decay <= 1:
+        inside = self.shots >= 1 and self.inner_rate >= 0 and 0 < self.discount <= 1 and 0 <= self.decay <= 1
+        if not inside or self.inner not in get_args(_Inner):
             wanted = "shots >= 1, inner_rate >= 0, 0 < discount <= 1, 0 <= decay <= 1"
+            wanted += f", inner one of {get_args(_Inner)}"
             raise ConfigError(f"maml: got {self}; wanted {wanted}")
 
 

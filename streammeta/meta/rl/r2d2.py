@@ -1,7 +1,7 @@
 """R2D2: a recurrent action value, learned from replayed parts of trials that begin with the state stored of them."""
 
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeAlias, get_args
 
 import torch
 
@@ -15,6 +15,8 @@ from streammeta.meta.rl.replay import Replay, empty_replay, joined, rescaled, re
 
 __all__ = ["R2d2Settings", "R2d2State", "r2d2"]
 
+_StartsFrom: TypeAlias = Literal["stored", "zero"]
+
 
 @dataclass(frozen=True, slots=True)
 class R2d2Settings:
@@ -23,7 +25,7 @@ class R2d2Settings:
     width: int = 32  # of the hidden state, H
     sequence: int = 12  # m: steps of a replayed part that are learned from
     burn_in: int = 12  # steps before them that only bring the hidden state up to date
-    starts_from: Literal["stored", "zero"] = "stored"  # the hidden state at the start of a replayed part
+    starts_from: _StartsFrom = "stored"  # the hidden state at the start of a replayed part
     ahead: int = 3  # n: rewards in a target before the value goes on
     discount: float = 0.95  # γ
     capacity: int = 4000  # parts kept
@@ -33,13 +35,14 @@ class R2d2Settings:
     priority: float = 0.9  # exponent of a part's error, when parts are drawn; 0 draws evenly
     correction: float = 0.6  # exponent of the weights that make up for it
     epsilon: Rate = 0.1  # chance of a random action while training, by the count of steps
-    outer: Outer = field(default_factory=lambda: Outer(adam(1e-3)))
+    outer: Outer = field(default_factory=lambda: Outer(adam(1e-3)), repr=False)
 
     def __post_init__(self) -> None:
         counts = self.width, self.sequence, self.ahead, self.capacity, self.batch, self.steps, self.target_every
         fractions = 0 < self.discount <= 1 and 0 <= self.priority <= 1 and 0 <= self.correction <= 1
-        if min(counts) < 1 or self.burn_in < 0 or not fractions:
+        if min(counts) < 1 or self.burn_in < 0 or not fractions or self.starts_from not in get_args(_StartsFrom):
             wanted = "counts >= 1, burn_in >= 0, 0 < discount <= 1, priority and correction from 0 to 1"
+            wanted += f", starts_from one of {get_args(_StartsFrom)}"
             raise ConfigError(f"r2d2: got {self}; wanted {wanted}")
 
 

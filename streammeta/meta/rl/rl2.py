@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeAlias, get_args
 
 import torch
 
@@ -14,6 +14,8 @@ from streammeta.meta.rl.base import Agent, Environment, PolicyLearner, Tasks, Tr
 from streammeta.meta.rl.network import RecurrentMemory, gru, recurrent_agent, trial_inputs
 
 __all__ = ["Rl2Settings", "advantages", "rl2"]
+
+_LearnsFrom: TypeAlias = Literal["reward", "regret"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +30,18 @@ class Rl2Settings:
     batches: int = 4  # steps of a pass, each on a part of the tasks
     entropy: Rate = 0.01  # weight of the policy's entropy, by the count of steps made
     value: float = 0.5  # weight of the value's squared error
-    learns_from: Literal["reward", "regret"] = "reward"  # regret where the environment knows it: see `rl2`
-    outer: Outer = field(default_factory=lambda: Outer(adam(1e-3), largest_norm=0.5))
+    learns_from: _LearnsFrom = "reward"  # regret where the environment knows it: see `rl2`
+    outer: Outer = field(default_factory=lambda: Outer(adam(1e-3), largest_norm=0.5), repr=False)
 
     def __post_init__(self) -> None:
         inside = 0 <= self.discount <= 1 and 0 <= self.trace <= 1 and 0 < self.clip < 1
-        if min(self.width, self.passes, self.batches) < 1 or not inside:
+        if (
+            min(self.width, self.passes, self.batches) < 1
+            or not inside
+            or self.learns_from not in get_args(_LearnsFrom)
+        ):
             wanted = "width, passes, batches >= 1, 0 <= discount <= 1, 0 <= trace <= 1, 0 < clip < 1"
+            wanted += f", learns_from one of {get_args(_LearnsFrom)}"
             raise ConfigError(f"rl2: got {self}; wanted {wanted}")
 
 

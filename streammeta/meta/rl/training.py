@@ -98,7 +98,12 @@ def evaluate(
         skip: episodes at its start that do not count, as those that a policy adapts on.
         tasks: how many.
         seed: the same for every agent that is compared: all meet the same tasks.
+
+    Raises:
+        ConfigError: no episode counts, or there are too few tasks for an interval.
     """
+    if not 0 <= skip < episodes or tasks < 2:
+        raise ConfigError(f"evaluate: got {episodes=}, {skip=}, {tasks=}; wanted 0 <= skip < episodes, tasks >= 2")
     drawn = environment.draw(torch.Generator().manual_seed(seed), tasks)
     trial = play(environment, agent, drawn, episodes, torch.Generator().manual_seed(seed + _PRIME))
     earned = trial.reward[skip * environment.horizon :].sum(0)

@@ -149,6 +149,8 @@ def test_what_cannot_adapt_is_refused():
     """At the cause."""
     with pytest.raises(ConfigError, match="shots=0"):
         MamlSettings(shots=0)
+    with pytest.raises(ConfigError, match=r"inner='outer'.*wanted.*'dice', 'naive', 'first_order'"):
+        MamlSettings(inner="outer")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="horizon=0"):
         navigation(0)
     learner = maml_policy(navigation(2), MamlSettings((4,), 5))

@@ -122,6 +122,8 @@ def test_what_r2d2_cannot_do_is_refused():
     """At the cause."""
     with pytest.raises(ConfigError, match="burn_in=-1"):
         R2d2Settings(burn_in=-1)
+    with pytest.raises(ConfigError, match=r"starts_from='nowhere'.*wanted.*'stored', 'zero'"):
+        R2d2Settings(starts_from="nowhere")  # type: ignore[arg-type]  # it was taken for "zero"
     with pytest.raises(ConfigError, match="continuous"):
         r2d2(bandits(2)._replace(is_continuous=True))
     with pytest.raises(ConfigError, match="longest=9"):

@@ -16,6 +16,7 @@ from streammeta.meta.rl import (
     play,
     rl2,
     tabular,
+    thompson,
     train,
 )
 
@@ -150,3 +151,12 @@ def test_what_rl2_cannot_do_is_refused():
         rl2(bandits(2)._replace(is_continuous=True))
     with pytest.raises(ConfigError, match="episodes=0"):
         TrialSchedule(1, 1, 0)
+    with pytest.raises(ConfigError, match=r"learns_from='luck'.*wanted.*'reward', 'regret'"):
+        Rl2Settings(learns_from="luck")  # type: ignore[arg-type]  # it was taken for "reward"
+
+
+@pytest.mark.parametrize(("episodes", "skip"), [(0, 0), (5, 5), (5, -1)])
+def test_an_evaluation_in_which_no_episode_counts_is_refused(episodes: int, skip: int):
+    """Nothing earned in nothing was 0.00 ± 0.00."""
+    with pytest.raises(ConfigError, match=f"episodes={episodes}, skip={skip}.*wanted 0 <= skip < episodes"):
+        evaluate(bandits(2), thompson(2), episodes, skip=skip)
