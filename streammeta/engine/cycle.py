@@ -53,6 +53,10 @@ class Cycle:
 
     def until_change(self) -> int:
         """Events and labels until something shared may change."""
+        return min(self._until_due(), self._memory.shared.until_notice)
+
+    def _until_due(self) -> int:
+        """Events and labels until the normalization or a meta-update is due."""
         memory = self._memory
         return min(memory.shared.next_scaling - memory.sums.total, memory.counts.next_look - memory.counts.seen)
 
@@ -153,7 +157,8 @@ class Cycle:
         """Between two parts: normalization, meta-update and spill, each at its own count of events."""
         memory = self._memory
         counts = memory.counts
-        if self.until_change() > 0:
+        if self._until_due() > 0:
+            memory.shared.rescale(memory.features.categories)
             return
         if memory.mixture:
             memory.mixture.publish_shared()

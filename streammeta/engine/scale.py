@@ -52,6 +52,7 @@ __all__ = [
     "has_moved",
     "learned_targets",
     "load_scale",
+    "moved_scale",
     "placed_scale",
     "renumber_scale",
     "restart_units",
@@ -213,12 +214,33 @@ def wider_scale(shared: SharedScale, features: int) -> SharedScale:
 
 def has_moved(one: SharedScale, other: SharedScale) -> bool:
     """Whether a number's scale is another by half a spread's width or a spread of its mean, or of one task no more."""
-    gain, former = np.append(one.gain, one.y_gain), np.append(other.gain, other.y_gain)
-    shift = np.append(one.shift - other.shift, one.y_shift - other.y_shift)
-    known, was = np.append(one.known, one.y_known), np.append(other.known, other.y_known)
-    is_far = (np.abs(shift) * former > 1.0) | (gain > _MOVED * former) | (former > _MOVED * gain)
     has_joined = (one.company == ALONE) != (other.company == ALONE)
-    return bool((known & (is_far | ~was)).any() or (was & ~known).any() or has_joined.any())
+    return bool(has_joined.any() or any(moved.any() for moved in _moved(one, other)))
+
+
+def moved_scale(old: SharedScale, fresh: SharedScale) -> SharedScale:
+    """``old``, but for the numbers that have a unit for the first time, or another by as much as in ``has_moved``.
+
+    Both are of the same features [D].
+    """
+    features, target = _moved(fresh, old)
+    features, target, crowd = features & fresh.known, target & fresh.y_known, np.zeros_like(features)
+    at = [features, features, features, crowd, crowd, target, target, target, target]
+    return SharedScale(*(np.where(taken, new, was) for taken, new, was in zip(at, fresh, old, strict=True)))
+
+
+def _moved(one: SharedScale, other: SharedScale) -> tuple[Bools, Bools]:
+    """Which features [D], and whether the target [1], have a unit in one of the two only, or one that is far off."""
+
+    def are_far(shift: Doubles, gain: Doubles, former: Doubles, known: Bools, was: Bools) -> Bools:
+        is_far = (np.abs(shift) * former > 1.0) | (gain > _MOVED * former) | (former > _MOVED * gain)
+        found: Bools = (known & is_far) | (known != was)
+        return found
+
+    return (
+        are_far(one.shift - other.shift, one.gain, other.gain, one.known, other.known),
+        are_far(one.y_shift - other.y_shift, one.y_gain, other.y_gain, one.y_known, other.y_known),
+    )
 
 
 def _company(crowd: Crowd) -> Ints:

@@ -15,6 +15,7 @@ from streammeta.engine.scale import (
     dump_scale,
     has_moved,
     load_scale,
+    moved_scale,
     placed_scale,
     shared_frame,
     wider_scale,
@@ -32,6 +33,9 @@ __all__ = ["Names", "Shared", "device"]
 _FIRST_SCALING = 1  # events after which features and targets are normalized for the first time
 _SCALING_GROWTH = 1.25  # and again each time their number has grown so much
 _NEVER = 2**62
+# Events and labels in all partitions after which units that are new or far off are looked for: (in the first of them,
+# after). In a service each is a cut in what is worked off together: 64 would cost a quarter of its speed, 512 nothing.
+_NOTICE_FIRST, _NOTICE_EVERY, _NOTICE_LATER = 8192, 64, 512
 _GPUS = ("nvidia[0-9]*", "dxg", "kfd")  # in /dev: NVIDIA's, by Windows, AMD's
 _LARGEST_WEIGHT = 1e6  # of θ; learned ones stay below 100, and much larger ones make predictions that are no numbers
 _NOTICEABLE = 0.01  # of a feature's spread; smaller changes of the normalization are not worth a change
@@ -133,13 +137,28 @@ class Shared:
         """Of the normalization in force."""
         return self._scaling_id
 
-    def rescale(self, categories: npt.NDArray[np.bool_]) -> None:
-        """Read the normalization again, where it is due."""
+    @property
+    def until_notice(self) -> int:
+        """Events and labels until ``rescale`` looks for units again, ≥ 1."""
         seen = self._sums.total
-        if seen < self.next_scaling:
+        every = _NOTICE_EVERY if seen < _NOTICE_FIRST else _NOTICE_LATER
+        return every - seen % every
+
+    def rescale(self, categories: npt.NDArray[np.bool_]) -> None:
+        """Read the normalization again, where it is due.
+
+        In between, every 64 events, later every 512, a number gets a unit that has none yet (it came late, or was
+        always the same), or that has left its own: else it would say nothing until the stream is a quarter longer.
+        """
+        seen, old = self._sums.total, self.frame.shared
+        is_noticed = seen % (_NOTICE_EVERY if seen <= _NOTICE_FIRST else _NOTICE_LATER) == 0
+        if self.next_scaling == _NEVER or not (seen >= self.next_scaling or is_noticed):
             return
-        self.next_scaling, self._is_scaled = max(int(seen * _SCALING_GROWTH), seen + 1), True
-        fresh, old = wider_scale(self._sums.read(categories), len(self._slots)), self.frame.shared
+        fresh = wider_scale(self._sums.read(categories), len(self._slots))
+        if seen < self.next_scaling:
+            fresh = moved_scale(old, fresh)
+        else:
+            self.next_scaling, self._is_scaled = max(int(seen * _SCALING_GROWTH), seen + 1), True
         reference = wider_scale(self.reference, fresh.shift.size)
         if has_moved(fresh, reference):
             self.reference = fresh

@@ -149,6 +149,11 @@ class PartitionSums:
                 self._within[:, : one.shape[1]] += one
         return self._within
 
+    @property
+    def has_targets(self) -> bool:
+        """Whether a target was counted, in any partition."""
+        return any(part.sums.target.counts[0] > 0 for _, part in self._parts())
+
     def read(self, categories: npt.NDArray[np.bool_]) -> SharedScale:
         """The scale of all that was seen anywhere; of features [D], the categories keep their own unit."""
         every = wider(total([part.sums for _, part in self._parts()]), len(categories))

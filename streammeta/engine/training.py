@@ -89,7 +89,9 @@ class Training:
         return int((memory.tasks.columns.window_count[alive] >= memory.settings.meta.shortest).sum())
 
     def draw(self, places: Ints | None = None, random: np.random.Generator | None = None) -> Episodes | None:
-        """Segments for a meta-update; None where too few tasks have enough labels.
+        """Segments for a meta-update; None where too few tasks have enough labels, or all targets were the same.
+
+        Those have no unit: θ would learn how large they are, and answer in that when they get one.
 
         Args:
             places: which of a member's segments are wanted [B]; None: all of them.
@@ -98,6 +100,8 @@ class Training:
         memory, random = self._memory, random or self.random
         meta, kind, members = memory.settings.meta, memory.settings.kind, memory.method.members
         columns, frame = memory.tasks.columns, memory.shared.frame
+        if not frame.shared.y_known[0] and memory.sums.has_targets:
+            return None
         alive = Alive(columns, memory.recent, meta.shortest, frame, kind)
         rows = self._sampler.draw(alive, members * (meta.tasks if places is None else places.size), random)
         return draw_episodes(columns, rows, frame, meta, kind, members, random, places)
