@@ -18,7 +18,7 @@ from river.utils import dataframe
 from streammeta.engine import Engine, EngineSettings, Kind, Outcome, Signal
 from streammeta.engine.drift import DetectorName, DriftResponseName, settings_like
 from streammeta.errors import ConfigError, EventError
-from streammeta.event import Event, Feature, LabelValue, Origin
+from streammeta.event import Event, Feature, LabelValue, Origin, shown_number
 from streammeta.formats.value import flatten, is_missing, label, tag
 from streammeta.meta.base import Method
 
@@ -91,6 +91,16 @@ class _MetaLearner(base.Base):  # type: ignore[misc]  # mypy does not look into 
     def _choose(self) -> EngineSettings:
         """The engine's settings; what is given by name wins over ``settings``."""
         tree = dict(_tree(self.settings))
+        if tree.get("decide") is not None:
+            raise ConfigError(
+                f"{type(self).__name__}: settings.decide is of decisions, which are not made here; leave it out, or "
+                "use streammeta.decisions.MetaDecider"
+            )
+        if not isinstance(self.method, str | Method | None):
+            raise ConfigError(
+                f"{type(self).__name__}: method: got a {type(self.method).__name__}; wanted a name as in [learner] "
+                "method, or a streammeta.meta.Method"
+            )
         tree |= {"kind": self._kind, "seed": self.seed}
         if self.interval is not None:
             tree["interval"] = self.interval
@@ -137,11 +147,16 @@ class _MetaLearner(base.Base):  # type: ignore[misc]  # mypy does not look into 
     def _event(self, x: _Row, at: int, y: LabelValue | None = None) -> Event:
         origin = Origin(type(self).__name__, 0, at)
         features: dict[str, Feature] = {}
+        count = 0
         for name, value in x.items():
             if type(value) in _PLAIN or (type(value) is float and math.isfinite(value)):
-                features[str(name)] = value
+                features[str(name)], count = value, count + 1
             elif name != self.task:
-                features.update(flatten(value, str(name), origin))
+                flat = list(flatten(value, str(name), origin))
+                features.update(flat)
+                count += len(flat)
+        if len(features) < count:
+            raise EventError(f"{origin}: two features have one name in {list(x)!r:.200}; wanted each once, as text")
         if self.task is None:
             return Event(features, "", origin, y=y)
         features.pop(str(self.task), None)
@@ -385,13 +400,18 @@ def _target(y: object, at: Origin) -> float | None:
     target = label(y, at)
     if isinstance(target, str):
         raise EventError(f"{at}: the target is {target[:100]!r}, wanted a number; for classes use MetaClassifier")
-    return None if target is None else float(target)
+    try:
+        return None if target is None else float(target)
+    except OverflowError:
+        raise EventError(f"{at}: the target is {shown_number(target)}, wanted a number below 3e+38") from None
 
 
 def _tree(settings: EngineSettings | Mapping[str, Any] | None) -> Mapping[str, Any]:
     """Settings as a mapping of what was chosen; the rest keeps its defaults."""
     if isinstance(settings, EngineSettings):
         return settings.model_dump(exclude_unset=True)
+    if settings is not None and not isinstance(settings, Mapping):
+        raise ConfigError(f"settings: got {settings!r:.100}; wanted EngineSettings, or a mapping of sections")
     return settings or {}
 
 

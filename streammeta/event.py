@@ -28,6 +28,7 @@ __all__ = [
     "Record",
     "TaskFrom",
     "first_origin",
+    "shown_number",
     "task_to_forget",
     "time_made",
 ]
@@ -47,6 +48,7 @@ _LATEST = 1e11  # seconds since 1970: the year 5138; what is later are milliseco
 _LONGEST = 1_000  # characters of a tag, an id, a name or a class
 _PLAIN = frozenset({float})
 _SHOWN = 200  # characters of a refused value that a message repeats
+_SHORT_BITS = 64  # of a whole number that messages have in full
 
 
 class Origin(msgspec.Struct, frozen=True, gc=False):
@@ -302,7 +304,7 @@ def _label(y: LabelValue | None, at: Origin) -> LabelValue | None:
         return int(y)
     if isinstance(y, (int, float)):
         if not abs(y) < _LARGEST:  # also NaN
-            raise EventError(f"{at}: `y` is {str(y)[:_SHOWN]}, wanted a number below {_LARGEST:.0e} or a class name")
+            raise EventError(f"{at}: `y` is {shown_number(y)}, wanted a number below {_LARGEST:.0e} or a class name")
         return int(y) if float(y).is_integer() and abs(y) <= _EXACT else float(y)
     return None if y is None else _short(y, "`y`", at)
 
@@ -324,13 +326,20 @@ def _check_features(x: Mapping[str, Feature] | Sequence[float | None], at: Origi
             _short(value, f"feature {str(name)[:_SHOWN]!r}", at)
         if isinstance(value, int | float) and not abs(value) < _LARGEST:  # also NaN
             raise EventError(
-                f"{at}: feature {str(name)[:_SHOWN]!r} is {_shown(value)}, wanted a finite number below "
+                f"{at}: feature {str(name)[:_SHOWN]!r} is {shown_number(value)}, wanted a finite number below "
                 f"{_LARGEST:.0e}, or null"
             )
 
 
-def _shown(value: float) -> str:
-    return str(value) if isinstance(value, float) else f"a whole number of {value.bit_length()} bits"
+def shown_number(value: object) -> str:
+    """A number as messages have it: whole ones may be longer than Python writes (4,300 digits) or a reader reads.
+
+    >>> shown_number(1e39), shown_number(-12), shown_number(10**5000)
+    ('1e+39', '-12', 'a whole number of 16610 bits')
+    """
+    if isinstance(value, int) and value.bit_length() > _SHORT_BITS:
+        return f"a whole number of {value.bit_length()} bits"
+    return str(value)
 
 
 def _is_plain(x: Mapping[str, Feature] | Sequence[float | None]) -> bool:

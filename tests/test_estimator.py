@@ -274,6 +274,33 @@ def test_what_cannot_be_is_said_at_once() -> None:
         MetaClassifier().predict_one({"a": float("inf")})
     with pytest.raises(EventError, match="the target is 'nan', wanted a number"):
         MetaRegressor().learn_one({"a": 1.0}, "nan")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=r"settings\.decide is of decisions, which are not made here"):
+        MetaClassifier(settings={"decide": {"actions": ["a", "b"]}})
+    with pytest.raises(ConfigError, match="settings: got 5; wanted EngineSettings, or a mapping"):
+        MetaClassifier(settings=5)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="method: got a int; wanted a name"):
+        MetaClassifier(method=5)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("memories", [[0], [-1], [float("nan")], [float("inf")]], ids=str)
+def test_a_memory_of_no_event_is_refused(memories: list[float]) -> None:
+    with pytest.raises(ConfigError, match=r"learner.memories.0: Input should be .* got"):
+        MetaRegressor(settings={"learner": {"memories": memories}})
+
+
+def test_whole_numbers_without_end_are_refused_in_few_words() -> None:
+    """Python writes no more than 4,300 digits of one, and makes no float of it."""
+    for number in (10**400, -(10**5000)):
+        with pytest.raises(EventError, match=r"the target is a whole number of [0-9]+ bits, wanted a number below"):
+            MetaRegressor().learn_one({"a": 1.0}, number)
+        with pytest.raises(EventError, match=r"a feature is a whole number of [0-9]+ bits, wanted a finite number"):
+            MetaRegressor().learn_one({"a": number}, 1.0)
+
+
+@pytest.mark.parametrize("x", [{0: 1.0, "0": 2.0}, {"a": {"b": 1.0}, "a.b": 2.0}], ids=str)
+def test_two_features_of_one_name_are_refused_and_none_is_lost(x: dict[Any, Any]) -> None:
+    with pytest.raises(EventError, match=r"two features have one name in .* wanted each once"):
+        MetaClassifier().learn_one(x, y=True)
 
 
 def test_a_method_can_be_given_as_an_object() -> None:

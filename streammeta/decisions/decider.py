@@ -17,7 +17,7 @@ from streammeta.decisions.outcome import DecisionOutcome
 from streammeta.engine import EngineSettings, EngineStats, Outcome
 from streammeta.engine.settings import Exploration
 from streammeta.errors import ConfigError, EventError
-from streammeta.event import Event, Feature, Label, Origin
+from streammeta.event import Event, Feature, Label, Origin, shown_number
 from streammeta.formats.value import flatten, tag
 
 __all__ = ["Decision", "MetaDecider"]
@@ -159,9 +159,7 @@ class MetaDecider:
         pairs = rewards.items() if isinstance(rewards, Mapping) else rewards
         labels = []
         for one, reward in pairs:
-            if not math.isfinite(reward):
-                raise EventError(f"decision {one!r}: got the reward {reward}; wanted a finite number")
-            labels.append(Label(repr(one), float(reward), "", Origin(repr(one), 0, 0)))
+            labels.append(Label(repr(one), _finite(reward, f"decision {one!r}: "), "", Origin(repr(one), 0, 0)))
         self._accepted(labels)
 
     def learn_one(self, x: Mapping[Hashable, Any], action: Hashable, reward: float) -> None:
@@ -172,11 +170,10 @@ class MetaDecider:
         """
         if action not in self.actions:
             raise EventError(f"got the action {action!r}; wanted one of {', '.join(map(repr, self.actions))}")
-        if not math.isfinite(reward):
-            raise EventError(f"got the reward {reward}; wanted a finite number")
+        earned = _finite(reward, "")
         event = self._event(x, None)
         self._learned += 1
-        self._accepted([Event(event.x, event.task, event.origin, float(reward), action=str(action))])
+        self._accepted([Event(event.x, event.task, event.origin, earned, action=str(action))])
 
     def propensities_one(self, x: Mapping[Hashable, Any]) -> dict[Hashable, float]:
         """How likely each action would be chosen now; nothing changes."""
@@ -214,3 +211,14 @@ class MetaDecider:
 def _raise_if_rejected(outcome: Outcome) -> None:
     if outcome.rejected is not None:
         raise EventError(outcome.rejected)
+
+
+def _finite(reward: float, at: str) -> float:
+    """A reward as it is learned; raises EventError where it is none."""
+    try:
+        found = float(reward)
+    except OverflowError:
+        found = math.inf
+    if not math.isfinite(found):
+        raise EventError(f"{at}got the reward {shown_number(reward)}; wanted a finite number")
+    return found

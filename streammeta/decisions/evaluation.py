@@ -127,10 +127,13 @@ def doubly_robust(log: LoggedDecisions, expected: Doubles) -> Estimate:
 
 def _estimate(terms: Doubles, log: LoggedDecisions) -> Estimate:
     """Mean and interval of N terms."""
-    n, weights = len(terms), log.weights
-    value, squared = float(terms.mean()), float((weights**2).sum())
-    effective = float(weights.sum() ** 2 / squared) if squared > 0 else 0.0
+    n, weights, value = len(terms), log.weights, float(terms.mean())
+    largest = weights.max(initial=0.0)
+    shares = weights / largest if largest > 0 else weights  # their squares are numbers, however small a propensity was
+    effective = float(shares.sum() ** 2 / (shares**2).sum()) if largest > 0 else 0.0
     if n < 2:
         return Estimate(value, -np.inf, np.inf, n, effective)
-    half = float(stats.t.ppf(1 - _ALPHA / 2, n - 1) * terms.std(ddof=1) / np.sqrt(n))
+    widest = np.abs(terms - value).max()
+    spread = widest * ((terms - value) / widest).std(ddof=1) if widest > 0 else 0.0  # likewise
+    half = float(stats.t.ppf(1 - _ALPHA / 2, n - 1) * spread / np.sqrt(n))
     return Estimate(value, value - half, value + half, n, effective)

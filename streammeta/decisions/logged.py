@@ -155,7 +155,8 @@ def _checked(how: DecideSettings, changes: dict[str, Any]) -> DecideSettings:
         return DecideSettings.model_validate(how.model_dump() | changes)
     except ValueError as err:
         wanted = "inverse_gap, thompson, upper_confidence, epsilon_greedy, greedy, uniform or always:ACTION"
-        raise ConfigError(f"--decide: got {changes}; wanted {wanted}") from err
+        got = " ".join(map(repr, changes.values()))
+        raise ConfigError(f"--decide: got {got}; wanted {wanted}") from err
 
 
 def _decision(record: Record, decoder: Decoder) -> _Logged:

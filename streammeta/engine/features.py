@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streammeta.errors import EventError
-from streammeta.event import Feature, Origin
+from streammeta.event import Feature, Origin, shown_number
 from streammeta.meta.names import Slot
 
 __all__ = ["SHARED", "FeatureSpace", "Filled", "Pattern"]
@@ -252,7 +252,7 @@ def _checked(x: Mapping[str, Feature], at: Origin | str) -> tuple[tuple[str, ...
     values = list(x.values())
     for value in values:
         if type(value) in _NUMBERS and not -_LARGEST < value < _LARGEST:  # type: ignore[operator]
-            raise EventError(f"{at}: a feature is {value}, wanted a finite number below {_LARGEST:.0e}")
+            raise EventError(f"{at}: a feature is {shown_number(value)}, wanted a finite number below {_LARGEST:.0e}")
     return tuple(x), values
 
 

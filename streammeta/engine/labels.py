@@ -13,7 +13,7 @@ from streammeta.engine.features import Filled
 from streammeta.engine.interval import Issued
 from streammeta.engine.spill import TaskKey
 from streammeta.errors import EventError
-from streammeta.event import Label, LabelValue, Origin
+from streammeta.event import Label, LabelValue, Origin, shown_number
 from streammeta.meta.base import Kind
 
 __all__ = ["KnownLabels", "LabelSpace", "PendingEvents", "Waiting", "said_from"]
@@ -73,7 +73,8 @@ class LabelSpace:
         """Raise EventError when this label cannot be learned."""
         if not self.classify:
             if isinstance(y, str) or not -_LARGEST < y < _LARGEST:
-                raise EventError(f"{at}: `y` is {str(y)[:100]!r}, wanted a finite number: this is a regression")
+                found = repr(y[:100]) if isinstance(y, str) else shown_number(y)
+                raise EventError(f"{at}: `y` is {found}, wanted a finite number: this is a regression")
         elif isinstance(y, float) and not y.is_integer():
             raise EventError(
                 f"{at}: `y` is {y}, wanted a class (whole number or string); for targets set app.kind = 'regression'"
@@ -83,6 +84,8 @@ class LabelSpace:
                 f"{at}: `y` is about {y:.0f}, wanted a class: whole numbers beyond 2^53 are not kept apart; send it as "
                 "text"
             )
+        elif isinstance(y, int) and not -_LARGEST < y < _LARGEST:
+            raise EventError(f"{at}: `y` is {shown_number(y)}, wanted a class: send one so long as text")
         elif y not in self._index and len(self.classes) >= self._max_classes:
             self.refused += 1
             raise EventError(
