@@ -1,7 +1,7 @@
 """A learner's settings, and what is chosen by name. Without PyTorch, so that settings are read in a moment."""
 
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BaseModel, Field
 
@@ -60,13 +60,13 @@ class LearnerSettings(BaseModel, frozen=True, extra="forbid"):
         "exact-heads", description="The default learner, or any of the catalogue: maml, alpaca, protonet, lstm, ..."
     )
     support: int = Field(32, ge=1, le=1024, description="Of those: labelled events of a task that it adapts to.")
-    inner_rate: float = Field(0.1, gt=0, description="Of those that take gradient steps: their size.")
+    inner_rate: float = Field(0.1, gt=0, le=100, description="Of those that take gradient steps: their size.")
     inner_steps: int = Field(5, ge=1, le=100, description="Of those that take gradient steps: how many.")
     start_from: Path | None = Field(None, description="Of those: θ to begin with, a file of `streammeta meta-train`.")
     members: int = Field(5, ge=1, le=64, description="Encoders in the ensemble, each with its own seed and episodes.")
     hidden: int = Field(32, ge=1, le=4096, description="Units of an encoder's hidden layer.")
     encoded: int = Field(16, ge=1, le=512, description="Features the heads see; an event costs its square.")
-    memories: tuple[float, ...] = Field(
+    memories: tuple[Annotated[float, Field(ge=1, allow_inf_nan=False)], ...] = Field(
         (8.0, 40.0, 200.0),
         min_length=1,
         max_length=8,
@@ -74,7 +74,7 @@ class LearnerSettings(BaseModel, frozen=True, extra="forbid"):
     )
     chunk: int = Field(4, ge=1, le=64, description="Events predicted from one state inside a meta-update.")
     experts: tuple[str | ExpertSettings, ...] = Field(
-        ("forest", "persistence"),
+        ("nearest", "forest", "persistence"),
         max_length=16,
         description='Mixed in by recent evidence: "forest" (online trees of all tasks of a partition), "nearest" '
         '(the nearest of its last thousands of events; named before "forest", whose they are), "neighbours" '
