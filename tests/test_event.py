@@ -131,7 +131,10 @@ def test_a_record_that_was_cut_or_damaged_is_accepted_or_refused(x, y, data):
         (b"[" * 100_000, "not an event"),
         (b'{"x": [1], "more": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "not an event: maximum recursion depth"),
         (b'{"x": {"a": ' + b"9" * 5_000 + b"}}", "out of range"),
-        (b'{"x": {"a": 1}, "y": ' + b"9" * 4_000 + b"}", "`y` is 999"),
+        (
+            b'{"x": {"a": 1}, "y": ' + b"9" * 4_000 + b"}",
+            "`y` is a whole number of 13288 bits, wanted a number below 3e+38",
+        ),
         (b'{"x": {"a": 1}, "y": ' + b"9" * 5_000 + b"}", "out of range"),
         (b'{"x": {"a": 1e400}}', "out of range"),
         (b'{"x": {"a": 3.4e38}}', "feature 'a' is 3.4e+38, wanted a finite number below 3e+38, or null"),

@@ -158,7 +158,8 @@ class Cycle:
         memory = self._memory
         counts = memory.counts
         if self._until_due() > 0:
-            memory.shared.rescale(memory.features.categories)
+            if memory.shared.notices:
+                memory.shared.rescale(memory.features.categories)
             return
         if memory.mixture:
             memory.mixture.publish_shared()

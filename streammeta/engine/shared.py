@@ -144,6 +144,12 @@ class Shared:
         every = _NOTICE_EVERY if seen < _NOTICE_FIRST else _NOTICE_LATER
         return every - seen % every
 
+    @property
+    def notices(self) -> bool:
+        """Whether ``rescale`` looks for units now."""
+        seen = self._sums.total
+        return seen % (_NOTICE_EVERY if seen <= _NOTICE_FIRST else _NOTICE_LATER) == 0
+
     def rescale(self, categories: npt.NDArray[np.bool_]) -> None:
         """Read the normalization again, where it is due.
 
@@ -151,8 +157,7 @@ class Shared:
         always the same), or that has left its own: else it would say nothing until the stream is a quarter longer.
         """
         seen, old = self._sums.total, self.frame.shared
-        is_noticed = seen % (_NOTICE_EVERY if seen <= _NOTICE_FIRST else _NOTICE_LATER) == 0
-        if self.next_scaling == _NEVER or not (seen >= self.next_scaling or is_noticed):
+        if self.next_scaling == _NEVER or not (seen >= self.next_scaling or self.notices):
             return
         fresh = wider_scale(self._sums.read(categories), len(self._slots))
         if seen < self.next_scaling:

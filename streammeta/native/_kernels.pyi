@@ -190,6 +190,7 @@ def follow_labels(
 def ask_nearest(
     z: _Floats,
     y: _Floats,
+    known: _Ints,
     count: int,
     xs: _Floats,
     shift: _Doubles,
@@ -201,7 +202,7 @@ def ask_nearest(
     /,
 ) -> int: ...
 def remember_nearest(
-    x: _Floats, labels: _Floats, count: int, shift: _Doubles, gain: _Doubles, z: _Floats, y: _Floats, /
+    x: _Floats, labels: _Floats, count: int, shift: _Doubles, gain: _Doubles, z: _Floats, y: _Floats, known: _Ints, /
 ) -> None: ...
 def follow_targets(
     nearer: _Doubles,

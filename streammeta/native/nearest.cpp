@@ -18,33 +18,47 @@ constexpr float MOST_AWAY = 6;    // spreads
 constexpr float CLOSEST = 1e-3f;  // of √features: a distance below counts not much more
 constexpr Index BLOCK = 32;       // events side by side in memory
 constexpr Index LANES_OF_ONE = REGISTER / sizeof(float), REGISTERS = BLOCK / LANES_OF_ONE;
+constexpr float MISSING = -0.f;                            // the mean, as no known value is written
 constexpr Index FEATURES_AT_ONCE = 4;                      // before it is looked whether a block is near enough
 constexpr Index NUMBERS = 1 << 17, FEWEST_COMPARED = 256;  // numbers compared for an event; events, at least
 
-// The event in spreads of all tasks; a missing feature is at the mean. Returns how many are not missing.
-Index normalize(Array<const float, 1> x, Given shift, Given gain, Index D, float* z) {
-    Index there = 0;
+// The event in spreads of all tasks; a missing feature is at the mean, as MISSING.
+void normalize(Array<const float, 1> x, Given shift, Given gain, Index D, float* z) {
     for (Index d = 0; d < D; d++) {
         const float value = d < x.size() && d < shift.size() ? float((double(x[d]) - shift[d]) * gain[d]) : NAN;
-        there += !std::isnan(value);
-        z[d] = std::isnan(value) ? 0.f : clamp(value, -MOST_AWAY, MOST_AWAY);
+        z[d] = std::isnan(value) ? MISSING : clamp(value, -MOST_AWAY, MOST_AWAY) + 0.f;
     }
-    return there;
 }
 
+bool is_missing(float z) { return z == 0 && std::signbit(z); }
+
 // The events seen [M / BLOCK, D, BLOCK] and their labels [M], of which the last M of `count` are there: event e in
-// place e mod M.
+// place e mod M; and of how many of them each feature [D] is known.
 struct Memory {
     Array<float, 3> z;
     Array<float, 1> y;
+    Array<int64_t, 1> known;
     int64_t count;
 
     void add(const float* event, float label) {
         const Index D = z.shape[1], place = count % y.size();
         float* block = z[place / BLOCK].data + place % BLOCK;
-        for (Index d = 0; d < D; d++) block[d * BLOCK] = event[d];
+        for (Index d = 0; d < D; d++) {
+            known[d] += !is_missing(event[d]) - (count >= y.size() && !is_missing(block[d * BLOCK]));
+            block[d * BLOCK] = event[d];
+        }
         y[place] = label;
         count++;
+    }
+    // Leave out what none of the events has: it would be as far from all of them, and is not there in an event that is
+    // asked before its feature is known. Returns how many features are left.
+    Index compared(float* event) const {
+        Index left = 0;
+        for (Index d = 0; d < z.shape[1]; d++) {
+            if (known[d] == 0) event[d] = MISSING;
+            left += !is_missing(event[d]);
+        }
+        return left;
     }
 };
 
@@ -121,34 +135,39 @@ void ask(const Memory& memory, const float* event, Index there, bool classify, d
 }
 
 // Fill said [N, C] of events [N] of one partition that are asked, each under the labels before it, which are added in
-// turn to the memory z, y [M] of `count` events: labels [N], NaN where there is none. Returns the new count.
-int64_t ask_nearest(Array<float, 3> z, Array<float, 1> y, int64_t count, Array<const float, 2> xs, Given shift,
-                    Given gain, Given labels, Array<const bool, 1> asked, bool classify, Array<double, 2> said) {
+// turn to the memory z, y [M], known [D] of `count` events: labels [N], NaN where there is none. Returns the new count.
+int64_t ask_nearest(Array<float, 3> z, Array<float, 1> y, Array<int64_t, 1> known, int64_t count,
+                    Array<const float, 2> xs, Given shift, Given gain, Given labels, Array<const bool, 1> asked,
+                    bool classify, Array<double, 2> said) {
     const Index N = xs.shape[0], D = z.shape[1];
-    require(z.shape[2] == BLOCK && z.shape[0] * BLOCK == y.size() && y.size() >= FEWEST_COMPARED && count >= 0 &&
-                shift.size() == gain.size() && labels.size() == N && asked.size() == N && said.shape[0] == N &&
-                said.shape[1] > 0,
+    require(z.shape[2] == BLOCK && z.shape[0] * BLOCK == y.size() && known.size() == D && y.size() >= FEWEST_COMPARED &&
+                count >= 0 && shift.size() == gain.size() && labels.size() == N && asked.size() == N &&
+                said.shape[0] == N && said.shape[1] > 0,
             "ask_nearest: shapes do not fit");
-    Memory memory{z, y, count};
-    std::vector<float> event(D);
+    Memory memory{z, y, known, count};
+    std::vector<float> event(D), query(D);
     for (Index i = 0; i < N; i++) {
         const bool is_asked = asked[i] && memory.count >= FEWEST, is_labelled = !std::isnan(labels[i]);
         require(!classify || !is_labelled || labels[i] >= 0, "ask_nearest: a label that is no class");
-        const Index there = normalize(xs[i], shift, gain, D, event.data());
-        if (is_asked && there > 0) ask(memory, event.data(), there, classify, said[i].data, said.shape[1]);
+        normalize(xs[i], shift, gain, D, event.data());
+        if (is_asked) {
+            query = event;
+            const Index there = memory.compared(query.data());
+            if (there > 0) ask(memory, query.data(), there, classify, said[i].data, said.shape[1]);
+        }
         if (is_labelled) memory.add(event.data(), float(labels[i]));
     }
     return memory.count;
 }
 
-// Fill a memory z, y [M] with the last of `count` events of a ring x [R, 1 + features], labels [R].
+// Fill an empty memory z, y [M], known [D] with the last of `count` events of a ring x [R, 1 + features], labels [R].
 void remember_nearest(Array<const float, 2> x, Array<const float, 1> labels, int64_t count, Given shift, Given gain,
-                      Array<float, 3> z, Array<float, 1> y) {
+                      Array<float, 3> z, Array<float, 1> y, Array<int64_t, 1> known) {
     const Index R = x.shape[0], D = z.shape[1], M = y.size();
-    require(labels.size() == R && z.shape[2] == BLOCK && z.shape[0] * BLOCK == M && M > 0 && R > 0 && x.shape[1] > 0 &&
-                shift.size() == gain.size(),
+    require(labels.size() == R && z.shape[2] == BLOCK && z.shape[0] * BLOCK == M && known.size() == D && M > 0 &&
+                R > 0 && x.shape[1] > 0 && shift.size() == gain.size(),
             "remember_nearest: shapes do not fit");
-    Memory memory{z, y, std::max<int64_t>(count - std::min(M, R), 0)};
+    Memory memory{z, y, known, std::max<int64_t>(count - std::min(M, R), 0)};
     std::vector<float> event(D);
     while (memory.count < count) {
         const Array<const float, 1> row = x[memory.count % R];

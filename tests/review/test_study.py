@@ -60,8 +60,8 @@ def test_a_replay_with_intervals_says_how_many_labels_they_held(tmp_path: Path) 
     assert figures["settings"]["interval"] == 0.8
     assert "Its 80% intervals hold" in page(figures)
     assert sum(one["mean"] for one in figures["who_decides"].values()) == pytest.approx(1.0)
-    parts = {"learner", "forest", "persistence", "learner and forest", "learner and persistence"}
-    assert {*figures["who_decides"]} == parts
+    experts = {"nearest", "forest", "persistence"}
+    assert {*figures["who_decides"]} == {"learner", *experts, *(f"learner and {one}" for one in experts)}
     assert "<h2>Who decides</h2>" in page(figures)
     assert any(line.startswith("who decides: ") for line in scoreboard.lines(figures))
     with pytest.raises(ConfigError, match=r"--interval 80: wanted the share of labels inside, 0.5 to 0.99"):

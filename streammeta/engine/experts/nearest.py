@@ -4,11 +4,12 @@
 
     q(y) ∝ Σ_i 1[y_i = y] / (|z_i − z| + 0.001 √D)      over the seven nearest; of targets, a mean
 
-z is the event in spreads of all tasks, cut off at six; what is missing is at the mean, and D counts what is not. The
-memory is that of the forest, the last 4,096 events of all tasks of a partition; of events of more than 32 features the
-last 131,072 / D are compared, by the first 128 of all features, so that an event costs no more. Nothing is saved: the
-memory is made again from the forest's, to the bit. Smooth heads and trees need many events for a concept whose classes
-lie in many small clusters; who remembers them does not (digits, RBF generators, moving clusters).
+z is the event in spreads of all tasks, cut off at six; what is missing is at the mean, and D counts what is not, but for
+features that none of the events in memory has: they say nothing. The memory is that of the forest, the last 4,096
+events of all tasks of a partition; of events of more than 32 features the last 131,072 / D are compared, by the first
+128 of all features, so that an event costs no more. Nothing is saved: the memory is made again from the forest's, to
+the bit. Smooth heads and trees need many events for a concept whose classes lie in many small clusters; who remembers
+them does not (digits, RBF generators, moving clusters).
 
 Sources: Fix & Hodges (1951); Dudani (1976), the weights; Losing, Hammer & Wersing (2016), SAM-kNN, that a long memory
 beside what adapts fast is worth its cost. Seven was not chosen: it is between that paper's five and River's eleven.
@@ -27,7 +28,7 @@ from streammeta.engine.experts.base import Arrays, Case, Cases, Columns, Doubles
 from streammeta.engine.experts.forest import Forest
 from streammeta.engine.experts.ring import MOST
 from streammeta.engine.scale import SharedScale
-from streammeta.meta.base import Floats, Kind
+from streammeta.meta.base import Floats, Ints, Kind
 from streammeta.native import _kernels as kernels
 
 __all__ = ["Nearest"]
@@ -43,6 +44,7 @@ class _Memory:
     scale: SharedScale
     z: Floats  # [4,096 / 32, D, 32]
     y: Floats  # [4,096]
+    known: Ints  # [D] of how many of them each feature is known
     count: int
 
 
@@ -81,7 +83,7 @@ class Nearest:
         said = np.full((len(cases.tasks), outputs), 0.0 if self._classify else math.nan)
         labels = cases.labels if self._classify else (cases.labels - cases.shift) / cases.spread
         memory = self._memory(int(cases.partitions[0]))
-        of = memory.z, memory.y, memory.count, cases.common, memory.scale.shift, memory.scale.gain
+        of = memory.z, memory.y, memory.known, memory.count, cases.common, memory.scale.shift, memory.scale.gain
         memory.count = kernels.ask_nearest(*of, labels, cases.asked, self._classify, said)
         return said if self._classify else cases.shift[:, None] + cases.spread[:, None] * said
 
@@ -91,12 +93,11 @@ class Nearest:
         count, D = (0 if trees is None else trees.ring.count), min(scale.shift.size, _FEATURES)
         if known is not None and known.count == count and known.scale is scale:
             return known
-        found = self._of[partition] = _Memory(
-            scale, np.zeros((MOST // _BLOCK, D, _BLOCK), np.float32), np.zeros(MOST, np.float32), count
-        )
+        z, y = np.zeros((MOST // _BLOCK, D, _BLOCK), np.float32), np.zeros(MOST, np.float32)
+        found = self._of[partition] = _Memory(scale, z, y, np.zeros(D, np.int64), count)
         if trees is not None:
             of = trees.ring.x, trees.ring.y, count, scale.shift, scale.gain
-            kernels.remember_nearest(*of, found.z, found.y)
+            kernels.remember_nearest(*of, found.z, found.y, found.known)
         return found
 
     def publish_shared(self) -> None:

@@ -48,13 +48,15 @@ class Pair:
 def by_definition(xs: Doubles, ys: Doubles, kind: Kind) -> Doubles:
     """What the docstring says, event by event; NaN rows where too few came before."""
     z = np.nan_to_num(((xs.astype(np.float32) - 1) * 0.5).astype(np.float32).clip(-6, 6))[:, :128]
-    there = (~np.isnan(xs[:, :128])).sum(1)
+    there = ~np.isnan(xs[:, :128])
     found = np.full((len(ys), CLASSES if kind == "classification" else 1), np.nan)
     known: list[int] = []
     for i, y in enumerate(ys):
         if len(known) >= 5:
-            last = np.array(known[-min(4096, 131_072 // there[i]) :])
-            away = np.sqrt(((z[last] - z[i]) ** 2).sum(1)) + 1e-3 * np.sqrt(there[i])
+            compared = there[i] & there[known[-4096:]].any(0)
+            D = compared.sum()
+            last = np.array(known[-min(4096, 131_072 // D) :])
+            away = np.sqrt(((z[last] - z[i] * compared) ** 2).sum(1)) + 1e-3 * np.sqrt(D)
             best = np.argsort(away, kind="stable")[:7]
             weights, labels = 1 / away[best], ys[last[best]].astype(np.float32)
             if kind == "classification":
