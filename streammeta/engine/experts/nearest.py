@@ -4,8 +4,8 @@
 
     q(y) ∝ Σ_i 1[y_i = y] / (|z_i − z| + 0.001 √D)      over the seven nearest; of targets, a mean
 
-z is the event in spreads of all tasks, cut off at six; what is missing is at the mean, and D counts what is not, but for
-features that none of the events in memory has: they say nothing. The memory is that of the forest, the last 4,096
+z is the event in spreads of all tasks, cut off at six; what is missing is at the mean, and D counts what is not, but
+for features that none of the events in memory has: they say nothing. The memory is that of the forest, the last 4,096
 events of all tasks of a partition; of events of more than 32 features the last 131,072 / D are compared, by the first
 128 of all features, so that an event costs no more. Nothing is saved: the memory is made again from the forest's, to
 the bit. Smooth heads and trees need many events for a concept whose classes lie in many small clusters; who remembers
