@@ -60,7 +60,9 @@ class LearnerSettings(BaseModel, frozen=True, extra="forbid"):
         "exact-heads", description="The default learner, or any of the catalogue: maml, alpaca, protonet, lstm, ..."
     )
     support: int = Field(32, ge=1, le=1024, description="Of those: labelled events of a task that it adapts to.")
-    inner_rate: float = Field(0.1, gt=0, le=100, description="Of those that take gradient steps: their size.")
+    inner_rate: float = Field(
+        0.1, gt=0, allow_inf_nan=False, description="Of those that take gradient steps: their size."
+    )
     inner_steps: int = Field(5, ge=1, le=100, description="Of those that take gradient steps: how many.")
     start_from: Path | None = Field(None, description="Of those: θ to begin with, a file of `streammeta meta-train`.")
     members: int = Field(5, ge=1, le=64, description="Encoders in the ensemble, each with its own seed and episodes.")

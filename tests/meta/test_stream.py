@@ -82,10 +82,13 @@ def test_predictions_do_not_depend_on_polls(name: str):
 
 @pytest.mark.parametrize(("name", "share"), [("alpaca", 0.5), ("r2d2", 0.7), ("maml", 0.95)])
 def test_meta_learning_in_the_stream_helps_on_switching_sinusoids(name: str, share: float):
-    """θ is learned while the stream runs: the same learner whose θ stays as it began is worse on the second half."""
-    events, errors = _sinusoids(2_000), {}
+    """θ is learned while the stream runs: the same learner whose θ stays as it began is worse on the second half.
+
+    Alone: experts do for a θ that knows nothing what they can.
+    """
+    events, errors, learner = _sinusoids(2_000), {}, {"method": name, "support": 12, "experts": []}
     for mode in ("sync", "off"):
-        with closing(_engine(name, meta=META | {"mode": mode})) as engine:
+        with closing(_engine(name, learner=learner, meta=META | {"mode": mode})) as engine:
             outcomes = engine.step(events)
         errors[mode] = np.mean([o.error for o in outcomes[1_000:]])
 

@@ -13,7 +13,10 @@ import pytest
 import streammeta
 from tests.test_readme import README, examples
 
-pytestmark = pytest.mark.timeout(600)  # what is built, unpacked and compiled to byte code counts for the first test
+pytestmark = [
+    pytest.mark.timeout(600),  # what is built, unpacked and compiled to byte code counts for the first test
+    pytest.mark.xdist_group("wheel"),  # two builds at once would be in one folder
+]
 ROOT = Path(__file__).parents[2]
 _BUILD = "import sys; from scikit_build_core.build import build_wheel; print(build_wheel(sys.argv[1]))"
 
