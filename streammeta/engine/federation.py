@@ -29,6 +29,7 @@ from streammeta.engine.settings import SegmentSettings
 from streammeta.engine.training import Training
 from streammeta.engine.weights import Weights
 from streammeta.errors import SnapshotError
+from streammeta.event import LabelValue
 from streammeta.meta.base import Episodes, Floats, Ints, Kind, MetaState, Method, Theta
 from streammeta.meta.federated import (
     LocalUpdate,
@@ -177,7 +178,7 @@ class Federation:
         if features.size and classes.size:  # else θ has nothing yet that a step could change
             of = self._private_steps if self.is_private else self._steps
             steps = of(features, classes, published)
-        if not steps and not self._news(published):
+        if not steps and not any(self._news(published)):
             return None
         privacy = settings.privacy
         private = (privacy.task_norm, privacy.noise_multiplier, privacy.sample_rate) if self.is_private else None
@@ -197,17 +198,16 @@ class Federation:
         """The next local steps go on with the optimizer of these."""
         self._optimizer = done.state
 
-    def _news(self, published: Weights) -> bool:
-        """Whether there are features or classes here that θ does not know."""
-        known = {slot[:2] for slot in published.slots}
-        return any(slot[:2] not in known for slot in self._memory.features.slots) or bool(
-            self._memory.labels.classify and set(self._memory.labels.classes) - set(published.classes)
+    def _news(self, published: Weights) -> tuple[list[Slot], list[LabelValue]]:
+        """The features and classes here that θ does not know."""
+        memory, slots, classes = self._memory, {slot[:2] for slot in published.slots}, set(published.classes)
+        return (
+            [slot for slot in memory.features.slots if slot[:2] not in slots],
+            [one for one in memory.labels.classes if one not in classes] if memory.labels.classify else [],
         )
 
     def _blank(self, published: Weights, partitions: Sequence[int]) -> Update:
-        memory, known = self._memory, {slot[:2] for slot in published.slots}
-        fresh = [slot for slot in memory.features.slots if slot[:2] not in known]
-        classes = [one for one in memory.labels.classes if one not in set(published.classes)]
+        memory = self._memory
         return Update(
             fingerprint(memory.settings),
             published.version,
@@ -215,8 +215,7 @@ class Federation:
             published.slots,
             memory.features.width,
             published.classes,
-            fresh,
-            classes if memory.labels.classify else [],
+            *self._news(published),
             sorted(partitions),
             0 if self.is_private else max(self._training.drawable, 1),
             {},
