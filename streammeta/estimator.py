@@ -18,8 +18,8 @@ from river.utils import dataframe
 from streammeta.engine import Engine, EngineSettings, Kind, Outcome, Signal
 from streammeta.engine.drift import DetectorName, DriftResponseName, settings_like
 from streammeta.errors import ConfigError, EventError
-from streammeta.event import Event, Feature, LabelValue, Origin, shown_number
-from streammeta.formats.value import flatten, is_missing, label, tag
+from streammeta.event import Event, Feature, LabelValue, Origin
+from streammeta.formats.value import flatten, is_missing, tag, target
 from streammeta.meta.base import Method
 
 __all__ = ["MetaClassifier", "MetaRegressor"]
@@ -160,7 +160,7 @@ class _MetaLearner(base.Base):  # type: ignore[misc]  # mypy does not look into 
         if self.task is None:
             return Event(features, "", origin, y=y)
         features.pop(str(self.task), None)
-        return Event(features, tag(x.get(self.task)), origin, y=y)
+        return Event(features, tag(x.get(self.task), origin), origin, y=y)
 
 
 class MetaClassifier(_MetaLearner, base.MiniBatchClassifier):  # type: ignore[misc]  # mypy does not look into River
@@ -397,13 +397,9 @@ class MetaRegressor(_MetaLearner, base.MiniBatchRegressor):  # type: ignore[misc
 
 
 def _target(y: object, at: Origin) -> float | None:
-    target = label(y, at)
-    if isinstance(target, str):
-        raise EventError(f"{at}: the target is {target[:100]!r}, wanted a number; for classes use MetaClassifier")
-    try:
-        return None if target is None else float(target)
-    except OverflowError:
-        raise EventError(f"{at}: the target is {shown_number(target)}, wanted a number below 3e+38") from None
+    if isinstance(y, str):
+        raise EventError(f"{at}: the target is {y[:100]!r}, wanted a number; for classes use MetaClassifier")
+    return target(y, "the target", at)
 
 
 def _tree(settings: EngineSettings | Mapping[str, Any] | None) -> Mapping[str, Any]:

@@ -291,10 +291,12 @@ def test_a_memory_of_no_event_is_refused(memories: list[float]) -> None:
 def test_whole_numbers_without_end_are_refused_in_few_words() -> None:
     """Python writes no more than 4,300 digits of one, and makes no float of it."""
     for number in (10**400, -(10**5000)):
-        with pytest.raises(EventError, match=r"the target is a whole number of [0-9]+ bits, wanted a number below"):
+        with pytest.raises(EventError, match=r"the target is a whole number of [0-9]+ bits, wanted a finite number"):
             MetaRegressor().learn_one({"a": 1.0}, number)
         with pytest.raises(EventError, match=r"a feature is a whole number of [0-9]+ bits, wanted a finite number"):
             MetaRegressor().learn_one({"a": number}, 1.0)
+    with pytest.raises(EventError, match="MetaClassifier/0/0: a tag or id is a whole number of 16610 bits"):
+        MetaClassifier(task="shop").learn_one({"shop": 10**5000}, "a")
 
 
 @pytest.mark.parametrize("x", [{0: 1.0, "0": 2.0}, {"a": {"b": 1.0}, "a.b": 2.0}], ids=str)

@@ -5,7 +5,6 @@ holds: meta-Thompson sampling with features (Kveton et al. 2021, arXiv:2102.0612
 So a new task explores less, because others were explored before it.
 """
 
-import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -17,8 +16,8 @@ from streammeta.decisions.outcome import DecisionOutcome
 from streammeta.engine import EngineSettings, EngineStats, Outcome
 from streammeta.engine.settings import Exploration
 from streammeta.errors import ConfigError, EventError
-from streammeta.event import Event, Feature, Label, Origin, shown_number
-from streammeta.formats.value import flatten, tag
+from streammeta.event import Event, Feature, Label, Origin
+from streammeta.formats.value import flatten, tag, target
 
 __all__ = ["Decision", "MetaDecider"]
 
@@ -134,7 +133,7 @@ class MetaDecider:
         Raises:
             EventError: as ``choose_one``, for the first that is refused; the others were made.
         """
-        events = [self._event(x, repr(one)) for x, one in zip(rows, ids, strict=True)]
+        events = [self._event(x, _id(one)) for x, one in zip(rows, ids, strict=True)]
         made = self._accepted(events)
         return [
             Decision(one, self._of[str(found.action)], *self._by_action(found))
@@ -159,7 +158,7 @@ class MetaDecider:
         pairs = rewards.items() if isinstance(rewards, Mapping) else rewards
         labels = []
         for one, reward in pairs:
-            labels.append(Label(repr(one), _finite(reward, f"decision {one!r}: "), "", Origin(repr(one), 0, 0)))
+            labels.append(Label(_id(one), _reward(reward, f"decision {_id(one)}"), "", Origin(_id(one), 0, 0)))
         self._accepted(labels)
 
     def learn_one(self, x: Mapping[Hashable, Any], action: Hashable, reward: float) -> None:
@@ -170,8 +169,8 @@ class MetaDecider:
         """
         if action not in self.actions:
             raise EventError(f"got the action {action!r}; wanted one of {', '.join(map(repr, self.actions))}")
-        earned = _finite(reward, "")
         event = self._event(x, None)
+        earned = _reward(reward, str(event.origin))
         self._learned += 1
         self._accepted([Event(event.x, event.task, event.origin, earned, action=str(action))])
 
@@ -205,7 +204,7 @@ class MetaDecider:
                 features[str(name)] = value
             else:
                 features.update(flatten(value, str(name), origin))
-        return Event(features, "" if self.task is None else tag(x.get(self.task)), origin, id=id_)
+        return Event(features, "" if self.task is None else tag(x.get(self.task), origin), origin, id=id_)
 
 
 def _raise_if_rejected(outcome: Outcome) -> None:
@@ -213,12 +212,16 @@ def _raise_if_rejected(outcome: Outcome) -> None:
         raise EventError(outcome.rejected)
 
 
-def _finite(reward: float, at: str) -> float:
+def _reward(value: object, at: str) -> float:
     """A reward as it is learned; raises EventError where it is none."""
-    try:
-        found = float(reward)
-    except OverflowError:
-        found = math.inf
-    if not math.isfinite(found):
-        raise EventError(f"{at}got the reward {shown_number(reward)}; wanted a finite number")
+    found = target(value, "the reward", at)
+    if found is None:
+        raise EventError(f"{at}: the reward is {value!r}, wanted a finite number")
     return found
+
+
+def _id(one: Hashable) -> str:
+    try:
+        return repr(one)
+    except ValueError as err:  # a number of more digits than Python writes
+        raise EventError(f"an id cannot be written ({err}); wanted a shorter one") from err

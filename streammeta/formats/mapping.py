@@ -398,12 +398,12 @@ def _joined(names: Sequence[str]) -> Callable[[Mapping[str, Any], Record | None,
 
         def find_one(given: Mapping[str, Any], record: Record | None, at: Origin | str) -> str | None:
             value = get(given, record)
-            return (value if type(value) is str else tag(_single(value, name, at))) or None
+            return (value if type(value) is str else tag(_single(value, name, at), at)) or None
 
         return find_one
 
     def find(given: Mapping[str, Any], record: Record | None, at: Origin | str) -> str | None:
-        parts = [tag(_single(get(given, record), name, at)) for get, name in zip(getters, names, strict=True)]
+        parts = [tag(_single(get(given, record), name, at), at) for get, name in zip(getters, names, strict=True)]
         return JOINT.join(parts) if any(parts) else None
 
     return find

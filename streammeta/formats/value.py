@@ -4,6 +4,7 @@ One rule for every door (a River estimator, a data frame, a file): a missing val
 1970, a duration is seconds, and what has no meaning here is refused by name.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
@@ -12,9 +13,9 @@ from uuid import UUID
 import numpy as np
 
 from streammeta.errors import EventError
-from streammeta.event import Feature, LabelValue, Origin
+from streammeta.event import Feature, LabelValue, Origin, shown_number
 
-__all__ = ["feature", "flatten", "is_missing", "label", "tag"]
+__all__ = ["feature", "flatten", "is_missing", "label", "tag", "target"]
 
 _PLAIN = frozenset((bool, int, str))
 _NAMED_MISSING = frozenset(("NAType", "NaTType", "MaskedConstant"))  # pandas' and NumPy's, without importing pandas
@@ -141,15 +142,43 @@ def label(value: object, at: Origin | str) -> LabelValue | None:
     return int(read) if isinstance(read, bool) else read
 
 
-def tag(value: object) -> str:
+def target(value: object, what: str, at: Origin | str) -> float | None:
+    """A target or a reward; None where it is missing.
+
+    Args:
+        value: as ``label`` takes it.
+        what: what it is called in the message, "the reward" for instance.
+        at: where it stands, for the message.
+
+    Raises:
+        EventError: it is no number, or too large for one.
+    """
+    read = label(value, at)
+    try:
+        found = None if read is None else float(read)
+    except (ValueError, OverflowError):
+        found = math.inf
+    if isinstance(read, str) or (found is not None and not math.isfinite(found)):
+        shown = repr(read[:100]) if isinstance(read, str) else shown_number(read)
+        raise EventError(f"{at}: {what} is {shown}, wanted a finite number") from None
+    return found
+
+
+def tag(value: object, at: Origin | str) -> str:
     """A task's tag as text; "" where it is missing. Whole floats lose their ".0": pandas makes them of integers.
 
-    >>> tag(7), tag(7.0), tag(None), tag("north")
+    >>> tag(7, "doc"), tag(7.0, "doc"), tag(None, "doc"), tag("north", "doc")
     ('7', '7', '', 'north')
+
+    Raises:
+        EventError: it is a whole number too long to be written.
     """
     if is_missing(value):
         return ""
     plain = value.item() if isinstance(value, np.generic) and not isinstance(value, np.datetime64) else value
     if isinstance(plain, float) and plain.is_integer() and abs(plain) <= _EXACT:
         return str(int(plain))
-    return str(plain)
+    try:
+        return str(plain)
+    except ValueError:  # Python writes 4,300 digits of a number
+        raise EventError(f"{at}: a tag or id is {shown_number(plain)}, wanted a shorter one; send it as text") from None

@@ -1,4 +1,5 @@
 import pickle
+from typing import Any
 
 import numpy as np
 import pytest
@@ -127,11 +128,35 @@ def test_a_reward_without_its_decision_is_refused_and_changes_nothing() -> None:
         decider.reward_one(2, 1.0)
     with pytest.raises(EventError, match=r"a reward for id '0', but no decision .* waited too long"):
         decider.reward_one(0, 1.0)
-    with pytest.raises(EventError, match="decision 1: got the reward nan; wanted a finite number"):
+    with pytest.raises(EventError, match="decision 1: the reward is nan, wanted a finite number"):
         decider.reward_one(1, float("nan"))
     with pytest.raises(EventError, match="a decision with the id '1' waits for its reward already"):
         decider.choose_one({"a": 1.0}, id=1)
     assert decider.stats.labelled == 1
+
+
+@pytest.mark.parametrize("reward", [None, "much", float("inf"), 10**5000], ids=["none", "text", "inf", "digits"])
+def test_what_is_no_reward_is_refused_by_its_decision(reward: Any) -> None:
+    decider = MetaDecider(["red", "blue"])
+    decider.choose_one({"a": 1.0}, id="order")
+
+    with pytest.raises(EventError, match=r"decision 'order': the reward is .* wanted a finite number"):
+        decider.reward_one("order", reward)
+    with pytest.raises(EventError, match=r"the reward is .* wanted a finite number"):
+        decider.learn_one({"a": 1.0}, "red", reward)
+    assert decider.stats.labelled == 0
+
+
+def test_an_id_or_a_tag_too_long_to_be_written_is_refused() -> None:
+    """Python writes 4,300 digits of a number."""
+    decider = MetaDecider(["red", "blue"], task="shop")
+
+    with pytest.raises(EventError, match="an id cannot be written"):
+        decider.choose_one({"a": 1.0}, id=10**5000)
+    with pytest.raises(EventError, match="an id cannot be written"):
+        decider.reward_one(10**5000, 1.0)
+    with pytest.raises(EventError, match="a tag or id is a whole number of 16610 bits"):
+        decider.choose_one({"a": 1.0, "shop": 10**5000}, id=1)
 
 
 def test_rewards_in_another_unit_make_the_same_decisions() -> None:

@@ -32,7 +32,7 @@ def test_what_stands_for_no_value_is_missing(value: object) -> None:
     assert is_missing(value)
     assert feature(value, "a", "here") is None
     assert label(value, "here") is None
-    assert tag(value) == ""
+    assert tag(value, "here") == ""
 
 
 @pytest.mark.parametrize("value", [0, 0.0, False, "", "nan", "NA", (), np.array([np.nan, 1.0])], ids=repr)
@@ -101,5 +101,5 @@ def test_endless_nesting_is_refused() -> None:
 
 def test_a_tag_of_a_nullable_column_is_the_integer_it_was() -> None:
     """One missing cell turns pandas' integers into floats: task 3 and task 3.0 are one task."""
-    assert [tag(value) for value in pd.Series([3, None])] == ["3", ""]
-    assert tag(np.int64(3)) == tag(3.0) == tag("3") == "3"
+    assert [tag(value, "here") for value in pd.Series([3, None])] == ["3", ""]
+    assert tag(np.int64(3), "here") == tag(3.0, "here") == tag("3", "here") == "3"

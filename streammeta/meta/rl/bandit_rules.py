@@ -148,4 +148,4 @@ def _by_score(arms: int, score: Callable[[Pulls, torch.Generator], torch.Tensor]
         reward = seen.reward.unsqueeze(-1)
         return Pulls(pulls.wins + pulled * reward, pulls.losses + pulled * (1 - reward))
 
-    return Agent(start, act, learn)
+    return Agent(start, act, learn, arms)

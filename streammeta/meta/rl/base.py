@@ -20,6 +20,7 @@ from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 import numpy as np
 import torch
 
+from streammeta.errors import ConfigError
 from streammeta.meta.learner import Theta
 
 __all__ = [
@@ -83,6 +84,7 @@ class Agent(NamedTuple, Generic[Memory]):
     start: Callable[[int], Memory]
     act: Callable[[Memory, torch.Tensor, torch.Generator], tuple[torch.Tensor, Memory]]
     learn: Callable[[Memory, Transition], Memory]
+    actions: int | None = None  # how many it chooses among; None: those of any environment
 
 
 class PolicyLearner(NamedTuple, Generic[Learned, Data]):
@@ -115,7 +117,12 @@ def play(
         episodes: of ``environment.horizon`` steps each.
         generator: of the environment's and the agent's chance.
         keep: what of the agent's memory is kept of each step, from before it.
+
+    Raises:
+        ConfigError: the agent chooses among more or fewer actions than the environment has.
     """
+    if agent.actions not in (None, environment.actions):
+        raise ConfigError(f"play: the agent chooses among {agent.actions} actions; wanted {environment.actions}")
     memory = agent.start(len(next(iter(tasks.values()))))
     steps: list[Transition] = []
     kept: list[torch.Tensor] = []

@@ -62,4 +62,4 @@ def bootstrapped(arms: int, heads: int = 10, *, concentration: float = 1.0) -> A
         reward = of.reward[:, None, None]
         return Heads(seen.wins + pulled * reward, seen.losses + pulled * (1 - reward), seen.weight)
 
-    return Agent(start, act, learn)
+    return Agent(start, act, learn, arms)

@@ -138,7 +138,7 @@ def maml_policy(
             with torch.no_grad():
                 return sample(phi, observation, generator), None
 
-        return Agent(lambda _count: None, act, lambda _memory, _seen: None)
+        return Agent(lambda _count: None, act, lambda _memory, _seen: None, environment.actions)
 
     def gather(state: OuterState, tasks: Tasks, episodes: int, generator: torch.Generator) -> Adaptation:
         if episodes <= settings.shots:
@@ -182,7 +182,7 @@ def maml_policy(
                 trial = _side_by_side(memory.seen, environment.horizon)
                 return memory._replace(phi=adapt(theta, trial, len(seen.reward)))
 
-        return Agent(start, act, learn)
+        return Agent(start, act, learn, environment.actions)
 
     def improve(state: OuterState, of: Adaptation, _generator: torch.Generator) -> OuterState:
         return descended(state, of)

@@ -52,7 +52,7 @@ def recurrent_agent(
         done = torch.full_like(seen.reward, float(seen.done))
         return memory._replace(before=fed(seen.action, seen.reward, done, actions))
 
-    return Agent(start, act, learn)
+    return Agent(start, act, learn, actions)
 
 
 def gru(inputs: int, width: int, outputs: int, *, output_scale: float = 1.0) -> Recurrent:

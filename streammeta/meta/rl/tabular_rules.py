@@ -133,4 +133,4 @@ def _by_plan(environment: Environment, plan: Plan, epsilon: float) -> Agent[Coun
         earned[where] += of.reward
         return Counts(seen, earned, counts.plan, 0 if of.done else counts.step + 1)
 
-    return Agent(start, act, learn)
+    return Agent(start, act, learn, actions)

@@ -75,6 +75,13 @@ def test_gittins_refuses_more_pulls_than_its_table_has():
         _arm(gittins(2, 2), [1.0, 0.0], [1.0, 0.0])
 
 
+@pytest.mark.parametrize("rule", [gittins(5, 10), thompson(2), bootstrapped(2)])
+def test_a_rule_of_other_arms_than_the_bandit_has_is_refused(rule):
+    """With fewer it would never pull the last ones, and nobody would see why it earns so little."""
+    with pytest.raises(ConfigError, match=r"the agent chooses among [25] actions; wanted 3"):
+        evaluate(bandits(3), rule, 10, tasks=4)
+
+
 def test_a_bound_prefers_what_is_seldom_tried_and_the_mean_what_has_won():
     """By hand: means 0.75 and 0.5; with c = 1 and t = 3 the bounds are 0.75 + 0.96 and 0.5 + 1.67."""
     assert _arm(epsilon_greedy(2, 0.0), [2.0, 0.0], [0.0, 0.0]) == 0
