@@ -49,7 +49,7 @@ _THETA, _DELTA = "theta.", "delta."
 _MOST_LAG = 4  # versions: an update that began before them is of another time
 _Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 _Size: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=65_536)]
-_LEAST_SPREAD = 1e-6  # of a feature in a window; one that does not vary says nothing
+_COARSE, _FINE = 1e-6, 1e-12  # least spread of a feature (float32) and a target beside the mean; less says nothing
 
 
 class _Header(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
@@ -268,14 +268,14 @@ class Federation:
         x[:, features < 0] = np.nan
         y = columns.window_y[row, at].astype(np.float64)
         is_category = memory.features.categories[features] & (features >= 0)
-        seen = _by_own_window(x, is_category)
+        seen = _by_own_window(x, is_category, _COARSE)
         if memory.labels.classify:
             there = np.full(max(len(memory.labels.classes), 1), -1)
             there[classes[classes >= 0]] = np.flatnonzero(classes >= 0)
             y = there[y.astype(np.int64)].astype(np.float64)
             y[y < 0] = np.nan
         else:
-            y = _by_own_window(y[:, None], np.zeros(1, np.bool_))[:, 0].astype(np.float64)
+            y = _by_own_window(y[:, None], np.zeros(1, np.bool_), _FINE)[:, 0].astype(np.float64)
         return _segments(seen, y, settings, memory.method.members, self._training.random, kind=memory.settings.kind)
 
     # -- the trainer ---------------------------------------------------------------------------------------------------
@@ -312,7 +312,9 @@ class Federation:
         memory.fit()
 
     def step(self, updates: Sequence[Update]) -> None:
-        """One outer step along the mean of these changes, none of which was refused."""
+        """One outer step along the mean of these changes, none of which was refused; of none θ stays as it is."""
+        if not updates:
+            return
         memory, settings = self._memory, self._memory.settings.meta
         state = memory.shared.state
         deltas = [self._here(one, state.theta) for one in updates]
@@ -334,13 +336,16 @@ class Federation:
         return join({name: found[name] for name in theta}).astype(np.float64)
 
 
-def _by_own_window(x: npt.NDArray[np.float64], as_is: npt.NDArray[np.bool_]) -> Floats:
-    """Features [n, D] in spreads from the mean of these events; ``as_is`` [D]: they stay as they are."""
+def _by_own_window(x: npt.NDArray[np.float64], as_is: npt.NDArray[np.bool_], least: float) -> Floats:
+    """Features [n, D] in spreads from the mean of these events; ``as_is`` [D]: they stay as they are.
+
+    A spread of less than ``least`` times the mean is rounding.
+    """
     there = ~np.isnan(x)
     count = np.maximum(there.sum(0), 1)
     mean = np.where(there, x, 0.0).sum(0) / count
     spread = np.sqrt((np.where(there, x - mean, 0.0) ** 2).sum(0) / count)
-    has_spread = spread > _LEAST_SPREAD * np.maximum(np.abs(mean), 1.0)
+    has_spread = spread > least * np.abs(mean)
     found = np.where(has_spread, (x - mean) / np.where(has_spread, spread, 1.0), np.where(there, 0.0, np.nan))
     return np.where(as_is, x, found).astype(np.float32)
 

@@ -27,11 +27,16 @@ _Count: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=2**53)]
 
 
 class Spent(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
-    """Private steps of one kind."""
+    """Private steps of one kind; raises ConfigError where there are none such, as they would seem to cost nothing."""
 
     multiplier: _Positive  # z
     rate: _Rate  # q
     steps: _Count
+
+    def __post_init__(self) -> None:
+        is_count = type(self.steps) is int and self.steps >= 1
+        if not (_is_in(self.multiplier, 0, 1e6) and _is_in(self.rate, 0, 1) and is_count):
+            raise ConfigError(f"got {self}; wanted 0 < multiplier <= 1e6, 0 < rate <= 1, steps a whole number >= 1")
 
 
 class Budget(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
@@ -39,11 +44,18 @@ class Budget(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields
 
     Keep ``encode`` where a restart finds it **before** anything is sent of the steps that it includes: so a step that
     is made again after a crash, with other noise, is paid for twice, and none is ever free.
+
+    Raises:
+        ConfigError: ε or δ bounds nothing.
     """
 
     epsilon: _Positive
     delta: Annotated[float, msgspec.Meta(gt=0, lt=1)]
     spent: tuple[Spent, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not (_is_in(self.epsilon, 0, 1e6) and _is_in(self.delta, 0, 1) and self.delta < 1):
+            raise ConfigError(f"got {self}; wanted 0 < epsilon <= 1e6, 0 < delta < 1")
 
     @property
     def cost(self) -> float:
@@ -68,6 +80,10 @@ class Budget(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields
             raise SnapshotError(
                 f"{at}: {len(value)} bytes that are no budget ({err}); none is taken for unspent"
             ) from err
+
+
+def _is_in(value: object, above: float, most: float) -> bool:
+    return isinstance(value, int | float) and above < value <= most
 
 
 def require() -> None:

@@ -124,6 +124,37 @@ def test_a_tasks_segments_are_the_same_whatever_other_tasks_there_are() -> None:
         np.testing.assert_array_equal(few_have, many_have[:, :2], err_msg=name)
 
 
+@pytest.mark.parametrize(("unit", "level"), [(1e-9, 0.0), (1e12, 0.0), (1.0, 1e9)], ids=str)
+def test_private_segments_of_targets_are_the_same_in_any_unit(unit: float, level: float) -> None:
+    """Amounts in another currency, levels far from 0: what is learned of them is how they vary."""
+    chosen = settings(**PRIVATE, local_steps=1).model_copy(update={"kind": "regression"})
+    led, found = Led(chosen), []
+    for to, offset in ((1.0, 0.0), (unit, level)):
+        engine, draw = member([], chosen), np.random.default_rng(0)
+        for i in range(20):
+            a, y = float(draw.normal()), float(draw.normal())
+            engine.step([Event({"a": to * a}, "t1", Origin("in", 0, i), y=to * y + offset)])
+        if not found:
+            led.know(engine.federation())
+        work = engine.federation(NoNoise()).begin(led.published, [0])
+        assert work is not None
+        found.append(work.steps[0])
+
+    assert np.unique(found[0].y).size > 5
+    for name, plain, other in zip(found[0]._fields, *found, strict=True):
+        np.testing.assert_allclose(plain, other, rtol=1e-3, atol=1e-3, err_msg=name)
+
+
+def test_a_round_of_no_changes_leaves_theta_as_it_is() -> None:
+    """Nights come when no member has anything to say."""
+    led = Led(settings())
+    before = led.engine.meta_state
+
+    led.federation.step([])
+
+    assert led.engine.meta_state is before
+
+
 def test_changes_are_matched_by_the_names_of_features_and_classes() -> None:
     """Members see features and classes in orders of their own; a mean over other features would be nonsense."""
     chosen = settings(outer_rate=1.0, outer_momentum=0.0)

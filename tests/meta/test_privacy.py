@@ -64,6 +64,20 @@ def test_a_damaged_budget_is_an_error_and_never_an_unspent_one(cut: int) -> None
         Budget.decode(Budget(2.0, 1e-5, (Spent(5.0, 0.5, 4),)).encode()[:cut], "here")
 
 
+@pytest.mark.parametrize("steps", [(math.nan, 0.1, 1), (0.0, 0.1, 1), (1.0, 2.0, 1), (1.0, 0.0, 1), (1.0, 0.1, 0)])
+def test_steps_that_cannot_be_are_refused_and_never_free(steps: tuple[float, float, int]) -> None:
+    """Noise that is no number has the cost 0 by the accountant."""
+    with pytest.raises(ConfigError, match=r"got Spent\(.* wanted 0 < multiplier"):
+        Spent(*steps)
+
+
+@pytest.mark.parametrize("bound", [(math.nan, 1e-5), (math.inf, 1e-5), (0.0, 1e-5), (8.0, 0.0), (8.0, 1.0), (8.0, 2.0)])
+def test_a_budget_that_bounds_nothing_is_refused(bound: tuple[float, float]) -> None:
+    """With δ of 1 every step is within every ε."""
+    with pytest.raises(ConfigError, match=r"got Budget\(.* wanted 0 < epsilon"):
+        Budget(*bound)
+
+
 def test_without_the_package_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody looks for `dp_accounting` by its name."""
     monkeypatch.setitem(sys.modules, "dp_accounting", None)
