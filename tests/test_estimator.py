@@ -288,6 +288,22 @@ def test_a_memory_of_no_event_is_refused(memories: list[float]) -> None:
         MetaRegressor(settings={"learner": {"memories": memories}})
 
 
+def test_a_model_pickled_by_a_version_with_fewer_settings_goes_on() -> None:
+    """People keep models over an upgrade; pydantic pickles values, and reads no more than there are."""
+    model = MetaClassifier(settings=QUICK)
+    for x, y in datasets.Phishing().take(50):
+        model.learn_one(x, y)
+    wanted = [model.predict_proba_one(x) for x, _ in datasets.Phishing().take(80)]
+    settings = model.engine.settings
+    for section, name in ((settings, "features"), (settings.memory, "forget_after"), (settings.meta, "privacy")):
+        del vars(section)[name]
+
+    again = pickle.loads(pickle.dumps(model))  # noqa: S301 our own
+
+    assert [again.predict_proba_one(x) for x, _ in datasets.Phishing().take(80)] == wanted
+    assert again.engine.settings == MetaClassifier(settings=QUICK).engine.settings
+
+
 def test_whole_numbers_without_end_are_refused_in_few_words() -> None:
     """Python writes no more than 4,300 digits of one, and makes no float of it."""
     for number in (10**400, -(10**5000)):

@@ -1,6 +1,6 @@
 """The engine's settings. Without PyTorch and River, so that settings are read in a moment."""
 
-from typing import Literal, Self, TypeAlias
+from typing import Any, Literal, Self, TypeAlias
 
 from pydantic import BaseModel, Field, field_validator, model_validator
 
@@ -229,6 +229,11 @@ class EngineSettings(BaseModel, frozen=True, extra="forbid"):
     # the share of labels that intervals of targets are to hold; None: there are no intervals
     interval: float | None = Field(None, ge=INTERVAL_LEVELS[0], le=INTERVAL_LEVELS[1])
 
+    def __setstate__(self, state: dict[Any, Any]) -> None:
+        """As it was pickled; a version before had fewer settings, and those that came since have their defaults."""
+        super().__setstate__(state)
+        _complete(self)
+
     @model_validator(mode="after")
     def _interval_is_of_a_target(self) -> Self:
         if self.interval is not None and (self.kind != "regression" or self.decide is not None):
@@ -241,3 +246,13 @@ class EngineSettings(BaseModel, frozen=True, extra="forbid"):
         if self.decide is not None and "experts" not in self.learner.model_fields_set:
             object.__setattr__(self, "learner", self.learner.model_copy(update={"experts": ()}))
         return self
+
+
+def _complete(section: BaseModel) -> None:
+    """Give a section and those inside it what they lack, at its default."""
+    values = vars(section)
+    for name, field in type(section).model_fields.items():
+        if name not in values:
+            values[name] = field.get_default(call_default_factory=True)
+        elif isinstance(values[name], BaseModel):
+            _complete(values[name])
