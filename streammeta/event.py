@@ -3,6 +3,8 @@
 Values are structs of msgspec: as frozen dataclasses, and made at a tenth of the cost, several of them for each record.
 """
 
+import math
+import sys
 from collections.abc import Callable, Mapping, Sequence, Set
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, TypeAlias
@@ -334,11 +336,15 @@ def _check_features(x: Mapping[str, Feature] | Sequence[float | None], at: Origi
 def shown_number(value: object) -> str:
     """A number as messages have it: whole ones may be longer than Python writes (4,300 digits) or a reader reads.
 
-    >>> shown_number(1e39), shown_number(-12), shown_number(10**5000)
-    ('1e+39', '-12', 'a whole number of 16610 bits')
+    The largest float stands for infinity, which JSON does not have.
+
+    >>> shown_number(1e39), shown_number(-12), shown_number(10**5000), shown_number(-1.7976931348623157e308)
+    ('1e+39', '-12', 'a whole number of 16610 bits', '-inf')
     """
     if isinstance(value, int) and value.bit_length() > _SHORT_BITS:
         return f"a whole number of {value.bit_length()} bits"
+    if isinstance(value, float) and abs(value) == sys.float_info.max:
+        return str(math.copysign(math.inf, value))
     return str(value)
 
 

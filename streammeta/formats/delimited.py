@@ -7,7 +7,8 @@ of totals, a row of other cells than the header has.
 import csv
 import io
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -54,8 +55,9 @@ def read_rows(file: io.BufferedReader, mapper: Mapper, at: str, say: Callable[[s
     try:
         for _ in range(dialect.passed_over):
             text.readline()
-        reader = read_csv(text, dialect.separator, has_backslashes=dialect.has_backslashes)
-        rows = _without_csv_errors(reader)
+        lines = _Lines(text)
+        reader = read_csv(lines, dialect.separator, has_backslashes=dialect.has_backslashes)
+        rows = _split(reader, lines)
         header = next(rows, [])
         row_as_json = _row_encoder(header, dialect, mapper, at)
         if dialect.has_units:
@@ -97,21 +99,60 @@ def is_total(row: Sequence[object], *, is_last: bool) -> bool:
     return _says_total(row) and (is_last or any(cell is None or str(cell).strip() in MISSING for cell in row))
 
 
+class _Lines(Iterator[str]):
+    """Lines of a file, those of a row that was none once more."""
+
+    def __init__(self, lines: Iterable[str]) -> None:
+        self._lines, self._again = iter(lines), deque[str]()
+        self.row: list[str] = []  # those of the row that is being read
+        self.has_ended = False
+
+    def __next__(self) -> str:
+        line = self._again.popleft() if self._again else next(self._lines, None)
+        if line is None:
+            self.has_ended = True
+            raise StopIteration
+        self.row.append(line)
+        return line
+
+    def read_again(self) -> None:
+        """Hand out all lines of this row but its first again, as those of rows."""
+        self._again.extendleft(reversed(self.row[1:]))
+        self.has_ended = False
+
+
 class _Unsplit(list[str]):
-    """Of a row that the csv module cannot split, the reason."""
+    """Of a row that the csv module cannot split, its first line."""
+
+    problem = ""
 
 
-def _without_csv_errors(rows: Iterator[list[str]]) -> Iterator[list[str]]:
-    """Rows that the csv module cannot split say why."""
+class _Tall(list[str]):
+    """A row of several lines."""
+
+    lines = 0
+
+
+def _split(rows: Iterator[list[str]], lines: _Lines) -> Iterator[list[str]]:
+    """Rows as the csv module has them; a quote that is never closed costs its own line, not all that follow."""
+    problem = "a quote that is opened in this row is never closed"
     while True:
+        lines.row = []
         try:
-            yield next(rows)
+            row = next(rows)
+            if len(lines.row) > 1 and not lines.has_ended:
+                row = _Tall(row)
+                row.lines = len(lines.row)
+            is_split = not lines.has_ended  # else the file ended in the middle of the row
         except StopIteration:
             return
         except csv.Error as err:
-            yield _Unsplit(
-                [f"the row cannot be split into cells: {err}; is a quote never closed, or a cell very long?"]
-            )
+            is_split, problem = False, f"the row cannot be split into cells: {err}; is a quote never closed?"
+        if not is_split:
+            row = _Unsplit([lines.row[0].rstrip("\r\n")])
+            row.problem = problem
+            lines.read_again()
+        yield row
 
 
 def _row_encoder(header: Sequence[str], dialect: Dialect, mapper: Mapper, at: str) -> Callable[[list[str]], bytes]:
@@ -125,11 +166,12 @@ def _row_encoder(header: Sequence[str], dialect: Dialect, mapper: Mapper, at: st
 
     def encode(row: list[str]) -> bytes:
         if isinstance(row, _Unsplit):
-            return _refused((), row[0])
+            return _refused(row, row.problem)
         if len(row) == len(columns) + 1 and not row[-1].strip():
             row.pop()  # a separator after the last cell
         if len(row) != len(columns):
-            return _refused(row, f"{len(row)} cells, wanted {len(columns)} as in the header")
+            over = f" over {row.lines} lines (is a quote not closed?)" if isinstance(row, _Tall) else ""
+            return _refused(row, f"{len(row)} cells{over}, wanted {len(columns)} as in the header")
         try:
             event = fields(row)
             event["x"] = features(row)
