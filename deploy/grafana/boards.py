@@ -221,6 +221,16 @@ _OPERATORS = Dashboard(
                     "What `streammeta train` judged; one is held back that is worse than what is published.",
                 ),
                 Panel(
+                    "Members that keep their events",
+                    "short",
+                    (
+                        (_rate("streammeta_updates_total", by="fate"), "changes of theta {{fate}} /s"),
+                        (_rate("streammeta_updates_refused_total", by="reason"), "refused: {{reason}} /s"),
+                        ("streammeta_privacy_epsilon{SEL}", "epsilon spent: {{instance}}"),
+                    ),
+                    'With `[meta] share = "updates"`; a member whose budget is used up withholds what it would send.',
+                ),
+                Panel(
                     "Restoring",
                     "s",
                     (

@@ -13,6 +13,7 @@ from streammeta.event import Decoder, RawEvent, Record
 from streammeta.formats.mapping import Mapper
 from streammeta.formats.objects import MappedByTopic, mapped, object_reader
 from streammeta.meta.base import Method
+from streammeta.meta.privacy import require
 from streammeta.service.http import Health, HttpServer
 from streammeta.service.http_security import Certificate, HttpSecurity
 from streammeta.service.loop import Options, restore
@@ -26,13 +27,27 @@ _LOCAL = ("127.0.0.1", "::1", "localhost")
 _PATIENCE = 1.0  # while records wait, at most half of the time goes into waiting for meta-updates
 
 
-def check_share(settings: Settings) -> None:
-    """Raise ConfigError where a service is to share what it cannot."""
-    if settings.meta.share != "episodes":
+def check_share(settings: Settings, *, serves: bool) -> None:
+    """Raise ConfigError where a service is to share what it cannot.
+
+    Args:
+        settings: of the application.
+        serves: whether it is a member, and so has to account for noise.
+    """
+    if settings.meta.share == "episodes":
+        return
+    if settings.meta.trainer != "separate":
         raise ConfigError(
-            '[meta] share: got "updates", which a service does not do yet; wanted "episodes". In Python it is there: '
-            "Engine.federation(), and python -m benchmarks.federated"
+            '[meta] share: "updates" are for a trainer that has no events, and [meta] trainer is "member"; set '
+            'trainer = "separate" for all, and start `streammeta train`'
         )
+    if settings.app.kind == "decision":
+        raise ConfigError(
+            '[meta] share: got "updates" with [app] kind = "decision", where each action of a task is a task by '
+            'itself, and no privacy could be said of a whole one; wanted "episodes"'
+        )
+    if serves and settings.meta.privacy.noise_multiplier > 0:
+        require()
 
 
 def new_engine(settings: Settings) -> Engine:
@@ -115,6 +130,7 @@ def options(settings: Settings) -> Options:
         background_patience=_PATIENCE if background else None,
         background_share=settings.meta.background_share,
         trainer=settings.meta.trainer,
+        updates_every_seconds=settings.meta.round_seconds if settings.meta.share == "updates" else None,
         keep_versions=settings.meta.keep_versions,
         explain_orders=settings.output.explain_orders if settings.output.explain else 0,
     )

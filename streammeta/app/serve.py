@@ -56,7 +56,7 @@ def serve(settings: Settings, stop: threading.Event, reload: Reload | None = Non
     """
     if settings.kafka.group_instance_id == TRAINER:
         raise ConfigError(f'[kafka] group_instance_id: "{TRAINER}" is the name of the trainer; choose another one')
-    check_share(settings)
+    check_share(settings, serves=True)
     started, settings, chosen = settings, _in_background(settings), adapters(settings.kafka)
     metrics, health = Metrics(CollectorRegistry()), Health(time.monotonic)
     name, kafka = settings.app.name, settings.kafka

@@ -64,9 +64,13 @@ def _follow(settings: Settings, ranks: "Ranks") -> TrainerSummary:
     return TrainerSummary(done, 0, time.monotonic() - begun)
 
 
+def _world_size() -> int:
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 def _ranks(settings: Settings) -> "Ranks | None":
     """The processes that torchrun started with this one; None where this one is alone."""
-    if int(os.environ.get("WORLD_SIZE", "1")) <= 1:
+    if _world_size() <= 1:
         return None
     try:
         from streammeta.meta.ranks import Ranks  # noqa: PLC0415  brings torch, which one process on a CPU does without
@@ -109,6 +113,7 @@ def _train(settings: Settings, stop: threading.Event, ranks: "Ranks | None") -> 
                 publish_every_seconds=settings.state.every_seconds,
                 stuck_seconds=kafka.stuck_seconds,
                 keep_versions=settings.meta.keep_versions,
+                round_seconds=settings.meta.round_seconds if settings.meta.share == "updates" else None,
             ),
             metrics=metrics,
             health=health,
@@ -128,7 +133,12 @@ def _check(settings: Settings) -> None:
             f'[meta] trainer: got "{settings.meta.trainer}", wanted "separate" for `streammeta train` and for all '
             "members of the application, or two would change θ"
         )
-    check_share(settings)
+    check_share(settings, serves=False)
+    if settings.meta.share == "updates" and _world_size() > 1:
+        raise ConfigError(
+            '[meta] share: with "updates" members compute, and one process averages what they send; start '
+            "`streammeta train` without torchrun"
+        )
     if settings.meta.mode == "off":
         raise ConfigError('[meta] mode: "off" means that nobody learns θ; leave it out to train')
 

@@ -9,7 +9,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, NamedTuple, TypeAlias
+from typing import Annotated, Any, Final, Literal, NamedTuple, TypeAlias
 
 import msgspec
 import numpy as np
@@ -23,6 +23,7 @@ from streammeta.meta.settings import Kind
 __all__ = [
     "LARGEST",
     "SEGMENT",
+    "UPDATE",
     "Circumstance",
     "EpisodeLog",
     "Segment",
@@ -35,6 +36,7 @@ __all__ = [
 
 SEGMENT = 16  # labelled events
 LARGEST = 900_000  # bytes of a segment that is written: a topic takes no more than a million by default
+UPDATE: Final = b"update"  # in the place of a segment's key: a change of θ, of a member that keeps its events
 _SLOTS = 16  # segments kept of each task: as many labelled events as its window has by default
 _EARLY = 8  # labelled events after which a task's first segment is written though it is not full
 _MOST_OPEN = 10_000  # tasks whose circumstances are kept until their segment is full
@@ -212,6 +214,11 @@ def decode_segment(key: bytes, value: bytes, at: str) -> tuple[str, Segment]:
     Raises:
         SnapshotError: it is something else, or damaged; the message begins with ``at``.
     """
+    if key == UPDATE:
+        raise SnapshotError(
+            f'{at}: a change of θ, by a member with [meta] share = "updates", and here it is "episodes"; set one '
+            "of the two for all members and the trainer, and delete the topic, which loses nothing but time"
+        )
     try:
         tag, between, slot = key.decode().rpartition("#")
         segment = _DECODER.decode(value)

@@ -42,6 +42,7 @@ from streammeta.meta.federated import (
 )
 from streammeta.meta.names import Slot
 from streammeta.meta.outer import join, placed, split, start_outer
+from streammeta.meta.privacy import Spent
 
 __all__ = ["Federation", "Update", "Work", "decode_update", "encode_update"]
 
@@ -157,6 +158,14 @@ class Federation:
     def is_private(self) -> bool:
         """Whether local steps have noise."""
         return self._memory.settings.meta.privacy.noise_multiplier > 0
+
+    def cost(self, published: Weights) -> Spent | None:
+        """What ``begin`` with this θ has a private member pay; None: nothing, as names are all that it would send."""
+        memory, privacy = self._memory, self._memory.settings.meta.privacy
+        has_outputs = bool(published.classes) or not memory.labels.classify
+        if not (self.is_private and published.slots and has_outputs):
+            return None
+        return Spent(privacy.noise_multiplier, privacy.sample_rate, memory.settings.meta.local_steps)
 
     def begin(self, published: Weights, partitions: Sequence[int]) -> Work | None:
         """Local steps from θ as it was published; None where no task has enough labelled events yet.

@@ -59,7 +59,7 @@ class PrivacySettings(BaseModel, frozen=True, extra="forbid"):
         8.0,
         gt=0,
         le=1e6,
-        description="The budget of every task, ever: members that have spent it send nothing more, and θ stands still.",
+        description="The budget of every task, ever: a member that has spent it sends nothing more.",
     )
     delta: float = Field(
         1e-5, gt=0, lt=1, description="The probability with which ε may not hold; well below 1 / number of tasks."
@@ -99,7 +99,8 @@ class MetaSettings(SegmentSettings, frozen=True, extra="forbid"):
         5.0,
         ge=0,
         le=86_400,
-        description="Of updates: after which the trainer goes on without members that have sent none.",
+        description="Of updates: a member sends at most one in this time, and the trainer goes on so long after the "
+        "first one without those that are missing.",
     )
     privacy: PrivacySettings = Field(PrivacySettings(), description="Of updates: noise, and the budget of it.")
     keep_versions: int = Field(

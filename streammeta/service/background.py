@@ -14,54 +14,55 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
-from typing import TypeAlias
+from typing import Generic, TypeVar
 
 import structlog
 
 from streammeta.engine import Engine, MetaResult
 from streammeta.service.metrics import Metrics
 
-__all__ = ["Done", "MetaUpdates", "MetaWorker"]
+__all__ = ["Done", "MetaUpdates", "Worker"]
 
 _log = structlog.get_logger(__name__)
 _MOST_PATIENCE_SECONDS = 1.0
 _LAST_SECONDS = 5.0  # how long an end waits for the meta-update under way
-_Job: TypeAlias = Callable[[], MetaResult]
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
-    """A meta-update that ended: with a result, or with a fault."""
+class Done(Generic[_Result]):
+    """Work that ended: with a result, or with a fault."""
 
-    result: MetaResult | None
+    result: _Result | None
     fault: BaseException | None
     seconds: float
 
 
-class MetaWorker:
-    """At most one meta-update at a time. The thread starts with the first, and does not outlive the process.
+class Worker(Generic[_Result]):
+    """One piece of work at a time. The thread starts with the first, and does not outlive the process.
 
     Args:
         clock: monotonic seconds.
+        name: of the thread.
     """
 
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
-        self._ended: SimpleQueue[Done] = SimpleQueue()
+    def __init__(self, clock: Callable[[], float], name: str = "meta-update") -> None:
+        self._clock, self._name = clock, name
+        self._jobs: SimpleQueue[Callable[[], _Result] | None] = SimpleQueue()
+        self._ended: SimpleQueue[Done[_Result]] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self.busy = False
 
-    def start(self, job: _Job) -> None:
-        """Begin a meta-update; only when not ``busy``."""
+    def start(self, job: Callable[[], _Result]) -> None:
+        """Begin it; only when not ``busy``."""
         if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name="meta-update", daemon=True)
+            self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
             self._thread.start()
         self.busy = True
         self._jobs.put(job)
 
-    def collect(self, timeout_seconds: float = 0.0) -> Done | None:
-        """The meta-update that ended, once; None while there is none."""
+    def collect(self, timeout_seconds: float = 0.0) -> Done[_Result] | None:
+        """What ended, once; None while there is nothing."""
         if not self.busy:
             return None
         try:
@@ -72,7 +73,7 @@ class MetaWorker:
         return done
 
     def close(self, timeout_seconds: float) -> None:
-        """End the thread after the meta-update it is at; give it up if that takes longer. May be called twice."""
+        """End the thread after the work it is at; give it up if that takes longer. May be called twice."""
         if self._thread is not None:
             self._jobs.put(None)
             self._thread.join(timeout_seconds)
@@ -104,7 +105,8 @@ class MetaUpdates:
         self, engine: Engine, metrics: Metrics, *, patience: float, clock: Callable[[], float], share: float = 1.0
     ) -> None:
         self._engine, self._metrics, self._patience, self._clock = engine, metrics, patience, clock
-        self._worker, self._share = MetaWorker(clock), share
+        self._worker: Worker[MetaResult] = Worker(clock)
+        self._share = share
         self._budget = 0.0
         self._allowed = 0.0  # seconds that meta-updates may take during a backlog; less than 0: they took too much
         self._looked = clock()
@@ -150,7 +152,7 @@ class MetaUpdates:
         """End the thread; may be called twice."""
         self._worker.close(_LAST_SECONDS)
 
-    def _adopt(self, done: Done | None) -> bool:
+    def _adopt(self, done: Done[MetaResult] | None) -> bool:
         if done is None:
             return False
         self._allowed -= done.seconds

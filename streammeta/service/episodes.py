@@ -2,19 +2,34 @@
 
 import math
 from collections import deque
-from collections.abc import Callable, Collection, Mapping
-from typing import Final
+from collections.abc import Callable, Collection, Mapping, Sized
+from typing import Final, Protocol
 
-from streammeta.engine import Engine
 from streammeta.engine.weights import About
 from streammeta.service.metrics import Metrics
 from streammeta.service.result import EPISODES
 from streammeta.transport.base import ChangelogReader, Row
 
-__all__ = ["MOST_WAITING", "EpisodeReader"]
+__all__ = ["MOST_WAITING", "EpisodeReader", "Learner"]
 
 MOST_WAITING: Final = 16_384  # segments, for a process that does nothing but train
 _MOST_SECONDS = 0.25  # of learning between two polls
+
+
+class Learner(Protocol):
+    """Who learns from records of NAME-episodes: an engine, or who makes θ of members' changes. As `Engine` has it."""
+
+    def remember_episode(self, partition: int, key: bytes, value: bytes, at: str) -> None:
+        """Take in a record of which θ has been learned already."""
+
+    def observe_episode(self, partition: int, key: bytes, value: bytes, at: str) -> Sized:
+        """Learn from a record; returns as many as there are events in it."""
+
+    def forget_episode(self, partition: int, key: bytes) -> None:
+        """A record was forgotten."""
+
+    def forget_episodes(self, partition: int) -> None:
+        """Drop what came of a partition."""
 
 
 class EpisodeReader:
@@ -76,7 +91,7 @@ class EpisodeReader:
         self._elsewhere.update(reached)
         self.segments += segments
 
-    def follow(self, engine: Engine, ours: Collection[int], *, trains: bool) -> None:
+    def follow(self, engine: Learner, ours: Collection[int], *, trains: bool) -> None:
         """Read the partitions of others, where this member trains, and no others."""
         wanted = set(self._partitions) - set(ours) if trains else set[int]()
         self._had |= set(ours)
@@ -118,7 +133,7 @@ class EpisodeReader:
         """Whether segments were read that are not learned yet."""
         return bool(self._waiting)
 
-    def learn(self, engine: Engine, *, has_backlog: bool, most_events: float = math.inf) -> bool:
+    def learn(self, engine: Learner, *, has_backlog: bool, most_events: float = math.inf) -> bool:
         """Learn what waits, within the budget; whether anything was learned.
 
         Args:

@@ -33,9 +33,10 @@ from streammeta.service.limits import LimitWatch
 from streammeta.service.loop import Options, Summary
 from streammeta.service.metrics import Metrics
 from streammeta.service.published import MEMBER, PROGRESS, SUMS, THETA, History, Published
-from streammeta.service.restoration import Restoration
+from streammeta.service.restoration import OWN, Restoration
 from streammeta.service.result import EPISODES, STATE, WEIGHTS, theta_refused
 from streammeta.service.turn import Turn
+from streammeta.service.updates import BUDGET, MemberUpdates
 from streammeta.service.watchdog import Streak, Watchdog
 from streammeta.transport.base import ChangelogReader, GroupSource, Message, Partition, TransactionalSink
 
@@ -46,6 +47,7 @@ _LOOK_EVERY_SECONDS = 1.0
 _RESTORE_SECONDS = 0.2  # of work on restoring, then a poll
 _RESTORE_POLL_SECONDS = 0.02
 _EVICT_EVERY_SECONDS = 5.0  # while a restore is reading: a broker that is coming back may refuse the first time
+_SUMS = OWN + b"sums"  # where members keep their events: those of the partition
 _LEADING = 0  # the member that owns this partition learns θ
 _LONGEST_PAUSE = 10.0  # between two attempts to start again
 
@@ -126,9 +128,7 @@ class ExactlyOnce:
             self._health.stopping()
             raise
         finally:
-            if self._turn.meta is not None:
-                self._turn.meta.close()
-            self._turn.engine.close()
+            self._close()
         records, rejected = self._counts()
         return Summary(records, rejected, self._clock() - begun)
 
@@ -218,6 +218,9 @@ class ExactlyOnce:
         trains = self._leads and engine.settings.meta.mode != "off"
         self._episodes.follow(engine, {number for _, number in (*self._positions, *self._arriving)}, trains=trains)
         self._changed |= self._episodes.learn(engine, has_backlog=has_backlog)
+        if self._updates is not None and not self._arriving:
+            theta = None if self._published.is_pinned or self._options.frozen else self._published.theta
+            self._changed |= self._updates.go(theta, {number for _, number in self._positions})
 
     def _commit(self) -> None:
         """Everything since the last commit counts from now on, or nothing of it."""
@@ -232,12 +235,19 @@ class ExactlyOnce:
         ]
         self._ledger.send(episodes)
         self._metrics.episodes.labels("written").inc(len(episodes))
-        shared = [(SUMS + str(number).encode(), value) for number, value in self._turn.engine.changed_sums()]
+        sums, shared = list(self._turn.engine.changed_sums()), list[tuple[bytes, bytes]]()
+        if self._updates is None:
+            shared = [(SUMS + str(number).encode(), value) for number, value in sums]
+        else:
+            self._ledger.send([Message(STATE, value, _SUMS, partition=number) for number, value in sums])
+            self._ledger.send(list(self._updates.messages()))
         if self._leads:
             shared += self._theta_records()
         self._ledger.send([Message(WEIGHTS, value, key, partition=0) for key, value in shared])
         self._ledger.commit(self._positions, self._source.member())
         self._changed = False
+        if self._updates is not None:
+            self._updates.committed()
         self._failed.end()
         self._health.working()
         seconds = self._clock() - begun
@@ -300,7 +310,9 @@ class ExactlyOnce:
         return options.trainer == "member" and not stays and _LEADING in numbers
 
     def _add_up(self) -> None:
-        """Give the engine the sums of other members' partitions."""
+        """Give the engine the sums of other members' partitions, where members share them."""
+        if self._updates is not None:
+            return
         ours, published = {number for _, number in self._positions}, self._published
         for number in sorted(published.new_sums - ours):
             at = f"{self._name}-{WEIGHTS}/0, the sums of partition {number}"
@@ -369,7 +381,11 @@ class ExactlyOnce:
             full=options.poll_records,
         )
         self._turn.explain_orders = options.explain_orders
-        if options.partitions > 1 or options.trainer == "separate":
+        self._updates: MemberUpdates | None = None
+        if options.updates_every_seconds is not None:
+            every = options.updates_every_seconds
+            self._updates = MemberUpdates(engine, self._metrics, every_seconds=every, clock=self._clock)
+        elif options.partitions > 1 or options.trainer == "separate":
             engine.write_episodes()
         self._episodes.end()
         self._known_sums, self._published.new_sums = {}, set(self._published.sums)
@@ -378,9 +394,15 @@ class ExactlyOnce:
     def _drop_engine(self) -> None:
         turn = self._turn
         self._done = Summary(self._done.records + turn.records, self._done.rejected + turn.rejected, 0.0)
-        if turn.meta is not None:
-            turn.meta.close()
-        turn.engine.close()
+        self._close()
+
+    def _close(self) -> None:
+        """End the threads that work for the engine, and the engine."""
+        if self._turn.meta is not None:
+            self._turn.meta.close()
+        if self._updates is not None:
+            self._updates.close()
+        self._turn.engine.close()
 
     def _restore(self) -> None:
         """Bring arriving partitions back, for a moment; when all are there, read on in all of them together."""
@@ -424,8 +446,10 @@ class ExactlyOnce:
             self._adopt(lead=True)
         self._add_up()
         numbers = {number for _, number in self._arriving}
-        self._turn.engine.own_sums(numbers, self._known_sums)
         restorations = [one for one in self._arriving.values() if one is not None]
+        if self._updates is not None:
+            self._take_own(self._updates, restorations)
+        self._turn.engine.own_sums(numbers, self._known_sums)
         arrived, self._arriving = tuple(self._arriving), {}
         at = self._source.assigned()
         self._positions |= {partition: at[partition] for partition in arrived if partition in at}
@@ -441,6 +465,15 @@ class ExactlyOnce:
         if tasks and unsaved:
             _log.warning("models of River are in no changelog: these experts begin again", experts=", ".join(unsaved))
 
+    def _take_own(self, updates: MemberUpdates, restorations: Sequence[Restoration]) -> None:
+        """What is of a partition and of no task, where members keep their events."""
+        for one in restorations:
+            at, sums = f"{self._name}-{STATE}/{one.partition}", one.own.get(_SUMS)
+            self._known_sums.pop(one.partition, None)
+            if sums is not None:
+                self._known_sums[one.partition] = self._turn.engine.add_sums(one.partition, sums, f"{at}, its sums")
+            updates.own(one.partition, one.own.get(BUDGET), f"{at}, its budget")
+
     def _let_go(self, partition: Partition) -> None:
         self._positions.pop(partition, None)
         self._health.reading(len(self._positions))
@@ -450,6 +483,8 @@ class ExactlyOnce:
         self._handover.forget(partition[1])
         self._turn.engine.forget_sums(partition[1])
         self._turn.engine.forget_episodes(partition[1])
+        if self._updates is not None:
+            self._updates.forget(partition[1])
         if partition[1] == _LEADING:
             self._leads = False
             self._turn.engine.adopt(None, train=False)

@@ -56,6 +56,7 @@ class Options:
     partitions: int = 1  # of the input; where there are more, members publish episodes for the one that trains
     background_share: float = 1.0  # likewise, of a service; a replay has no backlog
     trainer: Literal["member", "separate"] = "member"  # who changes θ: one of the members, or `streammeta train`
+    updates_every_seconds: float | None = None  # members send changes of θ so often; None: they send episodes
     keep_versions: int = 0  # of θ
     explain_orders: int = 0  # see Turn
 

@@ -149,13 +149,35 @@ class Metrics:
             self.transactions.labels(result)
         self.episodes = Counter(
             "streammeta_episode_segments_total",
-            "Segments of labelled events for who trains: written here, learned from other members, remembered without "
-            "learning θ from them again, or skipped.",
+            "Segments of labelled events (or changes of θ) for who trains: written here, learned from other members, "
+            "remembered without learning θ from them again, or skipped.",
             ["fate"],
             registry=registry,
         )
         for fate in ("written", "learned", "remembered", "skipped"):
             self.episodes.labels(fate)
+        self.updates = Counter(
+            "streammeta_updates_total",
+            "Changes of θ by members that keep their events: sent, withheld as the privacy budget is used up, or "
+            "averaged into θ.",
+            ["fate"],
+            registry=registry,
+        )
+        for fate in ("sent", "withheld", "averaged"):
+            self.updates.labels(fate)
+        self.updates_refused = Counter(
+            "streammeta_updates_refused_total",
+            "Records of members that a trainer of changes of θ could not use.",
+            ["reason"],
+            registry=registry,
+        )
+        for reason in ("episodes", "damaged", "settings", "version", "shape", "numbers"):
+            self.updates_refused.labels(reason)
+        self.epsilon = Gauge(
+            "streammeta_privacy_epsilon",
+            "ε that members' changes have cost, of the partition of ours that has spent most.",
+            registry=registry,
+        )
         self.theta_refused = Counter(
             "streammeta_theta_refused_total",
             "Published versions of θ that were not adopted: worse on our own tasks, or damaged.",

@@ -1,12 +1,16 @@
 """Bringing back a partition's tasks from the changelog, a slice at a time, so that polling goes on meanwhile."""
 
 from collections.abc import Callable, Iterator
+from typing import Final
 
 from streammeta.engine.handover import Changelog, Handover
+from streammeta.engine.handover.record import Key
 from streammeta.service.result import STATE
 from streammeta.transport.base import ChangelogReader, Row
 
-__all__ = ["Restoration"]
+__all__ = ["OWN", "Restoration"]
+
+OWN: Final = Key("own", 0, "").encode()  # with what such records' keys begin
 
 
 class Restoration:
@@ -23,6 +27,7 @@ class Restoration:
         self.partition = partition
         self.rows = 0  # records read
         self.tasks = 0  # taken in so far
+        self.own: dict[bytes, bytes] = {}  # by key, what is of the partition and of no task
         self._tables, self._at = tables, f"{name}-{STATE}/{partition}"
         self._records = Changelog.in_memory() if records is None else records
         self._taking: Iterator[int] | None = None
@@ -36,7 +41,10 @@ class Restoration:
     def read(self, row: Row) -> None:
         """Take note of a record; the last one of each key holds."""
         self.rows += 1
-        self._records.put(row.key, row.value)
+        if row.value is not None and row.key.startswith(OWN):
+            self.own[row.key] = row.value
+        else:
+            self._records.put(row.key, row.value)
 
     def take(self, handover: Handover, until: float, clock: Callable[[], float]) -> bool:
         """Go on taking tasks in until that time; True when all is back, False while there is more to do.

@@ -5,7 +5,7 @@ main          `streammeta run`              the command ends with the reason
 repartition   `app.serve`                   `Repartition.failure`, and the service stops
 labels        `app.serve`                   the same
 ids           `app.serve`                   the same
-meta-update   `background.MetaWorker`       nothing does: what a meta-update raises is handed to the loop, and counted
+meta-update   `background.Worker`           nothing does: what a meta-update raises is handed to the loop, and counted
 reload        `app.serve`                   `watched` stops the service
 http          `http.HttpServer`             `watched` stops the service; a request's own thread only logs
 kafka-io-*    kafka-python, one a client    `watched` stops the service; who waits for the client gets the reason

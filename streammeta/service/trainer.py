@@ -24,6 +24,7 @@ from streammeta.engine import Candidate, Engine, Verdict
 from streammeta.engine.weights import About, Weights, encode_weights
 from streammeta.errors import SnapshotError, StreammetaError, TransactionError, TransportError
 from streammeta.meta.base import MetaState
+from streammeta.service.averaging import Averaging
 from streammeta.service.episodes import MOST_WAITING, EpisodeReader
 from streammeta.service.http import Health
 from streammeta.service.limits import LimitWatch
@@ -55,6 +56,7 @@ class TrainerOptions:
     log_every_seconds: float = 10.0
     stuck_seconds: float = 300.0  # without a transaction that comes through, though one is tried
     keep_versions: int = 12
+    round_seconds: float | None = None  # members keep their events, and a round waits so long; None: they send episodes
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +115,15 @@ class Trainer:
             most_waiting=MOST_WAITING,
         )
         self.team: Team = Alone(self._engine, self.episodes)
+        if options.round_seconds is not None:
+            self.team = Averaging(
+                self._engine,
+                self.episodes,
+                partitions=options.partitions,
+                round_seconds=options.round_seconds,
+                metrics=metrics,
+                clock=clock,
+            )
         self._limits = LimitWatch(metrics)
         self._candidate: tuple[Candidate, About] | None = None
         self._before: MetaState | None = None  # as published last; None: θ as it began
@@ -211,6 +222,8 @@ class Trainer:
             self._health.restored()
             self._health.reading(self._options.partitions)
             _log.info("training", theta_version=self._version, pinned=published.is_pinned)
+        if self._options.round_seconds is not None:
+            published.new_sums.clear()  # of a time when members sent episodes: θ is to know no mean
         for number in sorted(published.new_sums):
             where = f"{self._options.name}-{WEIGHTS}/0, {SUMS.decode()}{number}"
             engine.add_sums(number, published.sums[number], where)
@@ -278,7 +291,8 @@ class Trainer:
             verdict = self.team.judge(candidate, self._before)
             if verdict is None:
                 return
-            self._metrics.theta_held_out_loss.set(verdict.loss)
+            if verdict.events:
+                self._metrics.theta_held_out_loss.set(verdict.loss)
             if verdict.is_worse:
                 self._hold_back(verdict)
             else:
@@ -305,9 +319,10 @@ class Trainer:
             self._went_on_from(before)
 
     def _publish(self, candidate: Candidate, about: About, verdict: Verdict) -> None:
-        about = msgspec.structs.replace(
-            about, made=self._wall(), loss=verdict.loss, loss_before=verdict.loss_before, judged=verdict.events
-        )
+        about = msgspec.structs.replace(about, made=self._wall())
+        if verdict.events:
+            loss, before = verdict.loss, verdict.loss_before
+            about = msgspec.structs.replace(about, loss=loss, loss_before=before, judged=verdict.events)
         value = encode_weights(replace(candidate.weights, about=about))
         kept = self._history.key(about.made)
         self._send({THETA: value} | ({} if kept is None else {kept: value}))

@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry
 from streammeta.engine import Engine, EngineSettings, MetaResult, MetaSettings
 from streammeta.event import Event, Origin
 from streammeta.meta.settings import LearnerSettings
-from streammeta.service.background import MetaUpdates, MetaWorker
+from streammeta.service.background import MetaUpdates, Worker
 from streammeta.service.metrics import Metrics
 
 
@@ -100,7 +100,7 @@ def test_a_meta_update_that_ended_is_taken_in_and_the_next_begins(engine):
 
 def test_an_end_gives_up_on_what_takes_too_long():
     """SIGTERM is followed by SIGKILL: a stop cannot wait for ever."""
-    worker, forever = MetaWorker(time.monotonic), threading.Event()
+    worker, forever = Worker[object](time.monotonic), threading.Event()
 
     def stuck() -> MetaResult:
         forever.wait(30)

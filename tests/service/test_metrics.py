@@ -67,11 +67,15 @@ def test_no_label_can_grow_without_bound(metrics: Metrics) -> None:
             "written",
             "remembered",
             "skipped",
+            "sent",
+            "withheld",
+            "averaged",
         },
         "verdict": {"published", "held_back"},
         "result": {"accepted", "refused", "failed", "committed", "joined"},
         "kind": {"assigned", "revoked", "lost"},
-        "reason": {"dropped", "replaced", "forgotten", "worse", "damaged", "age", "limit", "asked"},
+        "reason": {"dropped", "replaced", "forgotten", "worse", "damaged", "age", "limit", "asked"}
+        | {"episodes", "settings", "version", "shape", "numbers"},
         "limit": set(get_args(Limit)),
         "part": {"learner"},  # and as many more as [learner] experts has, twice
     }

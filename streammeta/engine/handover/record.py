@@ -6,6 +6,7 @@
     page:N:TAG    16 labelled events of its window; N counts round, so that compaction keeps one window a task
     wait:N:TAG    events whose labels have not come yet
     part:N:NAME   8 kB of an array that an expert keeps of the partition, from 8 kB · N on
+    own:NAME      of the partition, where members keep their events: its sums, its budget; the service's, no task's
 
 An event changes its task's row and adds to its open page; full pages are written once. So a commit writes what changed
 and not each window again. Whatever is read here is checked before it reaches compiled code.
@@ -134,13 +135,13 @@ class Part(_Record, frozen=True):
 class Key(NamedTuple):
     """What a record is about."""
 
-    kind: Literal["schema", "task", "page", "wait", "part"]
+    kind: Literal["schema", "task", "page", "wait", "part", "own"]
     number: int
-    tag: str  # of the task; for a schema its id in hexadecimal, for a part the name of the array
+    tag: str  # of the task; for a schema its id in hexadecimal; for others the name
 
     def encode(self) -> bytes:
         """As it stands in the topic."""
-        between = "" if self.kind in ("schema", "task") else f"{self.number}:"
+        between = "" if self.kind in ("schema", "task", "own") else f"{self.number}:"
         return f"{self.kind}:{between}{self.tag}".encode()
 
 
@@ -150,8 +151,8 @@ def parse_key(raw: bytes | None, at: str) -> Key:
         kind, _, rest = (raw or b"").decode().partition(":")
         if kind == "task":
             return Key("task", 0, rest)
-        if kind == "schema":
-            return Key("schema", 0, rest)
+        if kind in ("schema", "own"):
+            return Key(kind, 0, rest)  # type: ignore[arg-type]  # it is one of two
         if kind in ("page", "wait", "part"):
             number, _, tag = rest.partition(":")
             if number.isascii() and number.isdecimal() and len(number) <= 16:
