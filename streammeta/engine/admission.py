@@ -134,7 +134,7 @@ class Admission:
         i = part.add(at, event, key, row, memory.labels.number(event.y), filled)
         part.is_new_task[i] = is_new
         if event.y is None and event.id is not None:
-            part.waits[i] = Waiting(key, filled.slots, np.array(filled.values))
+            part.waits[i] = Waiting(key, filled.slots, np.array(filled.values, np.float64))
             if memory.extractor and memory.extractor.needs_label_times:
                 part.waits[i].ts = event.ts
             memory.waiting.enter(event.id, part.waits[i])

@@ -83,6 +83,28 @@ def test_moved_tasks_go_on_to_the_bit(linear_tasks: Stream, kind: str, detector:
     assert goes.stats().tasks == tasks
 
 
+@pytest.mark.parametrize("made", [lambda bit: bit, bool, lambda bit: 3 * bit - 1], ids=["01", "tf", "-12"])
+def test_whole_numbers_and_flags_that_wait_for_a_label_move_as_they_are(made: Callable[[int], int]) -> None:
+    """Saved as whole numbers of 64 bits they were read as fractions near 0; flags could not be read at all."""
+    bits = np.random.default_rng(0).integers(2, size=(60, 3))
+    events = [
+        Event({name: made(int(bit)) for name, bit in zip("abc", row, strict=True)}, "t", Origin("in", 0, i), id=str(i))
+        for i, row in enumerate(bits)
+    ]
+    labels = [Label(str(i), int(row[0]), "t", Origin("labels", 0, i)) for i, row in enumerate(bits)]
+    stays, log = Engine(SMALL), Log()
+    handover = stays.handover()
+    stays.step([*(one for pair in zip(events[:40], labels[:40], strict=True) for one in pair), *events[40:]])
+    write(log, handover)
+
+    goes, again = moved(stays, log), Engine.restore(SMALL, stays.snapshot())
+
+    after = [*labels[40:], *(replace(one, id=f"again {one.id}") for one in events)]
+    for one, other, third in zip(*(engine.step(after) for engine in (stays, goes, again)), strict=True):
+        assert same(one, other)
+        assert same(one, third)
+
+
 @pytest.mark.parametrize("kind", ["classification", "regression"])
 @pytest.mark.parametrize("response", ["mix", "reset"])
 @pytest.mark.parametrize("mode", ["sync", "off"])
