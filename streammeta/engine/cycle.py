@@ -1,6 +1,7 @@
 """The cycle: cut a batch where something shared may change, then predict, learn, judge, detect drift, remember."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -141,17 +142,23 @@ class Cycle:
         """Feed what tasks share with a part's events, in the order of arrival."""
         memory = self._memory
         memory.recent.add(part.rows[part.is_labelled])
-        rest = np.ones(part.size, np.bool_)
-        while rest.any():
-            partition = int(part.partitions[rest.argmax()])
-            here = part.partitions == partition
-            rest &= ~here
-            if partition < 0:  # the member that has it counts it
-                continue
-            targets = None if memory.labels.classify else part.labels[here & part.is_labelled]
-            events = here & part.is_event
-            xs = part.exact if events.all() else part.exact[events]
-            memory.sums.observe(partition, int(here.sum()), xs, targets)
+        labels, cuts = None if memory.labels.classify else part.labels, {0, part.size}
+        if part.size > 1:  # between two cuts no value depends on what another partition had before
+            alone = np.flatnonzero(memory.sums.depend_on_others(part.partitions, part.exact, labels))
+            cuts.update(alone.tolist(), (alone + 1).tolist())
+        for begin, end in pairwise(sorted(cuts)):
+            rest = np.zeros(part.size, np.bool_)
+            rest[begin:end] = True
+            while rest.any():
+                partition = int(part.partitions[rest.argmax()])
+                here = rest & (part.partitions == partition)
+                rest &= ~here
+                if partition < 0:  # the member that has it counts it
+                    continue
+                targets = None if labels is None else labels[here & part.is_labelled]
+                events = here & part.is_event
+                xs = part.exact if events.all() else part.exact[events]
+                memory.sums.observe(partition, int(here.sum()), xs, targets)
 
     def _between(self) -> None:
         """Between two parts: normalization, meta-update and spill, each at its own count of events."""

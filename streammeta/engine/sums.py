@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from streammeta.engine.moments import Crowd, Moments, Sums, no_sums, renumbered, total, wider
+from streammeta.engine.moments import Crowd, Moments, Sums, added, no_sums, renumbered, total, wider
 from streammeta.engine.scale import SharedScale, dump_scale, load_scale, placed_scale, shared_scale, wider_scale
 from streammeta.errors import SnapshotError
 from streammeta.meta.names import Slot
@@ -31,6 +31,7 @@ _MOST = 2**53
 _FEW = 16  # values of a partition that are too few to find outliers
 _OUTLIER = 10.0  # standard deviations beyond which a value moves the moments no further
 _FORGET_AFTER = 20_000.0  # events of a partition after which its moments forget
+Bools: TypeAlias = npt.NDArray[np.bool_]
 Doubles: TypeAlias = npt.NDArray[np.float64]
 _Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=_MOST)]
 _Size: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=65_536)]
@@ -96,18 +97,47 @@ class PartitionSums:
         part.seen, part.sums = part.seen + seen, sums._replace(features=features, target=target)
         self.total += seen
 
+    def depend_on_others(self, partitions: npt.NDArray[np.int64], xs: Doubles, ys: Doubles | None) -> Bools:
+        """Which of these are to be taken in alone, between all that came before and all that comes after.
+
+        A value of which its partition has too few is measured by all partitions', as they were when it came.
+
+        Args:
+            partitions: of events and labels [N], in order of arrival.
+            xs: raw features [N, D]; NaN: there is none.
+            ys: raw targets [N]; None: labels are classes.
+        """
+        found = np.zeros(len(partitions), np.bool_)
+        numbers = {number for number in partitions.tolist() if number >= 0}  # others count those below
+        if len(self._ours.keys() | self._others.keys() | numbers) <= 1:
+            return found
+        for number in numbers:
+            sums = self._ours[number].sums if number in self._ours else no_sums(0)
+            counts, here = sums.features.counts[: xs.shape[1]], partitions == number
+            young = np.append(counts < _FEW, np.ones(xs.shape[1] - counts.size, np.bool_))
+            if young.any():
+                found |= here & ~np.isnan(xs[:, young]).all(1)
+            if ys is not None and sums.target.counts[0] < _FEW:
+                found |= here & ~np.isnan(ys)
+        return found
+
     def _kept_in(self, name: Literal["features", "target"], values: npt.NDArray[Any], own: Moments) -> npt.NDArray[Any]:
         """Values [N, D] within ten standard deviations of all partitions', while the own are too few to say."""
         young = np.flatnonzero(own.counts < _FEW)
         if not young.size or len(self._ours | self._others) == 1:
             return values
         young = young[~np.isnan(values[:, young]).all(0)]
-        every: Moments = getattr(total([part.sums for _, part in self._parts()]), name)
-        young = young[young < every.counts.size]
-        young = young[(every.counts[young] >= _FEW) & (every.squares[young] > 0)]
         if not young.size:
             return values
-        mean, spread = every.mean[young], np.sqrt(every.squares[young] / every.counts[young])
+        every = Moments(*np.zeros((3, young.size)))
+        for _, part in self._parts():
+            there: Moments = getattr(wider(part.sums, values.shape[1]), name)
+            every = added(every, Moments(*(row[young] for row in there)))
+        is_known = (every.counts >= _FEW) & (every.squares > 0)
+        if not is_known.any():
+            return values
+        young, every = young[is_known], Moments(*(row[is_known] for row in every))
+        mean, spread = every.mean, np.sqrt(every.squares / every.counts)
         kept = values.astype(np.float64)
         kept[:, young] = kept[:, young].clip(mean - _OUTLIER * spread, mean + _OUTLIER * spread)
         return kept

@@ -70,6 +70,25 @@ def test_predictions_do_not_depend_on_poll_size(linear_tasks: LinearTasks, mode:
 
 
 @pytest.mark.parametrize("kind", ["classification", "regression"])
+def test_predictions_do_not_depend_on_poll_size_where_numbers_of_several_partitions_are_wild(kind: str) -> None:
+    """A partition of few values is measured by all: by those that came before, not by those that are in the poll."""
+    draw, events = np.random.default_rng(12), list[Event | Label]()
+    for i in range(300):
+        a, b = np.exp(3 * draw.normal(size=2)).tolist()
+        y = float(a) if kind == "regression" else int(a > b)
+        partition, is_late = int(draw.integers(4)), i % 3 == 0
+        x = {"a": a, "b": b} | ({f"seldom-{i % 20}": b} if i % 2 else {})
+        one = Event(x, "t", Origin("in", partition, i), id=str(i), y=None if is_late else y)
+        events += [one, Label(str(i), y, "t", Origin("in", partition, i))] if is_late else [one]
+    chosen = EngineSettings.model_validate({"kind": kind})
+
+    one_by_one = run(Engine(chosen), events, 1)
+
+    for poll in (3, 64, 1000):
+        assert run(Engine(chosen), events, poll) == one_by_one
+
+
+@pytest.mark.parametrize("kind", ["classification", "regression"])
 def test_a_label_is_used_only_after_its_event_was_predicted(linear_tasks: LinearTasks, kind: str) -> None:
     """The first concept of prequential evaluation; broken, every number we report would be a lie."""
     events = linear_tasks(120, kind=kind)
