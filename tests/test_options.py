@@ -83,6 +83,8 @@ def test_an_option_that_cannot_be_honoured_is_refused(
     [
         ('[input]\ntask_header = "tenant"\n', r"\[input\] task_header: is not used with task_from = 'field'"),
         ('[meta]\nmode = "sync"\nbackground_share = 0.5\n', r"\[meta\] background_share: is not used with mode"),
+        ("[meta]\nround_seconds = 9\n", r"\[meta\] round_seconds: is not used with share = 'episodes'"),
+        ("[meta.privacy]\nepsilon = 9\n", r"\[meta\] privacy: is not used with share = 'episodes'"),
         ("[drift]\nconcepts = 3\n", r"\[drift\] concepts: is not used with response = 'mix'; leave it out"),
         ('[drift]\nresponse = "reset"\nconcept_events = 64\n', r"\[drift\] concept_events: is not used with"),
         (

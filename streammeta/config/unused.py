@@ -60,11 +60,22 @@ def unused_settings(settings: Settings, path: Path | None) -> Iterator[str]:
             f"{place}: [meta] background_share: is not used with mode = {meta.mode!r}; set mode = 'background', or "
             "leave it out"
         )
-    unused = *_unused_of_learner(settings), *_unused_of_drift(settings.drift), *_unused_of_decisions(settings)
+    unused = (
+        *_unused_of_sharing(settings),
+        *_unused_of_learner(settings),
+        *_unused_of_drift(settings.drift),
+        *_unused_of_decisions(settings),
+    )
     for section, names, reason in unused:
         for name in names:
             if name in getattr(settings, section).model_fields_set:
                 yield f"{where((section, name), path)}: [{section}] {name}: is not used {reason}; leave it out"
+
+
+def _unused_of_sharing(settings: Settings) -> Iterator[tuple[str, tuple[str, ...], str]]:
+    if settings.meta.share == "episodes":
+        names = "local_steps", "update_norm", "outer_rate", "outer_momentum", "round_seconds", "privacy"
+        yield "meta", names, "with share = 'episodes'"
 
 
 def _unused_of_learner(settings: Settings) -> Iterator[tuple[str, tuple[str, ...], str]]:

@@ -12,7 +12,7 @@ and its segments are normalized by each task's own window, never by what tasks s
 one task into the others' gradients. Tasks in memory and in the spill are sampled alike.
 """
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from typing import Annotated, Any, Literal, NamedTuple, TypeAlias
 
 import msgspec
@@ -47,6 +47,7 @@ from streammeta.meta.privacy import Spent
 __all__ = ["Federation", "Update", "Work", "decode_update", "encode_update"]
 
 _THETA, _DELTA = "theta.", "delta."
+_PART = 16  # tasks, after which others may go on
 _MOST_LAG = 4  # versions: an update that began before them is of another time
 _Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 _Size: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=65_536)]
@@ -177,6 +178,16 @@ class Federation:
         Raises:
             SnapshotError: θ is of other settings, or damaged.
         """
+        parts = self.begin_in_parts(published, partitions)
+        while True:
+            try:
+                next(parts)
+            except StopIteration as end:
+                work: Work | None = end.value
+                return work
+
+    def begin_in_parts(self, published: Weights, partitions: Sequence[int]) -> Generator[None, None, Work | None]:
+        """The same for who must not be held up: it yields every few tasks, and the engine may take a step then."""
         memory, settings = self._memory, self._memory.settings.meta
         check_fingerprint(published.settings, fingerprint(memory.settings), but=OF_THETA)
         theta = {name.removeprefix(_THETA): p for name, p in published.arrays.items() if name.startswith(_THETA)}
@@ -185,8 +196,10 @@ class Federation:
         memory.fit()
         steps: list[Episodes] = []
         if features.size and classes.size:  # else θ has nothing yet that a step could change
-            of = self._private_steps if self.is_private else self._steps
-            steps = of(features, classes, published)
+            if self.is_private:
+                steps = yield from self._private_steps(features, classes)
+            else:
+                steps = self._steps(features, classes, published)
         if not steps and not any(self._news(published)):
             return None
         privacy = settings.privacy
@@ -245,14 +258,20 @@ class Federation:
         there = classes if memory.labels.classify else None
         return [in_order_of(one, inputs, there) for one in found if one is not None]
 
-    def _private_steps(self, features: Ints, classes: Ints, _published: Weights) -> list[Episodes]:
+    def _private_steps(self, features: Ints, classes: Ints) -> Generator[None, None, list[Episodes]]:
         """For each step one segment a member of each task sampled [E, B, L, D]; B may be 0."""
         memory, settings = self._memory, self._memory.settings.meta
         keys = sorted(key for key, _ in memory.presence.items() if key[0] >= 0)
         taken = [self._noise.sampled(len(keys), settings.privacy.sample_rate) for _ in range(settings.local_steps)]
         found = []
         for chosen in taken:
-            tasks = [self._own_segments(keys[i], features, classes) for i in np.flatnonzero(chosen)]
+            tasks: list[Episodes | None] = []
+            for i in np.flatnonzero(chosen).tolist():
+                if keys[i] in memory.presence:  # else it was forgotten meanwhile, or is another member's now
+                    tasks.append(self._own_segments(keys[i], features, classes))
+                if len(tasks) % _PART == 0:
+                    memory.tasks.shrink()
+                    yield
             found.append(_stacked([one for one in tasks if one is not None], self._no_segments(features)))
         memory.tasks.shrink()
         return found

@@ -147,6 +147,10 @@ class Presence:
                 self.forgotten["age" if aged else "limit"] += 1
         return gone
 
+    def __contains__(self, key: TaskKey) -> bool:
+        part = self._partitions.get(key[0])
+        return part is not None and key[1] in part.tasks
+
     def last_seen(self, key: TaskKey) -> LastSeen:
         """Of a task that is known."""
         return LastSeen(*self._partitions[key[0]].tasks[key[1]])

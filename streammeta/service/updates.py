@@ -6,13 +6,13 @@ What is private is paid for before it is made: the budget of each partition stan
 has that fails, or a crash leaves undone, is paid for and never sent. It is read back with the partition's tasks.
 """
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Generator, Iterator
 
 import structlog
 
 from streammeta.engine import Engine
 from streammeta.engine.episodes import UPDATE
-from streammeta.engine.federation import Update, encode_update
+from streammeta.engine.federation import Update, Work, encode_update
 from streammeta.engine.weights import Weights
 from streammeta.errors import SnapshotError
 from streammeta.meta.federated import LocalUpdate
@@ -28,6 +28,7 @@ __all__ = ["BUDGET", "MemberUpdates"]
 BUDGET = OWN + b"budget"
 _log = structlog.get_logger(__name__)
 _AGAIN_SECONDS = 1.0  # until it is tried again where no task had enough events
+_DRAW_SECONDS = 0.02  # of drawing what local steps learn from, then a poll
 _LAST_SECONDS = 5.0  # how long an end waits for the local steps under way
 
 
@@ -52,6 +53,7 @@ class MemberUpdates:
         self._budgets: dict[int, Budget] = {}  # of our partitions
         self._unsaved: set[int] = set()  # those whose budget is not committed
         self._paid: frozenset[int] = frozenset()  # those that have paid for the next local steps
+        self._drawing: Generator[None, None, Work | None] | None = None  # what local steps learn from, for a while
         self._has_said = False  # that the budget is used up
 
     def own(self, partition: int, budget: bytes | None, at: str) -> None:
@@ -77,6 +79,7 @@ class MemberUpdates:
             Whether there is something to commit.
         """
         self._collect()
+        self._draw()
         if self._update is None and not self._unsaved and theta is not None and self._is_due(theta, partitions):
             cost = self._federation.cost(theta)
             if cost is None or self._paid >= set(partitions):
@@ -105,7 +108,13 @@ class MemberUpdates:
         self._worker.close(_LAST_SECONDS)
 
     def _is_due(self, theta: Weights, partitions: Collection[int]) -> bool:
-        if self._worker.busy or not partitions or self._clock() < self._at or self._from == _name(theta):
+        if (
+            self._worker.busy
+            or self._drawing
+            or not partitions
+            or self._clock() < self._at
+            or self._from == _name(theta)
+        ):
             return False
         # whether events have come would say something of them
         return self._federation.is_private or self._engine.stats().labelled != self._labelled
@@ -125,18 +134,32 @@ class MemberUpdates:
         self._show_cost()
 
     def _begin(self, theta: Weights, partitions: Collection[int]) -> None:
-        self._paid = frozenset()
+        self._paid, self._from = frozenset(), _name(theta)
+        self._at, self._labelled = self._clock() + self._every_seconds, self._engine.stats().labelled
+        self._drawing = self._federation.begin_in_parts(theta, sorted(partitions))
+        self._draw()
+
+    def _draw(self) -> None:
+        """Go on with it for a moment, and begin local steps when all is there."""
+        if self._drawing is None:
+            return
+        until = self._clock() + _DRAW_SECONDS
         try:
-            work = self._federation.begin(theta, sorted(partitions))
+            while self._clock() < until:
+                next(self._drawing)
+        except StopIteration as end:
+            work: Work | None = end.value
         except SnapshotError as err:  # it was refused when it came, and counted
             _log.error("no change was made of a theta that is not ours", reason=str(err))
-            self._from, work = _name(theta), None
-        if work is None:
-            self._at = self._clock() + _AGAIN_SECONDS
+            self._drawing = None
             return
-        self._at, self._from = self._clock() + self._every_seconds, _name(theta)
-        self._labelled = self._engine.stats().labelled
-        self._worker.start(work.__call__)
+        else:
+            return
+        self._drawing = None
+        if work is None:
+            self._from, self._at = None, self._clock() + _AGAIN_SECONDS
+        else:
+            self._worker.start(work.__call__)
 
     def _collect(self) -> None:
         done = self._worker.collect()

@@ -1,13 +1,13 @@
 """Members that keep their events: what they send, what it depends on, and what a trainer takes."""
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from typing import Any
 
 import numpy as np
 import pytest
 
 from streammeta.engine import Engine, EngineSettings
-from streammeta.engine.federation import Federation, Update, decode_update, encode_update
+from streammeta.engine.federation import Federation, Update, Work, decode_update, encode_update
 from streammeta.engine.weights import Weights
 from streammeta.errors import SnapshotError
 from streammeta.event import Event, Origin
@@ -38,6 +38,15 @@ def member(tasks: Sequence[str], chosen: EngineSettings, **options: Any) -> Engi
     engine.adopt(None, train=False)
     engine.step(events(tasks, **options))
     return engine
+
+
+def finished(parts: Generator[None, None, Work | None]) -> Work | None:
+    while True:
+        try:
+            next(parts)
+        except StopIteration as end:
+            found: Work | None = end.value
+            return found
 
 
 class Led:
@@ -271,3 +280,18 @@ def test_targets_and_their_units_stay_with_the_member() -> None:
     update = sent(led, one)
 
     assert all(np.isfinite(p).all() and np.abs(p).max() < 1 for p in update.delta.values())
+
+
+def test_what_is_drawn_in_parts_leaves_out_tasks_that_went_meanwhile() -> None:
+    """With many tasks it takes seconds, and nobody may be held up; a partition may go to another member in between."""
+    chosen = settings(**PRIVATE, local_steps=1)
+    led, engine = Led(chosen), member([f"t{i}" for i in range(40)], chosen)
+    led.know(engine.federation())
+    parts = engine.federation(NoNoise()).begin_in_parts(led.published, [0])
+
+    next(parts)
+    engine.handover().forget(0)
+    work = finished(parts)
+
+    assert work is not None
+    assert 0 < work.steps[0].x.shape[1] < 40

@@ -438,3 +438,13 @@ def test_pages_of_an_older_schema_never_overwrite_newer_events_of_the_same_place
         held = slice(min(int(ours.window_count[row]), 40))
         for name in ("window_x", "window_y"):
             np.testing.assert_array_equal(theirs[name][there, held], ours[name][row, held], err_msg=f"{key} {name}")
+
+
+def test_records_of_the_partition_and_of_no_task_are_left_to_the_service() -> None:
+    """A savepoint of members that keep their events has them: it could not be read otherwise."""
+    engine = Engine(EngineSettings())
+
+    taken = list(engine.handover().take(0, {b"own:sums": b"whatever", b"own:budget": b"else"}, "here"))
+
+    assert taken[-1] == 0
+    assert engine.stats().tasks == 0
