@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from msgspec.structs import replace as replaced
 from prometheus_client import CollectorRegistry
 
 from streammeta.engine import Engine, EngineSettings
@@ -19,6 +20,7 @@ from streammeta.errors import SnapshotError, TransactionError
 from streammeta.meta.privacy import Budget
 from streammeta.service.http import Health
 from streammeta.service.metrics import Metrics
+from streammeta.service.published import PINNED
 from streammeta.service.trainer import TRAINER, Trainer, TrainerOptions
 from streammeta.service.updates import BUDGET
 from streammeta.transport.base import Message
@@ -223,6 +225,28 @@ def test_who_takes_a_partition_over_goes_on_with_its_normalization() -> None:
     assert later.engine.memory.sums.total == before == 600
     np.testing.assert_array_equal(later.engine.memory.shared.frame.shared.shift, scale.shift)
     assert not [e for _, e in log.read("weights", 0)]
+
+
+def test_while_theta_is_pinned_nobody_sends_or_publishes_and_then_it_goes_on() -> None:
+    """An operator went back to a version: a change made meanwhile, of the θ that was left, would undo that."""
+    log = MemoryLog("in", PARTITIONS)
+    fill(log, 3_000)
+    one, trainer = member(log, "a"), Training(log)
+    until(lambda: len(versions(log)) > 3, one, trainer)
+    pinned = replace(versions(log)[1], about=replaced(versions(log)[1].about, provenance="rollback", by="operator"))
+    log.write("weights", 0, Message("weights", encode_weights(pinned), PINNED), None)
+    until(lambda: one.engine.stats().theta_version == pinned.version, one, trainer)
+    one.rounds(3)
+    before = len(sent(log)), len(versions(log))
+
+    for _ in range(20):
+        one.rounds(1)
+        trainer.rounds(1)
+
+    assert (len(sent(log)), len(versions(log))) == before
+    log.write("weights", 0, Message("weights", None, PINNED), None)
+    until(lambda: done(log, [one]) and len(versions(log)) > before[1] + 2, one, trainer)
+    assert one.engine.stats().theta_version > pinned.version
 
 
 def test_what_a_trainer_cannot_use_is_counted_and_it_goes_on() -> None:
