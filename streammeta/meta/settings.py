@@ -76,7 +76,7 @@ class LearnerSettings(BaseModel, frozen=True, extra="forbid"):
     )
     chunk: int = Field(4, ge=1, le=64, description="Events predicted from one state inside a meta-update.")
     experts: tuple[str | ExpertSettings, ...] = Field(
-        ("nearest", "forest", "persistence"),
+        ("nearest", "forest", "linear", "persistence"),
         max_length=16,
         description='Mixed in by recent evidence: "forest" (online trees of all tasks of a partition), "nearest" '
         '(the nearest of its last thousands of events; named before "forest", whose they are), "neighbours" '

@@ -147,13 +147,22 @@ def mix_classes(
     evidence: _Doubles,
     pooled: float,
     pool: _Doubles,
+    stream: _Doubles,
     log_favour: float,
     parts: _Doubles,
     mixed: _Doubles,
     /,
 ) -> None: ...
 def add_class_evidence(
-    parts: _Doubles, classes: int, label: int, evidence: _Doubles, pooled: _Doubles, pool: _Doubles, decay: float, /
+    parts: _Doubles,
+    classes: int,
+    label: int,
+    evidence: _Doubles,
+    pooled: _Doubles,
+    pool: _Doubles,
+    stream: _Doubles,
+    decay: float,
+    /,
 ) -> None: ...
 def mix_values(
     mean: float,
@@ -161,15 +170,36 @@ def mix_values(
     said: _Doubles,
     noise: _Doubles,
     evidence: _Doubles,
+    stream: _Doubles,
     log_favour: float,
     parts: _Doubles,
     mixed: _Doubles,
     /,
 ) -> None: ...
 def add_value_evidence(
-    parts: _Doubles, y: float, evidence: _Doubles, decay: float, noise: _Doubles, noise_decay: float, /
+    parts: _Doubles,
+    y: float,
+    evidence: _Doubles,
+    stream: _Doubles,
+    decay: float,
+    noise: _Doubles,
+    noise_decay: float,
+    /,
 ) -> None: ...
 def linear(x: _Floats, w: _Floats, b: _Floats, out: _Floats, /) -> None: ...
+def linear_run(
+    weights: _Floats,
+    squares: _Floats,
+    counts: _Doubles,
+    xs: _Floats,
+    shift: _Doubles,
+    gain: _Doubles,
+    labels: _Doubles,
+    asked: npt.NDArray[np.bool_],
+    classify: bool,
+    said: _Doubles,
+    /,
+) -> int: ...
 def follow_labels(
     moves: _Doubles,
     runs: _Doubles,
@@ -237,6 +267,7 @@ def mix_class_run(
     evidence: _Doubles,
     pooled: _Doubles,
     pools: _Doubles,
+    streams: _Doubles,
     rows: _Ints,
     place: _Ints,
     labels: _Doubles,
@@ -254,7 +285,9 @@ def mix_value_run(
     said: _Doubles,
     noise: _Doubles,
     evidence: _Doubles,
+    streams: _Doubles,
     rows: _Ints,
+    place: _Ints,
     labels: _Doubles,
     given: npt.NDArray[np.bool_],
     log_favour: float,

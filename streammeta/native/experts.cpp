@@ -26,6 +26,9 @@ constexpr double PRIOR_SPREAD =
     4;  // an expert nothing is known of may err twice as far as the learner thinks it does itself
 constexpr double POOL_DECAY = 0.999, POOL_PRIOR = 10;  // of its curvature, and what it begins with
 constexpr double LEAST_POOLED = 1e-4;                  // no probability counts as less in the pool
+constexpr double STREAM_DECAY = 0.99;                 // of what is known of all tasks, at each label of any
+constexpr double MOST_SQUARED = 100;                   // variances of the learner: of a larger error no more is kept
+constexpr double STREAM_LABELS = 10;                   // labels of a task that it is worth, and that it needs itself
 constexpr double INFINITE = std::numeric_limits<double>::infinity();
 
 // A feature as the encoder sees it; NaN where it is missing.
@@ -142,10 +145,34 @@ void ask_neighbours(Array<const float, 3> window_x, Array<const Label, 2> window
 
 // --- The mixture ----------------------------------------------------------------------------------------------------
 
-// The weights of the parts from their log evidence [1 + 2K], or one more with the pool; of an expert that has no
-// opinion none, and of the pool none where no expert has.
-std::vector<double> softmax(std::vector<double> weights, double log_favour, const std::vector<char>& speaks) {
+// What labels of all a partition's tasks say of the parts, forgotten slowly: sums [2 + 2K] of log p_r(y) − log p(y),
+// the pool's last; of targets sums [K] of the experts' squared errors in variances of the learner; the number of
+// labels.
+struct Stream {
+    Numbers state;
+
+    Index experts() const { return (state.size() - 3) / 3; }
+    double labels() const { return state[state.size() - 1]; }
+    // In the log evidence of a task.
+    double gain(Index r) const { return STREAM_LABELS * state[r] / (labels() + STREAM_LABELS); }
+    // The variance of an expert's errors, in the learner's.
+    double spread(Index k) const {
+        return (PRIOR_SPREAD * STREAM_LABELS + state[2 + 2 * experts() + k]) / (STREAM_LABELS + labels());
+    }
+    void forget() {
+        for (double* one = state.data; one < state.data + state.size(); one++) *one *= STREAM_DECAY;
+        state[state.size() - 1] += 1;
+    }
+    void add_gain(Index r, double gain) { state[r] += clamp(gain, -MOST_SURPRISE, MOST_SURPRISE); }
+    void add_error(Index k, double squared) { state[2 + 2 * experts() + k] += std::min(squared, MOST_SQUARED); }
+};
+
+// The weights of the parts from their log evidence [1 + 2K] in a task, or one more with the pool, and in all; of an
+// expert that has no opinion none, and of the pool none where no expert has.
+std::vector<double> softmax(std::vector<double> weights, const Stream& stream, double log_favour,
+                            const std::vector<char>& speaks) {
     const Index K = Index(speaks.size());
+    for (size_t r = 0; r < weights.size(); r++) weights[r] += stream.gain(Index(r));
     weights[0] += log_favour;
     for (Index k = 0; k < K; k++)
         if (!speaks[k]) weights[1 + k] = weights[1 + K + k] = -INFINITE;
@@ -220,10 +247,11 @@ class Pool {
 // Fill parts [1 + 2K, C], and the mixture [C] of them and the pool, from the learner's p [C] and what K experts said
 // [K, C]. `pooled` is the log evidence of the pool, beyond the learner's.
 void mix_classes(Given p, Array<const double, 2> said, Given doubt, Given evidence, double pooled, Table pool,
-                 double log_favour, Table parts, Numbers mixed) {
+                 Numbers stream, double log_favour, Table parts, Numbers mixed) {
     const auto [K, C] = said.shape;
-    require(p.size() == C && mixed.size() == C && doubt.size() == K && evidence.size() == 1 + 2 * K &&
-                parts.shape[0] == 1 + 2 * K && parts.shape[1] == C && pool.shape[0] == 1 + K && pool.shape[1] == 2 + K,
+    require(stream.size() == 3 + 3 * K && p.size() == C && mixed.size() == C && doubt.size() == K &&
+                evidence.size() == 1 + 2 * K && parts.shape[0] == 1 + 2 * K && parts.shape[1] == C &&
+                pool.shape[0] == 1 + K && pool.shape[1] == 2 + K,
             "mix_classes: shapes do not fit");
     std::vector<char> speaks(K, true);
     double total = 0, *own = parts[0].data;
@@ -247,7 +275,7 @@ void mix_classes(Given p, Array<const double, 2> said, Given doubt, Given eviden
     }
     std::vector<double> logs(evidence.data, evidence.data + evidence.size());
     logs.push_back(evidence[0] + pooled);
-    const std::vector<double> weights = softmax(std::move(logs), log_favour, speaks);
+    const std::vector<double> weights = softmax(std::move(logs), Stream{stream}, log_favour, speaks);
     std::fill_n(mixed.data, C, 0.0);
     for (Index r = 0; r < 1 + 2 * K; r++) {
         for (Index c = 0; c < C; c++) mixed[c] += weights[r] * parts[r][c];
@@ -262,17 +290,26 @@ void mix_classes(Given p, Array<const double, 2> said, Given doubt, Given eviden
 //
 // Parts [1 + 2K, ≥ C] of the C classes that were known when they were made: no other is one for the pool.
 void add_class_evidence(Array<const double, 2> parts, Index classes, Index label, Numbers evidence, Numbers pooled,
-                        Table pool, double decay) {
-    require(parts.shape[0] == evidence.size() && label >= 0 && classes <= parts.shape[1] && pooled.size() == 1 &&
-                2 * pool.shape[0] == evidence.size() + 1 && pool.shape[1] == 1 + pool.shape[0],
+                        Table pool, Numbers stream, double decay) {
+    require(2 * stream.size() == 3 * (evidence.size() + 1) && parts.shape[0] == evidence.size() && label >= 0 &&
+                classes <= parts.shape[1] && pooled.size() == 1 && 2 * pool.shape[0] == evidence.size() + 1 &&
+                pool.shape[1] == 1 + pool.shape[0],
             "add_class_evidence: shapes do not fit");
     const auto log_of = [](double likelihood) { return logarithm(std::max(likelihood, LEAST)); };
-    for (Index r = 0; r < evidence.size(); r++)
-        evidence[r] = decay * evidence[r] + log_of(label < classes ? parts[r][label] : 0);
+    const double learner = log_of(label < classes ? parts[0][label] : 0);
+    Stream all{stream};
+    all.forget();
+    for (Index r = 0; r < evidence.size(); r++) {
+        const double log_p = log_of(label < classes ? parts[r][label] : 0);
+        evidence[r] = decay * evidence[r] + log_p;
+        all.add_gain(r, log_p - learner);
+    }
     pooled[0] *= decay;
     if (label >= classes) return;
     Pool of_all(pool, parts, classes);
-    pooled[0] += log_of(of_all.probabilities()[label]) - log_of(parts[0][label]);
+    const double gain = log_of(of_all.probabilities()[label]) - learner;
+    pooled[0] += gain;
+    all.add_gain(evidence.size(), gain);
     of_all.learn(label);
 }
 
@@ -280,15 +317,16 @@ void add_class_evidence(Array<const double, 2> parts, Index classes, Index label
 //
 // An expert's variance is that of its own errors in this task, noise [K, 2] (sum of squares, count), with the learner's
 // for a prior.
-void mix_values(double mean, double variance, Given said, Array<const double, 2> noise, Given evidence,
+void mix_values(double mean, double variance, Given said, Array<const double, 2> noise, Given evidence, Numbers stream,
                 double log_favour, Table parts, Numbers mixed) {
     const Index K = said.size(), R = 1 + 2 * K;
-    require(noise.shape[0] == K && noise.shape[1] == 2 && evidence.size() == R && parts.shape[0] == R &&
-                parts.shape[1] == 2 && mixed.size() == 2,
+    require(stream.size() == 3 + 3 * K && noise.shape[0] == K && noise.shape[1] == 2 && evidence.size() == R &&
+                parts.shape[0] == R && parts.shape[1] == 2 && mixed.size() == 2,
             "mix_values: shapes do not fit");
     struct Moments {
         double mean, variance;
     };
+    const Stream all{stream};
     std::vector<char> speaks(K, true);
     Moments* part = reinterpret_cast<Moments*>(parts.data);
     part[0] = {mean, variance};
@@ -298,13 +336,13 @@ void mix_values(double mean, double variance, Given said, Array<const double, 2>
             part[1 + k] = part[1 + K + k] = part[0];
             continue;
         }
-        const double spread = (PRIOR_SPREAD * variance + noise[k][0]) / (1 + noise[k][1]);
+        const double spread = (all.spread(k) * variance + noise[k][0]) / (1 + noise[k][1]);
         const double precision =
             1 / variance + 1 / spread;  // errors of the two go together: the product counts for one
         part[1 + k] = {said[k], spread};
         part[1 + K + k] = {(mean / variance + said[k] / spread) / precision, 2 / precision};
     }
-    const std::vector<double> weights = softmax({evidence.data, evidence.data + evidence.size()}, log_favour, speaks);
+    const std::vector<double> weights = softmax({evidence.data, evidence.data + R}, all, log_favour, speaks);
     double first = 0, second = 0;
     for (Index r = 0; r < R; r++) first += weights[r] * part[r].mean;
     for (Index r = 0; r < R; r++) {
@@ -315,20 +353,26 @@ void mix_values(double mean, double variance, Given said, Array<const double, 2>
 }
 
 // Forget a little, add log N(y) of each part, and the squared error of each expert that said something.
-void add_value_evidence(Array<const double, 2> parts, double y, Numbers evidence, double decay, Table noise,
-                        double noise_decay) {
-    require(parts.shape[0] >= evidence.size() && parts.shape[0] > noise.shape[0] && parts.shape[1] == 2 &&
-                noise.shape[1] == 2,
+void add_value_evidence(Array<const double, 2> parts, double y, Numbers evidence, Numbers stream, double decay,
+                        Table noise, double noise_decay) {
+    require(2 * stream.size() == 3 * (evidence.size() + 1) && parts.shape[0] >= evidence.size() &&
+                parts.shape[0] > noise.shape[0] && parts.shape[1] == 2 && noise.shape[1] == 2,
             "add_value_evidence: shapes do not fit");
+    Stream all{stream};
+    all.forget();
+    double learner = 0;
     for (Index r = 0; r < evidence.size(); r++) {
         const double gap = y - parts[r][0], variance = parts[r][1];
-        evidence[r] =
-            decay * evidence[r] - std::min(0.5 * gap * gap / variance, MOST_SURPRISE) - 0.5 * logarithm(variance);
+        const double log_p = -std::min(0.5 * gap * gap / variance, MOST_SURPRISE) - 0.5 * logarithm(variance);
+        if (r == 0) learner = log_p;
+        evidence[r] = decay * evidence[r] + log_p;
+        all.add_gain(r, log_p - learner);
     }
     for (Index k = 0; k < noise.shape[0]; k++) {
         if (parts[1 + k][0] == parts[0][0] && parts[1 + k][1] == parts[0][1])
             continue;  // the learner's: it said nothing
         const double gap = y - parts[1 + k][0];
+        all.add_error(k, gap * gap / parts[0][1]);
         noise[k][0] = noise_decay * noise[k][0] + gap * gap;
         noise[k][1] = noise_decay * noise[k][1] + 1;
     }
@@ -341,12 +385,13 @@ void add_value_evidence(Array<const double, 2> parts, double y, Numbers evidence
 // the place [N] of each event's; where `given`, parts [N, 1 + 2K, C] were made before, of `known` [N] classes, and
 // nothing is mixed.
 void mix_class_run(Array<const double, 2> p, Array<const double, 3> said, Given doubt, Table evidence, Numbers pooled,
-                   Array<double, 3> pools, Array<const int64_t, 1> rows, Array<const int64_t, 1> place, Given labels,
-                   Array<const bool, 1> given, Array<const int64_t, 1> known, double log_favour, double decay,
-                   Array<double, 3> parts, Table mixed) {
+                   Array<double, 3> pools, Table streams, Array<const int64_t, 1> rows, Array<const int64_t, 1> place,
+                   Given labels, Array<const bool, 1> given, Array<const int64_t, 1> known, double log_favour,
+                   double decay, Array<double, 3> parts, Table mixed) {
     const Index N = p.shape[0];
     require(said.shape[0] == N && rows.size() == N && labels.size() == N && given.size() == N && parts.shape[0] == N &&
-                mixed.shape[0] == N && place.size() == N && known.size() == N && pooled.size() == evidence.shape[0],
+                mixed.shape[0] == N && place.size() == N && known.size() == N && pooled.size() == evidence.shape[0] &&
+                streams.shape[0] == pools.shape[0],
             "mix_class_run: shapes do not fit");
     for (Index i = 0; i < N; i++) {
         const Index row = rows[i];
@@ -354,32 +399,38 @@ void mix_class_run(Array<const double, 2> p, Array<const double, 3> said, Given 
                 "mix_class_run: a row or partition that is not there");
         const Numbers own = evidence[row];
         const Table pool = pools[place[i]];
+        const Numbers stream = streams[place[i]];
         if (!given[i])
-            mix_classes(p[i], said[i], doubt, {own.data, own.shape}, pooled[row], pool, log_favour, parts[i], mixed[i]);
+            mix_classes(p[i], said[i], doubt, {own.data, own.shape}, pooled[row], pool, stream, log_favour, parts[i],
+                        mixed[i]);
         if (std::isnan(labels[i])) continue;
         const Numbers beyond{pooled.data + row, {1}};
-        add_class_evidence({parts[i].data, parts[i].shape}, known[i], Index(labels[i]), own, beyond, pool, decay);
+        add_class_evidence({parts[i].data, parts[i].shape}, known[i], Index(labels[i]), own, beyond, pool, stream,
+                           decay);
     }
 }
 
 // As `mix_class_run`, of targets: means and variances [N], said [N, K], noise [T, K, 2], parts [N, 1 + 2K, 2].
 void mix_value_run(Given means, Given variances, Array<const double, 2> said, Array<double, 3> noise, Table evidence,
-                   Array<const int64_t, 1> rows, Given labels, Array<const bool, 1> given, double log_favour,
-                   double decay, double noise_decay, Array<double, 3> parts, Table mixed) {
+                   Table streams, Array<const int64_t, 1> rows, Array<const int64_t, 1> place, Given labels,
+                   Array<const bool, 1> given, double log_favour, double decay, double noise_decay,
+                   Array<double, 3> parts, Table mixed) {
     const Index N = means.size();
-    require(variances.size() == N && said.shape[0] == N && rows.size() == N && labels.size() == N &&
-                given.size() == N && parts.shape[0] == N && mixed.shape[0] == N,
+    require(place.size() == N && variances.size() == N && said.shape[0] == N && rows.size() == N &&
+                labels.size() == N && given.size() == N && parts.shape[0] == N && mixed.shape[0] == N,
             "mix_value_run: shapes do not fit");
     for (Index i = 0; i < N; i++) {
-        require(rows[i] >= 0 && rows[i] < evidence.shape[0] && rows[i] < noise.shape[0],
-                "mix_value_run: a row that is not there");
+        require(rows[i] >= 0 && rows[i] < evidence.shape[0] && rows[i] < noise.shape[0] && place[i] >= 0 &&
+                    place[i] < streams.shape[0],
+                "mix_value_run: a row or partition that is not there");
         const Numbers own = evidence[rows[i]];
         const Table errors = noise[rows[i]];
         if (!given[i])
-            mix_values(means[i], variances[i], said[i], {errors.data, errors.shape}, {own.data, own.shape}, log_favour,
-                       parts[i], mixed[i]);
+            mix_values(means[i], variances[i], said[i], {errors.data, errors.shape}, {own.data, own.shape},
+                       streams[place[i]], log_favour, parts[i], mixed[i]);
         if (!std::isnan(labels[i]))
-            add_value_evidence({parts[i].data, parts[i].shape}, labels[i], own, decay, errors, noise_decay);
+            add_value_evidence({parts[i].data, parts[i].shape}, labels[i], own, streams[place[i]], decay, errors,
+                               noise_decay);
     }
 }
 

@@ -48,17 +48,27 @@ static INLINE uint64_t mixed(uint64_t z) {  // splitmix64
 static INLINE double uniform(uint64_t z) { return double(mixed(z) >> 11) * 0x1p-53; }
 
 // How often tree t counts event n: a Poisson number that is the same whenever it is asked for.
-static int weight_of(const Rule& rule, Index t, int64_t n) {
-    const double u = uniform(rule.seed ^ mixed(uint64_t(n) * 64 + uint64_t(t)));
-    double chance = exponential(-rule.poisson), sum = chance;
-    int k = 0;
-    while (u > sum && k < MOST_WEIGHT) {
-        k++;
-        chance *= rule.poisson / k;
-        sum += chance;
+class Weights {
+  public:
+    Weights(double mean, uint64_t seed) : seed(seed) {
+        double chance = exponential(-mean), sum = chance;
+        for (int k = 0; k < MOST_WEIGHT; k++) {
+            below[k] = sum;
+            chance *= mean / (k + 1);
+            sum += chance;
+        }
     }
-    return k;
-}
+    int operator()(Index t, int64_t n) const {
+        const double u = uniform(seed ^ mixed(uint64_t(n) * 64 + uint64_t(t)));
+        int k = 0;
+        for (const double one : below) k += u > one;
+        return k;
+    }
+
+  private:
+    uint64_t seed;
+    double below[MOST_WEIGHT];  // the chance of a weight of k or less
+};
 
 // n log n of sums of weights, which are whole numbers: a leaf's points weigh at most POINTS * MOST_WEIGHT together.
 static const std::vector<double>& n_log_n() {
@@ -81,6 +91,7 @@ struct Forest {
     Array<float, 2> xs;        // [N, 1 + D] the ring: the task as a number, features
     Array<float, 1> ys;        // [N]
     Rule rule;
+    Weights weight_of;
 
     Index ring() const { return xs.shape[0]; }
     bool may_grow() const { return nodes.shape[1] < MOST_NODES && nodes.shape[1] * counts.shape[2] < MOST_COUNTS; }
@@ -157,7 +168,7 @@ struct Forest {
 
     // Learn event n, the newest in the ring, in tree t, where it is in this leaf.
     void learn(Index t, Index at, int64_t n) {
-        const int weight = weight_of(rule, t, n);
+        const int weight = weight_of(t, n);
         if (weight == 0) return;
         add(t, at, ys[n % ring()], weight);
         link(t, at, n);
@@ -190,7 +201,7 @@ struct Forest {
             points.events[m] = n;
             points.places[m] = n % ring();
             points.targets[m] = ys[n % ring()];
-            points.weights[m++] = weight_of(rule, t, n);
+            points.weights[m++] = weight_of(t, n);
         }
         if (m < FEWEST) return;
         const Index features = Index(moments[COLUMNS]), looked = std::min(features, LOOKED_AT);
@@ -418,7 +429,8 @@ static Forest forest_of(nb::tuple state, Array<float, 2> xs, Array<float, 1> ys,
                   take<double, 1>(state[6], "moments"),
                   xs,
                   ys,
-                  rule_of(rule, classify, seed)};
+                  rule_of(rule, classify, seed),
+                  {rule[2], seed}};
     const Index count = forest.trees.shape[0], capacity = forest.nodes.shape[1];
     require(forest.nodes.shape[0] == count && forest.cuts.shape[0] == count && forest.counts.shape[0] == count &&
                 forest.priors.shape[0] == count && forest.links.shape[0] == count && forest.moments.size() == MOMENTS,

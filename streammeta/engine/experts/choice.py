@@ -6,6 +6,7 @@ from streammeta.engine.experts.base import RIVER, Expert, ScalingOf, did_you_mea
 from streammeta.engine.experts.forest import Forest
 from streammeta.engine.experts.gaussian import Gaussian
 from streammeta.engine.experts.last_target import LastTarget
+from streammeta.engine.experts.linear import Linear
 from streammeta.engine.experts.nearest import Nearest
 from streammeta.engine.experts.neighbours import Neighbours
 from streammeta.engine.experts.persistence import Persistence
@@ -48,6 +49,7 @@ def choose(
     native: dict[str, Callable[[], Expert]] = {
         "nearest": lambda: Nearest(kind, forest, scale),
         "forest": lambda: forest,
+        "linear": lambda: Linear(kind, scale),
         "persistence": Persistence if kind == "classification" else LastTarget,
         "neighbours": lambda: Neighbours(kind, scaling),
         "gaussian": lambda: Gaussian(scaling, sums),

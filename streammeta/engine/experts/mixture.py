@@ -2,14 +2,15 @@
 
 ::
 
-    blend = Σ_r w_r part_r        w_r ∝ favour_r · exp(ℓ_r)        ℓ_r ← 0.95 ℓ_r + log part_r(y), in each task
+    blend = Σ_r w_r part_r        w_r ∝ favour_r · exp(prior_r + ℓ_r)    ℓ_r ← 0.95 ℓ_r + log part_r(y), in each task
     parts: p, q_1 … q_K, p·q_1 / Σ p·q_1, … p·q_K / Σ p·q_K, and of classes the pool
 
 p is the learner's own prediction, q_k is expert k's with a little of p in it, so that no expert can rule out what then
 happens; favour is that of the learner, else 1. Each product is a step of Bayes' rule for two witnesses who know
 different things. For targets every part is a Gaussian; an expert's variance is that of its own errors in the task.
 
-The pool (`streammeta.engine.experts.pool`) weighs all witnesses together, as labels of the partition teach it.
+The pool (`streammeta.engine.experts.pool`) weighs all witnesses together, as labels of the partition teach it; its
+labels make the prior, too.
 
 One rule for all files. Without any favour the neighbours cost elec2 0.35 points and movielens 0.6.
 """
@@ -33,7 +34,7 @@ from streammeta.engine.experts.base import (
     OfRuns,
     Renumbering,
 )
-from streammeta.engine.experts.pool import Pools, by_partition
+from streammeta.engine.experts.pool import Pool, Pools, by_partition
 from streammeta.meta.base import Ints, Kind
 from streammeta.native import _kernels as kernels
 from streammeta.native.elementary import exp
@@ -86,7 +87,7 @@ class Mixture:
         self.of_partitions = [expert for expert in experts if isinstance(expert, OfPartitions)]
         self._of_runs = [expert if isinstance(expert, OfRuns) else None for expert in experts]
         self._classify, self._log_favour = kind == "classification", _LOG_FAVOUR[kind]
-        self._pools = Pools([expert.name for expert in experts])
+        self._pools = Pools([expert.name for expert in experts], kind)
         self._doubt = np.array([expert.doubt for expert in experts])
 
     def layout(self, width: int, outputs: int) -> dict[str, Column]:
@@ -116,16 +117,17 @@ class Mixture:
             opinion = expert.predict(columns, case, outputs) if outputs > self._above[k] else None
             if opinion is not None:
                 said[k] = opinion
-        evidence = columns[_EVIDENCE][case.row]
+        evidence, pool = columns[_EVIDENCE][case.row], self._pools.of(case.partition)
         if self._classify:
             parts, mixed = np.empty((evidence.size, outputs)), np.empty(outputs)
-            pool = float(columns[_POOLED][case.row]), self._pools.of(case.partition)
-            kernels.mix_classes(np.array(mean), said, self._doubt, evidence, *pool, self._log_favour, parts, mixed)
+            state = evidence, float(columns[_POOLED][case.row]), pool.exponents, pool.stream
+            kernels.mix_classes(np.array(mean), said, self._doubt, *state, self._log_favour, parts, mixed)
             return Blend(mixed.tolist(), variance, parts)
         noise = columns[_NOISE][case.row]
         spread = max(variance, _LEAST_VARIANCE)
         parts, mixed = np.empty((evidence.size, 2)), np.empty(2)
-        kernels.mix_values(mean[0], spread, said[:, 0], noise, evidence, self._log_favour, parts, mixed)
+        known = noise, evidence, pool.stream
+        kernels.mix_values(mean[0], spread, said[:, 0], *known, self._log_favour, parts, mixed)
         return Blend([float(mixed[0])], float(mixed[1]), parts)
 
     def ask(self, columns: Columns, cases: Cases, outputs: int) -> Doubles | None:
@@ -154,22 +156,25 @@ class Mixture:
         """
         evidence, rule = columns[_EVIDENCE], (self._log_favour, _EVIDENCE_DECAY)
         given = (known.labels, known.given)
+        places, groups = np.zeros(len(rows), np.int64), by_partition(known.partitions)
+        for at, (_, which) in enumerate(groups):
+            places[which] = at
+        pools = Pool(*map(np.stack, zip(*(self._pools.of(number) for number, _ in groups), strict=True)))
         if self._classify:
             mixed = mean.copy()
-            places, groups = np.zeros(len(rows), np.int64), by_partition(known.partitions)
-            for at, (_, which) in enumerate(groups):
-                places[which] = at
-            pools, learned = np.stack([self._pools.of(number) for number, _ in groups]), ~np.isnan(known.labels)
-            state = evidence, columns[_POOLED], pools, rows, places
+            state = evidence, columns[_POOLED], pools.exponents, pools.stream, rows, places
             kernels.mix_class_run(mean, said, self._doubt, *state, *given, known.classes, *rule, known.parts, mixed)
-            self._pools.keep({n: pool for (n, which), pool in zip(groups, pools, strict=True) if learned[which].any()})
+        else:
+            spread = np.maximum(variance, _LEAST_VARIANCE)
+            mixed = np.stack([mean[:, 0], spread], axis=1)
+            means, opinions = np.ascontiguousarray(mean[:, 0]), np.ascontiguousarray(said[:, :, 0])
+            known_of = columns[_NOISE], evidence, pools.stream, rows, places
+            kernels.mix_value_run(means, spread, opinions, *known_of, *given, *rule, _NOISE_DECAY, known.parts, mixed)
+        learned = ~np.isnan(known.labels)
+        of_groups = zip(groups, map(Pool, *pools), strict=True)
+        self._pools.keep({number: pool for (number, which), pool in of_groups if learned[which].any()})
+        if self._classify:
             return mixed, variance
-        spread = np.maximum(variance, _LEAST_VARIANCE)
-        mixed = np.stack([mean[:, 0], spread], axis=1)
-        means, opinions = np.ascontiguousarray(mean[:, 0]), np.ascontiguousarray(said[:, :, 0])
-        kernels.mix_value_run(
-            means, spread, opinions, columns[_NOISE], evidence, rows, *given, *rule, _NOISE_DECAY, known.parts, mixed
-        )
         return mixed[:, :1], mixed[:, 1]
 
     def predict_all(self, columns: Columns, cases: Cases, mean: Doubles, variance: Doubles) -> tuple[Doubles, Doubles]:
@@ -188,11 +193,12 @@ class Mixture:
         if not awake or not rows.size:
             return {}
         places = np.array([0, *(1 + k for k in awake), *(1 + K + k for k in awake)])
-        evidence, names = columns[_EVIDENCE][rows][:, places], [self.experts[k].name for k in awake]
+        prior, names = self._pools.prior, [self.experts[k].name for k in awake]
+        evidence = (columns[_EVIDENCE][rows] + prior[:-1])[:, places]
         parts = ["learner", *names, *(f"learner and {name}" for name in names)]
         if self._classify:
             parts.append("pool")
-            evidence = np.column_stack([evidence, evidence[:, 0] + columns[_POOLED][rows]])
+            evidence = np.column_stack([evidence, evidence[:, 0] + columns[_POOLED][rows] + prior[-1]])
         evidence[:, 0] += self._log_favour
         weights = exp(evidence - evidence.max(axis=1, keepdims=True))
         mean = (weights / weights.sum(axis=1, keepdims=True)).mean(axis=0)
@@ -205,13 +211,13 @@ class Mixture:
         nothing = np.full(count, math.nan), np.zeros(count, np.bool_)
         return RunLabels(partitions, *nothing, np.full(count, outputs), parts)
 
-    def evidence(self, columns: Columns, rows: Ints) -> tuple[dict[str, npt.NDArray[Any]], dict[int, Doubles]]:
+    def evidence(self, columns: Columns, rows: Ints) -> tuple[dict[str, npt.NDArray[Any]], dict[int, Pool]]:
         """What ``blend_run`` changes of these tasks and their partitions; ``put_back`` makes it so again."""
         names = (_EVIDENCE, _NOISE, _POOLED)
         return {name: columns[name][rows] for name in names if name in columns}, dict(self._pools.known)
 
     def put_back(
-        self, columns: Columns, rows: Ints, evidence: tuple[Mapping[str, npt.NDArray[Any]], Mapping[int, Doubles]]
+        self, columns: Columns, rows: Ints, evidence: tuple[Mapping[str, npt.NDArray[Any]], Mapping[int, Pool]]
     ) -> None:
         """Let this be the evidence of these tasks and their partitions again."""
         for name, values in evidence[0].items():
@@ -228,13 +234,14 @@ class Mixture:
             y: a class index or a target.
             outputs: how many there are by now.
         """
-        evidence = columns[_EVIDENCE][case.row]
+        evidence, pool = columns[_EVIDENCE][case.row], Pool(*map(np.copy, self._pools.of(case.partition)))
         if self._classify:
-            pooled, pool = columns[_POOLED][case.row : case.row + 1], self._pools.of(case.partition).copy()
-            kernels.add_class_evidence(parts, parts.shape[1], int(y), evidence, pooled, pool, _EVIDENCE_DECAY)
-            self._pools.keep({case.partition: pool})
+            state = evidence, columns[_POOLED][case.row : case.row + 1], pool.exponents, pool.stream
+            kernels.add_class_evidence(parts, parts.shape[1], int(y), *state, _EVIDENCE_DECAY)
         else:
-            kernels.add_value_evidence(parts, y, evidence, _EVIDENCE_DECAY, columns[_NOISE][case.row], _NOISE_DECAY)
+            noise = columns[_NOISE][case.row]
+            kernels.add_value_evidence(parts, y, evidence, pool.stream, _EVIDENCE_DECAY, noise, _NOISE_DECAY)
+        self._pools.keep({case.partition: pool})
         outputs = max(outputs, parts.shape[1] if self._classify else 1)
         for expert, above in zip(self.experts, self._above, strict=True):
             if outputs > above and (case.partition >= 0 or expert not in self.of_partitions):
