@@ -79,7 +79,8 @@ class LearnerSettings(BaseModel, frozen=True, extra="forbid"):
         ("nearest", "forest", "linear", "persistence"),
         max_length=16,
         description='Mixed in by recent evidence: "forest" (online trees of all tasks of a partition), "nearest" '
-        '(the nearest of its last thousands of events; named before "forest", whose they are), "neighbours" '
+        '(the nearest of its last thousands of events; named before "forest", whose they are), "linear" (a linear '
+        'model of all events of a partition: what tasks of a few events have in common), "neighbours" '
         '(nearest events of the task), "gaussian" (a Gaussian a class), "persistence" (what class follows '
         "the task's last one, or that last target again where it comes near), "
         '"river:MODULE.CLASS", or {name = "river:MODULE.CLASS", '

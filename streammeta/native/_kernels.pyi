@@ -188,12 +188,8 @@ def add_value_evidence(
 ) -> None: ...
 def linear(x: _Floats, w: _Floats, b: _Floats, out: _Floats, /) -> None: ...
 def linear_run(
-    weights: _Floats,
-    squares: _Floats,
-    counts: _Doubles,
+    state: _Doubles,
     xs: _Floats,
-    shift: _Doubles,
-    gain: _Doubles,
     labels: _Doubles,
     asked: npt.NDArray[np.bool_],
     classify: bool,

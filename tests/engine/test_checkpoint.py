@@ -20,7 +20,7 @@ SETTINGS = EngineSettings.model_validate(
 
 
 # not there where it was off, and the setting may change; not there in what was saved before there were pools
-OPTIONAL = {"escalation.ages", "pool.exponents@0"}
+OPTIONAL = {"escalation.ages", "pool.exponents@0", "pool.stream@0", "linear.model@0"}
 
 
 def engine_after(events: int, seed: int = 0) -> Engine:

@@ -15,7 +15,7 @@ The evidence of the stream, by which a task's is shrunk: a part's mean gain over
     prior_r = 10 S_r / (n + 10)              S_r ← 0.99 S_r + log part_r(y) − log p(y),  n ← 0.99 n + 1
 
 So a new task begins with those who were right in the others, and twenty labels that it had lately do not rule alone. Of
-targets an expert's errors begin as large as Q_k tells, too: the sum of its squared errors in the learner's variances.
+targets an expert's errors begin as large as those of before, Q_k: the sum of their squares in the learner's variances.
 
 Sources: Genest & Zidek (1986), Combining probability distributions (logarithmic pools); Hazan, Agarwal & Kale (2007),
 Logarithmic regret algorithms for online convex optimization (the Newton step); Efron & Morris (1975), shrinkage. The

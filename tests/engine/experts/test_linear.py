@@ -25,7 +25,9 @@ CLASSES = 3
 
 def scale() -> SharedScale:
     """Every feature has mean 1 and spread 2."""
-    return shared_scale(no_sums(4), np.zeros(4, np.bool_))._replace(shift=np.ones(4), gain=np.full(4, 0.5))
+    return shared_scale(no_sums(4), np.zeros(4, np.bool_))._replace(
+        shift=np.ones(4), gain=np.full(4, 0.5), y_known=np.ones(1, np.bool_)
+    )
 
 
 def run(one: Linear, xs: Doubles, ys: Doubles, kind: Kind) -> Doubles:
@@ -126,29 +128,44 @@ def test_features_and_classes_may_have_other_numbers_elsewhere(kind: Kind) -> No
 
 
 @pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("linear.weights", np.full((5, 2), np.nan, np.float32)),
-        ("linear.weights", np.zeros((5, 2))),
-        ("linear.squares", np.zeros((5, 2), np.float32)),
-        ("linear.squares", np.ones((4, 2), np.float32)),
-        ("linear.counts", np.array([10.0, 3.0])),
-        ("linear.counts", np.array([-1.0, 2.0])),
-        ("linear.counts", np.zeros(3)),
-    ],
+    ("place", "value"),
+    [((0, 0), -1.0), ((0, 1), 5.0), ((0, 1), 0.5), ((1, 1), 0.0), ((2, 2), np.nan), ((3, 6), -1.0)],
 )
-def test_damage_is_refused(name: str, value: npt.NDArray[np.float64]) -> None:
-    arrays = {
-        "linear.weights": np.zeros((5, 2), np.float32),
-        "linear.squares": np.ones((5, 2), np.float32),
-        "linear.counts": np.array([10.0, 2.0]),
-    }
-    one, here = Linear("classification", scale), Renumbering(np.arange(4), np.arange(2), same=True)
-    one.take_partition(0, arrays, here, "here")
-    with pytest.raises(SnapshotError, match="here: a linear model"):
-        one.take_partition(0, arrays | {name: value}, here, "here")
-    with pytest.raises(SnapshotError, match="here: a linear model"):
-        one.take_partition(0, {k: v for k, v in arrays.items() if k != name}, here, "here")
+def test_damage_is_refused(place: tuple[int, int], value: float) -> None:
+    one, here = Linear("classification", scale), Renumbering(np.arange(4), np.arange(3), same=True)
+    xs, ys = stream(30, "classification", 6)
+    run(one, xs, ys, "classification")
+    state = one.partition(0)["linear.model"]
+    one.take_partition(0, {"linear.model": state}, here, "here")
+    damaged = state.copy()
+    damaged[place] = value
+    for bad in (damaged, state[:1], state[:, :3], state.astype(np.float32), state[None]):
+        with pytest.raises(SnapshotError, match="here: a linear model"):
+            one.take_partition(0, {"linear.model": bad}, here, "here")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_scale_that_moves_changes_nothing_that_it_says(kind: Kind) -> None:
+    xs, ys = stream(300, kind, 7)
+    now = [scale()]
+    one = Linear(kind, lambda: now[0])
+    run(one, xs, ys, kind)
+    ask, none = np.nan_to_num(xs[:20]), np.full(20, np.nan)
+    expected = run(one, ask, none, kind)
+
+    now[0] = scale()._replace(
+        shift=np.array([1.0, 2.0, -3.0, 0.5]),
+        gain=np.array([0.3, 0.5, 0.4, 0.2]),
+        y_shift=np.array([3.0]),
+        y_gain=np.array([0.01]),
+    )
+    np.testing.assert_allclose(run(one, ask, none, kind), expected, rtol=1e-9)
+    before = one.partition(0)["linear.model"]
+    run(one, ask[:1], np.ones(1), kind)
+    assert (one.partition(0)["linear.model"] != before).any()
+    now[0] = scale()._replace(shift=np.full(4, 1e300), gain=np.full(4, 1e-150), y_gain=np.array([1e-150]))
+    run(one, ask[:1], np.ones(1), kind)
+    assert np.isfinite(one.partition(0)["linear.model"]).all()
 
 
 def test_many_features_cost_no_more_than_512_and_classes_beyond_are_learned() -> None:
@@ -156,7 +173,7 @@ def test_many_features_cost_no_more_than_512_and_classes_beyond_are_learned() ->
     xs, ys = random.normal(size=(50, 600)), np.arange(50) % 40.0
     said = run_wide(one, xs, ys)
 
-    assert one.partition(0)["linear.weights"].shape == (513, 64)
+    assert one.partition(0)["linear.model"].shape == (514, 130)
     assert np.isfinite(said).all()
 
 
