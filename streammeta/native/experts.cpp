@@ -26,7 +26,7 @@ constexpr double PRIOR_SPREAD =
     4;  // an expert nothing is known of may err twice as far as the learner thinks it does itself
 constexpr double POOL_DECAY = 0.999, POOL_PRIOR = 10;  // of its curvature, and what it begins with
 constexpr double LEAST_POOLED = 1e-4;                  // no probability counts as less in the pool
-constexpr double STREAM_DECAY = 0.99;                 // of what is known of all tasks, at each label of any
+constexpr double STREAM_DECAY = 0.99;                  // of what is known of all tasks, at each label of any
 constexpr double MOST_SQUARED = 100;                   // variances of the learner: of a larger error no more is kept
 constexpr double STREAM_LABELS = 10;                   // labels of a task that it is worth, and that it needs itself
 constexpr double INFINITE = std::numeric_limits<double>::infinity();
