@@ -160,7 +160,8 @@ int64_t ask_nearest(Array<float, 3> z, Array<float, 1> y, Array<int64_t, 1> know
     return memory.count;
 }
 
-// Fill an empty memory z, y [M], known [D] with the last of `count` events of a ring x [R, 1 + features], labels [R].
+// Fill an empty memory, z [M / BLOCK, D, BLOCK] all MISSING, y [M], known [D], with the last of `count` events of a
+// ring x [R, 1 + features], labels [R].
 void remember_nearest(Array<const float, 2> x, Array<const float, 1> labels, int64_t count, Given shift, Given gain,
                       Array<float, 3> z, Array<float, 1> y, Array<int64_t, 1> known) {
     const Index R = x.shape[0], D = z.shape[1], M = y.size();

@@ -35,6 +35,7 @@ __all__ = ["Nearest"]
 
 _FEATURES = 128  # by which events are compared, at most
 _BLOCK = 32  # events side by side: as nearest.cpp
+_MISSING = -0.0  # of a feature, and of an event: as nearest.cpp
 
 
 @dataclass(slots=True)
@@ -93,7 +94,7 @@ class Nearest:
         count, D = (0 if trees is None else trees.ring.count), min(scale.shift.size, _FEATURES)
         if known is not None and known.count == count and known.scale is scale:
             return known
-        z, y = np.zeros((MOST // _BLOCK, D, _BLOCK), np.float32), np.zeros(MOST, np.float32)
+        z, y = np.full((MOST // _BLOCK, D, _BLOCK), _MISSING, np.float32), np.zeros(MOST, np.float32)
         found = self._of[partition] = _Memory(scale, z, y, np.zeros(D, np.int64), count)
         if trees is not None:
             of = trees.ring.x, trees.ring.y, count, scale.shift, scale.gain

@@ -52,8 +52,8 @@ def by_definition(xs: Doubles, ys: Doubles, kind: Kind) -> Doubles:
     found = np.full((len(ys), CLASSES if kind == "classification" else 1), np.nan)
     known: list[int] = []
     for i, y in enumerate(ys):
-        if len(known) >= 5:
-            compared = there[i] & there[known[-4096:]].any(0)
+        compared = there[i] & there[known[-4096:]].any(0)
+        if len(known) >= 5 and compared.any():
             D = compared.sum()
             last = np.array(known[-min(4096, 131_072 // D) :])
             away = np.sqrt(((z[last] - z[i] * compared) ** 2).sum(1)) + 1e-3 * np.sqrt(D)
@@ -107,6 +107,20 @@ def test_a_run_cut_anywhere_is_the_same_to_the_bit_and_so_is_what_is_read_again(
         begin = end
 
     np.testing.assert_array_equal(np.concatenate(found), expected)
+
+
+def test_it_says_what_the_nearest_said_when_events_were_read_again_beyond_those_it_holds() -> None:
+    """Places of a fresh memory were taken for events with all features: then nothing was said any more."""
+    xs, ys = stream(6000, 3, "classification", 8)
+    pair, found = Pair("classification", 3), []
+    for part in (slice(5500), slice(5500, 5600), slice(5600, 6000)):
+        found.append(pair.run(xs[part], ys[part]))
+        pair.scale = scale_of(3)  # another of the same numbers: the memory is read again
+
+    said, expected = np.concatenate(found)[5000:], by_definition(xs, ys, "classification")[5000:]
+    spoke = ~np.isnan(expected[:, 0])
+    assert spoke.sum() > 900
+    np.testing.assert_allclose(said[spoke], expected[spoke], rtol=1e-4, atol=1e-5)
 
 
 def test_it_has_as_many_events_as_the_forest() -> None:
