@@ -76,6 +76,6 @@ def choose(
     names = [expert.name for expert in experts]
     if "nearest" in names and "forest" not in names[names.index("nearest") :]:
         raise ConfigError(
-            "[learner] experts: 'nearest' reads the forest's events before it learns them; name 'forest' after 'nearest'"
+            "[learner] experts: 'nearest' reads the forest's events before that learns; name 'forest' after 'nearest'"
         )
     return experts

@@ -148,7 +148,7 @@ def test_a_forgotten_task_is_not_remembered() -> None:
 @pytest.mark.parametrize("chosen", [["nearest"], ["forest", "nearest"], ["nearest", "persistence"]], ids="+".join)
 def test_it_wants_the_forest_after_it(chosen: list[str]) -> None:
     with pytest.raises(
-        ConfigError, match="'nearest' reads the forest's events before it learns them; name 'forest' after 'nearest'"
+        ConfigError, match="'nearest' reads the forest's events before that learns; name 'forest' after 'nearest'"
     ):
         Engine(EngineSettings.model_validate({"learner": {"experts": chosen}}))
 
