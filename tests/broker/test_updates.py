@@ -58,7 +58,7 @@ def wrong_alone() -> float:
     """The same of one process that has all events."""
     engine, decoder = Engine(EngineSettings()), Decoder()
     events = [decoder.decode(Record(value, Origin("in", 0, i))) for i, value in enumerate(values()[:EVENTS])]
-    errors = [outcome.error for one in events for outcome in engine.step([one])]
+    errors = [outcome.error for outcome in engine.step(events)]
     return float(np.mean(errors[EVENTS // 2 :]))
 
 
