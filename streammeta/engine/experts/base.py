@@ -5,6 +5,7 @@ one task lies in that task's row (``columns``), so it goes wherever the row goes
 """
 
 import difflib
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
@@ -27,6 +28,7 @@ __all__ = [
     "ScalingOf",
     "Slots",
     "alone",
+    "ask_alone",
     "did_you_mean",
 ]
 
@@ -136,6 +138,13 @@ class OfRuns(Expert, Protocol):
 
         Where it has no opinion: zeros, or NaN for a mean. It is the same as ``predict`` and ``learn`` in turn.
         """
+
+
+def ask_alone(expert: OfRuns, columns: Columns, case: Case, outputs: int, *, classify: bool) -> Doubles | None:
+    """``Expert.predict`` by ``run``: what it says of one event; None where that is nothing."""
+    said: Doubles = expert.run(columns, alone(case, math.nan, is_asked=True), outputs)[0]
+    has_opinion = said.any() if classify else not np.isnan(said[0])
+    return said if has_opinion else None
 
 
 @runtime_checkable

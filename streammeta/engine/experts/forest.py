@@ -27,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streammeta.engine.columns import Column, next_power_of_two
-from streammeta.engine.experts.base import Arrays, Case, Cases, Columns, Doubles, Renumbering, alone
+from streammeta.engine.experts.base import Arrays, Case, Cases, Columns, Doubles, Renumbering, alone, ask_alone
 from streammeta.engine.experts.ring import LEAST, MOST, Ring
 from streammeta.engine.partitioned import of_partitions, together
 from streammeta.errors import SnapshotError
@@ -171,11 +171,9 @@ class Forest:
         """Nothing of a task: it is of all."""
         return {}
 
-    def predict(self, columns: Columns, case: Case, outputs: int) -> Doubles | None:  # noqa: ARG002
+    def predict(self, columns: Columns, case: Case, outputs: int) -> Doubles | None:
         """Class probabilities [C] or the mean [1]; None before the first labels."""
-        said: Doubles = self.run(Columns(), alone(case, math.nan, is_asked=True), outputs)[0]
-        has_opinion = said.any() if self._classify else not np.isnan(said[0])
-        return said if has_opinion else None
+        return ask_alone(self, columns, case, outputs, classify=self._classify)
 
     def learn(self, columns: Columns, case: Case, y: float) -> None:  # noqa: ARG002
         """Learn a class index or a target."""

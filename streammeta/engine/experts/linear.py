@@ -27,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streammeta.engine.columns import Column, next_power_of_two
-from streammeta.engine.experts.base import Arrays, Case, Cases, Columns, Doubles, Renumbering, alone
+from streammeta.engine.experts.base import Arrays, Case, Cases, Columns, Doubles, Renumbering, alone, ask_alone
 from streammeta.engine.partitioned import of_partitions, together
 from streammeta.engine.scale import SharedScale
 from streammeta.errors import SnapshotError
@@ -71,13 +71,10 @@ class _Model(NamedTuple):
 
     def scaled(self, scale: SharedScale, *, classify: bool) -> "_Model":
         """It in this scale: it says the same of an event, but where features are cut off."""
-        state, inputs = self.state, slice(2, 2 + min(len(self.state) - 2, scale.shift.size))
+        state, D = self.state, min(len(self.state) - 2, scale.shift.size)
         shift, gain = state[1:, _SHIFT].copy(), state[1:, _GAIN].copy()
         now = _Model(state.copy(), scale)
-        now.state[inputs, _SHIFT], now.state[inputs, _GAIN] = (
-            scale.shift[: len(state) - 2],
-            scale.gain[: len(state) - 2],
-        )
+        now.state[2 : 2 + D, _SHIFT], now.state[2 : 2 + D, _GAIN] = scale.shift[:D], scale.gain[:D]
         if not classify:
             now.state[1, _SHIFT], now.state[1, _GAIN] = scale.y_shift[0], scale.y_gain[0]
         moved, ratio = (now.state[1:, _SHIFT] - shift) * gain, gain / now.state[1:, _GAIN]
@@ -126,9 +123,7 @@ class Linear:
 
     def predict(self, columns: Columns, case: Case, outputs: int) -> Doubles | None:
         """Class probabilities [C] or the mean [1]; None before the first labels."""
-        said: Doubles = self.run(columns, alone(case, math.nan, is_asked=True), outputs)[0]
-        has_opinion = said.any() if self._classify else not np.isnan(said[0])
-        return said if has_opinion else None
+        return ask_alone(self, columns, case, outputs, classify=self._classify)
 
     def learn(self, columns: Columns, case: Case, y: float) -> None:
         """Learn a class index or a target."""

@@ -161,21 +161,20 @@ class Mixture:
             places[which] = at
         pools = Pool(*map(np.stack, zip(*(self._pools.of(number) for number, _ in groups), strict=True)))
         if self._classify:
-            mixed = mean.copy()
+            mixed, variances = mean.copy(), variance
             state = evidence, columns[_POOLED], pools.exponents, pools.stream, rows, places
             kernels.mix_class_run(mean, said, self._doubt, *state, *given, known.classes, *rule, known.parts, mixed)
         else:
             spread = np.maximum(variance, _LEAST_VARIANCE)
-            mixed = np.stack([mean[:, 0], spread], axis=1)
+            both = np.stack([mean[:, 0], spread], axis=1)
             means, opinions = np.ascontiguousarray(mean[:, 0]), np.ascontiguousarray(said[:, :, 0])
             known_of = columns[_NOISE], evidence, pools.stream, rows, places
-            kernels.mix_value_run(means, spread, opinions, *known_of, *given, *rule, _NOISE_DECAY, known.parts, mixed)
+            kernels.mix_value_run(means, spread, opinions, *known_of, *given, *rule, _NOISE_DECAY, known.parts, both)
+            mixed, variances = both[:, :1], both[:, 1]
         learned = ~np.isnan(known.labels)
         of_groups = zip(groups, map(Pool, *pools), strict=True)
         self._pools.keep({number: pool for (number, which), pool in of_groups if learned[which].any()})
-        if self._classify:
-            return mixed, variance
-        return mixed[:, :1], mixed[:, 1]
+        return mixed, variances
 
     def predict_all(self, columns: Columns, cases: Cases, mean: Doubles, variance: Doubles) -> tuple[Doubles, Doubles]:
         """``blend`` of events [N] without labels, where experts take runs."""

@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streammeta.engine.columns import Column
-from streammeta.engine.experts.base import Arrays, Case, Cases, Columns, Doubles, Renumbering, alone
+from streammeta.engine.experts.base import Arrays, Case, Cases, Columns, Doubles, Renumbering, ask_alone
 from streammeta.engine.experts.forest import Forest
 from streammeta.engine.experts.ring import MOST
 from streammeta.engine.scale import SharedScale
@@ -72,9 +72,7 @@ class Nearest:
 
     def predict(self, columns: Columns, case: Case, outputs: int) -> Doubles | None:
         """Class probabilities [C] or the mean [1]; None before the first labels."""
-        said: Doubles = self.run(columns, alone(case, math.nan, is_asked=True), outputs)[0]
-        has_opinion = said.any() if self._classify else not np.isnan(said[0])
-        return said if has_opinion else None
+        return ask_alone(self, columns, case, outputs, classify=self._classify)
 
     def learn(self, columns: Columns, case: Case, y: float) -> None:
         """Learn nothing: the forest has the event."""
