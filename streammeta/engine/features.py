@@ -9,6 +9,9 @@ A text that differs in every event must not take the slots of features that come
 of their own while it holds at most a third of what is still free; its further values share ``SHARED`` slots, by a hash
 of the value. Which slot a value has depends on the slots given out before, so it is the same for any grouping of
 events and after a restore. Source: Weinberger et al. (2009), Feature hashing, arXiv:0902.2206.
+
+Which of its values a shared slot stands for is in the number that it is filled with, 1 + k 2⁻⁵², k < 2²⁸ a hash of name
+and value: so it goes wherever an event's exact features go, and is 1 wherever float32 is read. ``shared_values`` has k.
 """
 
 import zlib
@@ -30,6 +33,7 @@ _Key = tuple[str, str | None]  # name, and the category's value; None for number
 _LARGEST = 3.0e38  # as float32 holds it
 SHARED = 8  # slots of one category that its values without a slot of their own share
 _SHARED_VALUES = tuple(f"\0shared:{number}" for number in range(SHARED))  # a value spelled so has that slot
+_VALUES, _UNIT = 2**28, 2.0**-52  # what a number that is 1 in single precision may hold in double precision
 _FREE_PER_OWN = 3  # a category has slots for more values while this many slots are free for each that it has
 
 
@@ -70,6 +74,7 @@ class FeatureSpace:
         self._values: Counter[str] = Counter()  # slots of each category
         self._slot_of: dict[_Key, int] = {}
         self._slots: list[Slot] = []
+        self._shared_slots = np.zeros(0, np.int64)  # those that values share
         self._width: int | None = None  # of events whose features have no names
         self._names: tuple[str, ...] = ()  # of the last event that had all its features as numbers,
         self._plan: tuple[int, ...] = ()  # and their slots
@@ -103,9 +108,15 @@ class FeatureSpace:
         found = self._as_before(names, values)
         if found is not None:
             return found
-        filled = _as_keys(names, values)
-        slots = tuple([self._slot_of[key] for key, _ in filled if key in self._slot_of])
-        return Filled(slots, [number for _, number in filled]) if len(slots) == len(filled) else None
+        slots, numbers = list[int](), list[float]()
+        for key, number in _as_keys(names, values):
+            shares = key not in self._slot_of and self._must_share(key)
+            slot = self._slot_of.get(_shared(key) if shares else key)
+            if slot is None:
+                return None
+            slots.append(slot)
+            numbers.append(_marked(key) if shares else number)
+        return Filled(tuple(slots), numbers)
 
     def _as_before(self, names: tuple[str, ...], values: list[Feature]) -> Filled | None:
         """The slots of an event that has all its features as numbers, and those of the last such; None: it has not."""
@@ -123,7 +134,12 @@ class FeatureSpace:
         filled = _as_keys(names, values)
         unknown = sorted((key for key, _ in filled if key not in self._slot_of), key=_by_name)
         place_of = {key: self._slot_for(key, len(filled)) for key in unknown}
-        found = [(place_of[key] if key in place_of else self._slot_of[key], number) for key, number in filled]
+        found = [
+            (place_of[key], number if key in self._slot_of else _marked(key))
+            if key in place_of
+            else (self._slot_of[key], number)
+            for key, number in filled
+        ]
         slots = [slot for slot, _ in found if slot is not None]
         numbers = [number for slot, number in found if slot is not None]
         plan = tuple(slots)
@@ -178,6 +194,20 @@ class FeatureSpace:
             rows[np.array(places)[:, None], slots] = [events[i].values for i in places]
         return rows
 
+    def shared_values(self, exact: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+        """Which values of categories that share a slot events with features [N, D] have: [N, M]; −1: none.
+
+        M is as large as one of these events needs.
+        """
+        if not self._shared_slots.size:
+            return np.zeros((len(exact), 0), np.int64)
+        filled = exact[:, self._shared_slots[self._shared_slots < exact.shape[1]]]
+        found = np.where(np.isnan(filled), 0, (filled - 1) / _UNIT).astype(np.int64)
+        found[found <= 0] = -1
+        most = int(np.count_nonzero(found >= 0, axis=1).max(initial=0))
+        order = np.argsort(found < 0, axis=1, kind="stable")[:, :most]
+        return np.ascontiguousarray(np.take_along_axis(found, order, axis=1))
+
     @property
     def slots(self) -> list[Slot]:
         """Every slot, in order."""
@@ -203,7 +233,7 @@ class FeatureSpace:
         other = FeatureSpace(self.max_features)
         other._slot_of, other._slots, other._width = dict(self._slot_of), list(self._slots), self._width
         other._names, other._plan = self._names, self._plan
-        other._values = self._values.copy()
+        other._values, other._shared_slots = self._values.copy(), self._shared_slots
         other._note_pattern()
         return other
 
@@ -214,6 +244,7 @@ class FeatureSpace:
     def load(self, state: Mapping[str, Any]) -> None:
         """Become the space that ``dump`` described."""
         self._slot_of, self._slots, self._values = {}, [], Counter()
+        self._shared_slots = np.zeros(0, np.int64)
         for slot in state["slots"]:
             self._add(Slot(*slot))
         self._width, self.ignored = state["width"], state["ignored"]
@@ -222,24 +253,43 @@ class FeatureSpace:
 
     def _slot_for(self, key: _Key, fan_in: int) -> int | None:
         """The slot of a number or value not seen before, its own or a shared one; None: all are taken."""
-        name, value = key
-        free = self.max_features - len(self._slots)
-        if value is not None and value not in _SHARED_VALUES and self._values[name] * _FREE_PER_OWN >= free:
+        if self._must_share(key):
             self.shared += 1
-            key = name, _SHARED_VALUES[zlib.crc32(value.encode("utf-8", "surrogatepass")) % SHARED]
+            key = _shared(key)
             if key in self._slot_of:
                 return self._slot_of[key]
-        if not free:
+        if len(self._slots) >= self.max_features:
             self.ignored += 1
             return None
         self._add(Slot(*key, fan_in))
         return self._slot_of[key]
 
+    def _must_share(self, key: _Key) -> bool:
+        """Whether a category's value that has no slot gets none of its own."""
+        name, value = key
+        if value is None or value in _SHARED_VALUES:
+            return False
+        return self._values[name] * _FREE_PER_OWN >= self.max_features - len(self._slots)
+
     def _add(self, slot: Slot) -> None:
+        if slot.value in _SHARED_VALUES:
+            self._shared_slots = np.append(self._shared_slots, len(self._slots))
         self._slot_of[slot[:2]] = len(self._slots)
         self._slots.append(slot)
         if slot.value is not None:
             self._values[slot.name] += 1
+
+
+def _shared(key: _Key) -> _Key:
+    """The key of the slot that a value shares."""
+    return key[0], _SHARED_VALUES[zlib.crc32((key[1] or "").encode("utf-8", "surrogatepass")) % SHARED]
+
+
+def _marked(key: _Key) -> float:
+    """What a shared slot is filled with by this value."""
+    name, value = key
+    hashed = zlib.crc32(f"{name}\0{value}".encode("utf-8", "surrogatepass"))
+    return 1 + _UNIT * (1 + hashed % (_VALUES - 1))
 
 
 def _by_name(key: _Key) -> tuple[str, str]:

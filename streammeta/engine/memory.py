@@ -17,7 +17,7 @@ from streammeta.engine.drift import Detectors
 from streammeta.engine.elapsed import COLUMN as ELAPSED
 from streammeta.engine.elapsed import with_elapsed
 from streammeta.engine.exchange import Exchange
-from streammeta.engine.experts import POOLED, Case, Columns, Mixture, Slots, choose
+from streammeta.engine.experts import OF_TASKS, POOLED, Case, Columns, Mixture, Slots, choose
 from streammeta.engine.experts.base import Renumbering
 from streammeta.engine.extraction import Extractor
 from streammeta.engine.factory import gaussians_above, make_method
@@ -91,7 +91,7 @@ class Memory:
             on_release=self._release,
             derived=self.response.derived,
             leave_out_derived=self._leave_out_derived if self.response.derived else None,
-            unsure=COLUMNS | POOLED,
+            unsure=COLUMNS | POOLED | OF_TASKS,
         )
         self.shared = Shared(self.method, self.sums, classify=self.labels.classify)
         self.exchange = Exchange(settings.kind, kept.window, self.tasks, self.features, self.labels, self.presence)
@@ -198,12 +198,13 @@ class Memory:
         partition: int,
         slots: Slots | None = None,
         context: Ints | None = None,
+        values: Ints | None = None,
     ) -> Case:
         """One event (``seen`` has no other) as experts see it; ``slots`` where x may have features not known here."""
         common = common_features(frame, columns, seen.rows, seen.exact, seen.high)[0]
         shift, spread = common_units(frame, columns.scale_y[seen.rows])
         unit = float(shift[0]), float(spread[0])
-        return Case(int(seen.rows[0]), task, seen.high[0], partition, slots, common, *unit, context)
+        return Case(int(seen.rows[0]), task, seen.high[0], partition, slots, common, *unit, context, values)
 
     def dump_experts(self) -> dict[str, npt.NDArray[Any]]:
         """What experts know over all tasks, as arrays from which ``load_experts`` makes the same."""

@@ -20,7 +20,7 @@ _Filling: TypeAlias = tuple[
 ]
 _LISTS = ("places", "sources", "tasks")
 _ARRAYS = (
-    *("rows", "partitions", "labels", "times", "exact", "is_event", "is_labelled", "is_new_task"),
+    *("rows", "partitions", "labels", "times", "exact", "values", "is_event", "is_labelled", "is_new_task"),
     *("ages", "losses", "errors"),
 )
 
@@ -43,6 +43,7 @@ class Part:
         labels: class indices or targets [N]; NaN: there is none, or it is of a class not seen before.
         times: time stamps [N]; NaN is none.
         exact: raw features [N, D]; NaN is missing.
+        values: of categories that share a slot [N, M], by a hash; −1: none.
         is_event: [N] False for a label that came late.
         is_labelled: [N] whether its label is there.
         is_new_task: [N]
@@ -58,7 +59,7 @@ class Part:
         self.rows, self.partitions, self.ages = np.full((3, most), -1, np.int64)
         self.labels, self.times, self.losses, self.errors = np.full((4, most), np.nan)
         self.is_event, self.is_labelled, self.is_new_task = np.zeros((3, most), np.bool_)
-        self.exact = np.full((most, features), np.nan)
+        self.exact, self.values = np.full((most, features), np.nan), np.zeros((most, 0), np.int64)
         arrays = self.rows, self.partitions, self.labels, self.times, self.exact, self.is_event, self.is_labelled
         self.filling: _Filling = (*arrays, self.places, self.sources, self.tasks)
         self._filled = dict[int, Filled]()  # of those that are not in ``exact`` yet
@@ -87,6 +88,7 @@ class Part:
             self.exact[:, :D] = narrow
         if self._filled:
             self.exact[[*self._filled]] = features.table([*self._filled.values()])
+            self.values = features.shared_values(self.exact)  # none of those that were admitted together has any
 
     def cut(self, begin: int, end: int) -> "Part":
         """Some of them; what is judged of those is written here, too."""

@@ -178,15 +178,15 @@ def _said(
     finite: npt.NDArray[np.bool_] = np.isfinite(means).all(axis=1) & np.isfinite(variances)
     if mixture is None or outputs <= mixture.sleeps_up_to:
         return means, variances, finite
-    partitions = np.array([event.origin.partition for event in events])
+    partitions, values = np.array([event.origin.partition for event in events]), features.shared_values(exact)
     if mixture.takes_runs(outputs):
         common, tasks = common_features(frame, columns, rows, exact, seen.high), [event.task for event in events]
         unit = common_units(frame, columns.scale_y[rows])
         asked, context = np.ones(size, np.bool_), np.full((size, 2), -1)
-        cases = Cases(tasks, common, partitions, unlabelled, asked, *unit, rows, np.arange(size), context)
+        cases = Cases(tasks, common, partitions, unlabelled, asked, *unit, rows, np.arange(size), context, values)
         return *mixture.predict_all(columns, cases, means, variances), finite
     for i in np.flatnonzero(finite).tolist():
         one, partition = seen.cut(i, i + 1), int(partitions[i])
-        case = memory.case(frame, columns, one, events[i].task, partition, features.slots)
+        case = memory.case(frame, columns, one, events[i].task, partition, features.slots, None, values[i])
         means[i], variances[i], _ = mixture.blend(columns, case, means[i].tolist(), float(variances[i]))
     return means, variances, finite

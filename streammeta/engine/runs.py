@@ -418,6 +418,7 @@ class _Run:
             self.rows,
             events,
             self.context,
+            self.part.values,
         )
 
     def known_at(self, i: int) -> tuple[int, int] | None:
@@ -428,4 +429,5 @@ class _Run:
     def case(self, i: int, columns: Columns) -> Case:
         """Event i as experts see it."""
         task, partition, seen = self.part.tasks[i], int(self.part.partitions[i]), self.seen.cut(i, i + 1)
-        return Memory.case(self.shared.frame, columns, seen, task, partition, context=self.context[i])
+        known = self.context[i], self.part.values[i]
+        return Memory.case(self.shared.frame, columns, seen, task, partition, None, *known)

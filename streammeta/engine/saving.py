@@ -7,7 +7,7 @@ import structlog
 
 from streammeta.engine.checkpoint import OF_EXPERTS, experts_of, named_experts, random_from, random_state
 from streammeta.engine.columns import Columns
-from streammeta.engine.experts import POOLED, RIVER, own_columns
+from streammeta.engine.experts import OF_TASKS, POOLED, RIVER, own_columns
 from streammeta.engine.factory import fingerprint
 from streammeta.engine.interval import COLUMNS
 from streammeta.engine.memory import Counts, Memory
@@ -94,7 +94,7 @@ def _with_our_experts(
         raise SnapshotError(f"the snapshot was made with experts that cannot be here ({err})") from err
     own = own_columns(len(experts), memory.settings.kind) if experts else {}
     kinds = memory.layout_with(theirs, *size) | own
-    codec = RowCodec(kinds, memory.response.derived, COLUMNS | POOLED)
+    codec = RowCodec(kinds, memory.response.derived, COLUMNS | POOLED | OF_TASKS)
     ours = memory.layout(*size)
 
     def adopted(row: Arrays) -> Arrays:

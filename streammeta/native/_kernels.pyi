@@ -189,6 +189,10 @@ def add_value_evidence(
 def linear(x: _Floats, w: _Floats, b: _Floats, out: _Floats, /) -> None: ...
 def linear_run(
     state: _Doubles,
+    of_tasks: _Floats,
+    of_values: _Floats,
+    rows: _Ints,
+    values: _Ints,
     xs: _Floats,
     labels: _Doubles,
     asked: npt.NDArray[np.bool_],

@@ -165,3 +165,39 @@ def test_a_producers_value_that_is_spelled_like_a_shared_slot_shares_it() -> Non
     filled = space.read({"note": "\0shared:3"}, "here")
 
     assert filled.slots == (space.slots.index(shared),)
+
+
+def test_a_shared_slot_says_which_of_its_values_it_stands_for() -> None:
+    """In the last bits of a number that is 1 in single precision, so that it goes wherever the features go."""
+    space = FeatureSpace(32)
+    texts = [f"value {i}" for i in range(400)]
+    filled = [space.read({"note": text, "size": 2.0}, "here") for text in texts]
+    again = [space.find({"size": 2.0, "note": text}, "here") for text in texts]
+    other = FeatureSpace(32)
+    other.load(space.dump())
+
+    exact, found = space.table(filled), space.shared_values(space.table(filled))
+
+    has_own = np.array([slot.value is not None and not slot.value.startswith("\0") for slot in space.slots])
+    shares = np.isnan(exact[:, has_own]).all(axis=1)
+    assert found.shape == (400, 1)
+    assert shares.sum() > 300
+    assert (found[~shares] == -1).all()
+    assert len(set(found[shares, 0].tolist())) == shares.sum()
+    np.testing.assert_array_equal(space.shared_values(space.table([one for one in again if one])), found)
+    np.testing.assert_array_equal(other.shared_values(exact), found)
+    categories = exact[:, space.categories].astype(np.float32)
+    assert (categories[~np.isnan(categories)] == 1).all()
+
+
+def test_values_that_share_slots_are_told_by_name_and_number_in_events_of_several() -> None:
+    space = FeatureSpace(32)
+    for i in range(300):
+        space.read({"from": f"place {i}", "to": f"place {i}"}, "here")
+    events = [{"from": "place 200", "to": "place 200"}, {"to": "place 200"}, {"from": "\0shared:1"}, {}]
+
+    both, one, spelled, none = space.shared_values(space.table([space.read(x, "here") for x in events])).tolist()
+
+    assert len({*both, -1}) == 3
+    assert (one[0] in both, one[1]) == (True, -1)
+    assert spelled == none == [-1, -1]

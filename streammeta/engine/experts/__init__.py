@@ -2,9 +2,12 @@
 
 from streammeta.engine.experts.base import RIVER, Case, Cases, Columns, Expert, Slots
 from streammeta.engine.experts.choice import choose
+from streammeta.engine.experts.intercepts import INTERCEPTS, OF_TASKS, are_intercepts, renumber_intercepts
 from streammeta.engine.experts.mixture import POOLED, Blend, Mixture, RunLabels, own_columns
 
 __all__ = [
+    "INTERCEPTS",
+    "OF_TASKS",
     "POOLED",
     "RIVER",
     "Blend",
@@ -15,6 +18,8 @@ __all__ = [
     "Mixture",
     "RunLabels",
     "Slots",
+    "are_intercepts",
     "choose",
     "own_columns",
+    "renumber_intercepts",
 ]

@@ -56,6 +56,9 @@ class Case(NamedTuple):
     # [2] what was known of the task when the event was predicted, for an expert to write and, when the label comes, to
     # read; -1: nothing was. None: the label comes at once
     context: Ints | None = None
+    values: Ints | None = (
+        None  # [M] its categories' values that share a slot, as ``Cases`` has them; None: there are none
+    )
 
 
 class Cases(NamedTuple):
@@ -71,6 +74,7 @@ class Cases(NamedTuple):
     rows: Ints  # [N] of their tasks
     event: Ints  # [N] the place here of the event of which the label is: its own, but where both are here
     context: Ints  # [N, 2] as of ``Case``; there is one of an event that was asked before
+    values: Ints  # [N, M] categories' values that share a slot, by a hash; −1: none
 
     def at(self, which: Ints) -> "Cases":
         """Those at these places, which ascend and have the events of their late labels."""
@@ -84,7 +88,8 @@ def alone(case: Case, y: float, *, is_asked: bool) -> Cases:
     context = np.full((1, 2), -1) if case.context is None else case.context[None].copy()
     known = np.array([case.partition]), np.array([y], np.float64), np.array([is_asked])
     unit, row = (np.array([case.shift]), np.array([case.spread])), np.array([case.row])
-    return Cases([case.task], common, *known, *unit, row, np.zeros(1, np.int64), context)
+    values = np.zeros((1, 0), np.int64) if case.values is None else case.values[None]
+    return Cases([case.task], common, *known, *unit, row, np.zeros(1, np.int64), context, values)
 
 
 class Expert(Protocol):

@@ -1,22 +1,33 @@
-"""An expert for what all tasks have in common: a linear model of all a partition's events, compiled.
+"""An expert for what all tasks have in common: a linear mixed model of all a partition's events, compiled.
 
 ::
 
-    s = W z                     z = (1, x in spreads of all tasks, cut off at six; 0 where it is missing)
-    g = softmax(s) − e_y z^T    of targets (s − y) z^T, of which no more than eight spreads count
-    G ← G + g², from 1          W ← W − min(1/2, 1 / Σ_d z_d² / √G_d) g / √G
-
-When the scale of all tasks moves, weights and G move with it, so that the model says what it said; where the target's
-has moved by more than eight spreads, it begins again.
+    s = W z + Σ_k λ_k b_k       z = (1, x in spreads of all tasks, cut off at six; 0 where it is missing)
+    g = softmax(s) − e_y        of targets s − y, of which no more than eight spreads count
+    G ← G + (g z^T)², from 1    W ← W − min(1/2, 1 / Σ_d z_d² / √G_d) g z^T / √G
 
 So no event moves a score by more than its own error, a step needs no rate for each feature, and what is rare learns as
-fast as what is common. It forgets nothing: who adapts is the learner. It says something from the tenth label on, of
+fast as what is common. When the scale of all tasks moves, weights and G move with it, so that the model says what it
+said; where the target's has moved by more than eight spreads, it begins again.
+
+Groups have intercepts b: kind 0 is the event's task, if it is tagged; kind 1 are values of categories that share a slot
+(`streammeta.engine.features`), whose intercepts add up. A step of one is Newton's, with the gradient ĝ and curvature h
+at the prediction p̂ that its kind would make in full, λ_k = 1 (n: groups of this kind that the event is in)::
+
+    H ← 0.99 H + h              h = p̂ (1 − p̂), of targets 1         b ← b − ĝ / (H + 1/2) / n
+    A ← A + b^T ∇²_s loss b, from 1                                 λ_k ← λ_k − b·g / A, from 0, within 0 … 1
+
+So a kind of group that explains nothing has no part in the prediction, and one that does has it after some labels.
+
+But for the intercepts it forgets nothing: who adapts is the learner. It says something from the tenth label on, of
 tasks that have none, too; thousands of tasks of a few events each, and categories of many values, are where it is right
-and where heads, trees and neighbours know nothing yet. The first 512 features have weights.
+and where heads, trees and neighbours know nothing yet. The first 512 features have weights; the first 64 classes have
+intercepts of tasks, the first 32 those of values.
 
 Sources: McMahan & Streeter (2010), Duchi, Hazan & Singer (2011), steps by the squares of gradients; Ross, Mineiro &
-Langford (2013), Normalized online learning; Karampatziakis & Langford (2011), a step that does not pass its label. The
-constants were not searched.
+Langford (2013), Normalized online learning; Karampatziakis & Langford (2011), a step that does not pass its label;
+Henderson (1975), Best linear unbiased estimation and prediction (intercepts that are shrunk); Breslow & Clayton (1993),
+of classes; Weinberger et al. (2009), Feature hashing (values). The constants were not searched.
 """
 
 import math
@@ -28,10 +39,18 @@ import numpy.typing as npt
 
 from streammeta.engine.columns import Column, next_power_of_two
 from streammeta.engine.experts.base import Arrays, Case, Cases, Columns, Doubles, Renumbering, alone, ask_alone
+from streammeta.engine.experts.intercepts import (
+    INTERCEPTS,
+    TASK_CLASSES,
+    VALUE_CLASSES,
+    are_values,
+    blank_values,
+    renumber_intercepts,
+)
 from streammeta.engine.partitioned import of_partitions, together
 from streammeta.engine.scale import SharedScale
 from streammeta.errors import SnapshotError
-from streammeta.meta.base import Kind
+from streammeta.meta.base import Floats, Kind
 from streammeta.native import _kernels as kernels
 
 __all__ = ["Linear"]
@@ -39,8 +58,9 @@ __all__ = ["Linear"]
 _FEATURES = 512  # with weights, at most
 _MOST_AWAY, _MOST_GAP = 6.0, 8.0  # spreads: as linear.cpp
 _MOST = 1e100  # of a weight, or of a sum of squares
-_MODEL = "linear.model"
+_MODEL, _OF_VALUES = "linear.model", "linear.values"
 _LABELS, _CLASSES = (0, 0), (0, 1)  # places in a model's state: as linear.cpp has them
+_KINDS = 6  # of the first row's numbers that are used: the last four are shares and curvatures of kinds of groups
 _SHIFT, _GAIN, _WEIGHTS = range(3)
 
 
@@ -48,6 +68,7 @@ class _Model(NamedTuple):
     """A partition's."""
 
     state: Doubles  # [2 + D, 2 + 2C]; see linear.cpp
+    values: Floats  # [V, 2, C'] the intercepts of categories' values, and their curvatures; V = 0: there are none yet
     scale: SharedScale | None  # that it is in; None: it is not known, one of the same numbers or another
 
     @property
@@ -66,14 +87,25 @@ class _Model(NamedTuple):
         outputs = max(outputs, self.capacity)
         wide = _blank(features, outputs, self.scale if features == rows else None)
         wide.state[: 2 + rows, :_WEIGHTS] = self.state[:, :_WEIGHTS]
+        kinds = min(_KINDS, self.state.shape[1])  # of targets, the version before had four numbers
+        wide.state[0, :kinds] = self.state[0, :kinds]
         wide.of_outputs[: 1 + rows, :, : self.capacity] = self.of_outputs
+        return wide._replace(values=self._wide_values(wide.capacity) if self.values.size else self.values)
+
+    def with_values(self) -> "_Model":
+        """It with capacity for values of categories."""
+        return self._replace(values=self._wide_values(self.capacity))
+
+    def _wide_values(self, outputs: int) -> Floats:
+        wide = blank_values(min(outputs, VALUE_CLASSES))
+        wide[: len(self.values), :, : self.values.shape[2]] = self.values
         return wide
 
     def scaled(self, scale: SharedScale, *, classify: bool) -> "_Model":
         """It in this scale: it says the same of an event, but where features are cut off."""
         state, D = self.state, min(len(self.state) - 2, scale.shift.size)
         shift, gain = state[1:, _SHIFT].copy(), state[1:, _GAIN].copy()
-        now = _Model(state.copy(), scale)
+        now = _Model(state.copy(), self.values, scale)
         now.state[2 : 2 + D, _SHIFT], now.state[2 : 2 + D, _GAIN] = scale.shift[:D], scale.gain[:D]
         if not classify:
             now.state[1, _SHIFT], now.state[1, _GAIN] = scale.y_shift[0], scale.y_gain[0]
@@ -96,9 +128,9 @@ class _Model(NamedTuple):
 
 
 def _blank(features: int, outputs: int, scale: SharedScale | None) -> _Model:
-    state = np.zeros((2 + features, _WEIGHTS + 2 * outputs))
+    state = np.zeros((2 + features, _WEIGHTS + 2 * max(outputs, 2)))
     state[1:, _GAIN] = 1
-    return _Model(state, scale)
+    return _Model(state, blank_values(0), scale)
 
 
 class Linear:
@@ -118,8 +150,8 @@ class Linear:
         self._of: dict[int, _Model] = {}  # of partitions
 
     def layout(self, width: int, outputs: int) -> Mapping[str, Column]:  # noqa: ARG002
-        """Nothing of a task: it is of all."""
-        return {}
+        """A task's intercept of each of the first outputs, in units of the target of all tasks, and its curvature."""
+        return {INTERCEPTS: Column((2, min(outputs, TASK_CLASSES)), np.float32)}
 
     def predict(self, columns: Columns, case: Case, outputs: int) -> Doubles | None:
         """Class probabilities [C] or the mean [1]; None before the first labels."""
@@ -129,7 +161,7 @@ class Linear:
         """Learn a class index or a target."""
         self.run(columns, alone(case, y, is_asked=False), 1)
 
-    def run(self, columns: Columns, cases: Cases, outputs: int) -> Doubles:  # noqa: ARG002
+    def run(self, columns: Columns, cases: Cases, outputs: int) -> Doubles:
         """Predict each event and learn its label; see ``OfRuns``."""
         said = np.full((len(cases.tasks), outputs), 0.0 if self._classify else math.nan)
         labels = cases.labels if self._classify else (cases.labels - cases.shift) / cases.spread
@@ -140,11 +172,16 @@ class Linear:
         model = known or _blank(0, 1, None)
         if teaches and len(model.state) - 2 < min(cases.common.shape[1], _FEATURES):
             model = model.wide(cases.common.shape[1], 1)
+        if teaches and cases.values.shape[1] and not model.values.size:
+            model = model.with_values()
         if model.scale is not scale:
             model = model.scaled(scale, classify=self._classify)
+        rows, intercepts = cases.rows, columns[INTERCEPTS]
+        if "" in cases.tasks:
+            rows = np.where([bool(task) for task in cases.tasks], rows, -1)
         while begin < len(labels):
-            events = cases.common[begin:], labels[begin:], cases.asked[begin:]
-            begin += kernels.linear_run(model.state, *events, self._classify, said[begin:])
+            events = rows[begin:], cases.values[begin:], cases.common[begin:], labels[begin:], cases.asked[begin:]
+            begin += kernels.linear_run(model.state, intercepts, model.values, *events, self._classify, said[begin:])
             if begin < len(labels):
                 model = model.wide(0, next_power_of_two(int(labels[begin]) + 1))
         if teaches:
@@ -160,8 +197,8 @@ class Linear:
 
     def load(self, arrays: Arrays) -> None:
         """Become what ``dump`` described."""
-        found = of_partitions(arrays, _MODEL)
-        self._of = {number: _checked(part[_MODEL], 0, "a snapshot") for number, part in found.items()}
+        found = of_partitions(arrays, "linear.")
+        self._of = {number: _checked(part, 0, "a snapshot") for number, part in found.items()}
 
     @property
     def partitions(self) -> list[int]:
@@ -173,7 +210,7 @@ class Linear:
         found = self._of.get(number)
         if found is None:
             return {}
-        return {_MODEL: found.state.copy()}
+        return {_MODEL: found.state.copy()} | ({_OF_VALUES: found.values.copy()} if found.values.size else {})
 
     def take_partition(self, number: int, arrays: Arrays, here: Renumbering, at: str) -> None:
         """Go on with this model; raises SnapshotError where it is damaged.
@@ -183,7 +220,7 @@ class Linear:
         """
         self.forget_partition(number)
         if _MODEL in arrays:
-            found = _checked(arrays[_MODEL], len(here.classes) if self._classify else 1, at)
+            found = _checked(arrays, len(here.classes) if self._classify else 1, at)
             self._of[number] = found if here.same else _renumbered(found, here, classify=self._classify, at=at)
 
     def forget_task(self, partition: int, task: str) -> None:  # noqa: ARG002
@@ -195,27 +232,31 @@ class Linear:
         self._of.pop(number, None)
 
 
-def _checked(state: npt.NDArray[Any], classes: int, at: str) -> _Model:
-    """The model that has this state; raises SnapshotError where it is damaged.
+def _checked(arrays: Arrays, classes: int, at: str) -> _Model:
+    """The model that has these arrays; raises SnapshotError where they are damaged.
 
     Args:
-        state: as of ``Linear.partition``.
+        arrays: as of ``Linear.partition``; of others, too.
         classes: there are no more than this; 0: it is not known.
         at: where it comes from.
     """
+    state, values = arrays.get(_MODEL, blank_values(0)), arrays.get(_OF_VALUES, blank_values(0))
     fits = (
         state.dtype == np.float64 and state.ndim == 2 and state.shape[0] >= 2 and state.shape[1] in range(4, 2**17, 2)
     )
     if fits and np.isfinite(state).all():
-        found, labels, known = _Model(state.copy(), None), state[_LABELS], state[_CLASSES]
-        most = min(found.capacity, classes or found.capacity)
+        found = _Model(state.copy(), blank_values(0), None).wide(0, 2)
+        labels, known, most = state[_LABELS], state[_CLASSES], min(found.capacity, classes or found.capacity)
+        shares, curvatures = found.state[0, 2:_KINDS].reshape(2, 2).T
         if (
             labels >= 0
             and known in range(most + 1)
             and (state[1:, _GAIN] > 0).all()
             and (found.of_outputs[:, 1] >= 0).all()
+            and ((shares >= 0) & (shares <= 1) & (curvatures >= 0)).all()
+            and are_values(values, min(found.capacity, VALUE_CLASSES))
         ):
-            return found
+            return found._replace(values=values.copy())
     raise SnapshotError(f"{at}: a linear model that no labels make: it is damaged")
 
 
@@ -231,6 +272,9 @@ def _renumbered(found: _Model, here: Renumbering, *, classify: bool, at: str) ->
     model.state[1 + to, :_WEIGHTS] = found.state[1 + there, :_WEIGHTS]
     for part in range(2):
         model.of_outputs[:, part][np.ix_(to, classes)] = found.of_outputs[:, part][np.ix_(there, np.arange(outputs))]
-    model.state[_LABELS] = found.state[_LABELS]
+    model.state[0, :_KINDS] = found.state[0, :_KINDS]
     model.state[_CLASSES] = int(classes.max(initial=-1)) + 1 if classify else 0
+    if found.values.size:
+        model = model.with_values()
+        renumber_intercepts(model.values, found.values, classes)
     return model

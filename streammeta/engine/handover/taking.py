@@ -9,7 +9,7 @@ import numpy.typing as npt
 from streammeta.engine.columns import is_adaptable
 from streammeta.engine.concepts import check_concepts, renumber_concepts
 from streammeta.engine.elapsed import COLUMN as ELAPSED
-from streammeta.engine.experts import POOLED
+from streammeta.engine.experts import INTERCEPTS, OF_TASKS, POOLED, are_intercepts, renumber_intercepts
 from streammeta.engine.experts.base import Renumbering
 from streammeta.engine.experts.gaussian import check_gaussian, renumber_gaussian
 from streammeta.engine.experts.pool import POOL
@@ -41,7 +41,7 @@ __all__ = ["Taking"]
 
 _COUNTERS = ("window_count", "events", "labelled", "labels_since_drift", "labels_kept_at_drift", "drifts")
 # columns that a setting turns on and off, or that rows of the version before have not: they begin blank
-_BY_SETTING = {*COLUMNS, *ELAPSED, *POOLED, "window_id"}
+_BY_SETTING = {*COLUMNS, *ELAPSED, *POOLED, *OF_TASKS, "window_id"}
 _MOST = 2**53
 _MOST_BYTES = 2**30
 _MEAN_AND_INTERVAL = 32  # bytes
@@ -135,6 +135,10 @@ class Taking:
             if "last.label" in columns:
                 last = columns["last.label"][rows]
                 columns["last.label"][rows] = np.where(last < 0, -1, meaning.classes[last])
+            if INTERCEPTS in columns and INTERCEPTS in found and classes is not None:
+                intercepts = np.zeros_like(columns[INTERCEPTS][rows])
+                renumber_intercepts(intercepts, found[INTERCEPTS], classes)
+                columns[INTERCEPTS][rows] = intercepts
         for key, pushed, labelled in zip(keys, found["window_count"].tolist(), found["labelled"].tolist(), strict=True):
             self._written.counts[key] = pushed, labelled
 
@@ -169,6 +173,8 @@ class Taking:
             raise SnapshotError(f"{at}: a row of version {found['version'].min()}, wanted -1 or more: it is damaged")
         check_concepts(found, at)
         check_gaussian(found, at)
+        if not are_intercepts(found.get(INTERCEPTS, np.zeros((0, 2, 0)))):
+            raise SnapshotError(f"{at}: a row with {INTERCEPTS} that no labels make: it is damaged")
         check_intervals(found, at)
 
     def _check_shapes(self, found: Mapping[str, npt.NDArray[Any]], names: Sequence[str], at: str) -> None:

@@ -43,6 +43,7 @@ def cases(ys: Doubles, tasks: int = 1) -> Cases:
         rows,
         np.arange(n),
         np.full((n, 2), -1),
+        np.zeros((n, 0), np.int64),
     )
 
 

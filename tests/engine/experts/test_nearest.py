@@ -39,7 +39,7 @@ class Pair:
         rows, ones = np.zeros(n, np.int64), np.ones(n)
         asked = np.ones(n, np.bool_) if asked is None else asked
         of = xs.astype(np.float32), rows, ys, asked, 0 * ones, ones, rows, np.arange(n), np.full((n, 2), -1)
-        cases = Cases(["t"] * n, *of)
+        cases = Cases(["t"] * n, *of, np.zeros((n, 0), np.int64))
         said = self.nearest.run(Columns(), cases, outputs)
         self.forest.run(Columns(), cases, outputs)
         return said

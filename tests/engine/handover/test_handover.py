@@ -239,6 +239,10 @@ def test_features_and_classes_numbered_otherwise_are_translated(linear_tasks: St
     takes.adopt(None, train=False)
     takes.memory.shared.stamp = gives.memory.shared.stamp  # by chance: then φ does not look out of date
     take(takes.handover(), log, 0)
+    for key, row in gives.memory.tasks.in_rows.items():
+        theirs = takes.memory.tasks.columns["linear.intercepts"][takes.memory.tasks.in_rows[key]]
+        np.testing.assert_array_equal(theirs[:, ::-1], gives.memory.tasks.columns["linear.intercepts"][row])
+        assert theirs.any()
 
     outcomes = takes.step(events[500:])
     expected = gives.step(events[500:])
