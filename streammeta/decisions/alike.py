@@ -6,17 +6,17 @@ give the same bits.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from msgspec.structs import replace
 
 from streammeta.decisions.choice import Actions, action_in, tags_of
-from streammeta.decisions.choosing import Choosing, Drawn, Rows
+from streammeta.decisions.choosing import Choosing
+from streammeta.decisions.gathered import Gathered, Made
 from streammeta.decisions.inputs import ActionInputs
 from streammeta.decisions.outcome import DecisionOutcome, parted
-from streammeta.decisions.scoring import ActionSlots, seen_choices
+from streammeta.decisions.scoring import seen_choices
 from streammeta.engine.cycle import Cycle
 from streammeta.engine.labels import Waiting
 from streammeta.engine.memory import Memory
@@ -25,6 +25,7 @@ from streammeta.engine.part import Part
 from streammeta.engine.settings import DecideSettings
 from streammeta.engine.spill import TaskKey
 from streammeta.event import Event, Label
+from streammeta.meta.base import Ints
 from streammeta.native import _kernels as kernels
 
 __all__ = ["Alike"]
@@ -59,13 +60,17 @@ class Alike:
         gathered = self._gather(events, begin, most)
         if gathered is None:
             return 0
-        kept = self._kept(gathered)
+        kept, in_waves = self._kept(gathered)
         gathered.cut(kept)
-        drawn = self._choose(gathered)
-        self._learn(gathered, drawn, begin, outcomes)
+        made = Made(self._part(gathered, begin), gathered.slots.named.size)
+        self._choosing.look_at(*gathered.heads(np.flatnonzero(gathered.is_choice)))
+        for wave in self._waves(gathered) if in_waves else [np.arange(kept)]:
+            self._choose(gathered, wave, made)
+            self._learn(gathered, wave, made, outcomes)
+        self._finish(gathered, made, outcomes)
         return kept
 
-    def _gather(self, events: Sequence[Event | Label], begin: int, most: int) -> "_Gathered | None":
+    def _gather(self, events: Sequence[Event | Label], begin: int, most: int) -> Gathered | None:
         """Records from ``begin`` on as far as none depends on another's reward; None: the first is not like most."""
         memory, slots = self._memory, self._inputs.slots()
         if slots is None or memory.tasks.leaving or memory.extractor is not None or not memory.counts.events:
@@ -79,7 +84,7 @@ class Alike:
             self._partition = partition
             self._keys_of.clear()
             self._task_of.clear()
-        gathered = _Gathered(partition, size, slots)
+        gathered = Gathered(partition, size, slots)
         known = (
             *(memory.tasks.in_rows, memory.waiting.tasks, self._keys_of, self._make_keys, self._task_of),
             *(self._inputs.is_complete, self._how.crossed, memory.tasks.all_in_memory, memory.waiting.free < size),
@@ -97,71 +102,116 @@ class Alike:
         self._task_of.update(dict.fromkeys(tags, task))
         return found
 
-    def _kept(self, gathered: "_Gathered") -> int:
-        """How many of the records may be taken at once."""
-        choices = np.flatnonzero(gathered.is_choice)
-        rows = gathered.rows[choices]
-        of = np.repeat(np.arange(len(choices)), rows.shape[1])
-        found = Rows(rows.reshape(-1), of, gathered.before[choices], choices > 0)
-        count = self._choosing.independent(found)
-        return gathered.size if count == len(choices) else int(choices[count])
+    def _kept(self, gathered: Gathered) -> tuple[int, bool]:
+        """How many of the records may be taken, and whether that is in waves, as some depend on decisions before them.
 
-    def _choose(self, gathered: "_Gathered") -> Drawn:
-        """Draw the actions, and add what their heads see to the features."""
-        memory, choices = self._memory, np.flatnonzero(gathered.is_choice)
-        slots, exact = gathered.slots, gathered.exact
+        Only decisions are taken in waves: a reward in between would be learned before a decision that comes first.
+        """
+        choices, first = np.flatnonzero(gathered.is_choice), self._first_label(gathered)
+        heads, of = gathered.rows[choices].reshape(-1), np.repeat(np.arange(len(choices)), gathered.rows.shape[1])
+        is_late = choices > (0 if self._choosing.looks_may_show else first)
+        late = choices[self._choosing.are_looked_at(heads, of, is_late)]
+        stale = choices[self._choosing.become_stale(heads, of, gathered.before[choices])]
+        at_late, at_stale = (int(min(one, default=gathered.size)) for one in (late, stale))
+        if at_stale < min(at_late, first):
+            return min(at_late, first), True
+        return min(at_late, at_stale), False
+
+    def _first_label(self, gathered: Gathered) -> int:
+        """The first record that brings a reward; how many there are, if none does."""
+        end = int(np.append(~gathered.is_choice, True).argmax())
+        if self._how.rewards == "reward":  # then a decision with a label is not like most
+            return end
+        return next((i for i, source in enumerate(gathered.sources[:end]) if source.y is not None), end)
+
+    def _waves(self, gathered: Gathered) -> Iterator[Ints]:
+        """Decisions, of which each wave depends on none of its own and of those after it.
+
+        What is asked here is asked again after every wave: by then φ of the tasks may have been derived.
+        """
+        rest = np.arange(gathered.size)
+        while rest.size:
+            before, count = np.zeros(rest.size, np.int64), dict[int, int]()
+            tasks = [id(gathered.keys[i]) for i in rest.tolist()]  # the keys of a task are one object
+            for n, task in enumerate(tasks):
+                before[n] = count[task] = count.get(task, -1) + 1
+            heads, of = gathered.rows[rest].reshape(-1), np.repeat(np.arange(rest.size), gathered.rows.shape[1])
+            waits, blocked = self._choosing.become_stale(heads, of, before), set[int]()
+            for n, task in enumerate(tasks):
+                waits[n] |= task in blocked
+                if waits[n]:
+                    blocked.add(task)
+            yield rest[~waits]
+            rest = rest[waits]
+
+    def _choose(self, gathered: Gathered, wave: Ints, made: Made) -> None:
+        """Draw the actions of this wave's decisions, and add what their heads see to the features."""
+        memory, choices = self._memory, wave[gathered.is_choice[wave]]
         if not choices.size:
-            nothing = np.zeros((0, len(slots.named)))
-            return Drawn(np.zeros(0, np.int64), nothing, nothing)
+            return
+        slots, exact, rows = gathered.slots, gathered.exact, gathered.rows[choices]
         memory.grow()
-        rows, places, K = gathered.rows[choices], choices.tolist(), len(slots.named)
-        self._choosing.bring_up_to_date(rows.reshape(-1), lambda i: gathered.keys[places[i // K]][i % K])
+        self._choosing.derive(*gathered.heads(choices))
         there = ~np.isnan(exact[choices])
         if not self._inputs.are_crossed(there[0]):  # and so are all that were gathered
             slots = slots._replace(crossed=np.full_like(slots.crossed, -1))
         order = np.argsort(rows[:, 0], kind="stable")  # the decisions of a task after one another: they share work
         seen = seen_choices(memory.fixed.frame, memory.tasks.columns, rows[order], exact[choices[order]], slots)
-        drawn = self._choosing.draw(rows[order], seen, [gathered.sources[places[i]].origin for i in order.tolist()])
-        back = np.argsort(order)
-        drawn = Drawn(drawn.taken[back], drawn.propensities[back], drawn.scores[back])
-        own = slots.crossed[drawn.taken]
+        origins = [gathered.sources[i].origin for i in choices[order].tolist()]
+        drawn, at = self._choosing.draw(rows[order], seen, origins), choices[order]
+        made.taken[at], made.propensities[at], made.scores[at] = drawn
+        taken = made.taken[choices]
+        own, named = slots.crossed[taken], slots.named[taken]
         which, d = np.nonzero(there & (own >= 0))
         exact[choices[which], own[which, d]] = exact[choices[which], d]
-        named = slots.named[drawn.taken]
         exact[choices[named >= 0], named[named >= 0]] = 1.0
-        return drawn
 
     # -- learning ------------------------------------------------------------------------------------------------------
 
-    def _learn(self, gathered: "_Gathered", drawn: Drawn, begin: int, outcomes: list[Outcome | None]) -> None:
-        """Let the tasks of the actions learn what happened, and say what it was."""
-        N, names, taken = gathered.size, self._how.actions, iter(drawn.taken.tolist())
-        choices = np.flatnonzero(gathered.is_choice)
-        choice = np.full(N, -1)
-        choice[choices] = np.arange(choices.size)
-        is_known = np.zeros(N, np.bool_)
-        is_known[choices] = (gathered.before[choices] > 0) | (gathered.rows[choices] >= 0).any(1)
-        keys, actions, waits = list[TaskKey](), list[str | None](), dict[int, Waiting]()
-        filled = self._filled(gathered.exact[choices])
-        for i, (source, key) in enumerate(zip(gathered.sources, gathered.keys, strict=True)):
+    def _learn(self, gathered: Gathered, wave: Ints, made: Made, outcomes: list[Outcome | None]) -> None:
+        """Let the tasks of the actions learn what happened in this wave."""
+        part, sources, names, find = made.part, gathered.sources, self._how.actions, self._memory.waiting.find
+        filled, taken = self._filled(gathered.exact[wave[gathered.is_choice[wave]]]), made.taken.tolist()
+        late = list[int]()
+        for i in wave.tolist():
+            source, key = sources[i], gathered.keys[i]
             if isinstance(source, Label):
-                partition, tag = key
-                waits[i] = found = self._memory.waiting.take(partition, tag, source.id)
-                keys.append(key)
-                actions.append(self._action_of(found))
+                late.append(i)
+                part.waits[i] = found = find(gathered.partition, key[1], source.id)
+                made.keys[i], made.actions[i] = key, self._action_of(found)
                 continue
-            k, (slots, values) = next(taken), next(filled)
-            keys.append(key[k])
-            actions.append(names[k])
+            k, (slots, values) = taken[i], next(filled)
+            made.keys[i], made.actions[i] = key[k], names[k]
             if source.id is not None and source.y is None:
-                waits[i] = found = Waiting(key[k], slots, values.copy())  # not a part of what all of them hold
-                self._memory.waiting.enter(source.id, found)
-        kernels.fill_rows(gathered.exact, [i for i in waits if choice[i] < 0], waits)
-        sources = self._with_rewards(gathered, actions)
-        self._cycle.take(self._part(gathered, keys, sources, waits, begin), outcomes)
+                part.waits[i] = Waiting(key[k], slots, values.copy())  # not a part of what all of them hold
+        kernels.fill_rows(gathered.exact, late, part.waits)
+        if self._how.rewards == "label":
+            self._reward(gathered, wave, made)
+        self._find_rows(part, wave, made.keys)
+        now = part if wave.size == part.size else part.select(wave)
+        self._cycle.take(now, outcomes)
+        if now is not part:
+            part.take_judged(wave, now)
+
+    def _finish(self, gathered: Gathered, made: Made, outcomes: list[Outcome | None]) -> None:
+        """Let what tasks share learn what happened, and say what it was."""
+        memory, part, enter, take = self._memory, made.part, self._memory.waiting.enter, self._memory.waiting.take
+        for i in sorted(part.waits):
+            source = part.sources[i]
+            if isinstance(source, Label):
+                take(gathered.partition, made.keys[i][1], source.id)
+            else:
+                enter(str(source.id), part.waits[i])
+        memory.tasks.touch_all(made.keys)
+        memory.presence.see_all(gathered.partition, made.keys, gathered.times)
+        memory.counts.events += int(np.count_nonzero(gathered.is_choice))
+        self._cycle.finish(part, outcomes)
+        is_known = (gathered.before > 0) | (gathered.rows >= 0).any(1)
+        choice = np.where(gathered.is_choice, np.arange(part.size), -1)
+        said = made.taken, made.propensities, made.scores, gathered.rewards, is_known
+        names, places = self._how.actions, np.array(part.places)
         kernels.write_decisions(
-            *(DecisionOutcome, sources, begin + np.arange(N), names, actions, choice, drawn.taken),
-            *(drawn.propensities, drawn.scores, gathered.rewards, is_known, _SIGNALS, outcomes),
+            DecisionOutcome, part.sources, places, names, made.actions, choice, *said, _SIGNALS, outcomes
         )
 
     def _filled(self, exact: npt.NDArray[np.float64]) -> Iterator[tuple[tuple[int, ...], npt.NDArray[np.float64]]]:
@@ -185,90 +235,32 @@ class Alike:
             return parted(waits.key[1])[1]
         return action_in(waits.slots, self._memory.features)
 
-    def _with_rewards(self, gathered: "_Gathered", actions: Sequence[str | None]) -> list[Event | Label]:
-        """What came, with the reward in place of a label that said which action was right."""
-        if self._how.rewards == "reward":
-            return gathered.sources
-        sources = list(gathered.sources)
-        for i, (source, action) in enumerate(zip(sources, actions, strict=True)):
+    def _reward(self, gathered: Gathered, wave: Ints, made: Made) -> None:
+        """Put the reward in place of a label that said which action was right."""
+        for i in wave.tolist():
+            source = gathered.sources[i]
             if source.y is not None:
-                gathered.rewards[i] = float(str(source.y) == action)
-                sources[i] = replace(source, y=float(gathered.rewards[i]))
-        return sources
+                gathered.rewards[i] = float(str(source.y) == made.actions[i])
+                made.part.sources[i] = replace(source, y=float(gathered.rewards[i]))
+        made.part.is_labelled[wave] = ~np.isnan(gathered.rewards[wave])
 
-    def _part(
-        self,
-        gathered: "_Gathered",
-        keys: list[TaskKey],
-        sources: list[Event | Label],
-        waits: dict[int, Waiting],
-        begin: int,
-    ) -> Part:
-        """All of it, as the engine learns it; tasks that are new get their rows."""
-        memory, N = self._memory, gathered.size
-        part = Part(N, gathered.exact.shape[1])
-        touched = [memory.tasks.in_rows.get(key, -1) for key in keys]
-        for i, row in enumerate(touched):
-            if row < 0:
-                part.rows[i], part.is_new_task[i] = memory.tasks.touch(keys[i])
-            else:
-                part.rows[i] = row
-        memory.tasks.touch_all(keys)
-        memory.presence.see_all(gathered.partition, keys, gathered.times)
-        memory.counts.events += int(np.count_nonzero(gathered.is_choice))
-        part.size, part.places, part.sources, part.tasks = (
-            N,
-            [*range(begin, begin + N)],
-            sources,
-            [tag for _, tag in keys],
-        )
-        part.partitions[:], part.labels, part.times, part.exact = (
-            gathered.partition,
-            gathered.rewards,
-            gathered.times,
-            gathered.exact,
-        )
-        part.is_event, part.is_labelled, part.waits = gathered.is_choice, ~np.isnan(gathered.rewards), waits
+    def _find_rows(self, part: Part, wave: Ints, keys: Sequence[TaskKey]) -> None:
+        """The rows of this wave's tasks; tasks that are new get theirs."""
+        tasks = self._memory.tasks
+        for i in wave.tolist():
+            key = keys[i]
+            part.tasks[i] = key[1]
+            row = tasks.in_rows.get(key)
+            if row is None:
+                row, part.is_new_task[i] = tasks.touch(key)
+            part.rows[i] = row
+
+    def _part(self, gathered: Gathered, begin: int) -> Part:
+        """All of it, as the engine learns it; it is not known yet by which tasks."""
+        N = gathered.size
+        part = Part(N, 0)
+        part.size, part.places, part.sources, part.tasks = N, [*range(begin, begin + N)], [*gathered.sources], [""] * N
+        part.partitions[:], part.is_event = gathered.partition, gathered.is_choice
+        part.labels, part.times, part.exact = gathered.rewards, gathered.times, gathered.exact
+        part.is_labelled = ~np.isnan(gathered.rewards)
         return part
-
-
-class _Gathered:
-    """Decisions and rewards [N] of one partition of which none depends on another.
-
-    Attributes:
-        partition: theirs.
-        slots: of the actions.
-        is_choice: [N] a decision; else a reward.
-        rows: [N, K] of a decision's actions; −1: nothing was learned of it yet.
-        before: [N] decisions of its task before it.
-        rewards: [N] NaN: none came, or it depends on the action.
-        times: [N] time stamps; NaN is none.
-        exact: [N, D] raw features, as far as they are known; NaN is missing.
-        sources: what came.
-        keys: of each action's task, of a decision; of a reward the one that it is for.
-        filling: what ``kernels.gather`` fills.
-    """
-
-    def __init__(self, partition: int, most: int, slots: ActionSlots) -> None:
-        K, D = slots.crossed.shape
-        self.partition, self.slots = partition, slots
-        self.is_choice, self.rows, self.before = (
-            np.zeros(most, np.bool_),
-            np.full((most, K), -1),
-            np.zeros(most, np.int64),
-        )
-        self.rewards, self.times = np.full((2, most), np.nan)
-        self.exact = np.full((most, D), np.nan)
-        self.sources, self.keys = list[Any](), list[Any]()
-        arrays = self.is_choice, self.rows, self.before, self.rewards, self.times, self.exact
-        self.filling = (*arrays, self.sources, self.keys)
-
-    @property
-    def size(self) -> int:
-        """How many there are."""
-        return len(self.sources)
-
-    def cut(self, size: int) -> None:
-        """Only the first ``size`` of them are taken."""
-        for name in ("is_choice", "rows", "before", "rewards", "times", "exact", "sources", "keys"):
-            setattr(self, name, getattr(self, name)[:size])

@@ -1,14 +1,15 @@
 """Drawing actions: rows brought up to date, propensities from what heads expect, and a draw that is the same again."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from streammeta.decisions.exploration import Doubles, drawn, explore, stable_uniform
 from streammeta.decisions.scoring import score
 from streammeta.engine.cycle import Cycle
-from streammeta.engine.looks import is_outdated, look
+from streammeta.engine.looks import is_coarse, is_outdated, look
 from streammeta.engine.memory import Memory
 from streammeta.engine.settings import DecideSettings
 from streammeta.engine.spill import TaskKey
@@ -20,13 +21,16 @@ from streammeta.meta.exact.event_kernel import Few
 __all__ = ["Choosing", "Drawn", "Rows"]
 
 
+Bools: TypeAlias = npt.NDArray[np.bool_]
+
+
 class Rows(NamedTuple):
     """The rows of several decisions' actions, one decision after the other."""
 
     rows: Ints  # [M] −1: nothing was learned of it yet
     of: Ints  # [M] whose they are
     before: Ints  # [N] decisions of each one's task that are made together with it, before it
-    is_late: np.ndarray  # [N] something comes before it that is taken together with it
+    is_late: Bools  # [N] a look may come before it, or what a look at it changes is seen there
 
 
 class Drawn(NamedTuple):
@@ -49,32 +53,66 @@ class Choosing:
     def __init__(self, memory: Memory, cycle: Cycle, how: DecideSettings) -> None:
         self._memory, self._cycle, self._how = memory, cycle, how
 
+    def become_stale(self, rows: Ints, of: Ints, before: Ints) -> Bools:
+        """Which decisions [N] may see a φ that becomes stale by decisions made together with them.
+
+        Args:
+            rows: of their actions [M]; −1: nothing was learned of it yet.
+            of: whose they are [M].
+            before: decisions of each one's task before it [N].
+        """
+        memory, known = self._memory, rows >= 0
+        columns, here, of = memory.tasks.columns, rows[known], of[known]
+        rest = columns.rebuild_cooldown[here]
+        stale = (rest <= before[of]) & (rest >= 1) & (columns.version[here] != memory.shared.stamp)
+        found = np.zeros(len(before), np.bool_)
+        found[of[stale]] = True
+        return found
+
+    def are_looked_at(self, rows: Ints, of: Ints, is_late: Bools) -> Bools:
+        """Which decisions [N], of those that come late, are looked at first: what looks count is added in log order."""
+        memory, known = self._memory, rows >= 0
+        outdated = is_outdated(memory.tasks.columns, rows[known], memory.shared.frame.epoch)
+        found = np.zeros(len(is_late), np.bool_)
+        found[of[known][outdated]] = True
+        return found & is_late
+
     def independent(self, found: Rows) -> int:
         """How many of the decisions may be made at once: their rows must not change by what comes before them.
 
         They do where φ becomes stale by events of its own task, and where a look at it would come after the looks
         that rewards bring: what they count together is added up in the order of the log.
         """
-        memory = self._memory
-        columns, known = memory.tasks.columns, found.rows >= 0
-        rows, of = found.rows[known], found.of[known]
-        rest, version = columns.rebuild_cooldown[rows], columns.version[rows]
-        bad = (rest <= found.before[of]) & (rest >= 1) & (version != memory.shared.stamp)
-        bad |= found.is_late[of] & is_outdated(columns, rows, memory.shared.frame.epoch)
-        return int(of[bad.argmax()]) if bad.any() else len(found.before)
+        bad = self.become_stale(found.rows, found.of, found.before)
+        bad |= self.are_looked_at(found.rows, found.of, found.is_late)
+        return int(bad.argmax()) if bad.any() else len(bad)
+
+    @property
+    def looks_may_show(self) -> bool:
+        """Whether a look at one task may change what others see."""
+        return is_coarse(self._memory.shared.frame)
 
     def bring_up_to_date(self, rows: Ints, key_at: Callable[[int], TaskKey]) -> None:
         """Bring rows [M] up to what tasks share now, as events of theirs would; ``key_at`` says whose each is."""
-        memory, known = self._memory, np.flatnonzero(rows >= 0)
-        columns, here = memory.tasks.columns, rows[known]
-        changed = dict.fromkeys(here[is_outdated(columns, here, memory.shared.frame.epoch)].tolist())
-        for row in changed:
-            partition, _ = key_at(int((rows == row).argmax()))
-            self._cycle.follow_look(partition, row, look(memory.tasks.columns, row, memory.shared.frame))
-        stale = derive_unseen(memory.tasks.columns, here, memory.shared.stamp)
+        self.look_at(rows, key_at)
+        self.derive(rows, key_at)
+
+    def look_at(self, rows: Ints, key_at: Callable[[int], TaskKey]) -> None:
+        """Look at those of rows [M] for which the shared scale has changed, in this order."""
+        memory, known = self._memory, rows[rows >= 0]
+        outdated = known[is_outdated(memory.tasks.columns, known, memory.shared.frame.epoch)]
+        for row in dict.fromkeys(outdated.tolist()):
+            key = key_at(int((rows == row).argmax()))
+            self._cycle.follow_look(key[0], row, look(memory.tasks.columns, row, memory.shared.frame))
+            memory.tasks.mark_changed(key)
+
+    def derive(self, rows: Ints, key_at: Callable[[int], TaskKey]) -> None:
+        """Derive those of rows [M] again that are stale."""
+        memory = self._memory
+        stale = derive_unseen(memory.tasks.columns, rows[rows >= 0], memory.shared.stamp)
         if stale.size:
             memory.response.derive(memory.fixed, memory.tasks.columns, stale, memory.labels.outputs)
-        for row in (*changed, *stale.tolist()):
+        for row in stale.tolist():
             memory.tasks.mark_changed(key_at(int((rows == row).argmax())))
 
     def draw(self, rows: Ints, seen: Few, origins: Sequence[Origin]) -> Drawn:

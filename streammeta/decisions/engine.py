@@ -91,7 +91,8 @@ class DecisionEngine(Engine):
             begin += taken
             if not taken:
                 begin, taken = self._single.take(events, begin, most, outcomes)
-            self._look_ahead = min(max(2 * (taken + 1), _SHORTEST), _LONGEST)
+            was_cut = taken < most and begin < len(events)  # then so will the next be, as likely as not
+            self._look_ahead = min(max(2 * (taken + 1), _SHORTEST) if was_cut else 2 * self._look_ahead, _LONGEST)
         return [outcome for outcome in outcomes if outcome is not None]
 
     # -- looking, forgetting -------------------------------------------------------------------------------------------

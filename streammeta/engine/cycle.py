@@ -49,23 +49,23 @@ class Cycle:
         begin = 0
         while begin < len(events):
             part, begin = self.admission.take(events, begin, self.until_change(), outcomes)
-            self.take(part, outcomes)
+            if part.size:
+                self.take(part, outcomes)
+                self.finish(part, outcomes)
         return [outcome for outcome in outcomes if outcome is not None]
 
     def until_change(self) -> int:
         """Events and labels until something shared may change."""
-        return min(self._until_due(), self._memory.shared.until_notice)
-
-    def _until_due(self) -> int:
-        """Events and labels until the normalization or a meta-update is due."""
-        memory = self._memory
-        return min(memory.shared.next_scaling - memory.sums.total, memory.counts.next_look - memory.counts.seen)
+        shared, counts = self._memory.shared, self._memory.counts
+        due = shared.next_scaling - self._memory.sums.total, counts.next_look - counts.seen
+        return min(*due, shared.until_notice)
 
     def take(self, part: Part, outcomes: list[Outcome | None]) -> None:
-        """Take a part through, of at most ``until_change``; it is cut where a task's φ has to be derived in between."""
+        """Take a part through, of at most ``until_change``, as far as it concerns its tasks alone: then ``finish``.
+
+        It is cut where a task's φ has to be derived in between.
+        """
         memory = self._memory
-        if not part.size:
-            return
         memory.grow()
         rows, exact, labels = part.rows, part.exact, part.labels
         brings_class = bool(part.is_labelled[0] and np.isnan(labels[0]))  # then it came alone
@@ -92,13 +92,33 @@ class Cycle:
             begin = end
         if brings_class:
             self._learn_class(part)
+
+    def finish(self, part: Part, outcomes: list[Outcome | None]) -> None:
+        """Feed what tasks share with a part that was taken; then change it, each at its own count of events.
+
+        These are the normalization, θ by a meta-update, and the spill.
+        """
+        memory, counts = self._memory, self._memory.counts
         self._observe(part)
         if memory.exchange.is_writing:
             memory.exchange.note(part, outcomes)
         if memory.settings.meta.mode != "off":
             self._training.observe_outcomes(part)
-        memory.counts.seen += part.size
-        self._between()
+        counts.seen += part.size
+        if memory.sums.total < memory.shared.next_scaling and counts.seen < counts.next_look:
+            if memory.shared.notices:
+                memory.shared.rescale(memory.features.categories)
+            return
+        if memory.mixture:
+            memory.mixture.publish_shared()
+        memory.sums.publish_shared()
+        memory.shared.rescale(memory.features.categories)
+        if counts.seen < counts.next_look:
+            return
+        self._training.update()
+        counts.next_look = counts.seen + self._training.look_every
+        memory.tasks.sweep()
+        memory.tasks.shrink()
 
     def _learn_class(self, part: Part) -> None:
         """Learn an event whose label is a class not seen before, after it was judged: that makes the class known."""
@@ -159,22 +179,3 @@ class Cycle:
                 events = here & part.is_event
                 xs = part.exact if events.all() else part.exact[events]
                 memory.sums.observe(partition, int(here.sum()), xs, targets)
-
-    def _between(self) -> None:
-        """Between two parts: normalization, meta-update and spill, each at its own count of events."""
-        memory = self._memory
-        counts = memory.counts
-        if self._until_due() > 0:
-            if memory.shared.notices:
-                memory.shared.rescale(memory.features.categories)
-            return
-        if memory.mixture:
-            memory.mixture.publish_shared()
-        memory.sums.publish_shared()
-        memory.shared.rescale(memory.features.categories)
-        if counts.seen < counts.next_look:
-            return
-        self._training.update()
-        counts.next_look = counts.seen + self._training.look_every
-        memory.tasks.sweep()
-        memory.tasks.shrink()

@@ -37,7 +37,7 @@ from streammeta.engine.scale import FrameScale
 from streammeta.meta.base import Floats, Ints
 from streammeta.native import _kernels as kernels
 
-__all__ = ["FIRST_LOOK", "Look", "due_for_look", "find_strays", "is_outdated", "look", "until_look"]
+__all__ = ["FIRST_LOOK", "Look", "due_for_look", "find_strays", "is_coarse", "is_outdated", "look", "until_look"]
 
 _Bools: TypeAlias = npt.NDArray[np.bool_]
 _Doubles: TypeAlias = npt.NDArray[np.float64]
@@ -82,9 +82,14 @@ def until_look(
     """
     most = int(outdated.argmax()) if outdated.any() else len(rows)
     counts = columns.labelled, columns.scale_next, columns.scale_strays
+    return kernels.until_look(*counts, rows, labels, strays, most, is_coarse(frame))
+
+
+def is_coarse(frame: FrameScale) -> bool:
+    """Whether a look at one task may change what others see: a feature's level is too far for float32."""
     coarse = frame.shared.known & (np.abs(frame.shared.shift) * frame.shared.gain > _PRECISE)
     coarse[frame.own] = False
-    return kernels.until_look(*counts, rows, labels, strays, most, bool(coarse.any()))
+    return bool(coarse.any())
 
 
 def due_for_look(columns: Columns, rows: Ints, labels: _Doubles, strays: Ints) -> list[int]:

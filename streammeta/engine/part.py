@@ -19,9 +19,10 @@ _Filling: TypeAlias = tuple[
     Ints, Ints, _Doubles, _Doubles, _Doubles, _Bools, _Bools, list[int], list[Event | Label], list[str]
 ]
 _LISTS = ("places", "sources", "tasks")
+_JUDGED = ("ages", "losses", "errors")
 _ARRAYS = (
     *("rows", "partitions", "labels", "times", "exact", "values", "is_event", "is_labelled", "is_new_task"),
-    *("ages", "losses", "errors"),
+    *_JUDGED,
 )
 
 
@@ -89,6 +90,23 @@ class Part:
         if self._filled:
             self.exact[[*self._filled]] = features.table([*self._filled.values()])
             self.values = features.shared_values(self.exact)  # none of those that were admitted together has any
+
+    def select(self, which: Ints) -> "Part":
+        """These of them [n], in ascending order; what is judged of those is not written here: see ``take_judged``."""
+        part: Part = object.__new__(Part)
+        for name in _LISTS:
+            every = getattr(self, name)
+            setattr(part, name, [every[i] for i in which.tolist()])
+        for name in _ARRAYS:
+            setattr(part, name, getattr(self, name)[which])
+        part.size, place_of = len(which), {i: n for n, i in enumerate(which.tolist())}
+        part.waits = {place_of[i]: one for i, one in self.waits.items() if i in place_of}
+        return part
+
+    def take_judged(self, which: Ints, part: "Part") -> None:
+        """Write here what was judged of these [n], ``part`` being what ``select`` made of them."""
+        for name in _JUDGED:
+            getattr(self, name)[which] = getattr(part, name)
 
     def cut(self, begin: int, end: int) -> "Part":
         """Some of them; what is judged of those is written here, too."""

@@ -232,3 +232,24 @@ def test_settings_that_cannot_decide_are_refused() -> None:
         engine_of(learner={"experts": ("persistence",)})
     with pytest.raises(ValueError, match="wanted two or more, all different"):
         DecideSettings(actions=("red",))
+
+
+def test_decisions_whose_heads_are_derived_again_in_their_midst_are_those_taken_one_by_one(tmp_path: Path) -> None:
+    """Long windows and changes of θ: many decisions together then come in waves, of which nothing may be seen."""
+    random = np.random.default_rng(3)
+    events = list[Event | Label]()
+    for turn in range(40):
+        waiting = list[Label]()
+        for i in range(int(random.integers(10, 60))):
+            x, task = {f"f{k}": float(random.standard_normal()) for k in range(3)}, f"t{random.integers(3)}"
+            events.append(Event(x, task, Origin("e", 0, len(events)), id=f"{turn}.{i}"))
+            waiting.append(Label(f"{turn}.{i}", float(x["f0"] + random.standard_normal()), task, events[-1].origin))
+        events += [replace(one, origin=Origin("e", 0, len(events) + i)) for i, one in enumerate(waiting)]
+    together, alone = engine_of(), engine_of()
+
+    assert said(steps(together, events, 1_000)) == said(steps(alone, events, 1))
+    assert together.stats() == alone.stats()
+    assert together.stats().meta_updates > 0
+    for number, engine in enumerate((together, alone)):
+        write_snapshot(tmp_path / str(number), engine.snapshot(), {})
+    assert (tmp_path / "0").read_bytes() == (tmp_path / "1").read_bytes()
