@@ -61,19 +61,18 @@ class Gaussian:
 
     def predict(self, columns: Columns, case: Case, outputs: int) -> Doubles | None:
         """Class probabilities [C]; None before the first labels."""
-        row, within = case.row, self._sums.within
-        D = min(case.x.size, within.shape[1])
-        if outputs < 2 or not D or within[1, :D].max() < _FEWEST or not columns["gaussian.count"][row].any():
+        row, labels = case.row, self._sums.within[1, : case.x.size]
+        if outputs < 2 or labels.max(initial=0) < _FEWEST or not columns["gaussian.count"][row].any():
             return None
-        weights, said = _softmax(columns["gaussian.heat"][row]), self._said(columns, case, D, outputs)
+        weights, said = _softmax(columns["gaussian.heat"][row]), self._said(columns, case, outputs)
         found: Doubles = (weights[:, None] * said).sum(0)
         return found
 
     def learn(self, columns: Columns, case: Case, y: float) -> None:
         """Learn a task's label; what it says of all tasks counts from the next ``publish_shared`` on."""
-        row, label, D = case.row, int(y), min(case.x.size, self._sums.within.shape[1])
-        if D and columns["gaussian.count"][row, label] > 0:
-            said = self._said(columns, case, D, columns["gaussian.count"].shape[1])
+        row, label = case.row, int(y)
+        if self._sums.within[1, : case.x.size].any() and columns["gaussian.count"][row, label] > 0:
+            said = self._said(columns, case, columns["gaussian.count"].shape[1])
             columns["gaussian.heat"][row] = 0.95 * columns["gaussian.heat"][row] + log(said[:, label] + 1e-6)
         squares, gain = np.full(case.x.size, np.nan), self._scaling(columns, row).gain.astype(np.float64)
         count, mean, square = (columns[name][row] for name in ("gaussian.count", *_STATE))
@@ -91,16 +90,15 @@ class Gaussian:
     def load(self, arrays: Arrays) -> None:
         """Nothing."""
 
-    def _said(self, columns: Columns, case: Case, features: int, outputs: int) -> Doubles:
-        """Class probabilities [heats, C] by each heat."""
+    def _said(self, columns: Columns, case: Case, outputs: int) -> Doubles:
+        """Class probabilities [heats, C] by each heat, of features whose squares within classes have been counted."""
         scaling, row = self._scaling(columns, case.row), case.row
-        D = min(features, scaling.shift.size)
+        D = min(case.x.size, self._sums.within.shape[1], scaling.shift.size)
         count, mean, square = (columns[name][row] for name in ("gaussian.count", *_STATE))
         total, labels = self._sums.within[:, :D]
-        unit = scaling.gain[:D].astype(np.float64)
-        within, said = np.zeros(D), np.empty((_HEATS, outputs))
-        within[: labels.size] = total / np.maximum(labels, 1.0) / unit[: labels.size] ** 2
-        kernels.ask_gaussian(count, mean, square, case.x[:D], within, scaling.shift[:D], scaling.gain[:D], said)
+        within = total / np.maximum(labels, 1.0) / scaling.gain[:D].astype(np.float64) ** 2
+        x, said = np.where(labels > 0, case.x[:D], np.float32(math.nan)), np.empty((_HEATS, outputs))
+        kernels.ask_gaussian(count, mean, square, x, within, scaling.shift[:D], scaling.gain[:D], said)
         return said
 
 

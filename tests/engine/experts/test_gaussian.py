@@ -1,9 +1,11 @@
 """The expert for many classes."""
 
 import math
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 from scipy import stats
 
 from streammeta.engine import Engine, EngineSettings
@@ -12,7 +14,7 @@ from streammeta.engine.experts import Case
 from streammeta.engine.experts.gaussian import Gaussian, check_gaussian, renumber_gaussian
 from streammeta.engine.sums import PartitionSums
 from streammeta.errors import ConfigError, SnapshotError
-from streammeta.event import Event, Origin
+from streammeta.event import Event, Feature, Origin
 from streammeta.meta.base import Scaling
 from streammeta.simulators import simulate
 
@@ -64,6 +66,24 @@ def test_polls_spills_and_restarts_change_nothing() -> None:
 
     assert cut == whole.step(events)
     assert whole.memory.tasks.columns["gaussian.count"].any()
+
+
+def test_a_restore_knows_no_more_of_a_feature_that_came_late() -> None:
+    """Its squares count from a moment that all parts know; a restore counted it at once, as one that says nothing."""
+    events = [replace(event, x=dict(event.x) | {"late": float(i % 7)}) for i, event in enumerate(crowd(300, 12))]
+    events = [replace(event, x=without(event.x, "late")) if i < 200 else event for i, event in enumerate(events)]
+    whole, cut = Engine(settings()).step(events), []
+
+    engine = Engine(settings())
+    for at in range(0, 300, 10):
+        cut += engine.step(events[at : at + 10])
+        engine = Engine.restore(settings(), engine.snapshot())
+
+    assert cut == whole
+
+
+def without(x: Mapping[str, Feature] | Sequence[float | None], name: str) -> dict[str, Feature]:
+    return {key: value for key, value in dict(x).items() if key != name}  # type: ignore[arg-type]
 
 
 def test_it_says_what_the_posterior_predictive_of_normal_gamma_says() -> None:
