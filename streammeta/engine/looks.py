@@ -87,7 +87,7 @@ def until_look(
 
 def is_coarse(frame: FrameScale) -> bool:
     """Whether a look at one task may change what others see: a feature's level is too far for float32."""
-    coarse = frame.shared.known & (np.abs(frame.shared.shift) * frame.shared.gain > _PRECISE)
+    coarse = np.abs(frame.shared.shift) * frame.shared.gain > _PRECISE  # of an unknown spread, too
     coarse[frame.own] = False
     return bool(coarse.any())
 

@@ -15,7 +15,7 @@ using Counts = Array<const int64_t, 1>;
 using Numbers = Array<double, 1>;
 
 constexpr double LEAST_PROBABILITY = 1e-6;  // no label's probability counts as less
-constexpr double LEAST_VARIANCE = 1e-30;
+constexpr double LEAST_VARIANCE = 1e-200;   // of targets in any unit
 constexpr double LOG_TAU = 1.83787706640934548356;
 constexpr double OUTSIDE = 1.6449 * 1.6449;  // z² of a target outside the central 90 % of a Gaussian
 constexpr double NOTHING = std::numeric_limits<double>::quiet_NaN();

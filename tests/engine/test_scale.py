@@ -282,6 +282,44 @@ def test_when_a_feature_gets_own_views_does_not_depend_on_polls(kind: str, seed:
         assert [repr(one) for one in other] == [repr(one) for one in alone]
 
 
+def test_a_level_whose_spread_is_not_known_yet_depends_on_no_poll() -> None:
+    """A new column of serial numbers or times: the first task that finds its spread changes what all others see."""
+    random, events = np.random.default_rng(3), list[Event]()
+    for i in range(400):
+        x = {"a": random.normal()} | ({"late": 1e7 + 1e-6 * random.normal()} if i > 150 else {})
+        events.append(Event(x, f"t{random.integers(100)}", Origin("x", 0, i), y=int(x["a"] > 0)))
+    alone, *others = (run(Engine(EngineSettings()), events, poll) for poll in (1, 64, 400))
+
+    for other in others:
+        assert [repr(one) for one in other] == [repr(one) for one in alone]
+
+
+@pytest.mark.parametrize("unit", [1e-15, 1e-30, 1e8])
+def test_experts_are_asked_of_targets_in_any_unit(unit: float) -> None:
+    """Femtofarads have a variance of 1e-30: taken for the least there is, it made all experts look alike."""
+    random = np.random.default_rng(0)
+    xs, noise = random.normal(size=(600, 2)), 0.1 * random.normal(size=600)
+    ys = np.where(xs[:, 0] > 0, 1.0, -1.0) * np.where(xs[:, 1] > 0, 2.0, 0.5) + noise  # edges: for trees
+    errors = []
+    for factor in (1e3, unit):
+        made = zip(xs.tolist(), (factor * ys).tolist(), strict=True)
+        events = [Event({"a": a, "b": b}, "t", Origin("x", 0, i), y=y) for i, ((a, b), y) in enumerate(made)]
+        outcomes = run(Engine(EngineSettings(kind="regression")), events)
+        errors.append(np.mean([outcome.error or 0.0 for outcome in outcomes[300:]]) / factor)
+        assert outcomes[-1].loss == pytest.approx(said_loss(outcomes[-1]))
+
+    assert errors[1] == pytest.approx(errors[0], rel=0.03)
+
+
+def said_loss(outcome: Outcome) -> float:
+    """−log N(y; mean, variance)."""
+    assert isinstance(outcome.prediction, float)
+    assert isinstance(outcome.event, Event)
+    assert outcome.variance is not None
+    gap = float(outcome.event.y) - outcome.prediction  # type: ignore[arg-type]
+    return 0.5 * (gap**2 / outcome.variance + math.log(2 * math.pi * outcome.variance))
+
+
 @pytest.mark.parametrize("kind", ["classification", "regression"])
 def test_another_task_s_own_view_changes_no_bit_of_this_one(kind: str) -> None:
     """Who shares an engine with whom is the affair of the group: predictions may not depend on it (θ and scale fixed)."""

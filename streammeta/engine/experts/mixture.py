@@ -43,7 +43,7 @@ __all__ = ["POOLED", "Blend", "Mixture", "RunLabels", "own_columns"]
 
 _LOG_FAVOUR = {"classification": math.log(2.0), "regression": math.log(5.0)}  # of the learner
 _EVIDENCE_DECAY, _NOISE_DECAY = 0.95, 0.98
-_LEAST_VARIANCE = 1e-30
+_LEAST_VARIANCE = 1e-200  # of targets in any unit
 _EVIDENCE, _NOISE = "experts.evidence", "experts.noise"
 _POOLED = "experts.pooled"
 POOLED = {_POOLED: Column((), np.float64)}  # the log evidence of the pool, beyond the learner's
