@@ -11,6 +11,7 @@
 
 #include "array.hpp"
 #include "number.hpp"
+#include "ring.hpp"
 
 namespace streammeta {
 
@@ -30,8 +31,7 @@ constexpr Index EVERY = 8, FEWEST = 16;                  // events of a leaf bet
 constexpr int MOST_WEIGHT = 16;                          // of an event in a tree
 constexpr Index FEWEST_LABELS = 10;                      // before the forest says anything
 constexpr double LOSS_DECAY = 0.98;
-constexpr double MOST_TARGET = 1e17;  // of more, squares summed in single precision might be no numbers
-constexpr double RESOLUTION = 1e-7;   // of the mean: what single precision tells apart
+constexpr double RESOLUTION = 1e-7;  // of the mean: what single precision tells apart
 
 struct Rule {
     double gain, parent, poisson, delta, memory, trust;
@@ -479,7 +479,7 @@ static std::pair<int64_t, int64_t> forest_run(nb::tuple state, Array<float, 2> x
         }
         if (speaks) forest.answer(ones.data(), outputs, said[i].data, wanted);
         if (!learns) continue;
-        const float label = float(std::clamp(y, -MOST_TARGET, MOST_TARGET));  // as the ring has it
+        const float label = as_in_ring(y);
         const double spread = classify ? 1.0 : forest.observe(label);
         for (Index d = width; d > Index(forest.moments[COLUMNS]); d--)
             if (!std::isnan(row[d - 1])) forest.moments[COLUMNS] = double(d);

@@ -5,6 +5,7 @@
 
 #include "array.hpp"
 #include "number.hpp"
+#include "ring.hpp"
 
 namespace streammeta {
 
@@ -155,7 +156,7 @@ int64_t ask_nearest(Array<float, 3> z, Array<float, 1> y, Array<int64_t, 1> know
             const Index there = memory.compared(query.data());
             if (there > 0) ask(memory, query.data(), there, classify, said[i].data, said.shape[1]);
         }
-        if (is_labelled) memory.add(event.data(), float(labels[i]));
+        if (is_labelled) memory.add(event.data(), as_in_ring(labels[i]));
     }
     return memory.count;
 }

@@ -124,6 +124,20 @@ def test_it_says_what_the_nearest_said_when_events_were_read_again_beyond_those_
     np.testing.assert_allclose(said[spoke], expected[spoke], rtol=1e-4, atol=1e-5)
 
 
+def test_what_is_read_again_has_the_labels_that_were_added() -> None:
+    """The forest keeps no target beyond 1e17; who added it himself remembered another one than who read it."""
+    xs, ys = stream(300, 3, "regression", 4)
+    ys *= 10.0 ** np.random.default_rng(5).integers(0, 30, len(ys))
+    whole, cut = Pair("regression", 3), Pair("regression", 3)
+    found = list[Doubles]()
+    for at in range(0, 300, 20):
+        cut.scale = scale_of(3)  # another of the same numbers: the memory is read again
+        found.append(cut.run(xs[at : at + 20], ys[at : at + 20]))
+
+    np.testing.assert_array_equal(np.concatenate(found), whole.run(xs, ys))
+    assert np.nanmax(np.abs(np.concatenate(found))) < 1e17 < np.nanmax(np.abs(ys))
+
+
 def test_it_has_as_many_events_as_the_forest() -> None:
     """Else each run would read all of them again."""
     pair = Pair("classification", 2)
