@@ -13,10 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from msgspec.structs import replace
+
 from streammeta.app.parts import decoder, label_reader
 from streammeta.config import Settings
 from streammeta.errors import ConfigError, EventError
-from streammeta.event import KEY_HEADER, LABEL_HEADER, ORIGIN_HEADER, TIME_HEADER, Record
+from streammeta.event import KEY_HEADER, LABEL_HEADER, ORIGIN_HEADER, TIME_HEADER, Origin, Record
 from streammeta.formats.refusal import kind_of
 from streammeta.service.repartition import label_sender
 from streammeta.service.result import DEAD_LETTERS, TIMESTAMP_HEADER
@@ -259,7 +261,8 @@ class _Checks:
         self._is_ours = labels.format == "json" and labels.fields.is_default
 
     def refusal(self, letter: Letter, record: Record, *, is_mended: bool) -> str | None:
-        """The reason; None: there is none."""
+        """The reason, of the record where it came from first; None: there is none."""
+        record = replace(record, origin=_origin(letter))
         try:
             if letter.label_as_it_came is None:
                 self._event.decode(record)
@@ -315,6 +318,14 @@ class _Sender:
         return (
             int(rest) if of == topic and rest.isdigit() and int(rest) < self._transactions.partitions(topic) else None
         )
+
+
+def _origin(letter: Letter) -> Origin:
+    """Where it came from first, as far as its header says."""
+    topic, *rest = letter.origin.rsplit("/", 2)
+    if len(rest) == 2 and all(one.isdecimal() for one in rest):
+        return Origin(topic, int(rest[0]), int(rest[1]))
+    return letter.record.origin
 
 
 def _log(settings: Settings) -> TopicLog:

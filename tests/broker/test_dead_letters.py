@@ -110,6 +110,7 @@ def test_what_would_be_set_aside_again_stays_and_is_named(settings: Settings) ->
 
     assert found.sent == 1
     assert [letter.origin for letter, _ in found.refused] == [f"{settings.input.topic}/1/101"]
+    assert found.refused[0][1].startswith(f"{settings.input.topic}/1/101: ")  # where it is to be looked for
     assert found.absent == [(1, 77)]
     assert len(sent(settings)) == 1
 
