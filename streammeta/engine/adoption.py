@@ -152,7 +152,7 @@ class Adoption:
     def _checked(self, weights: Weights) -> Names:
         """The names of features and classes in a θ that could be ours; raises SnapshotError where it could not."""
         memory = self._memory
-        check_fingerprint(weights.settings, fingerprint(memory.settings), but=OF_THETA)
+        check_fingerprint(weights.settings, fingerprint(memory.settings), but=OF_THETA, what="the published theta")
         slots = [Slot(*slot) for slot in weights.slots]
         names = Names(slots, weights.classes if memory.labels.classify else memory.labels.names)
         memory.shared.check(weights.shared, weights.arrays, names)

@@ -179,13 +179,23 @@ def named_experts(fingerprint: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(name for name in str(fingerprint.get("learner.experts", "")).split(", ") if name)
 
 
-def check_fingerprint(found: Mapping[str, Any], wanted: Mapping[str, Any], *, but: Collection[str] = ()) -> None:
-    """Raise SnapshotError where state was made under other settings than those in force, ``but`` for these."""
+def check_fingerprint(
+    found: Mapping[str, Any], wanted: Mapping[str, Any], *, but: Collection[str] = (), what: str = "the snapshot"
+) -> None:
+    """Raise SnapshotError where state was made under other settings than those in force.
+
+    Args:
+        found: settings that ``what`` was made under.
+        wanted: settings in force.
+        but: settings that may differ.
+        what: begins the message. All but a snapshot are records of a service.
+    """
+    remedy = "move the snapshot away" if what == "the snapshot" else "take another [app] name"
     for name, value in wanted.items():
         if name not in but and found.get(name) != value:
             raise SnapshotError(
-                f"the snapshot was made with {_as_setting(name, found.get(name))}, the settings say "
-                f"{_as_setting(name, value)}; set it back, or move the snapshot away to start again"
+                f"{what} was made with {_as_setting(name, found.get(name))}, the settings say "
+                f"{_as_setting(name, value)}; set it back, or {remedy} to start again"
             )
 
 

@@ -189,7 +189,7 @@ class Federation:
     def begin_in_parts(self, published: Weights, partitions: Sequence[int]) -> Generator[None, None, Work | None]:
         """The same for who must not be held up: it yields every few tasks, and the engine may take a step then."""
         memory, settings = self._memory, self._memory.settings.meta
-        check_fingerprint(published.settings, fingerprint(memory.settings), but=OF_THETA)
+        check_fingerprint(published.settings, fingerprint(memory.settings), but=OF_THETA, what="the published theta")
         theta = {name.removeprefix(_THETA): p for name, p in published.arrays.items() if name.startswith(_THETA)}
         features = np.array(memory.features.merge(published.slots, published.width), np.int64)
         classes = np.array(memory.labels.merge(published.classes) if memory.labels.classify else [0], np.int64)
@@ -315,12 +315,17 @@ class Federation:
             del self._seen[old]
 
     def refusal(self, update: Update) -> str | None:
-        """Why an update cannot be used: "settings", "version", "shape" or "numbers"; None: it can."""
+        """Why an update cannot be used: "settings", "version", "shape" or "numbers"; None: it can.
+
+        Where the trainer's settings have noise, a member that sends without would break a promise to its tasks unseen.
+        """
         memory = self._memory
         try:
             check_fingerprint(update.settings, fingerprint(memory.settings), but=OF_THETA)
         except SnapshotError:
             return "settings"
+        if self.is_private and update.weight:
+            return "settings"  # it has no noise
         if not update.delta:
             return None
         if self._seen.get(update.version) != update.theta_id:

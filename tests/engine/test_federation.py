@@ -206,6 +206,16 @@ def test_an_update_that_does_not_fit_is_refused_for_its_reason(reason: str) -> N
     assert led.federation.refusal(wrong[reason]) == reason
 
 
+def test_where_changes_are_private_one_without_noise_is_refused() -> None:
+    """A member with other settings would send what its tasks say, for all readers, and nobody would know."""
+    chosen = settings(**PRIVATE)
+    led, private, open_ = Led(chosen), *(member(["t1"], one).federation() for one in (chosen, settings()))
+    led.know(private)
+
+    assert led.federation.refusal(sent(led, private)) is None
+    assert led.federation.refusal(sent(led, open_)) == "settings"
+
+
 def test_an_update_of_long_ago_is_refused() -> None:
     """θ has gone on; a change that was found from a θ of another time points anywhere."""
     chosen = settings()

@@ -78,7 +78,7 @@ class Meanings(NamedTuple):
                 raise SnapshotError(
                     f"{at}: schema {tag[:50]} holds another one ({id_.hex()}); wanted what its key says"
                 )
-            check_fingerprint(schema.settings, ours, but=OF_EXPERTS)
+            check_fingerprint(schema.settings, ours, but=OF_EXPERTS, what=f"{at}: it")
             found.append((len(schema.slots) + len(schema.classes), id_, schema))
         known = {}
         for _, id_, schema in sorted(found, key=lambda one: one[:2]):
