@@ -24,11 +24,12 @@ constexpr double LEAST = 1e-6;           // no probability of a label counts as 
 constexpr double MOST_SURPRISE = 14;     // nats below a Gaussian's own peak
 constexpr double PRIOR_SPREAD =
     4;  // an expert nothing is known of may err twice as far as the learner thinks it does itself
-constexpr double POOL_DECAY = 0.999, POOL_PRIOR = 10;  // of its curvature, and what it begins with
-constexpr double LEAST_POOLED = 1e-4;                  // no probability counts as less in the pool
-constexpr double STREAM_DECAY = 0.99;                  // of what is known of all tasks, at each label of any
-constexpr double MOST_SQUARED = 100;                   // variances of the learner: of a larger error no more is kept
-constexpr double STREAM_LABELS = 10;                   // labels of a task that it is worth, and that it needs itself
+constexpr double POOL_DECAY = 0.999, POOL_PRIOR = 3;  // of its curvature, and what it begins with
+constexpr double LOG_POOL = 1;                        // favour of the pool
+constexpr double LEAST_POOLED = 1e-4;                 // no probability counts as less in the pool
+constexpr double STREAM_DECAY = 0.99;                 // of what is known of all tasks, at each label of any
+constexpr double MOST_SQUARED = 100;                  // variances of the learner: of a larger error no more is kept
+constexpr double STREAM_LABELS = 10;                  // labels of a task that it is worth, and that it needs itself
 constexpr double INFINITE = std::numeric_limits<double>::infinity();
 
 // A feature as the encoder sees it; NaN where it is missing.
@@ -174,6 +175,7 @@ std::vector<double> softmax(std::vector<double> weights, const Stream& stream, d
     const Index K = Index(speaks.size());
     for (size_t r = 0; r < weights.size(); r++) weights[r] += stream.gain(Index(r));
     weights[0] += log_favour;
+    if (Index(weights.size()) > 1 + 2 * K) weights.back() += LOG_POOL;
     for (Index k = 0; k < K; k++)
         if (!speaks[k]) weights[1 + k] = weights[1 + K + k] = -INFINITE;
     if (std::find(speaks.begin(), speaks.end(), true) == speaks.end())

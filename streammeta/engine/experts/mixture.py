@@ -6,8 +6,9 @@
     parts: p, q_1 … q_K, p·q_1 / Σ p·q_1, … p·q_K / Σ p·q_K, and of classes the pool
 
 p is the learner's own prediction, q_k is expert k's with a little of p in it, so that no expert can rule out what then
-happens; favour is that of the learner, else 1. Each product is a step of Bayes' rule for two witnesses who know
-different things. For targets every part is a Gaussian; an expert's variance is that of its own errors in the task.
+happens; favour is that of the learner, e of the pool, else 1. Each product is a step of Bayes' rule for two witnesses
+who know different things. For targets every part is a Gaussian; an expert's variance is that of its own errors in the
+task.
 
 The pool (`streammeta.engine.experts.pool`) weighs all witnesses together, as labels of the partition teach it; its
 labels make the prior, too.
@@ -42,6 +43,7 @@ from streammeta.native.elementary import exp
 __all__ = ["POOLED", "Blend", "Mixture", "RunLabels", "own_columns"]
 
 _LOG_FAVOUR = {"classification": math.log(2.0), "regression": math.log(5.0)}  # of the learner
+_LOG_POOL = 1.0  # favour of the pool: as experts.cpp
 _EVIDENCE_DECAY, _NOISE_DECAY = 0.95, 0.98
 _LEAST_VARIANCE = 1e-200  # of targets in any unit
 _EVIDENCE, _NOISE = "experts.evidence", "experts.noise"
@@ -197,7 +199,7 @@ class Mixture:
         parts = ["learner", *names, *(f"learner and {name}" for name in names)]
         if self._classify:
             parts.append("pool")
-            evidence = np.column_stack([evidence, evidence[:, 0] + columns[_POOLED][rows] + prior[-1]])
+            evidence = np.column_stack([evidence, evidence[:, 0] + columns[_POOLED][rows] + prior[-1] + _LOG_POOL])
         evidence[:, 0] += self._log_favour
         weights = exp(evidence - evidence.max(axis=1, keepdims=True))
         mean = (weights / weights.sum(axis=1, keepdims=True)).mean(axis=0)

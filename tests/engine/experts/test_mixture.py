@@ -45,23 +45,25 @@ def blank(mixture: Mixture) -> Columns:
 
 
 def test_before_there_is_evidence_the_learner_counts_twice() -> None:
-    """By hand: (2 p + q + pq/Σpq + pool) / 5, with p = (.8, .2) and q = (.5, .5); the product is p, and so is the pool."""
+    """By hand: (2 p + q + pq/Σpq + e pool) / (4 + e); p = (.8, .2), q = (.5, .5); the product is p, and so is the pool."""
     mixture = Mixture([Stubborn([0.5, 0.5])], "classification")
 
     blend = mixture.blend(blank(mixture), CASE, [0.8, 0.2], 0.0)
 
-    assert blend.mean == pytest.approx([(4 * 0.8 + 0.5) / 5, (4 * 0.2 + 0.5) / 5], abs=1e-5)
+    of_p, e = 3 + math.e, 4 + math.e
+    assert blend.mean == pytest.approx([(of_p * 0.8 + 0.5) / e, (of_p * 0.2 + 0.5) / e], abs=1e-5)
     assert sum(blend.mean) == pytest.approx(1.0)
 
 
 def test_weights_say_who_decides() -> None:
-    """By hand: before any label the learner counts twice, each expert, each product and the pool once."""
+    """By hand: before any label the learner counts twice, each expert and product once, the pool e times."""
     mixture = Mixture([Stubborn([0.5, 0.5])], "classification")
     columns = blank(mixture)
 
     weights = mixture.weights(columns, np.zeros(1, np.int64), 2)
 
-    assert weights == pytest.approx({"learner": 2 / 5, "stubborn": 1 / 5, "learner and stubborn": 1 / 5, "pool": 1 / 5})
+    shares = {"learner": 2.0, "stubborn": 1.0, "learner and stubborn": 1.0, "pool": math.e}
+    assert weights == pytest.approx({name: share / (4 + math.e) for name, share in shares.items()})
     for _ in range(40):
         mixture.learn(columns, CASE, mixture.blend(columns, CASE, [0.1, 0.9], 0.0).parts, 0.0)
     later = mixture.weights(columns, np.zeros(1, np.int64), 2)

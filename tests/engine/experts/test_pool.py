@@ -51,7 +51,7 @@ def run(
 
 def by_equations(p: Doubles, said: Doubles, doubt: Doubles, y: Doubles) -> tuple[list[Doubles], Doubles]:
     """What the pool says of each event [C], and β after the last: the docstring's equations."""
-    beta, start, H = np.eye(1 + EXPERTS)[0], np.eye(1 + EXPERTS)[0], 10 * np.eye(1 + EXPERTS)
+    beta, start, H = np.eye(1 + EXPERTS)[0], np.eye(1 + EXPERTS)[0], 3 * np.eye(1 + EXPERTS)
     pools = []
     for learner, others, label in zip(p, said, y.astype(int), strict=True):
         own = (learner + 1e-6) / (learner + 1e-6).sum()
@@ -61,8 +61,8 @@ def by_equations(p: Doubles, said: Doubles, doubt: Doubles, y: Doubles) -> tuple
         pool /= pool.sum()
         pools.append(pool)
         centred = logs - (logs @ pool)[:, None]
-        H = 0.999 * H + (centred * pool) @ centred.T + 0.01 * np.eye(len(beta))
-        beta = beta + np.linalg.solve(H, centred[:, label] - 0.01 * (beta - start))
+        H = 0.999 * H + (centred * pool) @ centred.T + 0.003 * np.eye(len(beta))
+        beta = beta + np.linalg.solve(H, centred[:, label] - 0.003 * (beta - start))
     return pools, beta
 
 
@@ -96,7 +96,7 @@ def test_its_step_is_along_the_gradient_of_the_log_loss() -> None:
 
     h = 1e-5 * np.eye(3)
     gradient = [(log_loss(state[:, 0] + h[k]) - log_loss(state[:, 0] - h[k])) / 2e-5 for k in range(3)]
-    pull = 0.01 * (state[:, 0] - [1, 0, 0])
+    pull = 0.003 * (state[:, 0] - [1, 0, 0])
 
     np.testing.assert_allclose(0.999 * step, -np.array(gradient) - pull, rtol=2e-3)
 
@@ -187,7 +187,7 @@ def test_one_of_other_experts_has_the_exponents_of_ours_and_new_ones_begin() -> 
 
     found = one.partition(0)["pool.exponents"]
     np.testing.assert_array_equal(found[:, 0], [0.6, 0, -0.2])
-    np.testing.assert_array_equal(found[:, 1:], [[4, 0, 1.5], [0, 10, 0], [1.5, 0, 7]])
+    np.testing.assert_array_equal(found[:, 1:], [[4, 0, 1.5], [0, 3, 0], [1.5, 0, 7]])
 
     with pytest.raises(SnapshotError, match="exponents"):
         one.take_partition(0, {"pool.exponents": of}, HERE, "state/0", ["forest", "persistence"])
