@@ -63,6 +63,7 @@ class Alike:
         kept, in_waves = self._kept(gathered)
         gathered.cut(kept)
         made = Made(self._part(gathered, begin), gathered.slots.named.size)
+        self._join(gathered, made)
         self._choosing.look_at(*gathered.heads(np.flatnonzero(gathered.is_choice)))
         for wave in self._waves(gathered) if in_waves else [np.arange(kept)]:
             self._choose(gathered, wave, made)
@@ -103,19 +104,32 @@ class Alike:
         return found
 
     def _kept(self, gathered: Gathered) -> tuple[int, bool]:
-        """How many of the records may be taken, and whether that is in waves, as some depend on decisions before them.
-
-        Only decisions are taken in waves: a reward in between would be learned before a decision that comes first.
-        """
+        """How many of the records may be taken, and whether that is in waves, as some depend on others before them."""
         choices, first = np.flatnonzero(gathered.is_choice), self._first_label(gathered)
         heads, of = gathered.rows[choices].reshape(-1), np.repeat(np.arange(len(choices)), gathered.rows.shape[1])
         is_late = choices > (0 if self._choosing.looks_may_show else first)
         late = choices[self._choosing.are_looked_at(heads, of, is_late)]
         stale = choices[self._choosing.become_stale(heads, of, gathered.before[choices])]
         at_late, at_stale = (int(min(one, default=gathered.size)) for one in (late, stale))
-        if at_stale < min(at_late, first):
-            return min(at_late, first), True
-        return min(at_late, at_stale), False
+        if self._how.rewards == "label":  # which of a task's actions learn is known only when they are drawn
+            in_waves = at_stale < min(at_late, first)
+            return min(at_late, first if in_waves else at_stale), in_waves
+        return at_late, at_stale < at_late or self._follows_reward(gathered, at_late)
+
+    def _owner(self, gathered: Gathered, i: int) -> int:
+        """Which task a record is of: the keys of one are one object."""
+        keys = gathered.keys[i]
+        return id(keys if gathered.is_choice[i] else self._keys_of[self._task_of[keys[1]]])
+
+    def _follows_reward(self, gathered: Gathered, end: int) -> bool:
+        """Whether any decision of the first ``end`` records comes after a reward of its task."""
+        rewarded = set[int]()
+        for i, is_choice in enumerate(gathered.is_choice[:end].tolist()):
+            if not is_choice:
+                rewarded.add(self._owner(gathered, i))
+            elif self._owner(gathered, i) in rewarded:
+                return True
+        return False
 
     def _first_label(self, gathered: Gathered) -> int:
         """The first record that brings a reward; how many there are, if none does."""
@@ -125,24 +139,57 @@ class Alike:
         return next((i for i, source in enumerate(gathered.sources[:end]) if source.y is not None), end)
 
     def _waves(self, gathered: Gathered) -> Iterator[Ints]:
-        """Decisions, of which each wave depends on none of its own and of those after it.
+        """Records of which none depends on another of its wave, nor on one that is left for a later wave.
 
-        What is asked here is asked again after every wave: by then φ of the tasks may have been derived.
+        A decision depends on a reward of its task before it, and on decisions that may make a φ stale which it sees;
+        after the first that has to wait, so does all else of its task. A task is looked at when all that came before
+        was taken: a wave with a label that may bring a look ends before the first record that has to wait. What may
+        become stale is asked again after every wave: by then φ may have been derived.
         """
-        rest = np.arange(gathered.size)
-        while rest.size:
-            before, count = np.zeros(rest.size, np.int64), dict[int, int]()
-            tasks = [id(gathered.keys[i]) for i in rest.tolist()]  # the keys of a task are one object
-            for n, task in enumerate(tasks):
-                before[n] = count[task] = count.get(task, -1) + 1
-            heads, of = gathered.rows[rest].reshape(-1), np.repeat(np.arange(rest.size), gathered.rows.shape[1])
-            waits, blocked = self._choosing.become_stale(heads, of, before), set[int]()
-            for n, task in enumerate(tasks):
-                waits[n] |= task in blocked
-                if waits[n]:
-                    blocked.add(task)
-            yield rest[~waits]
-            rest = rest[waits]
+        owners = [self._owner(gathered, i) for i in range(gathered.size)]
+        may_look, is_choice = self._may_look(gathered), gathered.is_choice.tolist()
+        rest = [*range(gathered.size)]
+        while rest:
+            stale, rewarded, waiting, wave = self._stale(gathered, rest, owners), set[int](), set[int](), list[int]()
+            left, looks = list[int](), False
+            for n, i in enumerate(rest):
+                owner = owners[i]
+                if owner in waiting or (is_choice[i] and (owner in rewarded or i in stale)):
+                    waiting.add(owner)
+                    left.append(i)
+                elif may_look[i] and left:
+                    left += rest[n:]
+                    break
+                else:
+                    wave.append(i)
+                    looks |= may_look[i]
+                    if not is_choice[i]:
+                        rewarded.add(owner)
+                if left and looks:
+                    left += rest[n + 1 :]
+                    break
+            yield np.array(wave)
+            rest = left
+
+    def _stale(self, gathered: Gathered, rest: Sequence[int], owners: Sequence[int]) -> set[int]:
+        """Which decisions of these records may see a φ that becomes stale by others of these before them."""
+        which, count, before = list[int](), dict[int, int](), list[int]()
+        for i in rest:
+            seen = count[owners[i]] = count.get(owners[i], -1) + 1
+            if gathered.is_choice[i]:
+                which.append(i)
+                before.append(seen)
+        heads, of = gathered.rows[which].reshape(-1), np.repeat(np.arange(len(which)), gathered.rows.shape[1])
+        found = self._choosing.become_stale(heads, of, np.array(before, np.int64))
+        return {which[n] for n in np.flatnonzero(found).tolist()}
+
+    def _may_look(self, gathered: Gathered) -> list[bool]:
+        """Of which records [N] the label may make the engine look at its task, or is looked at first."""
+        found, late = np.zeros(gathered.size, np.bool_), np.flatnonzero(~gathered.is_choice)
+        if late.size:
+            seen = gathered.rows[late, 0], gathered.exact[late], gathered.rewards[late]
+            found[late] = self._choosing.may_look(*seen)
+        return found.tolist()
 
     def _choose(self, gathered: Gathered, wave: Ints, made: Made) -> None:
         """Draw the actions of this wave's decisions, and add what their heads see to the features."""
@@ -166,25 +213,26 @@ class Alike:
         exact[choices[which], own[which, d]] = exact[choices[which], d]
         exact[choices[named >= 0], named[named >= 0]] = 1.0
 
+    def _join(self, gathered: Gathered, made: Made) -> None:
+        """Find the decisions for which the rewards are, with what their heads saw."""
+        late, find = np.flatnonzero(~gathered.is_choice).tolist(), self._memory.waiting.find
+        for i in late:
+            made.keys[i] = partition, tag = gathered.keys[i]
+            made.part.waits[i] = found = find(partition, tag, gathered.sources[i].id)
+            made.actions[i] = self._action_of(found)
+        kernels.fill_rows(gathered.exact, late, made.part.waits)
+
     # -- learning ------------------------------------------------------------------------------------------------------
 
     def _learn(self, gathered: Gathered, wave: Ints, made: Made, outcomes: list[Outcome | None]) -> None:
         """Let the tasks of the actions learn what happened in this wave."""
-        part, sources, names, find = made.part, gathered.sources, self._how.actions, self._memory.waiting.find
-        filled, taken = self._filled(gathered.exact[wave[gathered.is_choice[wave]]]), made.taken.tolist()
-        late = list[int]()
-        for i in wave.tolist():
-            source, key = sources[i], gathered.keys[i]
-            if isinstance(source, Label):
-                late.append(i)
-                part.waits[i] = found = find(gathered.partition, key[1], source.id)
-                made.keys[i], made.actions[i] = key, self._action_of(found)
-                continue
-            k, (slots, values) = taken[i], next(filled)
+        part, sources, names = made.part, gathered.sources, self._how.actions
+        choices = wave[gathered.is_choice[wave]]
+        for i, (slots, values) in zip(choices.tolist(), self._filled(gathered.exact[choices]), strict=True):
+            source, key, k = sources[i], gathered.keys[i], int(made.taken[i])
             made.keys[i], made.actions[i] = key[k], names[k]
             if source.id is not None and source.y is None:
                 part.waits[i] = Waiting(key[k], slots, values.copy())  # not a part of what all of them hold
-        kernels.fill_rows(gathered.exact, late, part.waits)
         if self._how.rewards == "label":
             self._reward(gathered, wave, made)
         self._find_rows(part, wave, made.keys)

@@ -9,8 +9,9 @@ import numpy.typing as npt
 from streammeta.decisions.exploration import Doubles, drawn, explore, stable_uniform
 from streammeta.decisions.scoring import score
 from streammeta.engine.cycle import Cycle
-from streammeta.engine.looks import is_coarse, is_outdated, look
+from streammeta.engine.looks import find_strays, is_coarse, is_outdated, look
 from streammeta.engine.memory import Memory
+from streammeta.engine.scale import Seen
 from streammeta.engine.settings import DecideSettings
 from streammeta.engine.spill import TaskKey
 from streammeta.engine.staleness import derive_unseen
@@ -76,6 +77,26 @@ class Choosing:
         found = np.zeros(len(is_late), np.bool_)
         found[of[known][outdated]] = True
         return found & is_late
+
+    def may_look(self, rows: Ints, exact: Doubles, rewards: Doubles) -> Bools:
+        """Which rewards [N] may make the engine look at their task, or find one that is looked at first.
+
+        Args:
+            rows: of the tasks that learn them [N].
+            exact: raw features of their events [N, D].
+            rewards: [N]
+        """
+        memory, before, found = self._memory, dict[int, int](), np.zeros(len(rows), np.bool_)
+        columns, frame = memory.tasks.columns, memory.shared.frame
+        seen = Seen.of(columns, rows, exact, rewards, frame)
+        strays, outdated = find_strays(frame, seen.x, seen.y) > 0, is_outdated(columns, rows, frame.epoch)
+        until = (columns.scale_next[rows] - columns.labelled[rows]).tolist()
+        for i, row in enumerate(rows.tolist()):
+            count = before[row] = before.get(row, 0) + 1
+            found[i] = count >= until[i] or strays[i] or outdated[i]
+            if found[i]:
+                before[row] = 2**60  # what was true before the look need not be any more
+        return found
 
     def independent(self, found: Rows) -> int:
         """How many of the decisions may be made at once: their rows must not change by what comes before them.

@@ -119,7 +119,7 @@ class Gathering {
         const nb::object id = id_.of(event), task = task_.of(event), y = y_.of(event), ts = ts_.of(event);
         if (!action_.of(event).is_none() || !actions_.of(event).is_none()) return false;
         if (!y.is_none() && known_.labels_are_rewards) return false;
-        if (contains(rewarded_, task)) return false;
+        if (!known_.labels_are_rewards && contains(rewarded_, task)) return false;  // else it comes in a later wave
         if (!id.is_none() && (contains(ids_, id) || get(known_.waiting, nb::make_tuple(number_, id)).is_valid())) {
             return false;
         }

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -234,18 +234,31 @@ def test_settings_that_cannot_decide_are_refused() -> None:
         DecideSettings(actions=("red",))
 
 
-def test_decisions_whose_heads_are_derived_again_in_their_midst_are_those_taken_one_by_one(tmp_path: Path) -> None:
-    """Long windows and changes of θ: many decisions together then come in waves, of which nothing may be seen."""
-    random = np.random.default_rng(3)
-    events = list[Event | Label]()
+def turns(random: np.random.Generator, *, late: bool) -> list[Event | Label]:
+    """Forty turns of decisions of three tasks, then their rewards; or these come late, among decisions of the next."""
+    events, rewards = list[Event | Label](), list[Label]()
     for turn in range(40):
-        waiting = list[Label]()
+        due, rewards = rewards, []
         for i in range(int(random.integers(10, 60))):
             x, task = {f"f{k}": float(random.standard_normal()) for k in range(3)}, f"t{random.integers(3)}"
             events.append(Event(x, task, Origin("e", 0, len(events)), id=f"{turn}.{i}"))
-            waiting.append(Label(f"{turn}.{i}", float(x["f0"] + random.standard_normal()), task, events[-1].origin))
-        events += [replace(one, origin=Origin("e", 0, len(events) + i)) for i, one in enumerate(waiting)]
-    together, alone = engine_of(), engine_of()
+            rewards.append(Label(f"{turn}.{i}", 50.0 * (turn > 20) + float(x["f0"]), task, events[-1].origin))
+            if late and due and random.random() < 0.8:
+                events.append(replace(due.pop(), origin=Origin("e", 0, len(events))))
+        if not late:
+            due, rewards = rewards, []
+        events += [replace(one, origin=Origin("e", 0, len(events) + i)) for i, one in enumerate(due)]
+    return events
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("heads", ["each", "shared"])
+def test_decisions_that_wait_for_others_in_their_midst_are_those_taken_one_by_one(
+    late: bool, heads: Literal["each", "shared"], tmp_path: Path
+) -> None:
+    """Heads derived again, looks at tasks, and rewards of the same task: all come in waves, of which nothing is seen."""
+    events = turns(np.random.default_rng(3), late=late)
+    together, alone = engine_of({"heads": heads}), engine_of({"heads": heads})
 
     assert said(steps(together, events, 1_000)) == said(steps(alone, events, 1))
     assert together.stats() == alone.stats()
