@@ -9,10 +9,11 @@ import time
 from collections.abc import Iterator
 from typing import Final, Literal, NamedTuple, TypeAlias
 
-from streammeta.app.parts import http_security, new_engine
+from streammeta.app.parts import check_member, http_security, new_engine
 from streammeta.config import Settings
 from streammeta.errors import StreammetaError, TransportError
 from streammeta.formats.registry import Registry, RegistrySettings
+from streammeta.meta.privacy import Budget, Spent
 from streammeta.service.repartition import CHANNEL as REPARTITION
 from streammeta.service.result import CHANNELS, EPISODES, TABLES
 from streammeta.service.threads import IDS, LABELS
@@ -44,7 +45,8 @@ def examine(settings: Settings) -> list[Finding]:
     A broker that does not answer is a finding, not an error: the message says why.
     """
     name, kafka = settings.app.name, settings.kafka
-    here = [*_judge_settings(settings), *_judge_registries(settings), *_judge_machine(settings)]
+    here = [*_judge_settings(settings), *_judge_privacy(settings), *_judge_registries(settings)]
+    here += _judge_machine(settings)
     id_ = transactional_id(name, kafka.group_instance_id or "doctor")
     try:
         cluster = look(kafka, _topics(settings), groups=_groups(settings), transactional_id=id_)
@@ -264,11 +266,30 @@ def _judge_settings(settings: Settings) -> Iterator[Finding]:
     try:
         found = f"client {client(settings.kafka)}, kind {settings.app.kind}"
         http_security(settings.http)
+        check_member(settings)
         new_engine(settings).close()
     except StreammetaError as err:
         yield Finding("failure", "settings", str(err))
     else:
         yield Finding("ok", "settings", found)
+
+
+def _judge_privacy(settings: Settings) -> Iterator[Finding]:
+    """How long a budget of ε lasts, where members send changes of θ with noise."""
+    meta, privacy = settings.meta, settings.meta.privacy
+    if meta.share == "episodes" or not privacy.noise_multiplier:
+        return
+    what = "[meta.privacy] epsilon"
+    try:
+        change = Spent(privacy.noise_multiplier, privacy.sample_rate, meta.local_steps)
+        count = Budget(privacy.epsilon, privacy.delta).holds(change)
+    except StreammetaError:  # the settings' finding says why
+        return
+    if count:
+        yield Finding("ok", what, f"{privacy.epsilon:g} are {count:,} changes of θ by a member, then it sends no more")
+    else:
+        advice = "raise noise_multiplier, lower [meta] local_steps or sample_rate, or raise epsilon"
+        yield Finding("failure", what, f"{privacy.epsilon:g} is less than one change of θ costs: none is sent", advice)
 
 
 def _judge_registries(settings: Settings) -> Iterator[Finding]:

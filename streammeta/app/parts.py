@@ -18,13 +18,30 @@ from streammeta.service.http import Health, HttpServer
 from streammeta.service.http_security import Certificate, HttpSecurity
 from streammeta.service.loop import Options, restore
 from streammeta.service.metrics import Metrics
+from streammeta.service.trainer import TRAINER
 from streammeta.transport.base import Positions
 
-__all__ = ["check_share", "decoder", "http_security", "http_server", "new_engine", "options", "restored_engine"]
+__all__ = [
+    "check_member",
+    "check_share",
+    "decoder",
+    "http_security",
+    "http_server",
+    "new_engine",
+    "options",
+    "restored_engine",
+]
 
 _log = structlog.get_logger(__name__)
 _LOCAL = ("127.0.0.1", "::1", "localhost")
 _PATIENCE = 1.0  # while records wait, at most half of the time goes into waiting for meta-updates
+
+
+def check_member(settings: Settings) -> None:
+    """Raise ConfigError where `streammeta run` cannot be with these settings, though each of them is right."""
+    if settings.kafka.group_instance_id == TRAINER:
+        raise ConfigError(f'[kafka] group_instance_id: "{TRAINER}" is the name of the trainer; choose another one')
+    check_share(settings, serves=True)
 
 
 def check_share(settings: Settings, *, serves: bool) -> None:

@@ -12,11 +12,10 @@ from typing import NamedTuple
 import structlog
 from prometheus_client import CollectorRegistry
 
-from streammeta.app.parts import check_share, decoder, http_server, label_reader, new_engine, options
+from streammeta.app.parts import check_member, decoder, http_server, label_reader, new_engine, options
 from streammeta.app.reload import Reload, reloading
 from streammeta.config import Settings
 from streammeta.engine.scratch import sweep
-from streammeta.errors import ConfigError
 from streammeta.formats.registry import Registry
 from streammeta.service import log
 from streammeta.service.avro_results import AvroResults
@@ -29,7 +28,6 @@ from streammeta.service.repartition import CHANNEL as REPARTITION
 from streammeta.service.repartition import Repartition, SendOn, event_sender, label_sender
 from streammeta.service.result import CHANNELS, EPISODES, STATE, TABLES, WEIGHTS
 from streammeta.service.threads import IDS, LABELS, watched
-from streammeta.service.trainer import TRAINER
 from streammeta.transport.choice import adapters, client
 from streammeta.transport.kafka.progress import GroupProgress
 from streammeta.transport.kafka.topics import ensure_topics, find_topics
@@ -54,9 +52,7 @@ def serve(settings: Settings, stop: threading.Event, reload: Reload | None = Non
         TransportError: the broker, a topic or the port cannot be used.
         SnapshotError: the saved state cannot be read.
     """
-    if settings.kafka.group_instance_id == TRAINER:
-        raise ConfigError(f'[kafka] group_instance_id: "{TRAINER}" is the name of the trainer; choose another one')
-    check_share(settings, serves=True)
+    check_member(settings)
     started, settings, chosen = settings, _in_background(settings), adapters(settings.kafka)
     metrics, health = Metrics(CollectorRegistry()), Health(time.monotonic)
     name, kafka = settings.app.name, settings.kafka

@@ -67,6 +67,21 @@ class Budget(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields
         after = Budget(self.epsilon, self.delta, added(self.spent, more))
         return after if after.cost <= self.epsilon else None
 
+    def holds(self, more: Spent, most: int = 2**20) -> int:
+        """How many times these steps may be made, one after another; ``most``, if that is fewer.
+
+        >>> Budget(8.0, 1e-5).holds(Spent(0.001, 1.0, 1))
+        0
+        """
+        begin, end = 0, most + 1  # begin times they may be made, end times not
+        while end - begin > 1:
+            middle = (begin + end) // 2
+            if self.after(Spent(more.multiplier, more.rate, middle * more.steps)) is None:
+                end = middle
+            else:
+                begin = middle
+        return begin
+
     def encode(self) -> bytes:
         """As bytes."""
         return msgspec.msgpack.encode(self)

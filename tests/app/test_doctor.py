@@ -1,8 +1,10 @@
 """What the doctor says of a cluster: each rule on facts made by hand."""
 
 import re
+import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -10,8 +12,9 @@ from typer.testing import CliRunner
 from streammeta import cli
 from streammeta.app import doctor
 from streammeta.app.doctor import Finding, examine, judge
+from streammeta.app.serve import serve
 from streammeta.config import Settings
-from streammeta.errors import TransportError
+from streammeta.errors import ConfigError, TransportError
 from streammeta.transport.kafka.cluster import Cluster, Topic
 from tests.formats.registry_server import RegistryServer, registry_server
 
@@ -193,6 +196,44 @@ def test_each_registry_is_asked_once_and_what_is_none_is_named(monkeypatch: pyte
     assert "404" in found["[output.registry] url"][1]
     (gone,) = [one.found for one in away if one.what == "[input.registry] url"]
     assert "is it running there?" in gone
+
+
+UPDATES = {"share": "updates", "trainer": "separate"}
+
+
+@pytest.mark.parametrize(
+    ("sections", "said"),
+    [
+        ({"meta": {"share": "updates"}}, "start `streammeta train`"),
+        ({"meta": UPDATES, "app": {"kind": "decision"}}, 'wanted "episodes"'),
+        ({"kafka": {"group_instance_id": "trainer"}}, "is the name of the trainer"),
+    ],
+)
+def test_what_run_refuses_is_a_failure_here_too(
+    sections: dict[str, Any], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It said ok, and the service ended at its start."""
+    monkeypatch.setattr(doctor, "look", lambda *_, **__: healthy())
+
+    (one,) = [one for one in examine(Settings.model_validate(sections)) if one.what == "settings"]
+
+    assert (one.level, said in one.found) == ("failure", True)
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        serve(Settings.model_validate(sections), threading.Event())
+
+
+@pytest.mark.parametrize(
+    ("privacy", "level", "said"), [({}, "ok", "15 changes"), ({"epsilon": 0.01}, "failure", "none")]
+)
+def test_how_long_a_budget_lasts_is_said(
+    privacy: dict[str, float], level: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "look", lambda *_, **__: healthy())
+    settings = Settings.model_validate({"meta": UPDATES | {"privacy": privacy}})
+
+    (one,) = [one for one in examine(settings) if one.what == "[meta.privacy] epsilon"]
+
+    assert (one.level, said in one.found) == (level, True)
 
 
 def test_the_commands_status_says_whether_something_must_be_changed(monkeypatch: pytest.MonkeyPatch) -> None:
