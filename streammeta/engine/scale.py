@@ -202,7 +202,9 @@ def placed_scale(scale: SharedScale, numbers: Ints, features: int) -> SharedScal
 
 def wider_scale(shared: SharedScale, features: int) -> SharedScale:
     """The same scale for at least so many features; the new ones keep their own unit."""
-    more = (0, max(features - shared.shift.size, 0))
+    if features <= shared.shift.size:
+        return shared
+    more = (0, features - shared.shift.size)
     return shared._replace(
         shift=np.pad(shared.shift, more),
         gain=np.pad(shared.gain, more, constant_values=1.0),

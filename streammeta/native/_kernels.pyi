@@ -244,6 +244,7 @@ def follow_targets(
     said: _Doubles,
     /,
 ) -> None: ...
+def number_tags(tags: list[str], out: _Floats, /) -> None: ...
 def forest_run(
     state: tuple[npt.NDArray[np.generic], ...],
     xs: _Floats,

@@ -3,6 +3,7 @@
 #include <nanobind/stl/vector.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -501,6 +502,28 @@ static std::pair<int64_t, int64_t> forest_run(nb::tuple state, Array<float, 2> x
     return {N, learned};
 }
 
-void bind_forest(nb::module_& module) { module.def("forest_run", &forest_run); }
+// Fill out [N] with N tags as numbers in [0, 1), the same in every process: their checksums, CRC-32 as in zlib.
+static void number_tags(nb::list tags, Array<float, 1> out) {
+    static const std::array<uint32_t, 256> of_byte = [] {
+        std::array<uint32_t, 256> made{};
+        for (uint32_t i = 0; i < 256; i++) {
+            uint32_t rest = i;
+            for (int bit = 0; bit < 8; bit++) rest = rest >> 1 ^ (rest & 1 ? 0xEDB88320u : 0);
+            made[i] = rest;
+        }
+        return made;
+    }();
+    require(out.size() == Index(tags.size()), "number_tags: wanted a place for each tag");
+    for (Index i = 0; i < out.size(); i++) {
+        Py_ssize_t length = 0;
+        const char* text = PyUnicode_AsUTF8AndSize(tags[size_t(i)].ptr(), &length);
+        if (!text) nb::raise_python_error();
+        uint32_t sum = 0xFFFFFFFFu;
+        for (Py_ssize_t k = 0; k < length; k++) sum = of_byte[(sum ^ uint8_t(text[k])) & 0xFF] ^ sum >> 8;
+        out[i] = float(double(~sum) / 4294967296.0);
+    }
+}
+
+void bind_forest(nb::module_& module) { module.def("forest_run", &forest_run).def("number_tags", &number_tags); }
 
 }  // namespace streammeta

@@ -18,8 +18,7 @@ Mourtada, Gaïffas & Scornet (2021), AMF (shrinking to the parent).
 """
 
 import math
-import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,7 +33,7 @@ from streammeta.errors import SnapshotError
 from streammeta.meta.base import Floats, Kind
 from streammeta.native import _kernels as kernels
 
-__all__ = ["Forest", "as_number", "check_forest", "renumber_forest"]
+__all__ = ["Forest", "as_numbers", "check_forest", "renumber_forest"]
 
 _TREES, _NODES = 10, 64
 _MOST_NODES, _MOST_COUNTS = 4096, 32768  # of a tree; its nodes times classes: 4 MB a partition at most; as forest.cpp
@@ -194,8 +193,7 @@ class Forest:
         if common.shape[1] >= found.ring.x.shape[1] and is_known.any():
             found.ring.widen(common.shape[1])
         common = np.ascontiguousarray(common[:, : found.ring.x.shape[1] - 1])  # no tree knows others
-        tasks = np.array(list(map(as_number, cases.tasks)), np.float32)
-        self._learn(found, (tasks, common, labels, cases.asked, said))
+        self._learn(found, (as_numbers(cases.tasks), common, labels, cases.asked, said))
         return said if self._classify else cases.shift[:, None] + cases.spread[:, None] * said
 
     def _learn(self, found: _Trees, events: tuple[npt.NDArray[Any], ...]) -> None:
@@ -267,7 +265,7 @@ class Forest:
         found = self.parts.get(partition)
         if found is None:
             return
-        ring, tag = found.ring, np.float32(as_number(task))
+        ring, tag = found.ring, as_numbers([task])[0]
         places = np.arange(max(ring.count - len(ring.y), 0), ring.count) % len(ring.y)
         kept = places[ring.x[places, 0] != tag]
         if kept.size == places.size:
@@ -296,9 +294,15 @@ class Forest:
         return found
 
 
-def as_number(task: str) -> float:
-    """A tag as a number in [0, 1), the same in every process."""
-    return zlib.crc32(task.encode()) / 2.0**32
+def as_numbers(tasks: Sequence[str]) -> Floats:
+    """Tags as numbers [N] in [0, 1), the same in every process: their CRC-32.
+
+    >>> as_numbers(["a", ""])
+    array([0.9090537, 0.       ], dtype=float32)
+    """
+    numbers = np.empty(len(tasks), np.float32)
+    kernels.number_tags(list(tasks), numbers)
+    return numbers
 
 
 def _as_events(x: Floats, labels: Doubles) -> tuple[npt.NDArray[Any], ...]:
