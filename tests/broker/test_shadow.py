@@ -41,6 +41,7 @@ def test_the_better_of_two_applications_on_one_input_is_named(
             STREAMMETA_META__MODE="off",
             STREAMMETA_LEARNER__HIDDEN="1",
             STREAMMETA_LEARNER__ENCODED="1",
+            STREAMMETA_LEARNER__EXPERTS="[]",
         ),
     ]
     try:

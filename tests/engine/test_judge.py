@@ -48,7 +48,7 @@ def test_targets_are_judged_in_their_unit_and_watched_in_none(binary: bool) -> N
             assert math.isnan(found.loss[i])
             assert math.isnan(found.own_error[i])
             continue
-        loss = 0.5 * ((y - m) ** 2 / max(v, 1e-30) + math.log(2 * math.pi * max(v, 1e-30)))
+        loss = 0.5 * ((y - m) ** 2 / max(v, 1e-200) + math.log(2 * math.pi * max(v, 1e-200)))
         assert found.loss[i] == pytest.approx(loss, rel=1e-13)
         assert found.own_loss[i] == pytest.approx(loss - math.log(u), rel=1e-13)
         assert (found.error[i], found.own_error[i]) == (abs(y - m), pytest.approx(abs(y - m) / u))

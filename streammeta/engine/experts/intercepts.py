@@ -36,6 +36,8 @@ def blank_values(outputs: int) -> Floats:
 
 def are_intercepts(found: npt.NDArray[Any]) -> bool:
     """Whether these [..., 2, C] are intercepts and curvatures that labels make."""
+    if not found.size:  # of rows that were written before any class was known, or while the expert slept
+        return True
     return bool(np.isfinite(found).all() and (found[..., 1, :] >= 0).all())
 
 
@@ -53,6 +55,8 @@ def renumber_intercepts(here: Floats, written: Floats, classes: Ints) -> None:
         written: as they were.
         classes: the number here of each class there.
     """
+    if not written.size:
+        return
     known = min(written.shape[2], classes.size)
     kept = np.flatnonzero(classes[:known] < here.shape[2])
     here[:, :, classes[kept]] = written[:, :, kept]

@@ -250,6 +250,23 @@ def test_features_and_classes_numbered_otherwise_are_translated(linear_tasks: St
     assert sum(o.error or 0.0 for o in outcomes[:30]) < 9  # half of them where one class is taken for the other
 
 
+def test_tasks_that_were_written_before_any_label_came_are_taken(linear_tasks: Stream) -> None:
+    """No class was known, so experts that have a place for each had none."""
+    events = linear_tasks(60, tasks=2)
+    gives, log = Engine(SMALL), Log()
+    gives.step([replace(e, y=None, id=f"e{i}") for i, e in enumerate(events[:20])])
+    write(log, gives.handover())
+
+    for takes in (moved(gives, log), Engine(SMALL)):
+        if not takes.memory.tasks.in_rows:
+            takes.step(
+                [replace(e, y=1 - int(e.y or 0), origin=Origin("test", 1, i)) for i, e in enumerate(events[:30])]
+            )
+            take(takes.handover(), log, 0)
+        found = takes.step([replace(e, origin=Origin("test", 0, i)) for i, e in enumerate(events[20:])])
+        assert not any(one.rejected for one in found)
+
+
 def test_a_forgotten_partition_is_gone_and_the_others_stay(linear_tasks: Stream) -> None:
     """State that stays behind would be written again by two processes."""
     events = [replace(e, origin=Origin("test", i % 2, i)) for i, e in enumerate(linear_tasks(200, tasks=4))]
