@@ -134,12 +134,8 @@ class FeatureSpace:
         filled = _as_keys(names, values)
         unknown = sorted((key for key, _ in filled if key not in self._slot_of), key=_by_name)
         place_of = {key: self._slot_for(key, len(filled)) for key in unknown}
-        found = [
-            (place_of[key], number if key in self._slot_of else _marked(key))
-            if key in place_of
-            else (self._slot_of[key], number)
-            for key, number in filled
-        ]
+        known = self._slot_of  # all that have a slot of their own by now
+        found = [(known.get(key, place_of.get(key)), n if key in known else _marked(key)) for key, n in filled]
         slots = [slot for slot, _ in found if slot is not None]
         numbers = [number for slot, number in found if slot is not None]
         plan = tuple(slots)

@@ -2,11 +2,10 @@
 
 from streammeta.engine.experts.base import RIVER, Case, Cases, Columns, Expert, Slots
 from streammeta.engine.experts.choice import choose
-from streammeta.engine.experts.intercepts import INTERCEPTS, OF_TASKS, are_intercepts, renumber_intercepts
+from streammeta.engine.experts.intercepts import OF_TASKS
 from streammeta.engine.experts.mixture import POOLED, Blend, Mixture, RunLabels, own_columns
 
 __all__ = [
-    "INTERCEPTS",
     "OF_TASKS",
     "POOLED",
     "RIVER",
@@ -18,8 +17,6 @@ __all__ = [
     "Mixture",
     "RunLabels",
     "Slots",
-    "are_intercepts",
     "choose",
     "own_columns",
-    "renumber_intercepts",
 ]

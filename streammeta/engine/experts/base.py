@@ -56,9 +56,8 @@ class Case(NamedTuple):
     # [2] what was known of the task when the event was predicted, for an expert to write and, when the label comes, to
     # read; -1: nothing was. None: the label comes at once
     context: Ints | None = None
-    values: Ints | None = (
-        None  # [M] its categories' values that share a slot, as ``Cases`` has them; None: there are none
-    )
+    # [M] its categories' values that share a slot, as ``Cases`` has them; None: there are none
+    values: Ints | None = None
 
 
 class Cases(NamedTuple):

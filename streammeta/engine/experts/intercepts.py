@@ -4,12 +4,14 @@ A task's lie in its row. Values of categories share a table by a hash of the val
 many values cost no more than a few; two of one place have one intercept. Equations: `streammeta.engine.experts.linear`.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from streammeta.engine.columns import Column
+from streammeta.errors import SnapshotError
 from streammeta.meta.base import Floats, Ints
 
 __all__ = [
@@ -20,6 +22,7 @@ __all__ = [
     "are_intercepts",
     "are_values",
     "blank_values",
+    "check_intercepts",
     "renumber_intercepts",
 ]
 
@@ -39,6 +42,12 @@ def are_intercepts(found: npt.NDArray[Any]) -> bool:
     if not found.size:  # of rows that were written before any class was known, or while the expert slept
         return True
     return bool(np.isfinite(found).all() and (found[..., 1, :] >= 0).all())
+
+
+def check_intercepts(found: Mapping[str, npt.NDArray[Any]], at: str) -> None:
+    """Refuse rows [N, ...] from elsewhere whose intercepts no labels make; raises SnapshotError."""
+    if INTERCEPTS in found and not are_intercepts(found[INTERCEPTS]):
+        raise SnapshotError(f"{at}: a row with {INTERCEPTS} that no labels make: it is damaged")
 
 
 def are_values(found: npt.NDArray[Any], outputs: int) -> bool:

@@ -9,9 +9,10 @@ import numpy.typing as npt
 from streammeta.engine.columns import is_adaptable
 from streammeta.engine.concepts import check_concepts, renumber_concepts
 from streammeta.engine.elapsed import COLUMN as ELAPSED
-from streammeta.engine.experts import INTERCEPTS, OF_TASKS, POOLED, are_intercepts, renumber_intercepts
+from streammeta.engine.experts import OF_TASKS, POOLED
 from streammeta.engine.experts.base import Renumbering
 from streammeta.engine.experts.gaussian import check_gaussian, renumber_gaussian
+from streammeta.engine.experts.intercepts import INTERCEPTS, check_intercepts, renumber_intercepts
 from streammeta.engine.experts.pool import POOL
 from streammeta.engine.extraction import fitted
 from streammeta.engine.handover.record import (
@@ -173,8 +174,7 @@ class Taking:
             raise SnapshotError(f"{at}: a row of version {found['version'].min()}, wanted -1 or more: it is damaged")
         check_concepts(found, at)
         check_gaussian(found, at)
-        if not are_intercepts(found.get(INTERCEPTS, np.zeros((0, 2, 0)))):
-            raise SnapshotError(f"{at}: a row with {INTERCEPTS} that no labels make: it is damaged")
+        check_intercepts(found, at)
         check_intervals(found, at)
 
     def _check_shapes(self, found: Mapping[str, npt.NDArray[Any]], names: Sequence[str], at: str) -> None:
