@@ -27,7 +27,8 @@ intercepts of tasks, the first 32 those of values.
 Sources: McMahan & Streeter (2010), Duchi, Hazan & Singer (2011), steps by the squares of gradients; Ross, Mineiro &
 Langford (2013), Normalized online learning; Karampatziakis & Langford (2011), a step that does not pass its label;
 Henderson (1975), Best linear unbiased estimation and prediction (intercepts that are shrunk); Breslow & Clayton (1993),
-of classes; Weinberger et al. (2009), Feature hashing (values). The constants were not searched.
+of classes; Weinberger et al. (2009), Feature hashing (values). The 1/2 of H was chosen among 0.1, 0.25, 1/2 and 1 on
+streams of `benchmarks.small_tasks`; no other constant was searched.
 """
 
 import math
