@@ -29,6 +29,7 @@ from streammeta.transport.kafka.topics import create_topics
 
 _PARTITIONS, _PATIENCE = 8, 300.0
 _WORDS = ("red", "green", "blue")
+_COUNTERS = "streammeta_engines_made_total", 'streammeta_transactions_total{result="failed"}'
 
 
 class _Row(NamedTuple):
@@ -62,14 +63,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rows = [list(_partition(number, options.events // _PARTITIONS)) for number in range(_PARTITIONS)]
     with Broker() as broker:
         for count in options.members:
-            errors, engines = _served(broker.bootstrap, count, rows, options.rate)
+            errors, engines, failed = _served(broker.bootstrap, count, rows, options.rate)
             each = " ".join(f"{100 * one:.1f}" for one in errors.partitions)
             print(
                 f"{count} members: {100 * np.mean(errors.partitions):.2f} % wrong in the last third ({each}), "
-                f"{100 * errors.young:.2f} % of the 6th to 20th event of a task; engines made: {engines}",
+                f"{100 * errors.young:.2f} % of the 6th to 20th event of a task; engines made: {engines}, "
+                f"transactions failed: {failed}",
                 flush=True,
             )
-            figures[count] = errors._asdict() | {"engines": engines}
+            figures[count] = errors._asdict() | {"engines": engines, "failed": failed}
     if options.json:
         options.json.write_text(json.dumps(figures))
     return 0
@@ -91,8 +93,8 @@ def _partition(number: int, count: int) -> Iterator[_Row]:
         yield _Row(task, json.dumps({"task": task, "x": x, "y": y}).encode(), y, age)
 
 
-def _served(bootstrap: str, count: int, rows: list[list[_Row]], rate: float) -> tuple[_Errors, list[int]]:
-    """What so many members predicted, and the engines that each of them made."""
+def _served(bootstrap: str, count: int, rows: list[list[_Row]], rate: float) -> tuple[_Errors, list[int], list[int]]:
+    """What so many members predicted; the engines that each of them made, and its transactions that failed."""
     topic = f"members-{uuid.uuid4().hex[:6]}"
     create_topics(KafkaSettings(bootstrap_servers=bootstrap), {topic: _PARTITIONS})
     with _group(bootstrap, topic, count) as ports:
@@ -109,8 +111,8 @@ def _served(bootstrap: str, count: int, rows: list[list[_Row]], rate: float) -> 
                 time.sleep(max(0.0, begun + sent / rate - time.monotonic()))
             producer.flush(_PATIENCE)
         errors = _errors(bootstrap, f"{topic}-predictions", rows)
-        engines = [int(_metric(port, "streammeta_engines_made_total")) for port in ports]
-    return errors, engines
+        engines, failed = ([int(_metric(port, name)) for port in ports] for name in _COUNTERS)
+    return errors, engines, failed
 
 
 @contextmanager
