@@ -30,6 +30,7 @@ __all__ = [
     "Record",
     "TaskFrom",
     "first_origin",
+    "is_moment",
     "shown_number",
     "task_to_forget",
     "time_made",
@@ -45,8 +46,9 @@ TIME_HEADER = "streammeta-time"  # when it was made, seconds since 1970
 LABEL_HEADER = "streammeta-label"  # of a label from a topic of its own: why it cannot be used, or empty
 FORGET_HEADER = "streammeta-forget"  # of a record that is no event: the tag of the task that is to be forgotten
 _LARGEST = 3.0e38  # features live as float32; its largest finite value is 3.4e38
-_EXACT = 2**53  # whole numbers above it have no exact float
+_EXACT = 2**53  # whole numbers from it on share floats: 2^53 is what 2^53 + 1 is read as, too
 _LATEST = 1e11  # seconds since 1970: the year 5138; what is later are milliseconds
+_FIRST, _END = -62_135_596_800.0, 253_402_300_800.0  # the year 1, and 10000, which no calendar of Python's has
 _LONGEST = 1_000  # characters of a tag, an id, a name or a class
 _PLAIN = frozenset({float})
 _SHOWN = 200  # characters of a refused value that a message repeats
@@ -114,7 +116,7 @@ class RawEvent(msgspec.Struct, omit_defaults=True):
 
 _Text: TypeAlias = Annotated[str, msgspec.Meta(max_length=_LONGEST)]
 _Number: TypeAlias = Annotated[float, msgspec.Meta(gt=-_LARGEST, lt=_LARGEST)]
-_Moment: TypeAlias = Annotated[float, msgspec.Meta(ge=-_LATEST, le=_LATEST)]
+_Moment: TypeAlias = Annotated[float, msgspec.Meta(ge=_FIRST, le=_LATEST)]
 
 
 class _PlainEvent(msgspec.Struct):
@@ -181,7 +183,7 @@ class Decoder:
             except UNREADABLE:  # or it is no such event: what it is, and what is wrong with it, is found out below
                 return self._checked(record)
             y, at = fields.y, record.origin
-            if y is not None and (type(y) is not int or not -_EXACT <= y <= _EXACT):
+            if y is not None and (type(y) is not int or not -_EXACT < y < _EXACT):
                 self.flags += type(y) is bool
                 y = _label(y, at)
             ts = record.timestamp if fields.ts is None else fields.ts
@@ -278,9 +280,10 @@ def time_made(record: Record) -> float | None:
     """When a record was made, seconds since 1970, also where it was sent on since; None where nothing says it."""
     said = next((content for name, content in record.headers if name == TIME_HEADER), None) if record.headers else None
     try:
-        return record.timestamp if said is None else float(said)
+        made = math.nan if said is None else float(said)
     except ValueError:  # a producer's own header of that name
-        return record.timestamp
+        made = math.nan
+    return made if is_moment(made) else record.timestamp
 
 
 def task_to_forget(record: Record) -> str | None:
@@ -307,7 +310,7 @@ def _label(y: LabelValue | None, at: Origin) -> LabelValue | None:
     if isinstance(y, (int, float)):
         if not abs(y) < _LARGEST:  # also NaN
             raise EventError(f"{at}: `y` is {shown_number(y)}, wanted a number below {_LARGEST:.0e} or a class name")
-        return int(y) if float(y).is_integer() and abs(y) <= _EXACT else float(y)
+        return int(y) if float(y).is_integer() and abs(y) < _EXACT else float(y)
     return None if y is None else _short(y, "`y`", at)
 
 
@@ -366,7 +369,19 @@ def _seconds(ts: float | str | None, record: Record, at: Origin) -> float | None
             moment = datetime.fromisoformat(ts)
         except ValueError as err:
             raise EventError(f"{at}: `ts` is {ts[:_SHOWN]!r}, wanted seconds since 1970 or ISO 8601 text") from err
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-    if not abs(ts) <= _LATEST:
+        seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+        if not is_moment(seconds):  # its zone takes it out of the calendar
+            raise EventError(f"{at}: `ts` is {ts[:_SHOWN]!r}, wanted a time of the years 1 to 9999, in UTC")
+        return seconds
+    if not _FIRST <= ts <= _LATEST:
         raise EventError(f"{at}: `ts` is {ts}, wanted seconds since 1970; are these milliseconds?")
     return ts
+
+
+def is_moment(seconds: float) -> bool:
+    """Whether seconds since 1970 lie in the years 1 to 9999, as all that is shown or split into hours and days does.
+
+    >>> is_moment(0.0), is_moment(-7e10), is_moment(3e11), is_moment(math.nan)
+    (True, False, False, False)
+    """
+    return _FIRST <= seconds < _END

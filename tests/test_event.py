@@ -45,7 +45,7 @@ def accepted_or_refused(value):
     return None
 
 
-@given(NAMED, st.none() | LABELS, st.none() | TAGS, st.none() | TAGS, st.none() | st.floats(-1e11, 1e11))
+@given(NAMED, st.none() | LABELS, st.none() | TAGS, st.none() | TAGS, st.none() | st.floats(-62_135_596_800, 1e11))
 def test_every_event_the_format_allows_comes_out_as_it_went_in(x, y, task, id_, ts):
     """A value that changes on the way in is learned wrong, and nobody sees it."""
     event = decode({"x": x, "y": y, "task": task, "id": id_, "ts": ts})

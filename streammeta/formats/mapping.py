@@ -13,7 +13,7 @@ import msgspec
 import structlog
 
 from streammeta.errors import EventError
-from streammeta.event import KEY_HEADER, Feature, Origin, RawEvent, Record
+from streammeta.event import KEY_HEADER, Feature, Origin, RawEvent, Record, is_moment, shown_number
 from streammeta.formats.fields import FIELD, HEADER, JOINT, KEY, OPTIONS, Fields, fits
 from streammeta.formats.moment import Order, iso_seconds, seconds_of
 from streammeta.formats.value import feature, flatten, label, tag
@@ -35,6 +35,7 @@ _LATEST = 1e11  # seconds since 1970: the year 5138; what is later are milliseco
 _CLEAR: Sequence[Order] = ("named", "ymd", "dmy")  # in which one date has one meaning; of dmy those with points
 _EXACT = 2**53
 _SHOWN = 100  # characters of a refused value that a message repeats
+_WANTED_TIME = "wanted seconds since 1970 or ISO 8601 text"
 
 
 class _Layout(NamedTuple):
@@ -290,24 +291,21 @@ def parse_seconds(value: object, name: str, at: Origin | str) -> float | None:
         read = number
     if read is None or read != read:  # noqa: PLR0124 NaN is not itself
         return None
-    seconds, size = float(read), abs(float(read))
-    for scale in (1.0, 1e3, 1e6, 1e9):
-        if size <= _LATEST * scale:
-            return seconds / scale
-    raise EventError(f"{at}: the time {name!r} is {str(value)[:_SHOWN]}, wanted seconds since 1970 or ISO 8601 text")
+    scale = next((scale for scale in (1.0, 1e3, 1e6, 1e9) if abs(read) <= _LATEST * scale), 0.0)
+    if not scale or not is_moment(read / scale):
+        raise EventError(f"{at}: the time {name!r} is {shown_number(read)}, {_WANTED_TIME}")
+    return read / scale
 
 
 def _iso_seconds(text: str, name: str, at: Origin | str) -> float | None:
     try:
-        return iso_seconds(text)
-    except (ValueError, OverflowError) as err:
+        seconds: float | None = iso_seconds(text)
+    except (ValueError, OverflowError):
         found = (seconds_of(text, order) for order in _CLEAR if order != "dmy" or "." in text)
         seconds = next((one for one in found if one is not None), None)
-        if seconds is not None:
-            return seconds
-        raise EventError(
-            f"{at}: the time {name!r} is {text[:_SHOWN]!r}, wanted seconds since 1970 or ISO 8601 text"
-        ) from err
+    if seconds is None or not is_moment(seconds):
+        raise EventError(f"{at}: the time {name!r} is {text[:_SHOWN]!r}, {_WANTED_TIME}")
+    return seconds
 
 
 def _inside(value: Any, name: str, at: Origin | str) -> Iterator[tuple[str, Feature]]:  # noqa: ANN401 what records hold

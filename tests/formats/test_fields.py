@@ -307,3 +307,27 @@ def test_records_with_the_names_of_others_are_read_as_each_one_is(
             continue
         assert repr(mapper._features(one, "here")) == repr(wanted)
         assert repr(one) == repr(before)
+
+
+@pytest.mark.parametrize(
+    "time", [10**400, -(10**400), -9e10, "9999-12-31T23:59:59-23:59", "0001-01-01T00:00:00+23:59", 1e300, "-1e300"]
+)
+@pytest.mark.parametrize("fields", [{}, {"time": "at"}, {"time": "at", "time_features": ["hour"]}])
+def test_a_time_that_no_calendar_has_costs_its_record_and_no_service(time: Any, fields: dict[str, Any]) -> None:
+    """One record with such a time ended a service with an OverflowError or a ValueError, at each start again."""
+    mapping = Fields(**fields)
+    decoder = Decoder(read=mapped(json_reader(), Mapper(mapping))) if fields else Decoder()
+
+    with pytest.raises(EventError, match="orders/0/7: "):
+        decoder.decode(Record(json.dumps({"x": {"a": 1.5}, mapping.time: time}).encode(), AT))
+
+
+@pytest.mark.parametrize("made", [b"nan", b"inf", b"1e300", b"soon"])
+def test_a_header_that_says_no_time_is_somebody_elses(made: bytes) -> None:
+    """It was the event's time."""
+    record = Record(b'{"x": {"a": 1.5}}', AT, headers=(("streammeta-time", made),), timestamp=5.0)
+
+    event = Decoder().decode(record)
+
+    assert isinstance(event, Event)
+    assert event.ts == 5.0
