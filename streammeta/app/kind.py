@@ -161,7 +161,10 @@ def _choose(seen: Sequence[_Seen]) -> ChosenKind:
     but = f"; {texts[0]!r:.60} is text: is it --missing?" if texts else ""
     fractions = [one.y for one in numbers if isinstance(one.y, float)]
     if fractions:
-        return ChosenKind("regression", f"{fractions[0]} {where} is not a whole number{but}")
+        found = next((one for one in fractions if not one.is_integer()), None)
+        large = f"about {fractions[0]:.4g} {where} is 2^53 or beyond, where numbers share floats: classes want text"
+        why = large if found is None else f"{found} {where} is not a whole number"
+        return ChosenKind("regression", why + but)
     distinct = len({one.y for one in numbers})
     if distinct > _MOST_CLASSES:
         return ChosenKind("regression", f"{distinct} different whole numbers {where}, more than {_MOST_CLASSES}{but}")

@@ -57,6 +57,7 @@ class _Sample(NamedTuple):
     keys: Sequence[str | None] = ()
     partitions: Sequence[int] = ()
     written: InputSettings = InputSettings()  # how a topic's records are
+    refused: str = ""  # why a file's first record cannot be read, where it is so
 
 
 def draft(
@@ -87,8 +88,9 @@ def draft(
     sample = _topic(stream, settings) if stream.startswith("kafka:") else _file(stream)
     seen = survey(sample.objects, fixed=fixed)
     if seen.records == seen.unreadable:
-        found = "no records" if not seen.records else f"none of {seen.records:,} records that is a JSON object"
-        raise ConfigError(f"init {stream}: {found}; wanted some to look at")
+        found = "no records" if not seen.records else f"none of {seen.records:,} records that can be read"
+        why = f", as {sample.refused}" if sample.refused else ""
+        raise ConfigError(f"init {stream}: {found}{why}; wanted some to look at")
     for option in ("label", "task"):
         choice = getattr(seen, option)
         if ask is not None and choice is not None and not choice.is_sure:
@@ -280,7 +282,17 @@ def _file(stream: str) -> _Sample:
     with closing(source):
         records = source.peek(_RECORDS)
         objects = [_object(record.value or b"") for record in records]
-        return _Sample(objects, source.description)
+        refused = _reason(records[0]) if records and objects[0] is None else ""
+        return _Sample(objects, source.description, refused=refused)
+
+
+def _reason(record: Record) -> str:
+    """Why no service would take this record; "" where one would."""
+    try:
+        Decoder().decode(record)
+    except EventError as err:
+        return str(err)
+    return ""
 
 
 def _object(value: bytes) -> dict[str, Any] | None:

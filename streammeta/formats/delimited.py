@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from streammeta.errors import EventError, TransportError
-from streammeta.formats.dialect import HEAD, Dialect, read_csv, sniff
+from streammeta.formats.dialect import HEAD, UTF_8, Dialect, read_csv, sniff
 from streammeta.formats.fields import JOINT, OPTIONS, check_columns
 from streammeta.formats.mapping import Mapper, parse_seconds
 from streammeta.formats.moment import Order, seconds_of
@@ -181,7 +181,8 @@ def _row_encoder(header: Sequence[str], dialect: Dialect, mapper: Mapper, at: st
         except EventError as err:
             return _refused(row, str(err).removeprefix(f"{at}: "))
         except UnicodeEncodeError:
-            return _refused(row, "the row is not UTF-8")
+            encoding = "utf-8" if dialect.encoding == UTF_8 else dialect.encoding
+            return _refused(row, f"the row has bytes that are not {encoding}; wanted a file that is saved as UTF-8")
 
     return encode
 

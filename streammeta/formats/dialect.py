@@ -1,9 +1,9 @@
 """How a text file of rows and columns is written, found out by its first bytes.
 
-Its encoding (UTF-8, UTF-16 by its byte order mark or its zero bytes, else Windows-1252 where UTF-8 does not fit), its
-separator (of comma, semicolon, tab and bar the one that the header has most of), whether numbers have decimal commas,
-how quotes inside of quotes are written, which columns are dates or codes, whether the first column is the index that
-pandas writes without a name, and what is beside the rows: titles, remarks, a row of units under the header.
+Its encoding (UTF-8; UTF-16 and UTF-32 by a byte order mark, UTF-16 by its zero bytes too; else Windows-1252 where UTF-8
+does not fit), its separator (of comma, semicolon, tab and bar the one that the header has most of), whether numbers
+have decimal commas, how quotes inside of quotes are written, which columns are dates or codes, whether the first column
+is the index that pandas writes without a name, and what is beside the rows: titles, remarks, a row of units.
 """
 
 import codecs
@@ -16,9 +16,10 @@ from itertools import islice
 from streammeta.formats.moment import ORDERS, Order, order_of
 from streammeta.formats.number import CODE, MISSING, as_number, is_plain, parse_written
 
-__all__ = ["HEAD", "SEPARATORS", "Dialect", "has_units", "read_csv", "sniff"]
+__all__ = ["HEAD", "SEPARATORS", "UTF_8", "Dialect", "encoding_of", "has_units", "read_csv", "sniff"]
 
 HEAD = 65_536  # bytes by which the dialect is decided
+UTF_8 = "utf-8-sig"  # with a byte order mark or without
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 _HEAD_ROWS = 200
 _SHORTEST_CODE = 3  # digits; 05 is an hour or a month
@@ -32,7 +33,7 @@ _FRACTION = re.compile(r"-\d+(\.\d+)?|\d+\.\d+")
 class Dialect:
     """How a file of rows and columns is written."""
 
-    encoding: str = "utf-8-sig"
+    encoding: str = UTF_8
     separator: str = ","
     has_decimal_commas: bool = False
     has_index: bool = False  # the first column has no name and counts rows
@@ -54,7 +55,7 @@ class Dialect:
         found = {
             f"columns separated by {SEPARATORS[self.separator]}s": self.separator != ",",
             "decimal commas": self.has_decimal_commas,
-            f"encoding {self.encoding}": self.encoding != "utf-8-sig",
+            f"encoding {self.encoding}": self.encoding != UTF_8,
             "the first column, which has no name and counts rows, left out": self.has_index,
             f"{self.passed_over} line(s) before the header passed over{remarks}": self.passed_over,
             "a row of units after the header passed over": self.has_units,
@@ -69,7 +70,7 @@ class Dialect:
 
 def sniff(head: bytes) -> Dialect:
     """The dialect that the first bytes of a file show."""
-    encoding = _encoding(head)
+    encoding = encoding_of(head)
     lines = head.decode(encoding, errors="replace").splitlines()
     if len(head) >= HEAD and len(lines) > 1:
         lines = lines[:-1]  # it may be cut
@@ -215,15 +216,20 @@ def _times(rows: Sequence[Sequence[str]]) -> Iterator[tuple[str, Order]]:
             yield name.strip(), order
 
 
-def _encoding(head: bytes) -> str:
+def encoding_of(head: bytes) -> str:
+    """The encoding of a text file that begins with these bytes."""
+    if head.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):  # the one begins as UTF-16's does
+        return "utf-32"
     if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "utf-16"
     zeros = [head[i::2].count(0) for i in (0, 1)]
     if max(zeros) > len(head) // 5 and min(zeros) <= max(zeros) // 10:  # text has no zero bytes, and this every second
         return "utf-16-be" if zeros[0] > zeros[1] else "utf-16-le"
-    lines = [line for line in head.split(b"\n")[:-1] if not line.isascii()]
-    bad = sum(not _is_utf8(line) for line in lines)
-    return "cp1252" if bad > 1 and bad == len(lines) else "utf-8-sig"  # one bad row costs that row
+    whole = head.split(b"\n")[:-1]
+    lines = [line for line in whole if not line.isascii()]
+    bad = [line for line in lines if not _is_utf8(line)]
+    is_one_row = len(bad) == 1 and bad != whole[:1]  # which costs that row; a bad header would cost them all
+    return "cp1252" if bad and len(bad) == len(lines) and not is_one_row else UTF_8
 
 
 def _is_utf8(line: bytes) -> bool:

@@ -10,18 +10,15 @@ import codecs
 import io
 import json
 import re
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from itertools import chain, islice
 from typing import Any
 
 import msgspec
 
-from streammeta.errors import EventError, TransportError
-from streammeta.event import Feature
+from streammeta.errors import TransportError
 from streammeta.formats.mapping import Mapper, reshape
-from streammeta.formats.moment import ORDERS, Order, order_of, seconds_of
-from streammeta.formats.value import flatten
+from streammeta.formats.texts import read_texts
 from streammeta.json_text import standard
 
 __all__ = ["looks_like_json", "read_json"]
@@ -32,7 +29,7 @@ _HEAD_ROWS = 200
 _README = frozenset(("x", "y", "task", "id", "ts"))  # what an event or a late label has
 _WRAPPED = re.compile(rb"\s*\{.*?:\s*\[\s*\{", re.DOTALL)
 _BY_KEY = re.compile(rb'\s*\{\s*"[^"]+"\s*:\s*\{')
-_FRACTION = re.compile(r"[-+]?\d*\.\d+")
+_FLAT = "JSON objects without `x`: their fields beside task, y, id and ts are features"
 _read = msgspec.json.Decoder(dict[str, Any]).decode
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
@@ -71,24 +68,10 @@ def read_json(
         say("")
         yield from chain(first, rows)
         return
-    readers = {} if any("x" in one for one in objects) else dict(_readers(objects))
-    say(", ".join(_description(readers, is_flat=is_flat)))
-    if readers:
-        mapper = mapper.with_texts({field: _Text(order) for field, order in readers.items()})
+    mapper, found = (mapper, "") if any("x" in one for one in objects) else read_texts(objects, mapper)
+    say(", ".join(filter(None, (_FLAT if is_flat else "", found))))
     for number, row in enumerate(chain(first, rows)):
         yield reshape(row, mapper, f"{name}/0/{number}")
-
-
-def _description(readers: Mapping[str, Order | None], *, is_flat: bool) -> Iterator[str]:
-    if is_flat:
-        yield "JSON objects without `x`: their fields beside task, y, id and ts are features"
-    written = {field: order for field, order in readers.items() if order is not None}
-    if written:
-        times = (f"{field} ({ORDERS[order]})" if ORDERS[order] else field for field, order in written.items())
-        yield f"times in {', '.join(times)}"
-    numbers = [field for field, order in readers.items() if order is None]
-    if numbers:
-        yield f"numbers written as text in {', '.join(numbers)}"
 
 
 def _is_whole(head: bytes) -> bool:
@@ -111,45 +94,6 @@ def _head_rows(head: bytes) -> list[bytes]:
     rows = head.splitlines()
     whole = rows[:-1] if len(head) >= _HEAD and len(rows) > 1 else rows  # the last one may be cut
     return [_standard(row.strip()) for row in whole[:_HEAD_ROWS] if row.strip()]
-
-
-class _Text:
-    """Reads a field's texts: dates of an order, or numbers; what is neither stays text."""
-
-    def __init__(self, order: Order | None) -> None:
-        self._order = order
-
-    def __call__(self, text: str) -> Feature:
-        if self._order is not None:
-            seconds = seconds_of(text, self._order)
-            return text if seconds is None else seconds
-        try:
-            return float(text)
-        except ValueError:
-            return text
-
-
-def _readers(objects: list[dict[str, Any]]) -> Iterator[tuple[str, Order | None]]:
-    """Fields whose texts are all dates, with their order, or all numbers, some with fractions."""
-    texts = defaultdict[str, list[str]](list)
-    for one in objects:
-        try:
-            for field, value in one.items():
-                for full, inner in flatten(value, field, ""):
-                    if isinstance(inner, str) and inner.strip():
-                        texts[full].append(inner.strip())
-        except EventError:
-            continue
-    for field, found in texts.items():
-        order = order_of(found)
-        if order is not None:
-            yield field, order
-        elif any(map(_FRACTION.fullmatch, found)) and all(map(_is_number, found)):
-            yield field, None
-
-
-def _is_number(text: str) -> bool:
-    return re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", text) is not None
 
 
 def _object(row: bytes) -> dict[str, Any] | None:

@@ -54,7 +54,7 @@ _POINTED = re.compile(
 )  # India: 1,00,000
 _COMMA = re.compile(r"([1-9]\d{0,2}([.'\u2019 \u00a0\u202f]\d{3})+|\d+),\d+")
 _SPACED = re.compile(r"[1-9]\d{0,2}([.'\u2019 \u00a0\u202f]\d{3})+")
-_GROUPED = re.compile(r"\d{1,3}(,\d{3})+|\d{1,2}(,\d\d)+,\d{3}")
+_GROUPED = re.compile(r"[1-9]\d{0,2}(,\d{3})+|[1-9]\d?(,\d\d)+,\d{3}")  # 0,078 has decimals
 _POINT = re.compile(r"\d*\.\d+|\d{1,3}(,\d\d\d?)*,\d{3}\.\d+")
 _THOUSANDS = re.compile(r"\d{1,3}(\.\d{3})+")
 _DIGITS_ONLY = {ord(sign): None for sign in ",'\u2019 \u00a0\u202f"}

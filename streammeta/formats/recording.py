@@ -20,7 +20,7 @@ from typing import BinaryIO, NamedTuple, cast
 
 from streammeta.errors import TransportError
 from streammeta.formats.delimited import read_rows
-from streammeta.formats.dialect import SEPARATORS, sniff
+from streammeta.formats.dialect import SEPARATORS, UTF_8, encoding_of, sniff
 from streammeta.formats.json_lines import looks_like_json, read_json
 from streammeta.formats.mapping import Mapper
 from streammeta.formats.storage import Stored, StoredFile, is_address, list_stored
@@ -38,6 +38,7 @@ DAMAGE = (
 )  # how a cut or damaged file shows
 _BUFFER = 2**18
 _HEAD = 65_536
+_PIPED_ROWS = 20  # of a pipe that are waited for
 _DELIMITED = (".csv", ".tsv")
 _LINES = (".jsonl", ".ndjson", ".json")
 _PACKED: Mapping[str, bytes] = {
@@ -128,9 +129,10 @@ def read_recording(
             raise TransportError(f"{at}: holds JSON objects, and its name says rows of columns; name it .jsonl")
         yield from read_rows(lines, mapper, at, lambda dialect: say(", ".join(filter(None, (found, dialect)))))
     else:
-        if lines.peek(2)[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
-            found = ", ".join(filter(None, (found, "encoding utf-16")))
-            lines = io.BufferedReader(_Recoded(lines, "utf-16"), _BUFFER)
+        encoding = encoding_of(lines.peek(_HEAD)[:_HEAD])
+        if encoding != UTF_8:
+            found = ", ".join(filter(None, (found, f"encoding {encoding}")))
+            lines = io.BufferedReader(_Recoded(lines, encoding), _BUFFER)
         yield from read_json(lines, mapper, path.name, at, lambda seen: say(", ".join(filter(None, (found, seen)))))
 
 
@@ -138,6 +140,8 @@ def _opened(file: BinaryIO, path: PurePath | StoredFile, at: str) -> tuple[io.Bu
     """The file, unpacked, of which kind it is, and what had to be found out for it; its content wins over its name."""
     named = form = find_form(path)
     lines = cast(io.BufferedReader, file if hasattr(file, "peek") else io.BufferedReader(cast(io.RawIOBase, file)))
+    if not lines.seekable():
+        lines = io.BufferedReader(_Piped(lines), _BUFFER)
     head, found = lines.peek(_HEAD)[:_HEAD], ""
     if not form.packing:
         form = Form(next((one for one, magic in _PACKED.items() if head.startswith(magic)), ""), form.kind)
@@ -193,11 +197,34 @@ def _is_hidden(name: str) -> bool:
     return name.startswith("__MACOSX/") or name.rpartition("/")[2].startswith(".")
 
 
+class _Piped(io.RawIOBase):
+    """A pipe whose first bytes come together, as many rows as show how it is written: its writer may have paused."""
+
+    def __init__(self, file: io.BufferedReader) -> None:
+        self._file, self._head = file, b""
+        self._is_begun = False
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: object) -> int:
+        view = memoryview(buffer)  # type: ignore[arg-type]  # a buffer, as the base class has it
+        while not self._is_begun:
+            block = self._file.read1(_HEAD)
+            self._head += block
+            self._is_begun = not block or len(self._head) >= _HEAD or self._head.count(b"\n") > _PIPED_ROWS
+        block = self._head[: len(view)] or self._file.read1(len(view))
+        self._head = self._head[len(block) :]
+        view[: len(block)] = block
+        return len(block)
+
+
 class _Recoded(io.RawIOBase):
-    """A file of another encoding as UTF-8."""
+    """A file of another encoding as UTF-8; a byte that means nothing there stays: the reader of the line refuses it."""
 
     def __init__(self, file: io.BufferedReader, encoding: str) -> None:
-        self._file, self._decoder = file, codecs.getincrementaldecoder(encoding)(errors="replace")
+        errors = "replace" if encoding.startswith("utf") else "surrogateescape"  # which is for single bytes
+        self._file, self._decoder = file, codecs.getincrementaldecoder(encoding)(errors=errors)
         self._rest = b""
 
     def readable(self) -> bool:
@@ -207,7 +234,7 @@ class _Recoded(io.RawIOBase):
         view = memoryview(buffer)  # type: ignore[arg-type]  # a buffer, as the base class has it
         while not self._rest:
             block = self._file.read(_HEAD)
-            self._rest = self._decoder.decode(block, final=not block).encode()
+            self._rest = self._decoder.decode(block, final=not block).encode(errors="surrogateescape")
             if not block:
                 break
         count = min(len(view), len(self._rest))

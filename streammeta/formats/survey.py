@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from streammeta.errors import EventError
+from streammeta.event import shown_number
 from streammeta.formats.mapping import parse_seconds
 from streammeta.formats.value import flatten, is_missing
 
@@ -158,11 +159,12 @@ def _kind(value: object, name: str) -> Kind:
     if isinstance(value, bool):
         return "flag"
     if isinstance(value, int | float):
-        return "whole number" if float(value).is_integer() else "number"
+        return "whole number" if isinstance(value, int) or value.is_integer() else "number"
     if isinstance(value, str):
         text = value.strip()
         if len(text) >= 8 and text[:4].isdigit() and _is_time(text, name):
-            return "time"
+            is_number = text.isdecimal()  # a customer's, as often as it is seconds or a day
+            return "time" if not is_number or _TIMES.fullmatch(_last(name).lower()) else "text"
         return "text"
     return "text"
 
@@ -306,7 +308,8 @@ def sample_lines(columns: Sequence[Column]) -> list[str]:
     width = max((len(c.name) for c in columns), default=0)
     lines = []
     for column in columns:
-        some = ", ".join(f"{value}"[:20] for value, _ in column.values.most_common(3))
+        common = (value for value, _ in column.values.most_common(3))
+        some = ", ".join(value[:20] if isinstance(value, str) else shown_number(value) for value in common)
         gone = f"{column.missing:,} missing, " if column.missing else ""
         lines.append(f"{column.name:{width}}  {column.kind}, {gone}{len(column.values):,} values: {some}")
     return lines

@@ -13,6 +13,7 @@ from streammeta.formats.dialect import has_units
 from streammeta.formats.fields import OPTIONS, check_columns
 from streammeta.formats.mapping import Mapper, encode
 from streammeta.formats.number import MISSING
+from streammeta.formats.texts import read_texts
 
 __all__ = ["TABLES", "read_table", "require"]
 
@@ -27,6 +28,7 @@ TABLES: Mapping[str, str] = {
 _Reader: TypeAlias = Callable[[BinaryIO, Mapper, str, Callable[[str], None]], Iterator[dict[str, Any] | str]]
 _BATCH_ROWS = 4096
 _HEAD_ROWS = 20  # of a sheet, in which the header has to be
+_TEXT_ROWS = 200  # by which it is decided what texts are
 _encode = msgspec.json.Encoder().encode
 _PANDAS_INDEX = "__index_level_"
 
@@ -62,14 +64,23 @@ def read_table(
         mapper: knows which columns are what.
         name: the file's, for the origins in messages.
         at: the file's path, for messages.
-        say: is given what had to be left out, once.
+        say: is given what had to be left out, and what texts were found to be.
 
     Raises:
         ConfigError: the package that reads it is not installed.
         TransportError: it is damaged, or lacks a column that the mapping asks for.
     """
     readers: Mapping[str, _Reader] = {"Parquet": _parquet, "Arrow": _arrow, "Excel": _excel}
-    rows = readers[form](file, mapper, at, say)
+    rows = _read(readers[form](file, mapper, at, say), form, at)
+    first = list(islice(rows, _TEXT_ROWS))
+    mapper, found = read_texts((row for row in first if isinstance(row, dict)), mapper)
+    say(found)
+    for number, row in enumerate(chain(first, rows)):
+        yield _encode({"problem": row}) if isinstance(row, str) else encode(mapper, row, f"{name}/0/{number}")
+
+
+def _read(rows: Iterator[dict[str, Any] | str], form: str, at: str) -> Iterator[dict[str, Any] | str]:
+    """The same rows; a library's error as one of ours."""
     number = -1
     while True:
         try:
@@ -84,7 +95,7 @@ def read_table(
         if row is None:
             return
         number += 1
-        yield _encode({"problem": row}) if isinstance(row, str) else encode(mapper, row, f"{name}/0/{number}")
+        yield row
 
 
 def _parquet(file: BinaryIO, mapper: Mapper, at: str, say: Callable[[str], None]) -> Iterator[dict[str, Any]]:
