@@ -86,7 +86,7 @@ def replay(
         **tally.figures(),
         "rejected_reasons": summary.refusals.figures(),
         **cost,
-        "features_made": ", ".join(extractor.made) if extractor else None,
+        "features_made": (", ".join(extractor.made) or None) if extractor else None,
         "features_never_made": (", ".join(extractor.never_made) or None) if extractor else None,
         "experts": fingerprint(running.settings)["learner.experts"] or None,
         "experts_not_restored": unsaved,

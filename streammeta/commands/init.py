@@ -21,7 +21,7 @@ from streammeta.event import Decoder, Origin, Record
 from streammeta.formats.fields import OPTIONS, Fields
 from streammeta.formats.mapping import Mapper
 from streammeta.formats.objects import ReadObject, json_reader, mapped, object_reader
-from streammeta.formats.survey import Choice, Column, Survey, sample_lines, survey
+from streammeta.formats.survey import Choice, Column, Survey, are_names, sample_lines, survey
 from streammeta.formats.value import feature
 from streammeta.transport.choice import adapters
 from streammeta.transport.file import FileSource
@@ -144,8 +144,9 @@ class _Drafting:
         constant = [name for name, column in self._features.items() if column.is_constant and name not in exclude]
         if constant and self._seen.records > 1:
             lines += [f"# the same in all records that were looked at: {', '.join(constant)}"]
+        made = self._made_features(exclude)
         lines += [f"# not sure: {one}" for one in self._unsure]
-        lines += self._made_features()
+        lines += made
         lines += _how_written(self._sample.written)
         command = "run" if self._sample.topic is not None else f"replay {self._stream}"
         shown = sample_lines(list(self._seen.columns.values()))
@@ -186,13 +187,18 @@ class _Drafting:
                 found[name] = "it counts the records"
         return found
 
-    def _made_features(self) -> list[str]:
-        """What may be made of texts that are no category, and of what came before: for who reads it to switch on."""
+    def _made_features(self, exclude: Mapping[str, str]) -> list[str]:
+        """Numbers that are names, and what may be made of texts that are no category: for who reads it to switch on."""
+        names = [name for name, column in self._features.items() if are_names(column) and name not in exclude]
         texts = [name for name, column in self._features.items() if _is_free_text(column) and _has_words(column)]
-        if not texts:
-            return []
-        remark = "of several words each: numbers by what they say; then take it out of exclude"
-        return ["", "[features]", f"#text = {_toml(texts)}  # {remark}"]
+        lines = []
+        if names:
+            lines += [f"categories = {_toml(names)}  # numbers that name something, by the field's name"]
+            self._unsure.append(f"categories {', '.join(names)}: do these numbers name something, or are they amounts?")
+        if texts:
+            remark = "of several words each: numbers by what they say; then take it out of exclude"
+            lines += [f"#text = {_toml(texts)}  # {remark}"]
+        return ["", "[features]", *lines] if lines else []
 
     def _is_counter(self, column: Column) -> bool:
         values = column.first

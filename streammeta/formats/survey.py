@@ -13,7 +13,7 @@ from streammeta.event import shown_number
 from streammeta.formats.mapping import parse_seconds
 from streammeta.formats.value import flatten, is_missing
 
-__all__ = ["Choice", "Column", "Survey", "sample_lines", "survey"]
+__all__ = ["Choice", "Column", "Survey", "are_names", "sample_lines", "survey"]
 
 Kind: TypeAlias = Literal["empty", "flag", "whole number", "number", "time", "text"]
 
@@ -30,6 +30,7 @@ _TASKS = re.compile(
     r"sku|item|merchant|vehicle|patient|subject|region|city|country|group|household|meter|unit)(([._]?id)|s?|[._]?name)"
 )
 _IDS = re.compile(r"id|uuid|guid|key|.*[._]id|.*Id|(row|order|event|transaction|record)([._]?(no|number|nr|id))?|index")
+_NAMED = re.compile(r"(.*[._])?(zip|plz|postcode|(zip|postal|area)[._]?code)|.*[._](id|nr|no|code)|.*[a-z]Id")
 _TIMES = re.compile(r"ts|at|t|.*time.*|.*date.*|when|.*[._]at|day|created|updated|moment")
 
 
@@ -174,6 +175,14 @@ def _is_time(value: object, name: str) -> bool:
         return parse_seconds(value, name, "") is not None
     except EventError:
         return False
+
+
+def are_names(column: Column) -> bool:
+    """Whether its whole numbers name something, as a shop or a zip code, by the field's name and as they come again."""
+    name = _last(column.name)
+    is_thing = _TASKS.fullmatch(name.lower()) is not None and not name.endswith("s")  # shops are a count
+    is_whole = column.kind == "whole number" and not column.is_unique and len(column.values) > 2
+    return is_whole and (is_thing or _NAMED.fullmatch(name) is not None)
 
 
 def _choose(columns: Mapping[str, Column], records: int, unreadable: int, fixed: dict[str, str]) -> Survey:

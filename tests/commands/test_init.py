@@ -220,3 +220,21 @@ def test_how_records_are_written_is_written_again(given: dict[str, Any], tmp_pat
     assert (after.format, after.csv, after.protobuf) == (before.format, before.csv, before.protobuf)
     assert after.registry == before.registry.model_copy(update={"password": None})
     assert "password = " not in (tmp_path / "s.toml").read_text()
+
+
+def test_numbers_that_name_something_are_categories_and_counts_are_none(tmp_path: Path) -> None:
+    """300 zip codes as amounts said next to nothing, and nobody was warned."""
+    draw, rows = random.Random(0), []
+    worth = {draw.randrange(10_000, 99_999): draw.gauss(0, 1) for _ in range(300)}
+    for _ in range(2_500):
+        place, area, shops = draw.choice(list(worth)), draw.gauss(0, 1), draw.randrange(9)
+        rows.append({"zip": place, "shops": shops, "area": area, "price": worth[place] + 0.3 * area + 0.1 * shops})
+    as_csv(rows, tmp_path / "a.csv")
+
+    made = draft(str(tmp_path / "a.csv"), Settings(), fixed={"label": "price", "task": ""})
+    (tmp_path / "s.toml").write_text(made.toml)
+
+    assert load(tmp_path / "s.toml").features.categories == ("zip",)
+    assert "categories zip: do these numbers name something, or are they amounts?" in made.unsure
+    right = streammeta.replay(tmp_path / "a.csv", settings=load(tmp_path / "s.toml")).figures["mae"]
+    assert right < 0.8 * streammeta.replay(tmp_path / "a.csv", label="price").figures["mae"]

@@ -41,8 +41,9 @@ class Extractor:
         self._rolling = Rolling(settings.rolling, classify=classify)
         self._texts = {name: TextHash(name, settings.text_width, seed) for name in settings.text}
         self._encoders = {name: Encoder(name, path) for name, path in settings.encoders.items()}
+        self._categories = frozenset(settings.categories)
         self._of_numbers = {name: f"{name}.*" for name in (*self._texts, *self._encoders)}
-        self._awaited = {*self._rolling.names, *self._of_numbers.values()}
+        self._awaited = {*self._rolling.names, *self._of_numbers.values(), *self._categories}
         self._events = 0
         self.columns: Mapping[str, Column] = self._rolling.columns
         self.has_past = bool(settings.rolling)
@@ -89,10 +90,19 @@ class Extractor:
             made |= {name: one for name, one in x.items() if name not in self._texts and name not in self._encoders}
         else:
             made.update(x)
+        for name in self._categories:
+            made |= self._category(name, x.get(name))
         past = self._rolling.features(columns, row, event.ts)
         if self._awaited:
             self._awaited.difference_update(past)
         return replace(event, x=made | past, came=event.x)
+
+    def _category(self, name: str, value: Feature) -> dict[str, Feature]:
+        """A number as the text that names it; what is none stays what it is."""
+        if value is not None:
+            self._awaited.discard(name)
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        return {name: _as_text(value)} if is_number else {}
 
     def _numbers(self, x: Mapping[str, Feature], at: Origin) -> dict[str, Feature]:
         """The numbers that texts are made to, and what encoders make, by name."""

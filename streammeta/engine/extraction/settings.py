@@ -97,6 +97,10 @@ class FeatureSettings(BaseModel, frozen=True, extra="forbid"):
         "values) to the last hour.",
     )
 
+    categories: tuple[_Name, ...] = Field(
+        (),
+        description="Features whose numbers are names (a shop's, a zip code): each is a category's value, as text is.",
+    )
     text: tuple[_Name, ...] = Field(
         (),
         description="Features that are text of many words, rather than a category: each becomes text_width numbers, by "
@@ -135,9 +139,10 @@ class FeatureSettings(BaseModel, frozen=True, extra="forbid"):
     @model_validator(mode="after")
     def _makes_numbers_of_each_once(self) -> Self:
         numbers = [*self.text, *self.encoders]
-        twice = next((name for name in numbers if numbers.count(name) > 1), None)
+        named = [*numbers, *self.categories]
+        twice = next((name for name in named if named.count(name) > 1), None)
         if twice is not None:
-            raise ValueError(f"text: got {twice!r} twice, in text or encoders; wanted each once")
+            raise ValueError(f"text: got {twice!r} twice, in text, encoders or categories; wanted each once")
         rolling = next((one.of for one in self.rolling if not one.is_of_labels and one.feature in numbers), None)
         if rolling is not None:
             raise ValueError(
@@ -150,7 +155,7 @@ class FeatureSettings(BaseModel, frozen=True, extra="forbid"):
     @property
     def is_empty(self) -> bool:
         """Whether nothing is made."""
-        return not (self.rolling or self.text or self.encoders)
+        return not (self.rolling or self.text or self.encoders or self.categories)
 
     @property
     def long_texts(self) -> frozenset[str]:
