@@ -100,6 +100,13 @@ def test_variables_that_kubernetes_sets_for_a_service_are_let_be(monkeypatch: py
     assert load() == Settings()
 
 
+def test_a_file_that_begins_with_a_byte_order_mark_is_read(file: Path) -> None:
+    """Windows' editors write one, which no editor shows; the file was "not TOML" in its first column."""
+    file.write_text('[app]\nname = "shop"\n', "utf-8-sig")
+
+    assert load(file).app.name == "shop"
+
+
 def test_malformed_toml_names_the_line(file: Path) -> None:
     """The first thing one wants to know."""
     file.write_text("[app]\nname = \n")

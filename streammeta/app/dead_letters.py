@@ -216,7 +216,7 @@ def read_mended(path: Path) -> dict[Place, bytes]:
         ConfigError: the file cannot be read, or lines of it are none of these; each is named.
     """
     try:
-        lines = path.read_text("utf-8").splitlines()
+        lines = path.read_text("utf-8-sig").split("\n")  # a text in a line may have U+2028, which ends others' lines
     except (OSError, UnicodeDecodeError) as err:
         raise ConfigError(f"--mended {path}: cannot be read ({err}); wanted lines of JSON in UTF-8") from err
     found: dict[Place, bytes] = {}

@@ -66,7 +66,7 @@ def load(path: Path | None = None) -> Settings:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text("utf-8"))
+        return tomllib.loads(path.read_text("utf-8-sig"))
     except FileNotFoundError as err:
         raise ConfigError(f"{path}: no such file; wanted a TOML file (`streammeta config` prints an example)") from err
     except (OSError, UnicodeDecodeError) as err:

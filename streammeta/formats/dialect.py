@@ -8,6 +8,7 @@ is the index that pandas writes without a name, and what is beside the rows: tit
 
 import codecs
 import csv
+import io
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -71,7 +72,9 @@ class Dialect:
 def sniff(head: bytes) -> Dialect:
     """The dialect that the first bytes of a file show."""
     encoding = encoding_of(head)
-    lines = head.decode(encoding, errors="replace").splitlines()
+    # ends of lines as the csv module has them; `splitlines` knows others, as U+2028, which stand in cells
+    text = io.StringIO(head.decode(encoding, errors="replace"), newline=None)
+    lines = [line.rstrip("\n") for line in text]
     if len(head) >= HEAD and len(lines) > 1:
         lines = lines[:-1]  # it may be cut
     passed_over = _before_header(lines)

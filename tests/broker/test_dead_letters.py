@@ -178,6 +178,14 @@ def test_the_commands(settings: Settings, tmp_path: Path, monkeypatch: pytest.Mo
     assert "0 dead letters wait, 3 were sent again" in invoke("list")
 
 
+def test_what_ends_a_line_for_python_alone_ends_no_letter(tmp_path: Path) -> None:
+    """`show --json` writes texts as they are: one with U+2028 could not be sent again."""
+    file = tmp_path / "mended.jsonl"
+    file.write_text('{"letter": "0/1", "value": "one\u2028two"}\r\n\n{"letter": "0/2", "value": "{}"}', "utf-8-sig")
+
+    assert list(read_mended(file).values()) == ["one\u2028two".encode(), b"{}"]
+
+
 def test_a_file_that_is_no_list_of_letters_is_refused_line_by_line(tmp_path: Path) -> None:
     """It was edited by hand: all mistakes at once."""
     file = tmp_path / "mended.jsonl"

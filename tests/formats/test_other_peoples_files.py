@@ -64,6 +64,18 @@ def test_a_decimal_comma_before_three_digits_is_known_by_the_zero_before_it(tmp_
     assert [x["a"] for x, _, _ in thousands] == [1288.0, 12078.0]
 
 
+@pytest.mark.parametrize("odd", ["\u2028", "\x85", "\f", "\x1c"])
+def test_what_ends_a_line_for_python_alone_ends_no_row(odd: str, tmp_path: Path) -> None:
+    """One such sign in a note, as Word and web pages have them, and a column of dates was one of categories."""
+    rows = "".join(f"2024-01-{10 + i},one{odd if i == 3 else ' '}two,{i % 2}\n" for i in range(8))
+    (tmp_path / "a.csv").write_text("day,note,y\n" + rows, "utf-8")
+
+    found, said = read(tmp_path / "a.csv")
+
+    assert said == "times in day"
+    assert found[3] == ({"day": 1705104000.0, "note": f"one{odd}two"}, "", 1)
+
+
 def test_texts_of_a_table_are_dates_and_numbers_as_those_of_rows_and_objects_are(tmp_path: Path) -> None:
     """Spark writes Parquet of texts only: each day and each price was a category of its own."""
     columns = {"day": ["2024-01-31", "2024-02-01", None], "price": ["1.5", "-2", "3"], "code": ["007", "8", "9"]}

@@ -236,7 +236,7 @@ def read_secret(name: str, file: Path) -> str:
         ValueError: it cannot be read, or holds another number of lines than one; pydantic passes that on.
     """
     try:
-        secret = file.read_text("utf-8").rstrip("\r\n")
+        secret = file.read_text("utf-8-sig").rstrip("\r\n")  # Windows writes a byte order mark, which is no secret
     except UnicodeDecodeError as err:
         raise ValueError(f"{name}: the file is not text in UTF-8, wanted a line with the secret") from err
     except OSError as err:

@@ -14,10 +14,11 @@ SECRET = "hunter2-hunter2"  # noqa: S105
 SASL = {"security_protocol": "SASL_SSL", "sasl_mechanism": "SCRAM-SHA-512", "sasl_username": "meta"}
 
 
-def test_a_password_comes_from_its_file_without_the_end_of_line(tmp_path: Path) -> None:
-    """Editors and `echo` end a file with a line; a password with it is refused by every broker."""
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_a_password_comes_from_its_file_without_the_end_of_line(encoding: str, tmp_path: Path) -> None:
+    """Editors and `echo` end a file with a line, Windows begins it with a mark; brokers refuse a password with either."""
     file = tmp_path / "password"
-    file.write_bytes(SECRET.encode() + b"\r\n")
+    file.write_bytes(f"{SECRET}\r\n".encode(encoding))
 
     settings = KafkaSettings.model_validate({**SASL, "sasl_password_file": file})
 
