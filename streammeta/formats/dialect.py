@@ -228,7 +228,7 @@ def encoding_of(head: bytes) -> str:
     zeros = [head[i::2].count(0) for i in (0, 1)]
     if max(zeros) > len(head) // 5 and min(zeros) <= max(zeros) // 10:  # text has no zero bytes, and this every second
         return "utf-16-be" if zeros[0] > zeros[1] else "utf-16-le"
-    whole = head.split(b"\n")[:-1]
+    whole = re.split(rb"\r\n?|\n", head)[:-1]
     lines = [line for line in whole if not line.isascii()]
     bad = [line for line in lines if not _is_utf8(line)]
     is_one_row = len(bad) == 1 and bad != whole[:1]  # which costs that row; a bad header would cost them all

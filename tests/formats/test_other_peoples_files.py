@@ -26,10 +26,11 @@ CELLS = "task,größe,y\nt,1.5,0\nt,2,1\n"
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "cp1252"])
-@pytest.mark.parametrize("name", ["a.jsonl", "a.csv"])
+@pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "mac.csv"])
 def test_one_rule_finds_the_encoding_of_rows_and_of_objects(name: str, encoding: str, tmp_path: Path) -> None:
     """Objects in UTF-16 without a mark, or in Windows-1252, were refused line by line; UTF-32 was taken for UTF-16."""
-    (tmp_path / name).write_bytes((LINES if name == "a.jsonl" else CELLS).encode(encoding))
+    content = CELLS.replace("\n", "\r") if name == "mac.csv" else CELLS if name == "a.csv" else LINES
+    (tmp_path / name).write_bytes(content.encode(encoding))
 
     rows, said = read(tmp_path / name)
 
