@@ -6,7 +6,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from itertools import islice, pairwise
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -18,7 +18,7 @@ from streammeta.app.kind import choose_kind
 from streammeta.config import InputSettings, Settings
 from streammeta.errors import ConfigError, EventError
 from streammeta.event import Decoder, Origin, Record
-from streammeta.formats.fields import OPTIONS, Fields
+from streammeta.formats.fields import OPTIONS, Fields, make_fields
 from streammeta.formats.mapping import Mapper
 from streammeta.formats.objects import ReadObject, json_reader, mapped, object_reader
 from streammeta.formats.survey import Choice, Column, Survey, are_names, sample_lines, survey
@@ -120,7 +120,8 @@ class _Drafting:
     def draft(self) -> Draft:
         exclude, missing = self._exclude | self._left_out(), self._missing | self._sentinels()
         names = {option: choice.name for option in OPTIONS if (choice := getattr(self._seen, option))}
-        fields = Fields(**names, include=self._include, exclude=tuple(exclude), missing=tuple(missing))
+        others = {"include": self._include, "exclude": tuple(exclude), "missing": tuple(missing)}
+        fields = make_fields(Fields(), **names, **others)
         kind, reason = self._kind(fields)
         key_is_task, spread = self._keys()
         lines = [f"# made by: streammeta init {self._stream}", f"# {self._seen.records:,} records were looked at:"]
@@ -183,7 +184,7 @@ class _Drafting:
                 found[name] = "a time as text, a category of its own each"
             elif _is_free_text(column):
                 found[name] = f"text with {len(column.values):,} values: free text or an id"
-            elif column.is_unique and column.kind == "whole number" and self._is_counter(column):
+            elif column.is_unique and column.kind == "whole number" and column.is_counting:
                 found[name] = "it counts the records"
         return found
 
@@ -199,10 +200,6 @@ class _Drafting:
             remark = "of several words each: numbers by what they say; then take it out of exclude"
             lines += [f"#text = {_toml(texts)}  # {remark}"]
         return ["", "[features]", *lines] if lines else []
-
-    def _is_counter(self, column: Column) -> bool:
-        values = column.first
-        return len(values) > 2 and not column.markers() and all(b - a == 1 for a, b in pairwise(values))
 
     def _sentinels(self) -> dict[str, str]:
         found: dict[str, str] = {}

@@ -88,6 +88,11 @@ class Column:
         """Whether all values are the same."""
         return len(self.values) == 1 and self.missing == 0
 
+    @property
+    def is_counting(self) -> bool:
+        """Whether its first values, three at least, count by one; some may be too large for a float."""
+        return len(self.first) > 2 and not self.markers() and all(a + 1 == b for a, b in pairwise(self.first))
+
     def sentinel(self) -> float | None:
         """A number such as -999 that is far outside all others and comes again and again: a missing value, likely."""
         if self.kind not in ("number", "whole number"):
@@ -241,8 +246,8 @@ def _is_time_by_name(column: Column) -> bool:
 def _has_times(column: Column) -> bool:
     """Whether numbers that may be times are so, whatever their field is called: in their order, or of whole minutes."""
     numbers = [one for one in column.values if not isinstance(one, str)]
-    is_counting = all(b - a == 1 for a, b in pairwise(column.first))
-    return len(numbers) > 2 and (all(one % 60 == 0 for one in numbers) or (_is_rising(column) and not is_counting))
+    is_rising = _is_rising(column) and not column.is_counting
+    return len(numbers) > 2 and (all(one % 60 == 0 for one in numbers) or is_rising)
 
 
 def _is_rising(column: Column) -> bool:
@@ -252,6 +257,7 @@ def _is_rising(column: Column) -> bool:
 
 def _find_label(columns: dict[str, Column]) -> Choice | None:
     usable = [c for c in columns.values() if not (c.is_unique and c.kind == "text") and c.kind != "time"]
+    usable = [c for c in usable if c.name not in ("task", "id", "ts")]  # which are these
     named = [c for c in usable if _LABELS.fullmatch(_last(c.name).lower())]
     if named:
         named.sort(key=lambda c: c.name != "y")
@@ -268,8 +274,7 @@ def _is_id(column: Column) -> bool:
     """Whether no two records share it, and its name says so or it counts."""
     if not column.is_unique or column.missing or column.kind not in ("text", "whole number"):
         return False
-    numbers = column.first if column.kind == "whole number" and not column.markers() else []
-    is_counting = len(numbers) > 2 and all(b - a == 1 for a, b in pairwise(numbers))
+    is_counting = column.kind == "whole number" and column.is_counting
     return is_counting or bool(_IDS.fullmatch(_last(column.name)))
 
 

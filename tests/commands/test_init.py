@@ -238,3 +238,23 @@ def test_numbers_that_name_something_are_categories_and_counts_are_none(tmp_path
     assert "categories zip: do these numbers name something, or are they amounts?" in made.unsure
     right = streammeta.replay(tmp_path / "a.csv", settings=load(tmp_path / "s.toml")).figures["mae"]
     assert right < 0.8 * streammeta.replay(tmp_path / "a.csv", label="price").figures["mae"]
+
+
+def test_what_is_the_id_by_its_name_is_no_label(tmp_path: Path) -> None:
+    """A file with an `id` in its last column, and none for a label: `init` ended with pydantic's own error."""
+    as_lines([{"name": f"n{i}", "id": i % 3} for i in range(30)], tmp_path / "a.jsonl")
+
+    assert "#label = none was found" in draft(str(tmp_path / "a.jsonl"), Settings(), fixed={}).toml
+    with pytest.raises(ConfigError, match="label and id both name 'id'"):
+        draft(str(tmp_path / "a.jsonl"), Settings(), fixed={"label": "id"})
+
+
+def test_whole_numbers_of_any_size_are_looked_at(tmp_path: Path) -> None:
+    """Beside a fraction, one too large for a float was an OverflowError."""
+    as_lines(
+        [{"a": one, "b": 10**400 + i, "y": i % 2} for i, one in enumerate([0.5, 10**400, 2, 7])], tmp_path / "a.jsonl"
+    )
+
+    toml = draft(str(tmp_path / "a.jsonl"), Settings(), fixed={}).toml
+
+    assert 'id = "b"  # no two records share it' in toml
