@@ -60,6 +60,7 @@ class Alike:
         gathered = self._gather(events, begin, most)
         if gathered is None:
             return 0
+        gathered.cut(self._until_published(gathered))
         kept, in_waves = self._kept(gathered)
         gathered.cut(kept)
         made = Made(self._part(gathered, begin), gathered.slots.named.size)
@@ -69,6 +70,7 @@ class Alike:
             self._choose(gathered, wave, made)
             self._learn(gathered, wave, made, outcomes)
         self._finish(gathered, made, outcomes)
+        self._learn_in_common(gathered, made, outcomes)
         return kept
 
     def _gather(self, events: Sequence[Event | Label], begin: int, most: int) -> Gathered | None:
@@ -102,6 +104,18 @@ class Alike:
         found = self._keys_of[task] = tuple((self._partition, tag) for tag in tags)
         self._task_of.update(dict.fromkeys(tags, task))
         return found
+
+    def _until_published(self, gathered: Gathered) -> int:
+        """How many of the records come before a decision that sees another version of what tasks have in common."""
+        rewards = self._memory.rewards
+        if rewards is None:
+            return gathered.size
+        brings_reward = ~gathered.is_choice
+        if self._how.rewards == "label":  # else a decision with a label is not like most
+            brings_reward = np.array([source.y is not None for source in gathered.sources], np.bool_)
+        before = np.cumsum(brings_reward) - brings_reward
+        later = gathered.is_choice & (before >= rewards.until_published(gathered.partition))
+        return int(np.append(later, True).argmax())
 
     def _kept(self, gathered: Gathered) -> tuple[int, bool]:
         """How many of the records may be taken, and whether that is in waves, as some depend on others before them."""
@@ -205,7 +219,8 @@ class Alike:
         order = np.argsort(rows[:, 0], kind="stable")  # the decisions of a task after one another: they share work
         seen = seen_choices(memory.fixed.frame, memory.tasks.columns, rows[order], exact[choices[order]], slots)
         origins = [gathered.sources[i].origin for i in choices[order].tolist()]
-        drawn, at = self._choosing.draw(rows[order], seen, origins), choices[order]
+        at = choices[order]
+        drawn = self._choosing.draw(rows[order], seen, origins, exact[at])
         made.taken[at], made.propensities[at], made.scores[at] = drawn
         taken = made.taken[choices]
         own, named = slots.crossed[taken], slots.named[taken]
@@ -261,6 +276,16 @@ class Alike:
         kernels.write_decisions(
             DecisionOutcome, part.sources, places, names, made.actions, choice, *said, _SIGNALS, outcomes
         )
+
+    def _learn_in_common(self, gathered: Gathered, made: Made, outcomes: list[Outcome | None]) -> None:
+        """Let what tasks have in common learn the rewards, in the order of the log."""
+        if self._memory.rewards is None:
+            return
+        self._memory.rewards.observe(gathered.partition, made.part.exact[gathered.is_choice])
+        places, part = np.flatnonzero(~np.isnan(gathered.rewards)).tolist(), made.part
+        which = [i for i in places if getattr(outcomes[part.places[i]], "rejected", None) is None]
+        actions = [made.actions[i] for i in which]
+        self._memory.rewards.learn(gathered.partition, part.exact[which], actions, gathered.rewards[which])
 
     def _filled(self, exact: npt.NDArray[np.float64]) -> Iterator[tuple[tuple[int, ...], npt.NDArray[np.float64]]]:
         """The slots that each event [N, D] fills, by the same tuple where they are the same, and with what."""

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streammeta.decisions.exploration import Doubles, drawn, explore, stable_uniform
-from streammeta.decisions.scoring import score
+from streammeta.decisions.scoring import blend, score
 from streammeta.engine.cycle import Cycle
 from streammeta.engine.looks import find_strays, is_coarse, is_outdated, look
 from streammeta.engine.memory import Memory
@@ -136,16 +136,19 @@ class Choosing:
         for row in stale.tolist():
             memory.tasks.mark_changed(key_at(int((rows == row).argmax())))
 
-    def draw(self, rows: Ints, seen: Few, origins: Sequence[Origin]) -> Drawn:
+    def draw(self, rows: Ints, seen: Few, origins: Sequence[Origin], exact: Doubles | None) -> Drawn:
         """Draw the action of each decision.
 
         Args:
             rows: of its actions [N, K], up to date.
             seen: what their heads see [N · K].
-            origins: what the draws depend on beside the seed [N].
+            origins: what the draws depend on beside the seed [N]; of one partition, if there are ``exact``.
+            exact: raw features of the events [N, D]; None: the actions are none of the configuration's.
         """
         memory, seed = self._memory, self._memory.settings.seed
         scores = score(memory.fixed, memory.tasks.columns, rows, seen)
+        if memory.rewards and exact is not None:
+            scores = blend(scores, memory.rewards.expect(origins[0].partition, exact))
         propensities = explore(scores, self._how)
         uniform = np.array([stable_uniform(seed, at.topic, at.partition, at.offset) for at in origins])
         return Drawn(drawn(propensities, uniform), propensities, scores.means)

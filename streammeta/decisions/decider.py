@@ -58,6 +58,7 @@ class MetaDecider:
         heads: "each" (a head for each action) or "shared" (one for all, for actions that are many).
         crossed: features crossed with actions that heads may see, beside those of the event, at most: an event's times
             the actions. 0: none.
+        common: a linear model of each action over all tasks is asked, too: the more, the less a head knows.
         max_waiting: decisions whose reward is still to come, at most; the oldest is forgotten then, and counted.
         settings: of the learner, as for `MetaRegressor`.
         seed: fixes the learner and every choice.
@@ -88,6 +89,7 @@ class MetaDecider:
         cost: float = 0.003,
         heads: Literal["each", "shared"] = "each",
         crossed: int = 1_024,
+        common: bool = True,
         max_waiting: int = 100_000,
         settings: EngineSettings | Mapping[str, Any] | None = None,
         seed: int = 0,
@@ -98,7 +100,7 @@ class MetaDecider:
             raise ConfigError(f"MetaDecider: got actions={list(actions)!r}; wanted two or more, all different as text")
         tree = settings.model_dump(exclude_unset=True) if isinstance(settings, EngineSettings) else dict(settings or {})
         decide = {"exploration": exploration, "epsilon": epsilon, "width": width, "cost": cost, "heads": heads}
-        decide["crossed"] = crossed
+        decide |= {"crossed": crossed, "common": common}
         tree |= {"kind": "regression", "seed": seed, "decide": decide | {"actions": tuple(self._of)}}
         tree["memory"] = {**tree.get("memory", {}), "max_waiting": max_waiting}
         try:

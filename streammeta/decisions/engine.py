@@ -21,7 +21,7 @@ from streammeta.decisions.choosing import Choosing
 from streammeta.decisions.exploration import explore
 from streammeta.decisions.inputs import ActionInputs
 from streammeta.decisions.outcome import joined, parted
-from streammeta.decisions.scoring import score, seen_table
+from streammeta.decisions.scoring import blend, score, seen_table
 from streammeta.decisions.single import Single
 from streammeta.engine import Engine, EngineSettings, Outcome
 from streammeta.engine.staleness import derive_unseen
@@ -121,7 +121,10 @@ class DecisionEngine(Engine):
         stale = derive_unseen(columns, rows[rows >= 0], shared.stamp)
         if stale.size:
             memory.response.derive(fixed, columns, stale, memory.labels.outputs)
-        scores = score(fixed, columns, rows[None], seen_table(fixed.frame, columns, rows, features.table(filled)))
+        exact = features.table(filled)
+        scores = score(fixed, columns, rows[None], seen_table(fixed.frame, columns, rows, exact))
+        if memory.rewards and actions is self._configured:
+            scores = blend(scores, memory.rewards.expect(event.origin.partition, exact[:1]))
         found = explore(scores, self._how)[0]
         return dict(zip(actions, found.tolist(), strict=True)), dict(
             zip(actions, scores.means[0].tolist(), strict=True)

@@ -6,12 +6,13 @@ import numpy as np
 import numpy.typing as npt
 
 from streammeta.engine.columns import Columns
+from streammeta.engine.common_rewards import Expected
 from streammeta.engine.scale import SCALE_ROWS, SPREAD, Doubles, Fixed, FrameScale, seen_features, split, units
 from streammeta.meta.base import Ints
 from streammeta.meta.exact.event_kernel import Few, score_values
 from streammeta.native import _kernels as kernels
 
-__all__ = ["ActionSlots", "Scores", "score", "seen_choices", "seen_table"]
+__all__ = ["ActionSlots", "Scores", "blend", "score", "seen_choices", "seen_table"]
 
 
 class ActionSlots(NamedTuple):
@@ -52,6 +53,26 @@ def score(fixed: Fixed, columns: Columns, rows: Ints, seen: Few) -> Scores:
     floors = np.minimum(least.reshape(rows.shape), shift - spread).min(1)
     ceilings = np.maximum(greatest.reshape(rows.shape), shift + spread).max(1)
     return Scores(means, doubts, spread.max(1), floors, ceilings)
+
+
+def blend(scores: Scores, expected: Expected | None) -> Scores:
+    """What heads expect together with what is expected in any task, each by its precision.
+
+        w = v / (v + u + s²)      mean ← (1 − w) mean + w m      v ← (1 − w) v
+
+    v is the variance of a head's mean, u that of the mean m of all tasks, and s² the mean of its squared errors, taken
+    for the variance by which a task differs from all of them: so m counts for as much as one reward of the task does.
+    Source: Lindley & Smith (1972), Bayes estimates for the linear model. Of s², a third and a tenth of it the whole was
+    best.
+    """
+    if expected is None:
+        return scores
+    doubts = scores.doubts
+    total = doubts + expected.doubts + expected.noise
+    weight = np.divide(doubts, total, out=np.zeros_like(doubts), where=total > 0)
+    return scores._replace(
+        means=(1 - weight) * scores.means + weight * expected.means, doubts=(1 - weight) * doubts
+    )
 
 
 def _of_rows(column: npt.NDArray[Any], rows: Ints) -> npt.NDArray[Any]:

@@ -4,6 +4,7 @@ What is nearly always there is taken as arrays: see ``alike`` beside this file.
 """
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import chain
@@ -40,6 +41,7 @@ class _Part:
     rewarded: set[TaskKey] = field(default_factory=set)  # tasks with a reward here
     decided: dict[TaskKey, int] = field(default_factory=dict)  # decisions of each task
     learned: dict[tuple[int, str, str], str] = field(default_factory=dict)  # by partition, tag and id: actions rewarded
+    rewards: Counter[int] = field(default_factory=Counter)  # by partition: rewards here
     ids: set[tuple[int, str]] = field(default_factory=set)  # partition and id of decisions here
     latest: float = -math.inf  # time stamp
     spans: dict[int, tuple[float, float]] = field(default_factory=dict)  # of partitions: until a task may be forgotten
@@ -127,6 +129,7 @@ class Single:
         action = self._action_waiting(partition, tags[0], event.id)
         part.learned[partition, tags[0], event.id] = action
         part.rewarded.add((partition, tags[0] if shared else parted(tags[0])[0]))
+        part.rewards[partition] += 1
         reward = self._reward_of(event.y, action, event)
         return msgspec.structs.replace(event, task=tags[0], y=reward)
 
@@ -149,9 +152,14 @@ class Single:
                 f"{event.origin}: a reward `y` without the `action` that earned it; wanted both, or neither and the "
                 "reward by `id` once it is there"
             )
-        if key in part.rewarded:
+        if key in part.rewarded or self._sees_another_version(part, key[0]):
             return None
         return self._to_choose(part, event)
+
+    def _sees_another_version(self, part: _Part, partition: int) -> bool:
+        """Whether what tasks have in common is published between the rewards here and a decision after them."""
+        rewards = self._memory.rewards
+        return rewards is not None and part.rewards[partition] >= rewards.until_published(partition)
 
     def _past_is_known(self, part: _Part, key: TaskKey) -> bool:
         """Whether nothing in this part comes between a task's past, in memory, and an event of it."""
@@ -172,6 +180,7 @@ class Single:
         part.decided[key] = before + 1
         if event.y is not None:
             part.rewarded.add(key)
+            part.rewards[key[0]] += 1
         if event.id is not None:
             part.ids.add((key[0], event.id))
         return Choice(event, actions, tags, rows, before)
@@ -207,6 +216,7 @@ class Single:
             part.decided[key] = part.decided.get(key, 0) + 1
         if event.y is not None:
             part.rewarded.add(key)
+            part.rewards[key[0]] += 1
         if event.id is not None and event.y is None:
             part.ids.add((key[0], event.id))
         (tag,) = tags_of(event.task, [name], self._how)
@@ -273,14 +283,15 @@ class Single:
         keys = [(choice.event.origin.partition, tag) for choice in choices for tag in choice.tags]
         rows = np.fromiter(chain.from_iterable(choice.rows for choice in choices), np.int64)
         self._choosing.bring_up_to_date(rows, keys.__getitem__)
-        like: dict[int, list[Choice]] = {}
+        like: dict[tuple[int, bool, int], list[Choice]] = {}
         for choice in choices:
-            like.setdefault(len(choice.tags), []).append(choice)
+            kind = len(choice.tags), choice.actions is self._configured, choice.event.origin.partition
+            like.setdefault(kind, []).append(choice)
         for group in like.values():
             self._draw(group)
 
     def _draw(self, group: Sequence[Choice]) -> None:
-        """Draw the action of decisions among as many actions."""
+        """Draw the action of decisions of one partition among as many actions, configured ones or others."""
         memory, filled = self._memory, list[Filled]()
         rows = np.array([choice.rows for choice in group], np.int64)
         for choice in group:
@@ -288,7 +299,8 @@ class Single:
             filled += map(self._inputs.with_action, each, choice.actions)
         exact = memory.features.table(filled)
         seen = seen_table(memory.fixed.frame, memory.tasks.columns, rows.reshape(-1), exact)
-        drawn = self._choosing.draw(rows, seen, [choice.event.origin for choice in group])
+        common = exact[:: rows.shape[1]] if group[0].actions is self._configured else None
+        drawn = self._choosing.draw(rows, seen, [choice.event.origin for choice in group], common)
         numbers = drawn.taken.tolist(), drawn.propensities.tolist(), drawn.scores.tolist()
         for choice, k, chances, scores in zip(group, *numbers, strict=True):
             choice.taken, choice.propensities, choice.scores = k, chances, scores
@@ -296,9 +308,27 @@ class Single:
     def _learn(self, part: _Part, outcomes: list[Outcome | None]) -> None:
         """Let the engine's tasks learn what happened, and say what it was."""
         inner = [self._as_event(item) if isinstance(item, Choice) else item for _, item in part.items]
+        filled = [self._filled_by(event) for event in inner] if self._memory.rewards else []
         for (at, item), event, done in zip(part.items, inner, self._cycle.step(inner), strict=True):
             outcomes[at] = self._said(part, item, event, done, part.came[at])
+        for event, one, (at, _) in zip(inner, filled, part.items, strict=False):
+            self._learn_in_common(event, one, outcomes[at])
         self._cycle.admission.prepared.clear()
+
+    def _filled_by(self, event: Event | Label) -> Filled:
+        """What the head sees of a decision, or saw of the one that has its reward now."""
+        if isinstance(event, Event):
+            return self._cycle.admission.prepared[id(event)]
+        return self._memory.waiting.find(event.origin.partition, event.task, event.id).filled
+
+    def _learn_in_common(self, event: Event | Label, filled: Filled, outcome: Outcome | None) -> None:
+        """Let what tasks have in common learn one record, in the order of the log."""
+        rewards, exact, partition = self._memory.rewards, self._memory.features.table([filled]), event.origin.partition
+        assert rewards is not None and isinstance(outcome, DecisionOutcome)
+        if isinstance(event, Event):
+            rewards.observe(partition, exact)
+        if outcome.rejected is None and outcome.reward is not None:
+            rewards.learn(partition, exact, [outcome.action], np.array([outcome.reward]))
 
     def _as_event(self, choice: Choice) -> Event:
         """A decision as an event of the task of the action that was chosen."""

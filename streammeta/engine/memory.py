@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from streammeta.engine.buffer import RecentRows
 from streammeta.engine.columns import Column
+from streammeta.engine.common_rewards import CommonRewards
 from streammeta.engine.drift import Detectors
 from streammeta.engine.elapsed import COLUMN as ELAPSED
 from streammeta.engine.elapsed import with_elapsed
@@ -80,6 +81,7 @@ class Memory:
         self.sums = PartitionSums()
         self.mixture = self.mixture_of(settings.learner.experts, gaussians_above(settings))
         self.intervals = None if settings.interval is None else Intervals(settings.interval)
+        self.rewards = self._common_rewards()
         self.response = make_response(self.method, settings)
         self.detectors = Detectors(settings.drift)
         self.recent = RecentRows(settings.meta.recent_events)
@@ -117,6 +119,13 @@ class Memory:
         )
         return Mixture(made, settings.kind, above=above) if made else None
 
+    def _common_rewards(self) -> CommonRewards | None:
+        """What actions of the configuration earn in all tasks; None: it is not wanted, or there are none."""
+        decide = self.settings.decide
+        if decide is None or not decide.common or not decide.actions:
+            return None
+        return CommonRewards(decide.actions, lambda slot: ACTION_OF not in self.features.slots[slot].name)
+
     # -- tasks ---------------------------------------------------------------------------------------------------------
 
     def past_of(self, key: TaskKey) -> TaskKey:
@@ -136,6 +145,8 @@ class Memory:
         """See ``Engine.forget``."""
         if self.mixture:
             self.mixture.forget_task(partition, task)
+        if self.rewards:
+            self.rewards.forget_partition(partition)
         if not self.presence.drop((partition, task)):
             return False
         self.leave((partition, task))
@@ -218,9 +229,15 @@ class Memory:
     # -- partitions ----------------------------------------------------------------------------------------------------
 
     def partition(self, number: int) -> dict[str, npt.NDArray[Any]]:
-        """What experts and intervals know of a partition, as arrays from which ``take_partition`` makes the same."""
-        of_experts = self.mixture.partition(number) if self.mixture else {}
-        return of_experts | (self.intervals.partition(number) if self.intervals else {})
+        """What is known of a partition, as arrays from which ``take_partition`` makes the same."""
+        found = self.mixture.partition(number) if self.mixture else {}
+        found |= self.intervals.partition(number) if self.intervals else {}
+        return found | (self.rewards.partition(number) if self.rewards else {})
+
+    @property
+    def knows_partitions(self) -> bool:
+        """Whether anything is known of partitions, beside their tasks."""
+        return any(one is not None for one in (self.mixture, self.intervals, self.rewards))
 
     def take_partition(
         self,
@@ -239,6 +256,8 @@ class Memory:
             self.mixture.take_partition(number, arrays, here, at, experts)
         if self.intervals:
             self.intervals.take_partition(number, arrays, at)
+        if self.rewards:
+            self.rewards.take_partition(number, arrays, at, None if here.same else here.slots)
 
     def forget_partition(self, number: int) -> None:
         """The partition is another process's."""
@@ -246,11 +265,14 @@ class Memory:
             self.mixture.forget_partition(number)
         if self.intervals:
             self.intervals.forget_partition(number)
+        if self.rewards:
+            self.rewards.forget_partition(number)
 
     def dump_partitions(self) -> dict[str, npt.NDArray[Any]]:
         """What is known of partitions, as arrays from which ``load_partitions`` makes the same."""
-        of_experts = self.mixture.dump_partitions() if self.mixture else {}
-        return of_experts | (self.intervals.dump() if self.intervals else {})
+        found = self.mixture.dump_partitions() if self.mixture else {}
+        found |= self.intervals.dump() if self.intervals else {}
+        return found | (self.rewards.dump() if self.rewards else {})
 
     def load_partitions(self, arrays: Mapping[str, npt.NDArray[Any]], experts: Sequence[str]) -> None:
         """Know what ``dump_partitions`` of these experts described; raises SnapshotError where it is damaged."""
@@ -258,6 +280,8 @@ class Memory:
             self.mixture.load_partitions(arrays, experts)
         if self.intervals:
             self.intervals.load(arrays)
+        if self.rewards:
+            self.rewards.load(arrays)
 
     # -- columns -------------------------------------------------------------------------------------------------------
 

@@ -196,6 +196,11 @@ class DecideSettings(BaseModel, frozen=True, extra="forbid"):
         "feature means for an action is learned for all tasks at once, where that makes at most this many more: its "
         "own times the actions configured. There are slots for them beside [memory] max_features. 0: never.",
     )
+    common: bool = Field(
+        True,
+        description="Expected rewards are those of heads together with those of a linear model of each configured "
+        "action, of all tasks: the more, the less a head knows.",
+    )
     rewards: Literal["reward", "label"] = Field(
         "reward",
         description='What a label `y` is: the reward of the action taken ("reward"), or the right action, for '

@@ -186,6 +186,25 @@ def add_value_evidence(
     noise_decay: float,
     /,
 ) -> None: ...
+def common_observe(exact: _Doubles, slots: _Ints, moments: _Doubles, /) -> None: ...
+def common_score(
+    exact: _Doubles,
+    slots: _Ints,
+    scale: _Doubles,
+    model: _Doubles,
+    means: _Doubles,
+    variances: _Doubles,
+    /,
+) -> None: ...
+def common_learn(
+    xs: _Doubles,
+    actions: _Ints,
+    rewards: _Doubles,
+    scale: _Doubles,
+    model: _Doubles,
+    errors: _Doubles,
+    /,
+) -> None: ...
 def linear(x: _Floats, w: _Floats, b: _Floats, out: _Floats, /) -> None: ...
 def linear_run(
     state: _Doubles,

@@ -87,7 +87,7 @@ class Taking:
         for name, number in parts:
             counts[name] = max(counts.get(name, 0), number + 1)
         self._written.pieces[partition] = counts
-        if not parts or not (self._memory.mixture or self._memory.intervals):
+        if not parts or not self._memory.knows_partitions:
             return
         arrays: dict[str, npt.NDArray[Any]] = {}
         schemas: dict[str, list[Meaning]] = {}
