@@ -113,7 +113,7 @@ class Alike:
         brings_reward = ~gathered.is_choice
         if self._how.rewards == "label":  # else a decision with a label is not like most
             brings_reward = np.array([source.y is not None for source in gathered.sources], np.bool_)
-        before = np.cumsum(brings_reward) - brings_reward
+        before: Ints = np.cumsum(brings_reward) - brings_reward
         later = gathered.is_choice & (before >= rewards.until_published(gathered.partition))
         return int(np.append(later, True).argmax())
 
@@ -220,7 +220,8 @@ class Alike:
         seen = seen_choices(memory.fixed.frame, memory.tasks.columns, rows[order], exact[choices[order]], slots)
         origins = [gathered.sources[i].origin for i in choices[order].tolist()]
         at = choices[order]
-        drawn = self._choosing.draw(rows[order], seen, origins, exact[at])
+        expected = memory.rewards.expect(gathered.partition, exact[at]) if memory.rewards else None
+        drawn = self._choosing.draw(rows[order], seen, origins, expected)
         made.taken[at], made.propensities[at], made.scores[at] = drawn
         taken = made.taken[choices]
         own, named = slots.crossed[taken], slots.named[taken]

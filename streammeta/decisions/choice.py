@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 
 from streammeta.decisions.outcome import joined
 from streammeta.engine.features import FeatureSpace, Filled
-from streammeta.engine.settings import ACTION_OF, DecideSettings
+from streammeta.engine.settings import ACTION_OF, OF_ACTION, DecideSettings
 from streammeta.errors import EventError
 from streammeta.event import Event, Feature, Origin
 
@@ -15,7 +15,6 @@ __all__ = ["Actions", "Choice", "action_in", "actions_of", "named_action", "own_
 Actions: TypeAlias = Mapping[str, Mapping[str, Feature]]  # by name, with features of their own
 
 _MOST, _LONGEST, _SHOWN = 1_000, 1_000, 200
-_OF_ACTION = "action."  # before the names of an action's own features
 
 
 @dataclass(slots=True)
@@ -103,4 +102,4 @@ def action_in(slots: Iterable[int], features: FeatureSpace) -> str | None:
 
 def own_features(own: Mapping[str, Feature]) -> dict[str, Feature]:
     """The features of an action, named so that they are not taken for those of the event."""
-    return {_OF_ACTION + key: value for key, value in own.items()}
+    return {OF_ACTION + key: value for key, value in own.items()}

@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from streammeta.decisions.exploration import Doubles, drawn, explore, stable_uniform
 from streammeta.decisions.scoring import blend, score
+from streammeta.engine.common_rewards import Expected
 from streammeta.engine.cycle import Cycle
 from streammeta.engine.looks import find_strays, is_coarse, is_outdated, look
 from streammeta.engine.memory import Memory
@@ -136,19 +137,17 @@ class Choosing:
         for row in stale.tolist():
             memory.tasks.mark_changed(key_at(int((rows == row).argmax())))
 
-    def draw(self, rows: Ints, seen: Few, origins: Sequence[Origin], exact: Doubles | None) -> Drawn:
+    def draw(self, rows: Ints, seen: Few, origins: Sequence[Origin], expected: Expected | None) -> Drawn:
         """Draw the action of each decision.
 
         Args:
             rows: of its actions [N, K], up to date.
             seen: what their heads see [N · K].
-            origins: what the draws depend on beside the seed [N]; of one partition, if there are ``exact``.
-            exact: raw features of the events [N, D]; None: the actions are none of the configuration's.
+            origins: what the draws depend on beside the seed [N].
+            expected: what these actions earn in any task; None: it is not known.
         """
         memory, seed = self._memory, self._memory.settings.seed
-        scores = score(memory.fixed, memory.tasks.columns, rows, seen)
-        if memory.rewards and exact is not None:
-            scores = blend(scores, memory.rewards.expect(origins[0].partition, exact))
+        scores = blend(score(memory.fixed, memory.tasks.columns, rows, seen), expected)
         propensities = explore(scores, self._how)
         uniform = np.array([stable_uniform(seed, at.topic, at.partition, at.offset) for at in origins])
         return Drawn(drawn(propensities, uniform), propensities, scores.means)

@@ -70,9 +70,7 @@ def blend(scores: Scores, expected: Expected | None) -> Scores:
     doubts = scores.doubts
     total = doubts + expected.doubts + expected.noise
     weight = np.divide(doubts, total, out=np.zeros_like(doubts), where=total > 0)
-    return scores._replace(
-        means=(1 - weight) * scores.means + weight * expected.means, doubts=(1 - weight) * doubts
-    )
+    return scores._replace(means=(1 - weight) * scores.means + weight * expected.means, doubts=(1 - weight) * doubts)
 
 
 def _of_rows(column: npt.NDArray[Any], rows: Ints) -> npt.NDArray[Any]:

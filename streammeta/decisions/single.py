@@ -11,12 +11,14 @@ from itertools import chain
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from streammeta.decisions.choice import Actions, Choice, action_in, actions_of, named_action, tags_of
 from streammeta.decisions.choosing import Choosing, Rows
 from streammeta.decisions.inputs import ActionInputs
 from streammeta.decisions.outcome import DecisionOutcome, joined, parted
 from streammeta.decisions.scoring import seen_table
+from streammeta.engine.common_rewards import Expected
 from streammeta.engine.cycle import Cycle
 from streammeta.engine.features import Filled
 from streammeta.engine.memory import Memory
@@ -283,15 +285,14 @@ class Single:
         keys = [(choice.event.origin.partition, tag) for choice in choices for tag in choice.tags]
         rows = np.fromiter(chain.from_iterable(choice.rows for choice in choices), np.int64)
         self._choosing.bring_up_to_date(rows, keys.__getitem__)
-        like: dict[tuple[int, bool, int], list[Choice]] = {}
+        like: dict[tuple[int, int], list[Choice]] = {}
         for choice in choices:
-            kind = len(choice.tags), choice.actions is self._configured, choice.event.origin.partition
-            like.setdefault(kind, []).append(choice)
+            like.setdefault((len(choice.tags), choice.event.origin.partition), []).append(choice)
         for group in like.values():
             self._draw(group)
 
     def _draw(self, group: Sequence[Choice]) -> None:
-        """Draw the action of decisions of one partition among as many actions, configured ones or others."""
+        """Draw the action of decisions of one partition among as many actions."""
         memory, filled = self._memory, list[Filled]()
         rows = np.array([choice.rows for choice in group], np.int64)
         for choice in group:
@@ -299,11 +300,19 @@ class Single:
             filled += map(self._inputs.with_action, each, choice.actions)
         exact = memory.features.table(filled)
         seen = seen_table(memory.fixed.frame, memory.tasks.columns, rows.reshape(-1), exact)
-        common = exact[:: rows.shape[1]] if group[0].actions is self._configured else None
-        drawn = self._choosing.draw(rows, seen, [choice.event.origin for choice in group], common)
+        expected = self._expected(group, exact[:: rows.shape[1]])
+        drawn = self._choosing.draw(rows, seen, [choice.event.origin for choice in group], expected)
         numbers = drawn.taken.tolist(), drawn.propensities.tolist(), drawn.scores.tolist()
         for choice, k, chances, scores in zip(group, *numbers, strict=True):
             choice.taken, choice.propensities, choice.scores = k, chances, scores
+
+    def _expected(self, group: Sequence[Choice], exact: npt.NDArray[np.float64]) -> Expected | None:
+        """What the actions of these decisions, of one partition, earn in any task, with features [N, D]."""
+        rewards = self._memory.rewards
+        found = rewards.expect(group[0].event.origin.partition, exact) if rewards else None
+        if rewards is None or found is None:
+            return None
+        return found.of(np.stack([rewards.places(choice.actions) for choice in group]))
 
     def _learn(self, part: _Part, outcomes: list[Outcome | None]) -> None:
         """Let the engine's tasks learn what happened, and say what it was."""
@@ -324,7 +333,8 @@ class Single:
     def _learn_in_common(self, event: Event | Label, filled: Filled, outcome: Outcome | None) -> None:
         """Let what tasks have in common learn one record, in the order of the log."""
         rewards, exact, partition = self._memory.rewards, self._memory.features.table([filled]), event.origin.partition
-        assert rewards is not None and isinstance(outcome, DecisionOutcome)
+        assert rewards is not None
+        assert isinstance(outcome, DecisionOutcome)
         if isinstance(event, Event):
             rewards.observe(partition, exact)
         if outcome.rejected is None and outcome.reward is not None:

@@ -22,7 +22,7 @@ least squares (the step). The 10 was chosen among 0.1, 1 and 10, the pace of pub
 """
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -53,6 +53,12 @@ class Expected(NamedTuple):
     means: Doubles  # [N, K]
     doubts: Doubles  # [N, K] variances of those means
     noise: float  # mean of the squared errors so far
+
+    def of(self, places: Ints) -> "Expected":
+        """What these of the K actions are expected to earn [N, L]; of −1 nothing is known."""
+        known = places >= 0
+        means, doubts = (np.take_along_axis(one, np.where(known, places, 0), 1) for one in self[:2])
+        return Expected(np.where(known, means, 0.0), np.where(known, doubts, np.inf), self.noise)
 
 
 class _Model(NamedTuple):
@@ -106,8 +112,12 @@ class CommonRewards:
         found = self._of.get(partition)
         return 1 if found is None else found.until_published
 
+    def places(self, actions: Iterable[str | None]) -> Ints:
+        """The numbers of actions by name; −1: it is none of the configuration."""
+        return np.array([self._places.get(name or "", -1) for name in actions], np.int64)
+
     def expect(self, partition: int, exact: Doubles) -> Expected | None:
-        """What actions earn with raw features [N, D], NaN where missing; None: too few rewards came, or all the same."""
+        """What actions earn with raw features [N, D], NaN where missing; None: too few rewards, or all the same."""
         found = self._of.get(partition)
         if found is None or found.known[3] < _FEWEST or not found.known[0] > 0:
             return None
@@ -133,7 +143,7 @@ class CommonRewards:
             actions: names [N]; one that is not configured teaches nothing.
             rewards: [N]
         """
-        places = np.array([self._places.get(name or "", -1) for name in actions], np.int64)
+        places = self.places(actions)
         which = np.flatnonzero((places >= 0) & np.isfinite(rewards))
         if not which.size or partition < 0:
             return
@@ -279,5 +289,5 @@ def _checked(arrays: Mapping[str, npt.NDArray[Any]], at: str) -> tuple[Ints, _Mo
             and np.isin(pending[:, 0], np.arange(names.size)).all()
         )
         if is_sound:
-            return names, _Model(*(one.copy() for one in found))
+            return names, _Model(*(one.copy() for one in found))  # type: ignore[arg-type]  # each as it was
     raise SnapshotError(f"{at}: what actions earn in all tasks, that no rewards make: it is damaged")

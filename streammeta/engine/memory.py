@@ -29,7 +29,7 @@ from streammeta.engine.looks import Look
 from streammeta.engine.presence import Presence
 from streammeta.engine.responses import make_response
 from streammeta.engine.scale import SHIFT, SPREAD, Fixed, FrameScale, Seen, SharedScale, common_features, common_units
-from streammeta.engine.settings import ACTION_OF, EngineSettings
+from streammeta.engine.settings import ACTION_OF, OF_ACTION, EngineSettings
 from streammeta.engine.shared import Shared
 from streammeta.engine.spill import TaskKey
 from streammeta.engine.staleness import can_be_omitted, left_out, mark_left_out
@@ -124,7 +124,12 @@ class Memory:
         decide = self.settings.decide
         if decide is None or not decide.common or not decide.actions:
             return None
-        return CommonRewards(decide.actions, lambda slot: ACTION_OF not in self.features.slots[slot].name)
+
+        def is_own(slot: int) -> bool:
+            name = self.features.slots[slot].name
+            return ACTION_OF not in name and not name.startswith(OF_ACTION)
+
+        return CommonRewards(decide.actions, is_own)
 
     # -- tasks ---------------------------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from streammeta.meta.settings import Kind, LearnerSettings
 __all__ = [
     "ACTION_OF",
     "INTERVAL_LEVELS",
+    "OF_ACTION",
     "AppKind",
     "DecideSettings",
     "EngineSettings",
@@ -154,6 +155,7 @@ class MetaSettings(SegmentSettings, frozen=True, extra="forbid"):
 OnSecond: TypeAlias = Literal["ignore", "relearn"]  # what a second label of an event does
 AppKind: TypeAlias = Literal["classification", "regression", "decision"]
 Exploration: TypeAlias = Literal["inverse_gap", "thompson", "upper_confidence", "epsilon_greedy", "greedy"]
+OF_ACTION = "action."  # before the names of an action's own features
 ACTION_OF = "→"  # between a task's tag and an action: what is learned of the two is a task of the engine
 
 
