@@ -280,6 +280,7 @@ def _checked(arrays: Mapping[str, npt.NDArray[Any]], at: str) -> tuple[Ints, _Mo
         P, diagonal = found.actions[:, :, :-1], np.arange(F + 1)
         is_sound = (
             np.unique(slots).size == F
+            and np.unique(names).size == names.size > 0
             and (slots >= 0).all()
             and (moments[[0, 2]] >= 0).all()
             and (scale[1] >= 0).all()
