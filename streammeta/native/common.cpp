@@ -23,16 +23,16 @@ double normalized(const Array<double, 2>& scale, double x, Index f) {
     return std::isnan(z) ? 0 : clamp(z, -MOST_AWAY, MOST_AWAY);
 }
 
-// Fill out [F + 1] with P z and return z^T P z, of one action's P and weights [F + 1, F + 2].
+// Fill out [F + 1] with P z and return z^T P z, of one action's P, which is symmetric, and weights [F + 1, F + 2].
 double project(const Array<double, 2>& action, const std::vector<double>& z, std::vector<double>& out) {
     const Index size = Index(z.size());
-    double square = 0;
-    for (Index i = 0; i < size; i++) {
-        const double* row = action[i].data;
-        double sum = 0;
-        for (Index j = 0; j < size; j++) sum += row[j] * z[j];
-        square += z[i] * (out[i] = sum);
+    std::fill(out.begin(), out.end(), 0.0);
+    for (Index j = 0; j < size; j++) {
+        const double* row = action[j].data;
+        for (Index i = 0; i < size; i++) out[i] += z[j] * row[i];
     }
+    double square = 0;
+    for (Index i = 0; i < size; i++) square += z[i] * out[i];
     return std::max(square, 0.0);
 }
 
