@@ -10,12 +10,12 @@ namespace streammeta {
 
 namespace {
 
-constexpr double MOST_AWAY = 5;     // spreads, of a feature
-constexpr double MOST_ERROR = 8;    // deviations of errors: of a larger one no more is learned
+constexpr double MOST_AWAY = 5;   // spreads, of a feature
+constexpr double MOST_ERROR = 8;  // deviations of errors: of a larger one no more is learned
 constexpr double NOISE_DECAY = 0.99;
-constexpr double DRIFT = 1e-6;      // variance that each coefficient gains at a reward, in that of the noise
-constexpr double PRIOR = 0.1;         // variance of a coefficient before any reward, likewise
-constexpr double FEWEST = 10;       // rewards before errors are known
+constexpr double DRIFT = 1e-6;  // variance that each coefficient gains at a reward, in that of the noise
+constexpr double PRIOR = 0.1;   // variance of a coefficient before any reward, likewise
+constexpr double FEWEST = 10;   // rewards before errors are known
 
 // A feature by a scale [2, F], its mean and 1 / spread: 0 where either is unknown.
 double normalized(const Array<double, 2>& scale, double x, Index f) {

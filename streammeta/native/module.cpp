@@ -4,7 +4,8 @@
 #define STREAMMETA_KERNELS(each)                                                                                       \
     each(window) each(rebuild) each(moments) each(changepoint) each(elementary) each(event) each(score) each(segments) \
         each(experts) each(persistence) each(forest) each(looks) each(judge) each(interval) each(scale)                \
-            each(admission) each(decisions) each(adwin) each(recent) each(outcome) each(nearest) each(linear) each(common)
+            each(admission) each(decisions) each(adwin) each(recent) each(outcome) each(nearest) each(linear)          \
+                each(common)
 
 namespace streammeta {
 #define DECLARE(name) void bind_##name(nb::module_&);
