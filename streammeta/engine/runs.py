@@ -205,7 +205,8 @@ class Runs:
         self._predict(run, np.arange(1))
         run.unkept.append(0)
         if run.mixture:
-            run.blends[0] = self._blend(run.mixture, run, 0)
+            blend, known = self._blend(run.mixture, run, 0), self._memory.labels.outputs - 1
+            run.blends[0] = blend._replace(parts=blend.parts[:, :known].copy())  # to all it was as unexpected
             self._teach_experts(run.mixture, run, 0)
         self._remember(run)
 

@@ -1,5 +1,6 @@
 """The pool of the mixture: exponents of the learner's and the experts' opinions that a partition's labels teach."""
 
+import math
 from collections.abc import Sequence
 from contextlib import closing
 from itertools import pairwise
@@ -15,7 +16,7 @@ from streammeta.engine.experts.base import Renumbering
 from streammeta.engine.experts.forest import Forest
 from streammeta.engine.experts.persistence import Persistence
 from streammeta.errors import SnapshotError
-from streammeta.event import Event, Origin
+from streammeta.event import Event, Label, Origin
 
 Doubles = npt.NDArray[np.float64]
 HERE = Renumbering(np.arange(0), np.arange(0), same=True)
@@ -191,6 +192,26 @@ def test_one_of_other_experts_has_the_exponents_of_ours_and_new_ones_begin() -> 
 
     with pytest.raises(SnapshotError, match="exponents"):
         one.take_partition(0, {"pool.exponents": of}, HERE, "state/0", ["forest", "persistence"])
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+def test_the_first_label_of_a_class_says_of_no_part_that_it_was_right(is_late: bool) -> None:
+    """Else who spreads probability over everything is believed most where a stream begins with many classes."""
+    random = np.random.default_rng(0)
+    events: list[Event | Label] = []
+    for i, row in enumerate(random.normal(size=(7, 4)).tolist()):
+        at, y = Origin("in", 0, i), f"class {i}"
+        events.append(Event({f"f{d}": x for d, x in enumerate(row)}, "t", at, y=None if is_late else y, id=str(i)))
+        events += [Label(str(i), y, "t", at)] if is_late else []
+    with closing(Engine(EngineSettings())) as engine:
+        for event in events:
+            engine.step([event])
+        found = dict(engine.expert_weights())
+
+    learner, pool = found.pop("learner"), found.pop("pool")
+    other = next(iter(found.values()))
+    assert list(found.values()) == pytest.approx([other] * 8)
+    assert (learner, pool) == (pytest.approx(2 * other), pytest.approx(math.e * other))
 
 
 def test_a_restore_goes_on_as_if_nothing_had_happened() -> None:
