@@ -25,10 +25,11 @@ enum { USED, LOSS, OPEN_SUM, OPEN_COUNT, BLOCKS_KEPT, RESTARTS, TREE };
 // Of a partition: count, mean and sum of squares of the targets; columns of the ring that any event has had.
 enum { TARGETS, MEAN, SQUARES, COLUMNS, MOMENTS };
 constexpr Index BLOCK = 32, BLOCKS = 128;                // errors in a block; blocks remembered
-constexpr Index POINTS = 128;                            // of a leaf, looked at for a split
-constexpr Index LOOKED_AT = 32;                          // features looked at for a split, where there are more
+constexpr Index POINTS = 64;                             // of a leaf, looked at for a split
+constexpr Index LEAST_LOOKED = 4, MOST_LOOKED = 32;      // features looked at for a split: half of them, but so many
 constexpr Index MOST_NODES = 4096, MOST_COUNTS = 32768;  // of a tree; its nodes times classes
-constexpr Index EVERY = 8, FEWEST = 16;                  // events of a leaf between two looks; before the first
+constexpr Index EVERY = 4, FEWEST = 4;                   // events of a leaf between two looks; before the first
+constexpr double PATIENCE = 16, LEAST_GAIN = 20;         // of a split: events in the leaf for a nat less; the least
 constexpr int MOST_WEIGHT = 16;                          // of an event in a tree
 constexpr Index FEWEST_LABELS = 10;                      // before the forest says anything
 constexpr double LOSS_DECAY = 0.98;
@@ -205,14 +206,16 @@ struct Forest {
             points.weights[m++] = weight_of(t, n);
         }
         if (m < FEWEST) return;
-        const Index features = Index(moments[COLUMNS]), looked = std::min(features, LOOKED_AT);
+        const Index features = Index(moments[COLUMNS]);
+        const Index looked = std::min(features, clamp((features + 1) / 2, LEAST_LOOKED, MOST_LOOKED));
         const uint64_t dice = mixed(rule.seed ^ mixed(uint64_t(newest) * 4096 + uint64_t(t) * 8 + 1)) + uint64_t(at);
         const double between = uniform(dice + 7);
         const auto feature = [&](Index f) {
             return looked == features ? f : Index(mixed(dice * 131 + uint64_t(f)) % uint64_t(features));
         };
         Cut best;
-        double extra = 0;  // classes beyond two must gain more
+        // A board is parted by no single cut: a leaf in which many events found none takes a worse one.
+        double wanted = std::max(rule.gain - double(nodes[t][at][LINKED]) / PATIENCE, LEAST_GAIN);
         if (rule.classify) {
             std::vector<int> total(counts.shape[2]), left(counts.shape[2]);
             Index present = 0;
@@ -221,8 +224,8 @@ struct Forest {
             double most = 0;  // that a cut can gain: of classes that it parts without a rest
             for (const int one : total) present += one > 0, sum += one, most -= n_log_n()[one];
             most += n_log_n()[sum];
-            extra = double(present - 2);
-            if (most < rule.gain + extra) return;
+            wanted += double(present - 2);  // classes beyond two must gain more
+            if (most < wanted) return;
             for (Index f = 0; f < looked; f++)
                 if (sort(points, feature(f))) cut_classes(points, feature(f), between, total, left, best);
         } else {
@@ -230,7 +233,7 @@ struct Forest {
             for (Index f = 0; f < looked; f++)
                 if (sort(points, feature(f))) cut_values(points, feature(f), between, floor, best);
         }
-        if (best.feature < 0 || best.gain < rule.gain + extra) return;
+        if (best.feature < 0 || best.gain < wanted) return;
         const Index child = Index(trees[t][USED]);
         trees[t][USED] += 2;
         std::vector<double> said(std::max<Index>(counts.shape[2], 3));

@@ -1,8 +1,9 @@
 """An expert for concepts with edges: an online forest over all events of a partition, compiled.
 
 Ten trees count each event so often as a Poisson number says, which is made from (seed, tree, event). A leaf links its
-events in the partition's ring, and splits the last 128 of them where the gain in log-likelihood is worth it, at a
-random place between two values. A leaf says
+events in the partition's ring, and splits the last 64 of them where the gain in log-likelihood is worth it, at a
+random place between two values of one of half of the features, which are drawn at each look. The gain that it wants is
+less where many events found no split: a board is parted by no single one. A leaf says
 
     p = (counts + a · what its parent said) / (n + a)
 
@@ -42,9 +43,9 @@ _TREE = 6 + _BLOCKS  # numbers of a tree
 _MOMENTS = 4  # of a partition
 _MOST_EVENTS = 2**30  # counted before they are counted again
 _EVERY = LEAST  # labels between two copies; a whole part of the ring
-# gain in nats that a split is worth; weight of the parent; mean of the Poisson numbers; ADWIN's delta; events that a
-# leaf remembers; how much a tree's loss counts against it
-_RULE = [25.0, 6.0, 6.0, 0.01, 1000.0, 6.0]
+# gain in nats that a split is worth at first; weight of the parent; mean of the Poisson numbers; ADWIN's delta; events
+# that a leaf remembers; how much a tree's loss counts against it
+_RULE = [35.0, 6.0, 6.0, 0.01, 1000.0, 4.0]
 
 
 _NAMES = tuple(

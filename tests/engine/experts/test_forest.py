@@ -176,8 +176,8 @@ def test_polls_and_snapshots_change_nothing(kind: Kind) -> None:
 def test_a_run_at_once_is_its_events_one_by_one(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
     """Drifts, late labels, a class and a feature that come later, two partitions: the same to the bit."""
     turn = 1 if kind == "classification" else 20
-    turned = [replace(event, y=turn - turn * (event.y or 0)) for event in squares(900, kind, late=600)[450:]]
-    events = squares(450, kind) + turned
+    turned = [replace(event, y=turn - turn * (event.y or 0)) for event in squares(1_800, kind, late=1_200)[900:]]
+    events = squares(900, kind) + turned
     items: list[Event | Label] = []
     for i, event in enumerate(events):
         items.append(replace(event, y=None) if i % 3 else event)
