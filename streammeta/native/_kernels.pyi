@@ -241,6 +241,7 @@ def ask_nearest(
     y: _Floats,
     known: _Ints,
     count: int,
+    pairs: _Doubles,
     xs: _Floats,
     shift: _Doubles,
     gain: _Doubles,

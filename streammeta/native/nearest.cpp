@@ -22,6 +22,8 @@ constexpr Index LANES_OF_ONE = REGISTER / sizeof(float), REGISTERS = BLOCK / LAN
 constexpr float MISSING = -0.f;                            // the mean, as no known value is written
 constexpr Index FEATURES_AT_ONCE = 4;                      // before it is looked whether a block is near enough
 constexpr Index NUMBERS = 1 << 17, FEWEST_COMPARED = 256;  // numbers compared for an event; events, at least
+constexpr double PAIRS_DECAY = 0.998, PRIOR_PAIRS = 10;    // of what is known of a feature; pairs that none is worth
+constexpr double LEAST_WEIGHT = 0.05;                      // of a feature in the distance
 
 // The event in spreads of all tasks; a missing feature is at the mean, as MISSING.
 void normalize(Array<const float, 1> x, Given shift, Given gain, Index D, float* z) {
@@ -77,9 +79,57 @@ struct Nearest {
     }
 };
 
+// What the relevance of each feature [D] is made of: the neighbours' number, and sums of the squared distances in it to
+// those with the event's label and to others.
+struct Relief {
+    Array<double, 2> pairs;  // [3, ≥ D]
+
+    // Fill weights [D], 1 in the mean of the features that an event has.
+    void weigh(const float* event, std::vector<float>& weights) const {
+        double total = 0, there = 0;
+        for (Index d = 0; d < Index(weights.size()); d++) {
+            const double same = pairs[1][d], other = pairs[2][d];
+            const double prior = same + other > 0 ? PRIOR_PAIRS * (same + other) / (2 * pairs[0][d]) : 1;
+            const double weight = std::max((other + prior) / (same + prior) - 1, 0.0) + LEAST_WEIGHT;
+            weights[d] = float(weight);
+            if (!is_missing(event[d])) total += weight, there++;
+        }
+        for (float& weight : weights) weight *= float(there / total);
+    }
+
+    // Learn from an event's neighbours: of targets, the half that is nearer to its own stands for the same label.
+    void learn(const Memory& memory, const float* event, const Nearest& nearest, float label, bool classify) {
+        struct Neighbour {
+            float gap;
+            Index place;
+        } found[NEAREST];
+        for (Index i = 0; i < nearest.found; i++)
+            found[i] = {std::abs(memory.y[nearest.place[i]] - label), nearest.place[i]};
+        std::stable_sort(found, found + nearest.found, [](auto& a, auto& b) { return a.gap < b.gap; });
+        Index same = nearest.found / 2, other = nearest.found / 2;
+        if (classify) {
+            same = std::count_if(found, found + nearest.found, [](auto& one) { return one.gap == 0; });
+            other = nearest.found - same;
+        }
+        if (!(same > 0 && other > 0 && found[0].gap < found[nearest.found - 1].gap)) return;
+        for (Index d = 0; d < memory.z.shape[1]; d++) {
+            if (is_missing(event[d])) continue;
+            double sums[2] = {};
+            for (Index i = 0; i < nearest.found; i++) {
+                if (i >= same && i < nearest.found - other) continue;
+                const Index place = found[i].place;
+                const double gap = memory.z[place / BLOCK][d][place % BLOCK] - event[d];
+                sums[i >= same] += gap * gap / double(i < same ? same : other);
+            }
+            const double news[3] = {1, sums[0], sums[1]};
+            for (Index k = 0; k < 3; k++) pairs[k][d] = PAIRS_DECAY * pairs[k][d] + news[k];
+        }
+    }
+};
+
 // Compare an event with those in places begin ... end - 1, in this order. A block is left as soon as all of it is too
 // far away: a sum of squares only grows.
-void compare(const Memory& memory, const float* event, Index begin, Index end, Nearest& nearest) {
+void compare(const Memory& memory, const float* event, const float* weights, Index begin, Index end, Nearest& nearest) {
     const Index D = memory.z.shape[1];
     for (Index at = begin; at < end; at = (at / BLOCK + 1) * BLOCK) {
         const float* row = memory.z[at / BLOCK].data;
@@ -92,7 +142,7 @@ void compare(const Memory& memory, const float* event, Index begin, Index end, N
                     Floats gap;
                     __builtin_memcpy(&gap, row + r * LANES_OF_ONE, REGISTER);
                     gap -= event[d];
-                    sum[r] += gap * gap;
+                    sum[r] += gap * gap * weights[d];
                 }
             }
             Ints32 nearer{};
@@ -108,17 +158,21 @@ void compare(const Memory& memory, const float* event, Index begin, Index end, N
     }
 }
 
-// Fill said [C] with what the nearest of the last events say of one that has so many features, > 0; the eldest first,
-// of several as near.
+// The nearest of the last events to one that has so many features, > 0; the eldest first, of several as near.
 //
 // How many features others have, and where events lie in the memory, changes nothing: so polls do not.
-void ask(const Memory& memory, const float* event, Index there, bool classify, double* said, Index C) {
+Nearest find(const Memory& memory, const float* event, Index there, const float* weights) {
     const Index M = memory.y.size();
     const Index held = std::min<Index>(std::clamp(NUMBERS / there, FEWEST_COMPARED, M), memory.count);
     const Index begin = (memory.count - held) % M, first = std::min(held, M - begin);
     Nearest nearest;
-    compare(memory, event, begin, begin + first, nearest);
-    compare(memory, event, 0, held - first, nearest);
+    compare(memory, event, weights, begin, begin + first, nearest);
+    compare(memory, event, weights, 0, held - first, nearest);
+    return nearest;
+}
+
+// Fill said [C] with what the nearest say of an event that has so many features.
+void answer(const Memory& memory, const Nearest& nearest, Index there, bool classify, double* said, Index C) {
     double total = 0, mean = 0;
     std::fill_n(said, C, 0.0);
     for (Index i = 0; i < nearest.found; i++) {
@@ -136,25 +190,32 @@ void ask(const Memory& memory, const float* event, Index there, bool classify, d
 }
 
 // Fill said [N, C] of events [N] of one partition that are asked, each under the labels before it, which are added in
-// turn to the memory z, y [M], known [D] of `count` events: labels [N], NaN where there is none. Returns the new count.
+// turn to the memory z, y [M], known [D] of `count` events, and teach the relevance of features, pairs [3, ≥ D]: labels
+// [N], NaN where there is none. Returns the new count.
 int64_t ask_nearest(Array<float, 3> z, Array<float, 1> y, Array<int64_t, 1> known, int64_t count,
-                    Array<const float, 2> xs, Given shift, Given gain, Given labels, Array<const bool, 1> asked,
-                    bool classify, Array<double, 2> said) {
+                    Array<double, 2> pairs, Array<const float, 2> xs, Given shift, Given gain, Given labels,
+                    Array<const bool, 1> asked, bool classify, Array<double, 2> said) {
     const Index N = xs.shape[0], D = z.shape[1];
     require(z.shape[2] == BLOCK && z.shape[0] * BLOCK == y.size() && known.size() == D && y.size() >= FEWEST_COMPARED &&
-                count >= 0 && shift.size() == gain.size() && labels.size() == N && asked.size() == N &&
-                said.shape[0] == N && said.shape[1] > 0,
+                count >= 0 && pairs.shape[0] == 3 && pairs.shape[1] >= D && shift.size() == gain.size() &&
+                labels.size() == N && asked.size() == N && said.shape[0] == N && said.shape[1] > 0,
             "ask_nearest: shapes do not fit");
     Memory memory{z, y, known, count};
-    std::vector<float> event(D), query(D);
+    Relief relief{pairs};
+    std::vector<float> event(D), query(D), weights(D);
     for (Index i = 0; i < N; i++) {
-        const bool is_asked = asked[i] && memory.count >= FEWEST, is_labelled = !std::isnan(labels[i]);
+        const bool is_labelled = !std::isnan(labels[i]);
         require(!classify || !is_labelled || labels[i] >= 0, "ask_nearest: a label that is no class");
         normalize(xs[i], shift, gain, D, event.data());
-        if (is_asked) {
+        if (memory.count >= FEWEST && (asked[i] || is_labelled)) {
             query = event;
             const Index there = memory.compared(query.data());
-            if (there > 0) ask(memory, query.data(), there, classify, said[i].data, said.shape[1]);
+            if (there > 0) {
+                relief.weigh(query.data(), weights);
+                const Nearest nearest = find(memory, query.data(), there, weights.data());
+                if (asked[i]) answer(memory, nearest, there, classify, said[i].data, said.shape[1]);
+                if (is_labelled) relief.learn(memory, query.data(), nearest, as_in_ring(labels[i]), classify);
+            }
         }
         if (is_labelled) memory.add(event.data(), as_in_ring(labels[i]));
     }

@@ -13,7 +13,7 @@ from streammeta.engine.experts.forest import Forest
 from streammeta.engine.experts.nearest import Nearest
 from streammeta.engine.moments import no_sums
 from streammeta.engine.scale import SharedScale, shared_scale
-from streammeta.errors import ConfigError
+from streammeta.errors import ConfigError, SnapshotError
 from streammeta.event import Event, Label, Origin
 from streammeta.meta.base import Kind
 
@@ -51,21 +51,49 @@ def by_definition(xs: Doubles, ys: Doubles, kind: Kind, begin: int = 0) -> Doubl
     there = ~np.isnan(xs[:, :128])
     found = np.full((len(ys), CLASSES if kind == "classification" else 1), np.nan)
     known: list[int] = []
+    pairs = np.zeros((3, z.shape[1]))
     for i, y in enumerate(ys):
         compared = there[i] & there[known[-4096:]].any(0)
-        if i >= begin and len(known) >= 5 and compared.any():
+        if len(known) >= 5 and compared.any() and (i >= begin or not np.isnan(y)):
             D = compared.sum()
             last = np.array(known[-min(4096, 131_072 // D) :])
-            away = np.sqrt(((z[last] - z[i] * compared) ** 2).sum(1)) + 1e-3 * np.sqrt(D)
+            w = feature_weights(pairs)
+            gaps = (z[last] - z[i] * compared) ** 2
+            away = np.sqrt(gaps @ (w / w[compared].mean())) + 1e-3 * np.sqrt(D)
             best = np.argsort(away, kind="stable")[:7]
             weights, labels = 1 / away[best], ys[last[best]].astype(np.float32)
-            if kind == "classification":
-                found[i] = [weights[labels == c].sum() / weights.sum() for c in range(CLASSES)]
-            else:
-                found[i] = (weights * labels).sum() / weights.sum()
+            if i >= begin:
+                if kind == "classification":
+                    found[i] = [weights[labels == c].sum() / weights.sum() for c in range(CLASSES)]
+                else:
+                    found[i] = (weights * labels).sum() / weights.sum()
+            if not np.isnan(y):
+                add_pairs(pairs, compared, gaps[best], np.abs(labels - np.float32(y)), kind)
         if not np.isnan(y):
             known.append(i)
     return found
+
+
+def feature_weights(pairs: Doubles) -> Doubles:
+    """RELIEF's weights [D] of features, by what ``add_pairs`` has added up: each begins with ten that speak for neither."""
+    n, same, other = pairs
+    prior = np.where(same + other > 0, 10 * (same + other) / (2 * np.maximum(n, 1e-300)), 1)
+    weights: Doubles = np.maximum((other + prior) / (same + prior) - 1, 0) + 0.05
+    return weights
+
+
+def add_pairs(
+    pairs: Doubles, compared: npt.NDArray[np.bool_], gaps: Doubles, away: npt.NDArray[np.float32], kind: Kind
+) -> None:
+    """Add squared gaps [7, D] of neighbours whose label is so far away [7] to what is known of the features compared."""
+    order = np.argsort(away, kind="stable")
+    half = len(order) // 2
+    same, other = (order[:half], order[len(order) - half :])
+    if kind == "classification":
+        same, other = np.flatnonzero(away == 0), np.flatnonzero(away > 0)
+    if len(same) and len(other) and away.min() < away.max():
+        news = np.stack([np.ones(gaps.shape[1]), gaps[same].mean(0), gaps[other].mean(0)])
+        pairs[:, compared] = 0.998 * pairs[:, compared] + news[:, compared]
 
 
 def stream(n: int, D: int, kind: Kind, seed: int) -> tuple[Doubles, Doubles]:
@@ -101,7 +129,8 @@ def test_a_run_cut_anywhere_is_the_same_to_the_bit_and_so_is_what_is_read_again(
     while begin < len(ys):
         end = min(begin + int(random.integers(1, 400)), len(ys))
         if random.random() < 0.1:  # as after a restore, or with another scale of the same numbers
-            cut.nearest.take_partition(0, {}, Renumbering(np.arange(0), np.arange(0), same=True), "here")
+            saved = cut.nearest.partition(0)
+            cut.nearest.take_partition(0, saved, Renumbering(np.arange(0), np.arange(0), same=True), "here")
             cut.scale = scale_of(3)
         found.append(cut.run(xs[begin:end], ys[begin:end]))
         begin = end
@@ -136,6 +165,60 @@ def test_what_is_read_again_has_the_labels_that_were_added() -> None:
 
     np.testing.assert_array_equal(np.concatenate(found), whole.run(xs, ys))
     assert np.nanmax(np.abs(np.concatenate(found))) < 1e17 < np.nanmax(np.abs(ys))
+
+
+@pytest.mark.parametrize("kind", ["classification", "regression"])
+@pytest.mark.parametrize("is_board", [False, True])
+def test_irrelevant_features_count_little(kind: Kind, is_board: bool) -> None:
+    """Two of 24 features are relevant; on a board neither is alone. With all alike, neighbours are hardly better than chance."""
+    random = np.random.default_rng(6)
+    xs = 1 + 2 * random.uniform(-1.7, 1.7, size=(3000, 24))
+    a, b = ((xs[:, :2] - 1) / 2).T
+    ys = ((a > 0) ^ (b > 0) if is_board else a + b > 0).astype(np.float64)
+    pair = Pair(kind, 24)
+    said = pair.run(xs, ys)
+    wrong = np.abs((said.argmax(1) if kind == "classification" else said[:, 0]) - ys)
+
+    assert np.nanmean(wrong[2000:]) < (0.1 if kind == "classification" else 0.2)
+    weights = feature_weights(pair.nearest.partition(0)["nearest.pairs"])
+    assert weights[:2].min() > 3 * weights[2:].max()
+
+
+def test_the_relevance_of_features_goes_to_their_new_places() -> None:
+    xs, ys = stream(300, 4, "classification", 9)
+    one, other = Pair("classification", 4), Pair("classification", 4)
+    one.run(xs, ys)
+    saved = one.nearest.partition(0)
+
+    moved = Renumbering(np.array([2, -1, 0, 200]), np.arange(CLASSES), same=False)
+    other.nearest.take_partition(0, saved, moved, "state/0")
+    found = other.nearest.partition(0)["nearest.pairs"]
+    np.testing.assert_array_equal(
+        found, np.stack([saved["nearest.pairs"][:, 2], np.zeros(3), saved["nearest.pairs"][:, 0]]).T
+    )
+
+    with pytest.raises(SnapshotError, match="state/0: neighbours of 4 features: its schema has 2"):
+        other.nearest.take_partition(0, saved, moved._replace(slots=np.arange(2)), "state/0")
+
+
+@pytest.mark.parametrize(
+    "pairs",
+    [
+        np.full((3, 2), np.nan),
+        -np.ones((3, 2)),
+        np.ones((2, 2)),
+        np.ones((3, 2), np.float32),
+        np.ones((3, 129)),
+        np.array([[0.0], [1.0], [1.0]]),
+    ],
+    ids=["no numbers", "below zero", "other rows", "another type", "more features", "pairs that were not"],
+)
+def test_what_is_damaged_is_refused(pairs: npt.NDArray[np.generic]) -> None:
+    pair = Pair("classification", 2)
+    with pytest.raises(SnapshotError, match="state/0: distances of neighbours that no events have: they are damaged"):
+        pair.nearest.take_partition(
+            0, {"nearest.pairs": pairs}, Renumbering(np.arange(2), np.arange(2), same=True), "state/0"
+        )
 
 
 def test_it_has_as_many_events_as_the_forest() -> None:

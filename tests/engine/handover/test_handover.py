@@ -172,9 +172,9 @@ def test_only_what_changed_is_written(linear_tasks: Stream) -> None:
 
     engine.step([Event({"a": 1.0, "b": 2.0, "c": 0.5}, "task-3", Origin("test", 0, 999), y=1)])
 
-    # the task, perhaps a page that became full, the forest's newest event and count, what label follows what, the linear
-    # model, and who was right
-    assert write(log, handover) <= 8
+    # the task, perhaps a page that became full, the forest's newest event and count, features' relevance, what label
+    # follows what, the linear model, and who was right
+    assert write(log, handover) <= 9
 
 
 def test_spilled_tasks_are_written_and_taken_too(linear_tasks: Stream) -> None:
