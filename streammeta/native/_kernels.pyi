@@ -242,6 +242,7 @@ def ask_nearest(
     known: _Ints,
     count: int,
     pairs: _Doubles,
+    lengths: _Doubles,
     xs: _Floats,
     shift: _Doubles,
     gain: _Doubles,

@@ -1,5 +1,6 @@
 // What the nearest of many events say. Equations: see streammeta/engine/experts/nearest.py.
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <vector>
 
@@ -24,6 +25,9 @@ constexpr Index FEATURES_AT_ONCE = 4;                      // before it is looke
 constexpr Index NUMBERS = 1 << 17, FEWEST_COMPARED = 256;  // numbers compared for an event; events, at least
 constexpr double PAIRS_DECAY = 0.998, PRIOR_PAIRS = 10;    // of what is known of a feature; pairs that none is worth
 constexpr double LEAST_WEIGHT = 0.05;                      // of a feature in the distance
+constexpr Index LENGTHS = 5, SHORTEST = 128;  // of the memory: the last 128 events, 256, ... 1,024, and all
+constexpr double EVIDENCE_DECAY = 0.95, HALF_LABELS = 10;  // of a length; half of the labels that it then counts
+constexpr double LEAST_LIKELY = 0.02, LEAST_ERROR = 1e-6;  // added to a likelihood; of the lengths' mean squared error
 
 // The event in spreads of all tasks; a missing feature is at the mean, as MISSING.
 void normalize(Array<const float, 1> x, Given shift, Given gain, Index D, float* z) {
@@ -65,9 +69,10 @@ struct Memory {
     }
 };
 
-// The nearest so far: squared distances in ascending order, and places.
+// The nearest so far: squared distances in ascending order, and places; in the end the share of each in what they say.
 struct Nearest {
     float squared[NEAREST];
+    double share[NEAREST];
     Index place[NEAREST], found = 0;
 
     float bound() const { return found < NEAREST ? INFINITY : squared[NEAREST - 1]; }
@@ -76,6 +81,12 @@ struct Nearest {
         Index at = found < NEAREST ? found++ : NEAREST - 1;
         for (; at > 0 && distance < squared[at - 1]; at--) squared[at] = squared[at - 1], place[at] = place[at - 1];
         squared[at] = distance, place[at] = where;
+    }
+    void share_out(Index features) {
+        double total = 0;
+        for (Index i = 0; i < found; i++)
+            total += share[i] = 1 / double(root(squared[i]) + CLOSEST * root(float(features)));
+        for (Index i = 0; i < found; i++) share[i] /= total;
     }
 };
 
@@ -127,12 +138,14 @@ struct Relief {
     }
 };
 
-// Compare an event with those in places begin ... end - 1, in this order. A block is left as soon as all of it is too
-// far away: a sum of squares only grows.
+// Compare an event with those in places begin ... end - 1, the newest first. A block is left as soon as all of it is
+// too far away: a sum of squares only grows.
 void compare(const Memory& memory, const float* event, const float* weights, Index begin, Index end, Nearest& nearest) {
     const Index D = memory.z.shape[1];
-    for (Index at = begin; at < end; at = (at / BLOCK + 1) * BLOCK) {
-        const float* row = memory.z[at / BLOCK].data;
+    for (Index at; begin < end; end = at) {
+        const Index block = (end - 1) / BLOCK;
+        at = std::max(begin, block * BLOCK);
+        const float* row = memory.z[block].data;
         const Floats bound = Floats{} + nearest.bound();
         Floats sum[REGISTERS] = {};
         bool is_near = true;
@@ -154,54 +167,107 @@ void compare(const Memory& memory, const float* event, const float* weights, Ind
         if (!is_near) continue;
         float squared[BLOCK];
         __builtin_memcpy(squared, sum, sizeof squared);
-        for (Index m = at; m < std::min(end, (at / BLOCK + 1) * BLOCK); m++) nearest.add(squared[m % BLOCK], m);
+        for (Index m = end - 1; m >= at; m--) nearest.add(squared[m % BLOCK], m);
     }
 }
 
-// The nearest of the last events to one that has so many features, > 0; the eldest first, of several as near.
+using Neighbours = std::array<Nearest, LENGTHS>;  // in the last events, by the memory's lengths
+
+// The nearest of the last events to one that has so many features, > 0; the newest first, of several as near.
 //
 // How many features others have, and where events lie in the memory, changes nothing: so polls do not.
-Nearest find(const Memory& memory, const float* event, Index there, const float* weights) {
+Neighbours find(const Memory& memory, const float* event, Index there, const float* weights) {
     const Index M = memory.y.size();
     const Index held = std::min<Index>(std::clamp(NUMBERS / there, FEWEST_COMPARED, M), memory.count);
-    const Index begin = (memory.count - held) % M, first = std::min(held, M - begin);
-    Nearest nearest;
-    compare(memory, event, weights, begin, begin + first, nearest);
-    compare(memory, event, weights, 0, held - first, nearest);
-    return nearest;
+    Neighbours found;
+    Index newer = 0;  // events that were compared
+    for (Index k = 0; k < LENGTHS; k++) {
+        if (k > 0) found[k] = found[k - 1];
+        const Index length = k + 1 < LENGTHS ? std::min(SHORTEST << k, held) : held;
+        if (length == newer) continue;
+        const Index begin = (memory.count - length) % M, end = (memory.count - newer - 1) % M + 1;
+        if (begin < end) {
+            compare(memory, event, weights, begin, end, found[k]);
+        } else {
+            compare(memory, event, weights, 0, end, found[k]);
+            compare(memory, event, weights, begin, M, found[k]);
+        }
+        newer = length;
+    }
+    for (Nearest& one : found) one.share_out(there);
+    return found;
 }
 
-// Fill said [C] with what the nearest say of an event that has so many features.
-void answer(const Memory& memory, const Nearest& nearest, Index there, bool classify, double* said, Index C) {
-    double total = 0, mean = 0;
-    std::fill_n(said, C, 0.0);
-    for (Index i = 0; i < nearest.found; i++) {
-        const float away = root(nearest.squared[i]) + CLOSEST * root(float(there));
-        const double weight = 1 / double(away), label = memory.y[nearest.place[i]];
-        total += weight;
-        mean += weight * label;
-        if (classify && label < double(C)) said[Index(label)] += weight;
+// How well each length of the memory predicted labels lately: of classes sums of log likelihoods, of targets of squared
+// errors.
+struct Lengths {
+    Array<double, 1> evidence;  // [LENGTHS]
+    bool classify;
+
+    // Their log weights, which are as for Gaussian errors of unknown variance where these are targets.
+    std::array<double, LENGTHS> weigh() const {
+        std::array<double, LENGTHS> logs;
+        double mean = 0;
+        for (Index k = 0; k < LENGTHS; k++) mean += evidence[k] / LENGTHS;
+        for (Index k = 0; k < LENGTHS; k++)
+            logs[k] = classify   ? evidence[k]
+                      : mean > 0 ? -HALF_LABELS * logarithm(evidence[k] / mean + LEAST_ERROR)
+                                 : 0;
+        return logs;
     }
-    if (classify) {
+
+    // Fill said [C] with what neighbours in all lengths of the memory say.
+    void answer(const Memory& memory, const Neighbours& found, double* said, Index C) const {
+        const std::array<double, LENGTHS> logs = weigh();
+        const double top = *std::max_element(logs.begin(), logs.end());
+        double total = 0;
+        std::fill_n(said, C, 0.0);
+        for (Index k = 0; k < LENGTHS; k++) {
+            const double weight = exponential(logs[k] - top);
+            for (Index i = 0; i < found[k].found; i++) {
+                const double label = memory.y[found[k].place[i]], part = weight * found[k].share[i];
+                if (!classify) said[0] += part * label;
+                if (classify && label < double(C)) said[Index(label)] += part;
+            }
+            total += weight;
+        }
         for (Index c = 0; c < C; c++) said[c] /= total;
-    } else {
-        said[0] = mean / total;
     }
-}
+
+    // The length that was best before this label, which they learn; the longest of several as good.
+    Index learn(const Memory& memory, const Neighbours& found, float label) {
+        const std::array<double, LENGTHS> logs = weigh();
+        for (Index k = 0; k < LENGTHS; k++) {
+            double right = 0, gap = label;
+            for (Index i = 0; i < found[k].found; i++) {
+                const float y = memory.y[found[k].place[i]];
+                gap -= found[k].share[i] * double(y);
+                if (y == label) right += found[k].share[i];
+            }
+            evidence[k] = EVIDENCE_DECAY * evidence[k] + (classify ? logarithm(right + LEAST_LIKELY) : gap * gap);
+        }
+        Index best = LENGTHS - 1;
+        for (Index k = LENGTHS - 2; k >= 0; k--)
+            if (logs[k] > logs[best]) best = k;
+        return best;
+    }
+};
 
 // Fill said [N, C] of events [N] of one partition that are asked, each under the labels before it, which are added in
-// turn to the memory z, y [M], known [D] of `count` events, and teach the relevance of features, pairs [3, ≥ D]: labels
-// [N], NaN where there is none. Returns the new count.
+// turn to the memory z, y [M], known [D] of `count` events, and teach the relevance of features, pairs [3, ≥ D], and
+// the evidence for lengths of the memory [LENGTHS]: labels [N], NaN where there is none. Returns the new count.
 int64_t ask_nearest(Array<float, 3> z, Array<float, 1> y, Array<int64_t, 1> known, int64_t count,
-                    Array<double, 2> pairs, Array<const float, 2> xs, Given shift, Given gain, Given labels,
-                    Array<const bool, 1> asked, bool classify, Array<double, 2> said) {
+                    Array<double, 2> pairs, Array<double, 1> evidence, Array<const float, 2> xs, Given shift,
+                    Given gain, Given labels, Array<const bool, 1> asked, bool classify, Array<double, 2> said) {
     const Index N = xs.shape[0], D = z.shape[1];
     require(z.shape[2] == BLOCK && z.shape[0] * BLOCK == y.size() && known.size() == D && y.size() >= FEWEST_COMPARED &&
-                count >= 0 && pairs.shape[0] == 3 && pairs.shape[1] >= D && shift.size() == gain.size() &&
-                labels.size() == N && asked.size() == N && said.shape[0] == N && said.shape[1] > 0,
+                count >= 0 && pairs.shape[0] == 3 && pairs.shape[1] >= D && evidence.size() == LENGTHS &&
+                shift.size() == gain.size() && labels.size() == N && asked.size() == N && said.shape[0] == N &&
+                said.shape[1] > 0,
             "ask_nearest: shapes do not fit");
     Memory memory{z, y, known, count};
     Relief relief{pairs};
+    Lengths lengths{evidence, classify};
     std::vector<float> event(D), query(D), weights(D);
     for (Index i = 0; i < N; i++) {
         const bool is_labelled = !std::isnan(labels[i]);
@@ -212,9 +278,12 @@ int64_t ask_nearest(Array<float, 3> z, Array<float, 1> y, Array<int64_t, 1> know
             const Index there = memory.compared(query.data());
             if (there > 0) {
                 relief.weigh(query.data(), weights);
-                const Nearest nearest = find(memory, query.data(), there, weights.data());
-                if (asked[i]) answer(memory, nearest, there, classify, said[i].data, said.shape[1]);
-                if (is_labelled) relief.learn(memory, query.data(), nearest, as_in_ring(labels[i]), classify);
+                const Neighbours found = find(memory, query.data(), there, weights.data());
+                if (asked[i]) lengths.answer(memory, found, said[i].data, said.shape[1]);
+                if (is_labelled) {
+                    const Index best = lengths.learn(memory, found, as_in_ring(labels[i]));
+                    relief.learn(memory, query.data(), found[best], as_in_ring(labels[i]), classify);
+                }
             }
         }
         if (is_labelled) memory.add(event.data(), as_in_ring(labels[i]));

@@ -2,34 +2,39 @@
 
 ::
 
-    q(y) ∝ Σ_i 1[y_i = y] / (|z_i − z| + 0.001 √D)      over the seven nearest; of targets, a mean
-    |z|² = Σ_d w_d z_d²       w_d ∝ max(others_d / same_d − 1, 0) + 0.05, 1 in the mean
+    q(y) = Σ_m v_m q_m(y)                               v_m ∝ exp(ℓ_m)      ℓ_m ← 0.95 ℓ_m + log(q_m(y) + 0.02)
+    q_m(y) ∝ Σ_i 1[y_i = y] / (|z_i − z| + 0.001 √D)    over the seven nearest of length m; of targets, a mean
+    |z|² = Σ_d w_d z_d²                                 w_d ∝ max(others_d / same_d − 1, 0) + 0.05, 1 in the mean
 
 z is the event in spreads of all tasks, cut off at six; what is missing is at the mean, and D counts what is not, but
 for features that none of the events in memory has: they say nothing.
 
-A feature's weight is its relevance to labels: same_d is the mean squared distance in it between a labelled event and
-those of its seven neighbours that have its label, others_d to those that have not, over the last 500 events or so and
-ten more that speak for neither. Of targets the three whose target is nearest to the event's stand for the same label,
-the three farthest for others. So irrelevant features soon count little, however many, and those of a concept in which
-none is relevant alone (a board) are found as well.
+**Lengths of the memory.** Neighbours are looked for in the last 128, 256, 512 and 1,024 events, and in all. Each length
+counts by how well it predicted some twenty labels lately: in a steady concept all events help, after a drift those
+before it mislead. Of targets v_m ∝ e_m⁻¹⁰, with e_m the sum of its squared errors, forgotten by 0.95.
+
+**Relevance of features.** same_d is the mean squared distance in feature d between a labelled event and those of its
+seven neighbours that have its label, others_d to those that have not, over the last 500 events or so and ten more that
+speak for neither; the neighbours are those of the best length. Of targets the three whose target is nearest to the
+event's stand for the same label, the three farthest for others. So irrelevant features soon count little, however many,
+and those of a concept in which none is relevant alone (a board) are found as well.
 
 The memory is that of the forest, the last 4,096 events of all tasks of a partition; of events of more than 32 features
 the last 131,072 / D are compared, by the first 128 of all features, so that an event costs no more. The events are not
-saved: the memory is made again from the forest's, to the bit; relevance is. Smooth heads and trees need many
+saved: the memory is made again from the forest's, to the bit; what labels teach is. Smooth heads and trees need many
 events for a concept whose classes lie in many small clusters; who remembers them does not (digits, RBF generators,
 moving clusters).
 
 Sources: Fix & Hodges (1951); Dudani (1976), the weights of neighbours; Kira & Rendell (1992), Kononenko (1994) and
 Robnik-Šikonja & Kononenko (1997), RELIEF, ReliefF and RReliefF, the weights of features; Wettschereck, Aha & Mohri
-(1997), that they help neighbours; Losing, Hammer & Wersing (2016), SAM-kNN, that a long memory beside what adapts fast
-is worth its cost. Seven was not chosen: it is between that paper's five and River's eleven.
+(1997), that they help neighbours; Losing, Hammer & Wersing (2016), SAM-kNN, that a long memory beside a short one is
+worth its cost. Seven was not chosen: it is between that paper's five and River's eleven.
 """
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -49,7 +54,8 @@ __all__ = ["Nearest"]
 _FEATURES = 128  # by which events are compared, at most
 _BLOCK = 32  # events side by side: as nearest.cpp
 _MISSING = -0.0  # of a feature, and of an event: as nearest.cpp
-_PAIRS = "nearest.pairs"
+_LEARNED = "nearest.learned"  # [5 + 3 D]: the lengths' evidence, and pairs
+_LENGTHS = 5  # of the memory: as nearest.cpp
 
 
 @dataclass(slots=True)
@@ -63,10 +69,16 @@ class _Memory:
     count: int
 
 
-def _wide(pairs: Doubles | None, features: int) -> Doubles:
-    """Pairs [3, ...], if there are any, and of more features, of which there are none: [3, features]."""
-    known = np.zeros((3, 0)) if pairs is None else pairs
-    return np.pad(known, ((0, 0), (0, features - known.shape[1])))
+class _Learned(NamedTuple):
+    """What a partition's labels teach, beside the events; the arrays change in place."""
+
+    pairs: Doubles  # [3, 128] of each feature: their number, sums of same_d and of others_d
+    lengths: Doubles  # [5] ℓ_m; of targets e_m
+
+    @classmethod
+    def nothing(cls) -> "_Learned":
+        """Before the first label."""
+        return cls(np.zeros((3, _FEATURES)), np.zeros(_LENGTHS))
 
 
 class Nearest:
@@ -85,9 +97,7 @@ class Nearest:
     def __init__(self, kind: Kind, forest: Forest, scale: Callable[[], SharedScale]) -> None:
         self._classify, self._forest, self._scale = kind == "classification", forest, scale
         self._of: dict[int, _Memory] = {}  # of partitions
-        self._pairs: dict[
-            int, Doubles
-        ] = {}  # of partitions, [3, D]: of each feature their number, and sums of same_d, others_d
+        self._learned: dict[int, _Learned] = {}  # of partitions
 
     def layout(self, width: int, outputs: int) -> Mapping[str, Column]:  # noqa: ARG002
         """Nothing of a task: it is of all."""
@@ -106,14 +116,12 @@ class Nearest:
         said = np.full((len(cases.tasks), outputs), 0.0 if self._classify else math.nan)
         labels = cases.labels if self._classify else (cases.labels - cases.shift) / cases.spread
         partition = int(cases.partitions[0])
-        memory, pairs = self._memory(partition), self._pairs.get(partition)
-        if pairs is None or pairs.shape[1] < len(memory.known):
-            pairs = _wide(pairs, len(memory.known))
-        of = memory.z, memory.y, memory.known, memory.count, pairs
+        memory, learned = self._memory(partition), self._learned.get(partition) or _Learned.nothing()
+        of = memory.z, memory.y, memory.known, memory.count, *learned
         events = cases.common, memory.scale.shift, memory.scale.gain, labels, cases.asked
         memory.count = kernels.ask_nearest(*of, *events, self._classify, said)
-        if pairs[0].any():
-            self._pairs[partition] = pairs
+        if memory.count:
+            self._learned[partition] = learned
         return said if self._classify else cases.shift[:, None] + cases.spread[:, None] * said
 
     def _memory(self, partition: int) -> _Memory:
@@ -139,17 +147,23 @@ class Nearest:
     def load(self, arrays: Arrays) -> None:
         """Become what ``dump`` described; the forest's events are read when they are needed."""
         found = of_partitions(arrays, "nearest.")
-        self._of, self._pairs = {}, {number: _checked(part[_PAIRS], "a snapshot") for number, part in found.items()}
+        self._of, self._learned = (
+            {},
+            {number: self._checked(part[_LEARNED], "a snapshot") for number, part in found.items()},
+        )
 
     @property
     def partitions(self) -> Sequence[int]:
-        """Of which something is known of the features' relevance."""
-        return sorted(self._pairs)
+        """Of which labels were learned."""
+        return sorted(self._learned)
 
     def partition(self, number: int) -> dict[str, npt.NDArray[Any]]:
-        """What the features' relevance is made of; the events are the forest's."""
-        found = self._pairs.get(number)
-        return {} if found is None else {_PAIRS: found.copy()}
+        """What labels taught; the events are the forest's."""
+        found = self._learned.get(number)
+        if found is None:
+            return {}
+        features = int(np.flatnonzero(found.pairs[0]).max(initial=-1)) + 1
+        return {_LEARNED: np.concatenate([found.lengths, found.pairs[:, :features].ravel()])}
 
     def take_partition(self, number: int, arrays: Arrays, here: Renumbering, at: str) -> None:
         """Go on with this, and read the forest's events again; raises SnapshotError where it is damaged.
@@ -157,32 +171,34 @@ class Nearest:
         Where features have other numbers here, what is known of them goes to their places.
         """
         self.forget_partition(number)
-        if _PAIRS not in arrays:
+        if _LEARNED not in arrays:
             return
-        found = _checked(arrays[_PAIRS], at)
+        found, slots = self._checked(arrays[_LEARNED], at), here.slots
         if not here.same:
-            if found.shape[1] > len(here.slots):
-                raise SnapshotError(f"{at}: neighbours of {found.shape[1]} features: its schema has {len(here.slots)}")
-            slots = here.slots[: found.shape[1]]
-            kept = np.flatnonzero((slots >= 0) & (slots < _FEATURES))
-            moved = np.zeros((3, int(slots[kept].max(initial=-1)) + 1))
-            moved[:, slots[kept]] = found[:, kept]
-            found = moved
-        self._pairs[number] = found
+            if found.pairs[0, len(slots) :].any():
+                raise SnapshotError(f"{at}: neighbours of features that its schema does not have: it is damaged")
+            kept = np.flatnonzero((slots[:_FEATURES] >= 0) & (slots[:_FEATURES] < _FEATURES))
+            moved = np.zeros_like(found.pairs)
+            moved[:, slots[kept]] = found.pairs[:, kept]
+            found = found._replace(pairs=moved)
+        self._learned[number] = found
 
     def forget_task(self, partition: int, task: str) -> None:  # noqa: ARG002
-        """Read the partition's events again; relevance begins again, for sums cannot unlearn."""
+        """Read the partition's events again; what they taught begins again, for sums cannot unlearn."""
         self.forget_partition(partition)
 
     def forget_partition(self, number: int) -> None:
-        """Its events go with it, and the features' relevance."""
+        """Its events go with it, and what they taught."""
         self._of.pop(number, None)
-        self._pairs.pop(number, None)
+        self._learned.pop(number, None)
 
-
-def _checked(pairs: npt.NDArray[Any], at: str) -> Doubles:
-    """Pairs [3, D]; raises SnapshotError, which begins with ``at``, where no neighbours make them."""
-    fits = pairs.dtype == np.float64 and pairs.ndim == 2 and pairs.shape[0] == 3 and pairs.shape[1] <= _FEATURES
-    if not fits or not np.isfinite(pairs).all() or (pairs < 0).any() or (pairs[1:, pairs[0] == 0] > 0).any():
+    def _checked(self, array: npt.NDArray[Any], at: str) -> _Learned:
+        """What this array holds of a partition; raises SnapshotError, begun with ``at``, where no labels teach it."""
+        fits = array.dtype == np.float64 and array.shape in [(_LENGTHS + 3 * D,) for D in range(_FEATURES + 1)]
+        if fits and np.isfinite(array).all():
+            lengths, pairs = array[:_LENGTHS].copy(), array[_LENGTHS:].reshape(3, -1)
+            pairs = np.pad(pairs, ((0, 0), (0, _FEATURES - pairs.shape[1])))
+            never = pairs[0] == 0
+            if (pairs >= 0).all() and not pairs[1:, never].any() and (self._classify or (lengths >= 0).all()):
+                return _Learned(pairs, lengths)
         raise SnapshotError(f"{at}: distances of neighbours that no events have: they are damaged")
-    return pairs.copy()
