@@ -28,10 +28,11 @@ constexpr Index BLOCK = 32, BLOCKS = 128;                // errors in a block; b
 constexpr Index POINTS = 64;                             // of a leaf, looked at for a split
 constexpr Index LEAST_LOOKED = 4, MOST_LOOKED = 32;      // features looked at for a split: half of them, but so many
 constexpr Index MOST_NODES = 4096, MOST_COUNTS = 32768;  // of a tree; its nodes times classes
-constexpr Index EVERY = 4, FEWEST = 4;                   // events of a leaf between two looks; before the first
-constexpr double PATIENCE = 16, LEAST_GAIN = 20;         // of a split: events in the leaf for a nat less; the least
-constexpr int MOST_WEIGHT = 16;                          // of an event in a tree
-constexpr Index FEWEST_LABELS = 10;                      // before the forest says anything
+constexpr Index EVERY = 4;                               // events of a leaf between two looks for a split
+constexpr Index FEWEST_OF_CLASSES = 4, FEWEST_OF_TARGETS = 16;  // before the first: a spread needs more
+constexpr double PATIENCE = 16, LEAST_GAIN = 20;  // of a split: events in the leaf for a nat less; the least
+constexpr int MOST_WEIGHT = 16;                   // of an event in a tree
+constexpr Index FEWEST_LABELS = 10;               // before the forest says anything
 constexpr double LOSS_DECAY = 0.98;
 constexpr double RESOLUTION = 1e-7;  // of the mean: what single precision tells apart
 
@@ -96,6 +97,7 @@ struct Forest {
     Weights weight_of;
 
     Index ring() const { return xs.shape[0]; }
+    Index fewest() const { return rule.classify ? FEWEST_OF_CLASSES : FEWEST_OF_TARGETS; }
     bool may_grow() const { return nodes.shape[1] < MOST_NODES && nodes.shape[1] * counts.shape[2] < MOST_COUNTS; }
 
     // The child of an inner node to which a value goes; a missing one goes where those of the split went.
@@ -175,7 +177,7 @@ struct Forest {
         add(t, at, ys[n % ring()], weight);
         link(t, at, n);
         auto node = nodes[t][at];
-        if (++node[SINCE] >= EVERY && node[LINKED] >= FEWEST && Index(trees[t][USED]) + 2 <= nodes.shape[1]) {
+        if (++node[SINCE] >= EVERY && node[LINKED] >= fewest() && Index(trees[t][USED]) + 2 <= nodes.shape[1]) {
             node[SINCE] = 0;
             split(t, at, n);
         }
@@ -205,7 +207,7 @@ struct Forest {
             points.targets[m] = ys[n % ring()];
             points.weights[m++] = weight_of(t, n);
         }
-        if (m < FEWEST) return;
+        if (m < fewest()) return;
         const Index features = Index(moments[COLUMNS]);
         const Index looked = std::min(features, clamp((features + 1) / 2, LEAST_LOOKED, MOST_LOOKED));
         const uint64_t dice = mixed(rule.seed ^ mixed(uint64_t(newest) * 4096 + uint64_t(t) * 8 + 1)) + uint64_t(at);
