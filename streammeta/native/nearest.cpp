@@ -24,6 +24,7 @@ constexpr float MISSING = -0.f;                            // the mean, as no kn
 constexpr Index FEATURES_AT_ONCE = 4;                      // before it is looked whether a block is near enough
 constexpr Index NUMBERS = 1 << 17, FEWEST_COMPARED = 256;  // numbers compared for an event; events, at least
 constexpr double PAIRS_DECAY = 0.998, PRIOR_PAIRS = 10;    // of what is known of a feature; pairs that none is worth
+constexpr double FORGOTTEN = 1e-100;                       // a sum of squares that says nothing any more
 constexpr double LEAST_WEIGHT = 0.05;                      // of a feature in the distance
 constexpr Index LENGTHS = 5, SHORTEST = 128;  // of the memory: the last 128 events, 256, ... 1,024, and all
 constexpr double EVIDENCE_DECAY = 0.95, HALF_LABELS = 10;  // of a length; half of the labels that it then counts
@@ -100,7 +101,7 @@ struct Relief {
         double total = 0, there = 0;
         for (Index d = 0; d < Index(weights.size()); d++) {
             const double same = pairs[1][d], other = pairs[2][d];
-            const double prior = same + other > 0 ? PRIOR_PAIRS * (same + other) / (2 * pairs[0][d]) : 1;
+            const double prior = pairs[0][d] > 0 ? PRIOR_PAIRS * (same + other) / (2 * pairs[0][d]) + FORGOTTEN : 1;
             const double weight = std::max((other + prior) / (same + prior) - 1, 0.0) + LEAST_WEIGHT;
             weights[d] = float(weight);
             if (!is_missing(event[d])) total += weight, there++;

@@ -241,6 +241,19 @@ def test_what_is_damaged_is_refused(learned: npt.NDArray[np.generic]) -> None:
         pair.nearest.take_partition(0, {"nearest.learned": learned}, same, "state/0")
 
 
+def test_a_feature_that_was_constant_for_very_long_has_the_weight_of_a_new_one() -> None:
+    """Its sums are forgotten until they are the smallest number there is: once divided by nothing, it had all weight."""
+    pair, other = Pair("classification", 3), Pair("classification", 3)
+    xs, ys = stream(200, 3, "classification", 11)
+    xs[:, 0] = 1.0
+    for one, sums in ((pair, [0.0, 5e-324]), (other, [0.0, 0.0])):
+        learned = np.concatenate([np.zeros(5), np.array([[500.0, 0, 0], [sums[0], 0, 0], [sums[1], 0, 0]]).ravel()])
+        same = Renumbering(np.arange(3), np.arange(3), same=True)
+        one.nearest.take_partition(0, {"nearest.learned": learned}, same, "state/0")
+
+    np.testing.assert_array_equal(pair.run(xs, ys), other.run(xs, ys))
+
+
 @pytest.mark.parametrize("kind", ["classification", "regression"])
 def test_after_a_drift_the_events_before_it_soon_count_no_more(kind: Kind) -> None:
     """With all of them alike every prediction would be of the concept before."""
