@@ -173,7 +173,10 @@ def test_polls_and_snapshots_change_nothing(kind: Kind) -> None:
 
 
 @pytest.mark.parametrize("kind", ["classification", "regression"])
-def test_a_run_at_once_is_its_events_one_by_one(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("experts", [["forest"], ["nearest", "forest"]], ids="+".join)
+def test_a_run_at_once_is_its_events_one_by_one(
+    kind: Kind, experts: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Drifts, late labels, a class and a feature that come later, two partitions: the same to the bit."""
     turn = 1 if kind == "classification" else 20
     turned = [replace(event, y=turn - turn * (event.y or 0)) for event in squares(1_800, kind, late=1_200)[900:]]
@@ -184,9 +187,9 @@ def test_a_run_at_once_is_its_events_one_by_one(kind: Kind, monkeypatch: pytest.
         if i >= 40 and (i - 40) % 3:
             late = events[i - 40]
             items.append(Label(late.id or "", late.y or 0, late.task, late.origin))
-    at_once = Engine(settings(kind)).step(items)
+    at_once = Engine(settings(kind, experts)).step(items)
     monkeypatch.setattr(Mixture, "ask", lambda *_: None)
-    one_by_one = Engine(settings(kind)).step(items)
+    one_by_one = Engine(settings(kind, experts)).step(items)
     assert [repr(one) for one in at_once] == [repr(one) for one in one_by_one]
     assert sum(one.signal is Signal.DRIFT for one in at_once if isinstance(one.event, Event)) > 0
 
