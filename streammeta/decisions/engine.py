@@ -123,9 +123,8 @@ class DecisionEngine(Engine):
             memory.response.derive(fixed, columns, stale, memory.labels.outputs)
         exact = features.table(filled)
         scores = score(fixed, columns, rows[None], seen_table(fixed.frame, columns, rows, exact))
-        expected = memory.rewards.expect(event.origin.partition, exact[:1]) if memory.rewards else None
-        if memory.rewards and expected:
-            scores = blend(scores, expected.of(memory.rewards.places(actions)[None]))
+        if memory.rewards:
+            scores = blend(scores, memory.rewards.expect_each(event.origin.partition, exact[:1], [list(actions)]))
         found = explore(scores, self._how)[0]
         return dict(zip(actions, found.tolist(), strict=True)), dict(
             zip(actions, scores.means[0].tolist(), strict=True)

@@ -11,14 +11,12 @@ from itertools import chain
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
 from streammeta.decisions.choice import Actions, Choice, action_in, actions_of, named_action, tags_of
 from streammeta.decisions.choosing import Choosing, Rows
 from streammeta.decisions.inputs import ActionInputs
 from streammeta.decisions.outcome import DecisionOutcome, joined, parted
 from streammeta.decisions.scoring import seen_table
-from streammeta.engine.common_rewards import Expected
 from streammeta.engine.cycle import Cycle
 from streammeta.engine.features import Filled
 from streammeta.engine.memory import Memory
@@ -300,19 +298,14 @@ class Single:
             filled += map(self._inputs.with_action, each, choice.actions)
         exact = memory.features.table(filled)
         seen = seen_table(memory.fixed.frame, memory.tasks.columns, rows.reshape(-1), exact)
-        expected = self._expected(group, exact[:: rows.shape[1]])
+        rewards, expected = memory.rewards, None
+        if rewards:
+            of_each = [list(choice.actions) for choice in group]
+            expected = rewards.expect_each(group[0].event.origin.partition, exact[:: rows.shape[1]], of_each)
         drawn = self._choosing.draw(rows, seen, [choice.event.origin for choice in group], expected)
         numbers = drawn.taken.tolist(), drawn.propensities.tolist(), drawn.scores.tolist()
         for choice, k, chances, scores in zip(group, *numbers, strict=True):
             choice.taken, choice.propensities, choice.scores = k, chances, scores
-
-    def _expected(self, group: Sequence[Choice], exact: npt.NDArray[np.float64]) -> Expected | None:
-        """What the actions of these decisions, of one partition, earn in any task, with features [N, D]."""
-        rewards = self._memory.rewards
-        found = rewards.expect(group[0].event.origin.partition, exact) if rewards else None
-        if rewards is None or found is None:
-            return None
-        return found.of(np.stack([rewards.places(choice.actions) for choice in group]))
 
     def _learn(self, part: _Part, outcomes: list[Outcome | None]) -> None:
         """Let the engine's tasks learn what happened, and say what it was."""

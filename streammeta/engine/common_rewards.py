@@ -127,6 +127,11 @@ class CommonRewards:
         noise = float(found.known[0] / found.known[1])
         return Expected(found.known[2] + means, noise * doubts, noise)
 
+    def expect_each(self, partition: int, exact: Doubles, actions: Sequence[Sequence[str | None]]) -> Expected | None:
+        """Likewise, of the actions [N, L] that each event has, by name."""
+        found = self.expect(partition, exact)
+        return None if found is None else found.of(np.stack([self.places(one) for one in actions]))
+
     def observe(self, partition: int, exact: Doubles) -> None:
         """Take in the features of decisions, raw [N, D], NaN where missing, that come before what is learned next."""
         if partition >= 0 and len(exact):  # below: another member's

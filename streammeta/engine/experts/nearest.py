@@ -147,10 +147,8 @@ class Nearest:
     def load(self, arrays: Arrays) -> None:
         """Become what ``dump`` described; the forest's events are read when they are needed."""
         found = of_partitions(arrays, "nearest.")
-        self._of, self._learned = (
-            {},
-            {number: self._checked(part[_LEARNED], "a snapshot") for number, part in found.items()},
-        )
+        self._of = {}
+        self._learned = {number: self._checked(part[_LEARNED], "a snapshot") for number, part in found.items()}
 
     @property
     def partitions(self) -> Sequence[int]:
@@ -194,8 +192,8 @@ class Nearest:
 
     def _checked(self, array: npt.NDArray[Any], at: str) -> _Learned:
         """What this array holds of a partition; raises SnapshotError, begun with ``at``, where no labels teach it."""
-        fits = array.dtype == np.float64 and array.shape in [(_LENGTHS + 3 * D,) for D in range(_FEATURES + 1)]
-        if fits and np.isfinite(array).all():
+        is_numbers = array.dtype == np.float64 and array.ndim == 1 and bool(np.isfinite(array).all())
+        if is_numbers and array.size in range(_LENGTHS, _LENGTHS + 3 * _FEATURES + 1, 3):
             lengths, pairs = array[:_LENGTHS].copy(), array[_LENGTHS:].reshape(3, -1)
             pairs = np.pad(pairs, ((0, 0), (0, _FEATURES - pairs.shape[1])))
             never = pairs[0] == 0
