@@ -51,13 +51,15 @@ def run(engine: Engine, events: Sequence[Event], poll: int) -> list[Outcome]:
 
 @pytest.mark.parametrize("kind", ["classification", "regression"])
 def test_a_law_that_returns_is_known_again_sooner_than_with_reset_and_mix(kind: str) -> None:
-    """That is what concepts are kept for."""
-    events, since = seasons(2_400, kind=kind)
-    errors = {}
-    for response in ("recall", "mix", "reset"):
-        outcomes = run(Engine(settings(response, kind=kind)), events, 200)
-        soon = [o.error for o, n in zip(outcomes[1_200:], since[1_200:], strict=True) if 5 <= n < 20]
-        errors[response] = float(np.mean([error for error in soon if error is not None]))
+    """That is what concepts are kept for. Of one stream some 300 events count: one of them moves the ratio by 0.01."""
+    found: dict[str, list[float]] = {"recall": [], "mix": [], "reset": []}
+    for seed in range(4):
+        events, since = seasons(2_400, kind=kind, seed=seed)
+        for response, soon in found.items():
+            outcomes = run(Engine(settings(response, kind=kind)), events, 200)
+            judged = [o.error for o, n in zip(outcomes[1_200:], since[1_200:], strict=True) if 5 <= n < 20]
+            soon += [error for error in judged if error is not None]
+    errors = {response: np.mean(soon) for response, soon in found.items()}
 
     assert errors["recall"] < 0.92 * errors["mix"]
     assert errors["recall"] < 0.92 * errors["reset"]
