@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from streammeta.engine.checkpoint import OF_THETA, check_fingerprint, experts_of, random_from, random_state
+from streammeta.engine.checkpoint import OF_THETA, check_fingerprint, random_from, random_state
 from streammeta.engine.factory import fingerprint
 from streammeta.engine.memory import Memory
 from streammeta.engine.shared import Names, Shared
@@ -52,7 +52,7 @@ class Adoption:
     def weights(self) -> Weights:
         """θ and all else that tasks share, for another process to go on with."""
         now = self.theta()
-        return replace(now, arrays=now.arrays | self._training.dump() | self._memory.dump_experts())
+        return replace(now, arrays=now.arrays | self._training.dump())
 
     def theta(self) -> Weights:
         """The same without what only its next change goes on from, beside the optimizer."""
@@ -128,7 +128,7 @@ class Adoption:
     def _take_weights(self, weights: Weights, *, train: bool, fixed: bool, is_trusted: bool) -> bool:
         """Check all of it first, so that what is damaged changes nothing."""
         memory = self._memory
-        ours, names = fingerprint(memory.settings), self._checked(weights)
+        names = self._checked(weights)
         random = random_from(weights.random, "the published weights are")
         missing = [name for name in _META_COUNTS if name not in weights.counts]
         if missing:
@@ -136,8 +136,7 @@ class Adoption:
                 f"the published weights are damaged (no count {missing[0]}); delete them to start again"
             )
         if train:
-            is_alike = experts_of(weights.settings) == experts_of(ours)
-            self._load_or_keep(weights.arrays if is_alike else {**memory.dump_experts(), **weights.arrays})
+            self._load_or_keep(weights.arrays)
         shared = self._merged(weights, names, fixed=fixed)
         if not (fixed or is_trusted) and self._is_worse(shared):
             return False
@@ -170,15 +169,12 @@ class Adoption:
         return shared
 
     def _load_or_keep(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
-        """Take over rhythm and experts; where that is refused, all of it stays as it was."""
-        memory, training = self._memory, self._training
-        before = {name: array.copy() for name, array in (training.dump() | memory.dump_experts()).items()}
+        """Take over the rhythm; where that is refused, all of it stays as it was."""
+        before = {name: array.copy() for name, array in self._training.dump().items()}
         try:
-            training.load(arrays)
-            memory.load_experts(arrays)
+            self._training.load(arrays)
         except SnapshotError:
-            training.load(before)
-            memory.load_experts(before)
+            self._training.load(before)
             raise
 
     def _is_worse(self, other: Shared) -> bool:

@@ -22,13 +22,13 @@ least squares (the step). The 10 was chosen among 0.1, 1 and 10, the pace of pub
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from streammeta.engine.partitioned import of_partitions, together
+from streammeta.engine.partitioned import Arrays, Renumbering
 from streammeta.errors import SnapshotError
 from streammeta.meta.base import Ints
 from streammeta.native import _kernels as kernels
@@ -181,6 +181,11 @@ class CommonRewards:
 
     # -- what is known of partitions -----------------------------------------------------------------------------------
 
+    @property
+    def partitions(self) -> list[int]:
+        """Of which it has a model."""
+        return sorted(self._of)
+
     def partition(self, number: int) -> dict[str, npt.NDArray[Any]]:
         """What is known of a partition, as arrays from which ``take_partition`` makes the same; nothing: no arrays."""
         found = self._of.get(number)
@@ -189,24 +194,19 @@ class CommonRewards:
         names = _ACTIONS, _SLOTS, _MOMENTS, _SCALE, _MODEL, _KNOWN, _PENDING
         return {name: array.copy() for name, array in zip(names, (self._names, *found), strict=True) if array.size}
 
-    def take_partition(
-        self, number: int, arrays: Mapping[str, npt.NDArray[Any]], at: str, slots: Ints | None = None
-    ) -> None:
-        """Know this of a partition; raises SnapshotError, which begins with ``at``, where it is damaged.
+    def take_partition(self, number: int, arrays: Arrays, here: Renumbering, at: str) -> None:
+        """Know this of a partition, without features for which there is no capacity.
 
-        Args:
-            number: of the partition.
-            arrays: as of ``partition``; of others, too.
-            at: where it comes from.
-            slots: the numbers here of features that were numbered elsewhere; −1: it is left out. None: the same.
+        Raises:
+            SnapshotError: it is damaged; the text begins with ``at``.
         """
         self.forget_partition(number)
         if _KNOWN in arrays:
             names, found = _checked(arrays, at)
-            if slots is not None:
-                if (found.slots >= slots.size).any():
+            if not here.same:
+                if (found.slots >= here.slots.size).any():
                     raise SnapshotError(f"{at}: rewards of features that its schema does not have: it is damaged")
-                found = _kept(found._replace(slots=slots[found.slots]))
+                found = _kept(found._replace(slots=here.slots[found.slots]))
             self._of[number] = found if np.array_equal(names, self._names) else self._moved(found, names)
 
     def _moved(self, found: _Model, names: Ints) -> _Model:
@@ -220,19 +220,13 @@ class CommonRewards:
         pending[:, 0] = to[pending[:, 0].astype(np.int64)]
         return found._replace(actions=actions, pending=pending)
 
+    def forget_task(self, partition: int, task: str) -> None:  # noqa: ARG002
+        """Begin the partition's model again: it cannot unlearn."""
+        self.forget_partition(partition)
+
     def forget_partition(self, number: int) -> None:
-        """The partition is another process's, or its model has to begin again: it cannot unlearn a task."""
+        """Its model goes with it."""
         self._of.pop(number, None)
-
-    def dump(self) -> dict[str, npt.NDArray[Any]]:
-        """Arrays from which ``load`` makes the same."""
-        return together({number: self.partition(number) for number in self._of})
-
-    def load(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
-        """Become what ``dump`` described; raises SnapshotError where it is damaged."""
-        self._of = {}
-        for number, part in of_partitions(arrays, _BEGIN).items():
-            self.take_partition(number, part, "a snapshot")
 
 
 def _published(model: _Model) -> _Model:
@@ -270,7 +264,7 @@ def _kept(model: _Model) -> _Model:
     return _Model(model.slots[kept], moments, scale, actions, model.known, pending)
 
 
-def _checked(arrays: Mapping[str, npt.NDArray[Any]], at: str) -> tuple[Ints, _Model]:
+def _checked(arrays: Arrays, at: str) -> tuple[Ints, _Model]:
     """The actions' numbers [K], and the model that has these arrays; raises SnapshotError where no rewards make it."""
     names, slots = arrays.get(_ACTIONS, np.zeros(0, np.int64)), arrays.get(_SLOTS, np.zeros(0, np.int64))
     F = slots.size

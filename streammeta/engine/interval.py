@@ -28,7 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streammeta.engine.columns import Column, Columns
-from streammeta.engine.partitioned import of_partitions, together
+from streammeta.engine.partitioned import Arrays, Renumbering
 from streammeta.errors import SnapshotError
 from streammeta.meta.base import Ints
 from streammeta.native import _kernels as kernels
@@ -108,12 +108,17 @@ class Intervals:
 
     # -- what is known of partitions -----------------------------------------------------------------------------------
 
+    @property
+    def partitions(self) -> list[int]:
+        """Of which it has intervals."""
+        return sorted(self._places)
+
     def partition(self, number: int) -> dict[str, Doubles]:
         """What is known of a partition, as an array from which ``take_partition`` makes the same."""
         place = self._places.get(number)
         return {} if place is None else {_OF_PARTITION: self._partitions[place].copy()}
 
-    def take_partition(self, number: int, arrays: Mapping[str, npt.NDArray[Any]], at: str) -> None:
+    def take_partition(self, number: int, arrays: Arrays, here: Renumbering, at: str) -> None:  # noqa: ARG002
         """Know this of a partition; raises SnapshotError, which begins with ``at``, where it cannot be."""
         found = arrays.get(_OF_PARTITION)
         if found is None:
@@ -124,22 +129,15 @@ class Intervals:
         self.forget_partition(number)
         self._add(number, found)
 
+    def forget_task(self, partition: int, task: str) -> None:
+        """Nothing: the widths of a whole partition hold nothing of a task's events."""
+
     def forget_partition(self, number: int) -> None:
         """The partition is another process's."""
         place = self._places.pop(number, None)
         if place is not None:
             self._partitions = np.delete(self._partitions, place, axis=0)
             self._places = {one: at - (at > place) for one, at in self._places.items()}
-
-    def dump(self) -> dict[str, Doubles]:
-        """Arrays from which ``load`` makes the same."""
-        return together({number: self.partition(number) for number in self._places})
-
-    def load(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
-        """Become what ``dump`` described; raises SnapshotError where it is damaged."""
-        self._places, self._partitions = {}, np.zeros((0, 5))
-        for number, part in of_partitions(arrays, _OF_PARTITION).items():
-            self.take_partition(number, part, "a snapshot")
 
     def _add(self, number: int, known: Doubles) -> None:
         self._places[number] = len(self._partitions)

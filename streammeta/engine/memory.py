@@ -4,9 +4,8 @@ Only ``Engine`` makes one, and those who work for it change it: the cycle, meta-
 the move. What each part is for says its class.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,13 +18,13 @@ from streammeta.engine.elapsed import COLUMN as ELAPSED
 from streammeta.engine.elapsed import with_elapsed
 from streammeta.engine.exchange import Exchange
 from streammeta.engine.experts import OF_TASKS, POOLED, Case, Columns, Mixture, Slots, choose
-from streammeta.engine.experts.base import Renumbering
 from streammeta.engine.extraction import Extractor
 from streammeta.engine.factory import gaussians_above, make_method
 from streammeta.engine.features import FeatureSpace
 from streammeta.engine.interval import COLUMNS, Intervals
 from streammeta.engine.labels import LabelSpace, PendingEvents
 from streammeta.engine.looks import Look
+from streammeta.engine.partitioned import Partitions, Renumbering
 from streammeta.engine.presence import Presence
 from streammeta.engine.responses import make_response
 from streammeta.engine.scale import SHIFT, SPREAD, Fixed, FrameScale, Seen, SharedScale, common_features, common_units
@@ -82,6 +81,8 @@ class Memory:
         self.mixture = self.mixture_of(settings.learner.experts, gaussians_above(settings))
         self.intervals = None if settings.interval is None else Intervals(settings.interval)
         self.rewards = self._common_rewards()
+        of_experts = self.mixture.partitions.parts if self.mixture else ()
+        self.partitions = Partitions([*of_experts, *(one for one in (self.intervals, self.rewards) if one is not None)])
         self.response = make_response(self.method, settings)
         self.detectors = Detectors(settings.drift)
         self.recent = RecentRows(settings.meta.recent_events)
@@ -148,10 +149,7 @@ class Memory:
 
     def forget(self, partition: int, task: str) -> bool:
         """See ``Engine.forget``."""
-        if self.mixture:
-            self.mixture.forget_task(partition, task)
-        if self.rewards:
-            self.rewards.forget_partition(partition)
+        self.partitions.forget_task(partition, task)
         if not self.presence.drop((partition, task)):
             return False
         self.leave((partition, task))
@@ -222,71 +220,9 @@ class Memory:
         unit = float(shift[0]), float(spread[0])
         return Case(int(seen.rows[0]), task, seen.high[0], partition, slots, common, *unit, context, values)
 
-    def dump_experts(self) -> dict[str, npt.NDArray[Any]]:
-        """What experts know over all tasks, as arrays from which ``load_experts`` makes the same."""
-        return self.mixture.dump() if self.mixture else {}
-
-    def load_experts(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
-        """Let experts know what ``dump_experts`` described; raises SnapshotError when it is damaged."""
-        if self.mixture:
-            self.mixture.load(arrays)
-
-    # -- partitions ----------------------------------------------------------------------------------------------------
-
-    def partition(self, number: int) -> dict[str, npt.NDArray[Any]]:
-        """What is known of a partition, as arrays from which ``take_partition`` makes the same."""
-        found = self.mixture.partition(number) if self.mixture else {}
-        found |= self.intervals.partition(number) if self.intervals else {}
-        return found | (self.rewards.partition(number) if self.rewards else {})
-
-    @property
-    def knows_partitions(self) -> bool:
-        """Whether anything is known of partitions, beside their tasks."""
-        return any(one is not None for one in (self.mixture, self.intervals, self.rewards))
-
-    def take_partition(
-        self,
-        number: int,
-        arrays: Mapping[str, npt.NDArray[Any]],
-        here: Renumbering,
-        at: str,
-        experts: Sequence[str],
-    ) -> None:
-        """Know this of a partition, as an engine of these experts gave it.
-
-        Raises:
-            SnapshotError: it cannot be; the text begins with ``at``.
-        """
-        if self.mixture:
-            self.mixture.take_partition(number, arrays, here, at, experts)
-        if self.intervals:
-            self.intervals.take_partition(number, arrays, at)
-        if self.rewards:
-            self.rewards.take_partition(number, arrays, at, None if here.same else here.slots)
-
-    def forget_partition(self, number: int) -> None:
-        """The partition is another process's."""
-        if self.mixture:
-            self.mixture.forget_partition(number)
-        if self.intervals:
-            self.intervals.forget_partition(number)
-        if self.rewards:
-            self.rewards.forget_partition(number)
-
-    def dump_partitions(self) -> dict[str, npt.NDArray[Any]]:
-        """What is known of partitions, as arrays from which ``load_partitions`` makes the same."""
-        found = self.mixture.dump_partitions() if self.mixture else {}
-        found |= self.intervals.dump() if self.intervals else {}
-        return found | (self.rewards.dump() if self.rewards else {})
-
-    def load_partitions(self, arrays: Mapping[str, npt.NDArray[Any]], experts: Sequence[str]) -> None:
-        """Know what ``dump_partitions`` of these experts described; raises SnapshotError where it is damaged."""
-        if self.mixture:
-            self.mixture.load_partitions(arrays, experts)
-        if self.intervals:
-            self.intervals.load(arrays)
-        if self.rewards:
-            self.rewards.load(arrays)
+    def same_numbers(self, experts: Sequence[str]) -> Renumbering:
+        """For what an engine of these experts knew, which numbered features and classes as they are here."""
+        return Renumbering(np.arange(len(self.features)), np.arange(self.labels.outputs), same=True, experts=experts)
 
     # -- columns -------------------------------------------------------------------------------------------------------
 

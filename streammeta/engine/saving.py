@@ -44,7 +44,7 @@ def dump(memory: Memory, training: Training) -> Snapshot:
         "presence": [(*key, *seen) for key, seen in memory.presence.items()],
         "leaving": [key for key in memory.tasks.leaving if key[0] >= 0],
     }
-    return Snapshot(header, arrays | sums | memory.dump_partitions() | training.dump() | memory.dump_experts())
+    return Snapshot(header, arrays | sums | memory.partitions.dump() | training.dump())
 
 
 def load(memory: Memory, training: Training, snapshot: Snapshot) -> None:
@@ -62,8 +62,7 @@ def load(memory: Memory, training: Training, snapshot: Snapshot) -> None:
     memory.shared.load(header["shared"], arrays, Names(memory.features.slots, memory.labels.names))
     training.load(arrays)
     tasks, experts = _tasks(memory, header), experts_of(header["settings"])
-    memory.load_experts(arrays)
-    memory.load_partitions(arrays, experts)
+    memory.partitions.load(arrays, memory.same_numbers(experts), "the snapshot")
     for name, column in memory.layout(len(memory.features), len(memory.shared.own)).items():
         memory.tasks.widen(name, column.shape)
     memory.recent.load(header["recent"], memory.tasks.restore(tasks, header["spilled"]))

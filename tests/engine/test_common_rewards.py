@@ -5,8 +5,10 @@ import numpy.typing as npt
 import pytest
 
 from streammeta.engine.common_rewards import CommonRewards
+from streammeta.engine.partitioned import Partitions, Renumbering
 from streammeta.errors import SnapshotError
 
+SAME = Renumbering(np.arange(4), np.arange(0), same=True)
 ACTIONS = ("red", "blue")
 WEIGHTS = np.array([[1.0, -2.0, 0.5], [0.0, 1.5, -1.0]])  # of each action
 
@@ -73,8 +75,8 @@ def test_a_partition_that_moves_goes_on_to_the_bit(cut: int) -> None:
     whole, first, moved, restored = model_of(), model_of(), model_of(), model_of()
     teach(whole, 0, 400)
     teach(first, 0, cut)
-    moved.take_partition(0, first.partition(0), "here")
-    restored.load(first.dump())
+    moved.take_partition(0, first.partition(0), SAME, "here")
+    Partitions([restored]).load(Partitions([first]).dump(), SAME, "a snapshot")
     for model in (moved, restored):
         teach(model, cut, 400)
 
@@ -88,19 +90,19 @@ def test_features_and_actions_that_have_other_numbers_keep_what_was_learned() ->
     teach(model, 0, 303)
     exact = rows(400)[0]
     before = model.expect(0, exact)
-    here.take_partition(0, model.partition(0), "here", np.array([2, 0, 1, 3]))
+    here.take_partition(0, model.partition(0), SAME._replace(slots=np.array([2, 0, 1, 3]), same=False), "here")
     swapped = here.expect(0, exact[:, [1, 2, 0, 3]])
 
     assert before is not None
     assert swapped is not None
     assert swapped.means[:, :2].tolist() == before.means[:, ::-1].tolist()
     assert np.ptp(swapped.means[:, 2]) == 0
-    here.take_partition(0, model.partition(0), "here", np.array([-1, 0, 1, 3]))
+    here.take_partition(0, model.partition(0), SAME._replace(slots=np.array([-1, 0, 1, 3]), same=False), "here")
     fewer = here.expect(0, exact[:, [1, 2, 0, 3]])
     assert fewer is not None
     assert not np.array_equal(fewer.means[:, :2], swapped.means[:, :2])
     with pytest.raises(SnapshotError, match="does not have"):
-        here.take_partition(0, model.partition(0), "here", np.array([0]))
+        here.take_partition(0, model.partition(0), SAME._replace(slots=np.array([0]), same=False), "here")
 
 
 def test_rewards_that_begin_all_the_same_do_not_end_it() -> None:
@@ -149,7 +151,7 @@ def test_what_no_rewards_make_is_refused(name: str) -> None:
     changed = np.zeros_like(of_name) if name == "actions" else of_name - 1000
     for damaged in (of_name[..., :1], changed):
         with pytest.raises(SnapshotError, match="here: what actions earn"):
-            here.take_partition(0, arrays | {f"rewards.{name}": damaged}, "here")
+            here.take_partition(0, arrays | {f"rewards.{name}": damaged}, SAME, "here")
     model.forget_partition(0)
     assert model.partition(0) == {}
     assert expected(model) == []

@@ -173,7 +173,7 @@ def test_no_record_of_the_partition_holds_a_number_of_a_forgotten_task(linear_ta
     assert not any(found in value for value in log.values() for found in bytes_of)
     restored = Engine(settings())
     list(restored.handover().take(0, log, "state/0"))
-    one, other = (each.memory.mixture.partition(0) for each in (engine, restored))  # type: ignore[union-attr]
+    one, other = (each.memory.partitions.of(0) for each in (engine, restored))
     assert {name: array.tobytes() for name, array in one.items()} == {
         name: array.tobytes() for name, array in other.items()
     }

@@ -9,6 +9,7 @@ import pytest
 
 from streammeta.engine import Engine, EngineSettings, MetaSettings, Outcome
 from streammeta.engine.interval import Intervals
+from streammeta.engine.partitioned import Renumbering
 from streammeta.errors import SnapshotError
 from streammeta.event import Event, Label, Origin
 from streammeta.meta.settings import LearnerSettings
@@ -228,7 +229,7 @@ def test_a_service_takes_over_a_state_without_intervals_and_gives_one_back() -> 
 
 def test_a_damaged_state_is_refused() -> None:
     """A width that is no number would make every interval of the partition one."""
-    intervals = Intervals(LEVEL)
+    intervals, here = Intervals(LEVEL), Renumbering(np.arange(0), np.arange(0), same=True)
 
     for wrong in (
         np.array([np.nan, 0, 0, 0, 0]),
@@ -237,7 +238,7 @@ def test_a_damaged_state_is_refused() -> None:
         np.zeros(3),
     ):
         with pytest.raises(SnapshotError, match="events/0: intervals of a partition"):
-            intervals.take_partition(0, {"interval.partition": wrong}, "events/0")
+            intervals.take_partition(0, {"interval.partition": wrong}, here, "events/0")
 
 
 def test_classes_have_no_intervals() -> None:

@@ -108,9 +108,9 @@ def test_what_the_pool_has_learned_of_an_expert_stays_its_own(linear_tasks: Stre
     with closing(Engine(settings(LISTS["default before"]))) as engine:
         engine.step(linear_tasks(400, tasks=2))
         snapshot = engine.snapshot()
-        forest, persistence = engine.memory.mixture.partition(0)["pool.exponents"][1:, 0]  # type: ignore[union-attr]
+        forest, persistence = engine.memory.partitions.of(0)["pool.exponents"][1:, 0]
     with closing(Engine.restore(settings(["persistence", "nearest", "forest"]), snapshot)) as goes:
-        exponents = goes.memory.mixture.partition(0)["pool.exponents"][:, 0]  # type: ignore[union-attr]
+        exponents = goes.memory.partitions.of(0)["pool.exponents"][:, 0]
     np.testing.assert_array_equal(exponents[1:], [persistence, 0, forest])
 
 

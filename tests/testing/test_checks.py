@@ -122,9 +122,9 @@ class Silent(Persistence):
 
 
 class Forgets(Persistence):
-    """Does not come back from what it dumped."""
+    """Takes nothing of what it gave."""
 
-    def load(self, *_given):
+    def take_partition(self, *_given):
         return
 
 

@@ -1,13 +1,14 @@
 """What every expert in the mixture offers.
 
 An expert predicts an event before it learns the label, as the learner does, and in order of arrival. What it knows of
-one task lies in that task's row (``columns``), so it goes wherever the row goes; what it knows of all tasks is its own.
+one task lies in that task's row (``columns``), so it goes wherever the row goes; one that knows something of all tasks
+of a partition is ``streammeta.engine.partitioned.OfPartitions``, too.
 """
 
 import difflib
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
+from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -22,9 +23,7 @@ __all__ = [
     "Columns",
     "Doubles",
     "Expert",
-    "OfPartitions",
     "OfRuns",
-    "Renumbering",
     "ScalingOf",
     "Slots",
     "alone",
@@ -35,7 +34,6 @@ __all__ = [
 RIVER = "river:"  # names of River's models begin so
 
 Doubles: TypeAlias = npt.NDArray[np.float64]
-Arrays: TypeAlias = Mapping[str, npt.NDArray[Any]]  # as saved, or from elsewhere
 # (columns, row): the shared view, or the task's own
 ScalingOf: TypeAlias = Callable[[Columns, int], Scaling]
 Slots: TypeAlias = Sequence[tuple[str, str | None, int]]  # as ``FeatureSpace`` lists them: name, value, fan-in
@@ -118,20 +116,6 @@ class Expert(Protocol):
     def publish_shared(self) -> None:
         """Things shared by all tasks may change now."""
 
-    def dump(self) -> dict[str, npt.NDArray[Any]]:
-        """What it knows of all tasks, as arrays from which ``load`` makes the same."""
-
-    def load(self, arrays: Arrays) -> None:
-        """Become what ``dump`` described."""
-
-
-class Renumbering(NamedTuple):
-    """The numbers here of features and classes that were numbered elsewhere."""
-
-    slots: npt.NDArray[np.int64]  # -1: no capacity
-    classes: npt.NDArray[np.int64]
-    same: bool  # all are what they were
-
 
 @runtime_checkable
 class OfRuns(Expert, Protocol):
@@ -149,27 +133,6 @@ def ask_alone(expert: OfRuns, columns: Columns, case: Case, outputs: int, *, cla
     said: Doubles = expert.run(columns, alone(case, math.nan, is_asked=True), outputs)[0]
     has_opinion = said.any() if classify else not np.isnan(said[0])
     return said if has_opinion else None
-
-
-@runtime_checkable
-class OfPartitions(Expert, Protocol):
-    """An expert that knows something of each partition, of all its tasks: it goes where the partition goes."""
-
-    @property
-    def partitions(self) -> Sequence[int]:
-        """Of which it knows something."""
-
-    def partition(self, number: int) -> dict[str, npt.NDArray[Any]]:
-        """What it knows of a partition, as arrays from which ``take_partition`` makes the same; nothing: no arrays."""
-
-    def take_partition(self, number: int, arrays: Arrays, here: Renumbering, at: str) -> None:
-        """Know this of a partition; raises SnapshotError, which begins with ``at``, where it cannot be."""
-
-    def forget_task(self, partition: int, task: str) -> None:
-        """Know nothing of a task's events any more."""
-
-    def forget_partition(self, number: int) -> None:
-        """The partition is another process's."""
 
 
 def did_you_mean(name: str, known: Sequence[str] | Mapping[str, object]) -> str:

@@ -27,9 +27,9 @@ import numpy as np
 import numpy.typing as npt
 
 from streammeta.engine.columns import Column, next_power_of_two
-from streammeta.engine.experts.base import Arrays, Case, Cases, Columns, Doubles, Renumbering, alone, ask_alone
+from streammeta.engine.experts.base import Case, Cases, Columns, Doubles, alone, ask_alone
 from streammeta.engine.experts.ring import LEAST, MOST, Ring
-from streammeta.engine.partitioned import of_partitions, together
+from streammeta.engine.partitioned import Arrays, Renumbering
 from streammeta.errors import SnapshotError
 from streammeta.meta.base import Floats, Kind
 from streammeta.native import _kernels as kernels
@@ -54,7 +54,6 @@ _NAMES = tuple(
 _SINCE_X, _SINCE_Y, _COUNT = "forest.since.x", "forest.since.y", "forest.since.count"
 _DIMENSIONS = [3, 2, 3, 3, 2, 2, 1, 2, 1, 1, 2, 1, 1]
 _TYPES = ["<i4", "<f4", "<f4", "<f4", "<i4", "<f8", "<f8", "<f4", "<f4", "<i8", "<f4", "<f4", "<i8"]
-_MOST_CLASSES = 2**16  # in a snapshot
 
 
 @dataclass(slots=True)
@@ -218,15 +217,6 @@ class Forest:
 
     def publish_shared(self) -> None:
         """It learned at once: a partition's events have one order."""
-
-    def dump(self) -> dict[str, npt.NDArray[Any]]:
-        """Arrays from which ``load`` makes the same."""
-        return together({number: self.partition(number) for number in self.partitions})
-
-    def load(self, arrays: Arrays) -> None:
-        """Become what ``dump`` described."""
-        found = of_partitions(arrays, "forest.")
-        self.parts = {number: self._again(part, _MOST_CLASSES, "a snapshot") for number, part in found.items()}
 
     @property
     def partitions(self) -> list[int]:

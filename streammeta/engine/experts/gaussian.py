@@ -14,13 +14,12 @@ episodes); Harrison et al. (2020), MOCA's PCOC; Murphy (2007), Conjugate Bayesia
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from streammeta.engine.columns import Column, next_power_of_two
-from streammeta.engine.experts.base import Arrays, Case, Columns, Doubles, ScalingOf
+from streammeta.engine.experts.base import Case, Columns, Doubles, ScalingOf
+from streammeta.engine.partitioned import Arrays
 from streammeta.engine.sums import PartitionSums
 from streammeta.errors import SnapshotError
 from streammeta.meta.base import Ints
@@ -82,13 +81,6 @@ class Gaussian:
 
     def publish_shared(self) -> None:
         """Nothing: what was put by is counted where it lies."""
-
-    def dump(self) -> dict[str, npt.NDArray[Any]]:
-        """Nothing: it lies elsewhere."""
-        return {}
-
-    def load(self, arrays: Arrays) -> None:
-        """Nothing."""
 
     def _said(self, columns: Columns, case: Case, outputs: int) -> Doubles:
         """Class probabilities [heats, C] by each heat, of features whose squares within classes have been counted."""

@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from streammeta.engine.columns import Column
-from streammeta.engine.experts.base import Arrays, Case, Cases, Columns, Doubles, Renumbering, alone
-from streammeta.engine.partitioned import of_partitions, together
+from streammeta.engine.experts.base import Case, Cases, Columns, Doubles, alone
+from streammeta.engine.partitioned import Arrays, Renumbering
 from streammeta.errors import SnapshotError
 from streammeta.native import _kernels as kernels
 
@@ -64,15 +64,6 @@ class LastTarget:
 
     def publish_shared(self) -> None:
         """It learned at once: a partition's events have one order."""
-
-    def dump(self) -> dict[str, npt.NDArray[np.float64]]:
-        """Arrays from which ``load`` makes the same."""
-        return together({number: self.partition(number) for number in self.partitions})
-
-    def load(self, arrays: Arrays) -> None:
-        """Become what ``dump`` described."""
-        found = of_partitions(arrays, _NEARER)
-        self._parts = {number: _counts(part[_NEARER], "a snapshot") for number, part in found.items()}
 
     @property
     def partitions(self) -> list[int]:

@@ -39,7 +39,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streammeta.engine.columns import Column, next_power_of_two
-from streammeta.engine.experts.base import Arrays, Case, Cases, Columns, Doubles, Renumbering, alone, ask_alone
+from streammeta.engine.experts.base import Case, Cases, Columns, Doubles, alone, ask_alone
 from streammeta.engine.experts.intercepts import (
     INTERCEPTS,
     TASK_CLASSES,
@@ -48,7 +48,7 @@ from streammeta.engine.experts.intercepts import (
     blank_values,
     renumber_intercepts,
 )
-from streammeta.engine.partitioned import of_partitions, together
+from streammeta.engine.partitioned import Arrays, Renumbering
 from streammeta.engine.scale import SharedScale
 from streammeta.errors import SnapshotError
 from streammeta.meta.base import Floats, Kind
@@ -192,15 +192,6 @@ class Linear:
     def publish_shared(self) -> None:
         """The scale is asked for when it is needed."""
 
-    def dump(self) -> dict[str, npt.NDArray[Any]]:
-        """Arrays from which ``load`` makes the same."""
-        return together({number: self.partition(number) for number in self.partitions})
-
-    def load(self, arrays: Arrays) -> None:
-        """Become what ``dump`` described."""
-        found = of_partitions(arrays, "linear.")
-        self._of = {number: _checked(part, 0, "a snapshot") for number, part in found.items()}
-
     @property
     def partitions(self) -> list[int]:
         """Of which it has a model."""
@@ -238,7 +229,7 @@ def _checked(arrays: Arrays, classes: int, at: str) -> _Model:
 
     Args:
         arrays: as of ``Linear.partition``; of others, too.
-        classes: there are no more than this; 0: it is not known.
+        classes: there are no more than this.
         at: where it comes from.
     """
     state, values = arrays.get(_MODEL, blank_values(0)), arrays.get(_OF_VALUES, blank_values(0))
@@ -247,7 +238,7 @@ def _checked(arrays: Arrays, classes: int, at: str) -> _Model:
     )
     if fits and np.isfinite(state).all():
         found = _Model(state.copy(), blank_values(0), None).wide(0, 2)
-        labels, known, most = state[_LABELS], state[_CLASSES], min(found.capacity, classes or found.capacity)
+        labels, known, most = state[_LABELS], state[_CLASSES], min(found.capacity, classes)
         shares, curvatures = found.state[0, 2:_KINDS].reshape(2, 2).T
         if (
             labels >= 0

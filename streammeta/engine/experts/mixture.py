@@ -24,18 +24,9 @@ import numpy as np
 import numpy.typing as npt
 
 from streammeta.engine.columns import Column
-from streammeta.engine.experts.base import (
-    Arrays,
-    Case,
-    Cases,
-    Columns,
-    Doubles,
-    Expert,
-    OfPartitions,
-    OfRuns,
-    Renumbering,
-)
+from streammeta.engine.experts.base import Case, Cases, Columns, Doubles, Expert, OfRuns
 from streammeta.engine.experts.pool import Pool, Pools, by_partition
+from streammeta.engine.partitioned import OfPartitions, Partitions
 from streammeta.meta.base import Ints, Kind
 from streammeta.native import _kernels as kernels
 from streammeta.native.elementary import exp
@@ -78,7 +69,7 @@ class Mixture:
         above: experts by name that sleep, and keep nothing, while there are no more outputs than this.
 
     Attributes:
-        of_partitions: those that know something of partitions.
+        partitions: what the experts, and the pool of what they say, know of partitions.
         sleeps_up_to: outputs with which no expert takes part.
     """
 
@@ -86,10 +77,12 @@ class Mixture:
         self.experts = tuple(experts)
         self._above = [(above or {}).get(expert.name, 0) for expert in experts]
         self.sleeps_up_to = min(self._above)
-        self.of_partitions = [expert for expert in experts if isinstance(expert, OfPartitions)]
+        self._of_partitions = [isinstance(expert, OfPartitions) for expert in experts]
         self._of_runs = [expert if isinstance(expert, OfRuns) else None for expert in experts]
         self._classify, self._log_favour = kind == "classification", _LOG_FAVOUR[kind]
         self._pools = Pools([expert.name for expert in experts], kind)
+        known = [expert for expert in experts if isinstance(expert, OfPartitions)]
+        self.partitions = Partitions([self._pools, *known])
         self._doubt = np.array([expert.doubt for expert in experts])
 
     def layout(self, width: int, outputs: int) -> dict[str, Column]:
@@ -144,7 +137,7 @@ class Mixture:
         for number, which in by_partition(cases.partitions):
             here = cases if isinstance(which, slice) else cases.at(which)
             for k, expert in runs:
-                if number >= 0 or self.experts[k] not in self.of_partitions:  # as in ``learn``
+                if number >= 0 or not self._of_partitions[k]:  # as in ``learn``
                     said[which, k] = expert.run(columns, here, outputs)
             cases.context[which] = here.context
         return said
@@ -244,8 +237,8 @@ class Mixture:
             kernels.add_value_evidence(parts, y, evidence, pool.stream, _EVIDENCE_DECAY, noise, _NOISE_DECAY)
         self._pools.keep({case.partition: pool})
         outputs = max(outputs, parts.shape[1] if self._classify else 1)
-        for expert, above in zip(self.experts, self._above, strict=True):
-            if outputs > above and (case.partition >= 0 or expert not in self.of_partitions):
+        for expert, above, shared in zip(self.experts, self._above, self._of_partitions, strict=True):
+            if outputs > above and (case.partition >= 0 or not shared):
                 expert.learn(columns, case, y)  # below zero: the member that has the partition teaches its own
 
     def adopt(
@@ -280,52 +273,6 @@ class Mixture:
         """The engine calls it where things shared by all tasks may change."""
         for expert in self.experts:
             expert.publish_shared()
-
-    def dump(self) -> dict[str, npt.NDArray[Any]]:
-        """Arrays from which ``load`` makes the same, but for experts that are not saved, or that know partitions."""
-        return {name: array for expert in self._shared for name, array in expert.dump().items()}
-
-    def load(self, arrays: Arrays) -> None:
-        """Become what ``dump`` described."""
-        for expert in self._shared:
-            expert.load(arrays)
-
-    @property
-    def _shared(self) -> list[Expert]:
-        return [expert for expert in self.experts if expert not in self.of_partitions]
-
-    def dump_partitions(self) -> dict[str, npt.NDArray[Any]]:
-        """What is known of partitions, as arrays from which ``load_partitions`` makes the same."""
-        return self._pools.dump() | {name: array for one in self.of_partitions for name, array in one.dump().items()}
-
-    def load_partitions(self, arrays: Arrays, experts: Sequence[str]) -> None:
-        """Know what ``dump_partitions`` of these experts described; raises SnapshotError where that cannot be."""
-        self._pools.load(arrays, experts)
-        for one in self.of_partitions:
-            one.load(arrays)
-
-    def partition(self, number: int) -> dict[str, npt.NDArray[Any]]:
-        """What is known of a partition."""
-        of_experts = (one.partition(number).items() for one in self.of_partitions)
-        return self._pools.partition(number) | {name: array for part in of_experts for name, array in part}
-
-    def take_partition(self, number: int, arrays: Arrays, here: Renumbering, at: str, experts: Sequence[str]) -> None:
-        """Know this of a partition, the pool of these experts; raises SnapshotError where it cannot be."""
-        self._pools.take(number, arrays, at, experts)
-        for one in self.of_partitions:
-            one.take_partition(number, arrays, here, at)
-
-    def forget_task(self, partition: int, task: str) -> None:
-        """Let what experts know of a partition hold nothing of a task's events."""
-        self._pools.forget(partition)
-        for one in self.of_partitions:
-            one.forget_task(partition, task)
-
-    def forget_partition(self, number: int) -> None:
-        """The partition is another process's."""
-        self._pools.forget(number)
-        for one in self.of_partitions:
-            one.forget_partition(number)
 
 
 def own_columns(experts: int, kind: Kind) -> dict[str, Column]:

@@ -40,10 +40,10 @@ import numpy as np
 import numpy.typing as npt
 
 from streammeta.engine.columns import Column
-from streammeta.engine.experts.base import Arrays, Case, Cases, Columns, Doubles, Renumbering, alone, ask_alone
+from streammeta.engine.experts.base import Case, Cases, Columns, Doubles, alone, ask_alone
 from streammeta.engine.experts.forest import Forest
 from streammeta.engine.experts.ring import MOST
-from streammeta.engine.partitioned import of_partitions, together
+from streammeta.engine.partitioned import Arrays, Renumbering
 from streammeta.engine.scale import SharedScale
 from streammeta.errors import SnapshotError
 from streammeta.meta.base import Floats, Ints, Kind
@@ -139,16 +139,6 @@ class Nearest:
 
     def publish_shared(self) -> None:
         """The scale is asked for when it is needed."""
-
-    def dump(self) -> dict[str, npt.NDArray[Any]]:
-        """Arrays from which ``load`` makes the same, with the forest's."""
-        return together({number: self.partition(number) for number in self.partitions})
-
-    def load(self, arrays: Arrays) -> None:
-        """Become what ``dump`` described; the forest's events are read when they are needed."""
-        found = of_partitions(arrays, "nearest.")
-        self._of = {}
-        self._learned = {number: self._checked(part[_LEARNED], "a snapshot") for number, part in found.items()}
 
     @property
     def partitions(self) -> Sequence[int]:

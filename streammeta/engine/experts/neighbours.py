@@ -10,13 +10,11 @@ streams); Nadaraya (1964) (the kernel).
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from streammeta.engine.columns import Column
-from streammeta.engine.experts.base import Arrays, Case, Columns, Doubles, ScalingOf
+from streammeta.engine.experts.base import Case, Columns, Doubles, ScalingOf
 from streammeta.meta.base import Kind
 from streammeta.native import _kernels as kernels
 
@@ -63,11 +61,4 @@ class Neighbours:
         """The window has it."""
 
     def publish_shared(self) -> None:
-        """Nothing is shared."""
-
-    def dump(self) -> dict[str, npt.NDArray[Any]]:
-        """Nothing is shared."""
-        return {}
-
-    def load(self, arrays: Arrays) -> None:
         """Nothing is shared."""

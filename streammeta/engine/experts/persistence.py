@@ -33,8 +33,8 @@ import numpy as np
 import numpy.typing as npt
 
 from streammeta.engine.columns import Column, next_power_of_two
-from streammeta.engine.experts.base import Arrays, Case, Cases, Columns, Doubles, Renumbering, alone
-from streammeta.engine.partitioned import of_partitions, together
+from streammeta.engine.experts.base import Case, Cases, Columns, Doubles, alone
+from streammeta.engine.partitioned import Arrays, Renumbering
 from streammeta.errors import SnapshotError
 from streammeta.meta.base import Ints
 from streammeta.native import _kernels as kernels
@@ -157,15 +157,6 @@ class Persistence:
 
     def publish_shared(self) -> None:
         """It learned at once: a partition's events have one order."""
-
-    def dump(self) -> dict[str, npt.NDArray[Any]]:
-        """Arrays from which ``load`` makes the same."""
-        return together({number: self.partition(number) for number in self.partitions})
-
-    def load(self, arrays: Arrays) -> None:
-        """Become what ``dump`` described."""
-        found = of_partitions(arrays, "persistence.")
-        self._parts = {number: _Known.of(part, _MOST_CLASSES, "a snapshot") for number, part in found.items()}
 
     @property
     def partitions(self) -> list[int]:

@@ -29,8 +29,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from streammeta.engine.experts.base import Arrays, Doubles
-from streammeta.engine.partitioned import of_partitions, together
+from streammeta.engine.experts.base import Doubles
+from streammeta.engine.partitioned import Arrays, Renumbering
 from streammeta.errors import SnapshotError
 from streammeta.meta.base import Ints, Kind
 
@@ -78,34 +78,34 @@ class Pools:
         gains = [_STREAM_LABELS * one[: 2 + 2 * len(self._experts)] / (one[-1] + _STREAM_LABELS) for one in streams]
         return np.mean(gains, axis=0)  # type: ignore[no-any-return]
 
-    def forget(self, partition: int) -> None:
-        """The partition's pool begins again, or it is another process's."""
-        self.known.pop(partition, None)
+    @property
+    def partitions(self) -> list[int]:
+        """Of which the pool has begun."""
+        return sorted(self.known)
 
-    def dump(self) -> dict[str, npt.NDArray[np.float64]]:
-        """Arrays from which ``load`` makes the same."""
-        return together({number: self.partition(number) for number in self.known})
+    def forget_task(self, partition: int, task: str) -> None:  # noqa: ARG002
+        """Begin the partition's pool again: it cannot unlearn."""
+        self.forget_partition(partition)
 
-    def load(self, arrays: Arrays, experts: Sequence[str]) -> None:
-        """Become what ``dump`` described of the pools of these experts; see ``take``."""
-        self.known = {}
-        for number, part in of_partitions(arrays, "pool.").items():
-            self.take(number, part, "a snapshot", experts)
+    def forget_partition(self, number: int) -> None:
+        """Its pool goes with it."""
+        self.known.pop(number, None)
 
     def partition(self, number: int) -> dict[str, npt.NDArray[np.float64]]:
-        """A partition's pool as arrays from which ``take`` makes the same; nothing: it has not begun."""
+        """A partition's pool as arrays from which ``take_partition`` makes the same; nothing: it has not begun."""
         found = self.known.get(number)
         if found is None:
             return {}
         return {_STREAM: found.stream} | ({POOL: found.exponents} if self._classify else {})
 
-    def take(self, number: int, arrays: Arrays, at: str, experts: Sequence[str]) -> None:
-        """Go on with a partition's pool of these experts; raises SnapshotError, begun with ``at``: it is damaged.
+    def take_partition(self, number: int, arrays: Arrays, here: Renumbering, at: str) -> None:
+        """Go on with a pool of ``here.experts``; raises SnapshotError where it is damaged.
 
         An expert that is ours and had no part in it begins with none; one that is not ours leaves it.
         """
         if not {POOL, _STREAM} & arrays.keys():
             return
+        experts = here.experts
         begun = _begun(len(experts))
         found = Pool(arrays.get(POOL, begun.exponents), arrays.get(_STREAM, begun.stream))
         fits = all(one.dtype == np.float64 and one.shape == own.shape for one, own in zip(found, begun, strict=True))

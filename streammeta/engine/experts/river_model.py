@@ -13,12 +13,11 @@ from inspect import signature
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import structlog
 from river import multiclass, preprocessing
 
 from streammeta.engine.columns import Column
-from streammeta.engine.experts.base import Arrays, Case, Columns, Doubles, Slots
+from streammeta.engine.experts.base import Case, Columns, Doubles, Slots
 from streammeta.meta.base import Kind
 
 __all__ = ["RiverModel"]
@@ -76,13 +75,6 @@ class RiverModel:
 
     def publish_shared(self) -> None:
         """It learned at once: all its tasks are one stream, in order of arrival."""
-
-    def dump(self) -> dict[str, npt.NDArray[Any]]:
-        """Nothing of it is saved."""
-        return {}
-
-    def load(self, arrays: Arrays) -> None:
-        """Nothing of it is saved."""
 
     def _ask(self, x: dict[str, Any], outputs: int) -> Doubles | None:
         if not self._classify:

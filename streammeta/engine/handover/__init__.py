@@ -54,4 +54,4 @@ class Handover:
         self._memory.waiting.forget(partition)
         self._memory.presence.forget(partition)
         self._written.forget(partition)
-        self._memory.forget_partition(partition)
+        self._memory.partitions.forget(partition)

@@ -82,7 +82,7 @@ class Giving:
 
     def _pieces(self, partition: int, id_: bytes) -> Iterator[Change]:
         """Those pieces of what experts and intervals know of a partition that are not what the changelog has."""
-        written, found = self._written, self._memory.partition(partition)
+        written, found = self._written, self._memory.partitions.of(partition)
         known = written.parts.get(partition, {})
         for name, array in found.items():
             before = known.get(name)

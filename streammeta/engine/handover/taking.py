@@ -10,7 +10,6 @@ from streammeta.engine.columns import is_adaptable
 from streammeta.engine.concepts import check_concepts, renumber_concepts
 from streammeta.engine.elapsed import COLUMN as ELAPSED
 from streammeta.engine.experts import OF_TASKS, POOLED
-from streammeta.engine.experts.base import Renumbering
 from streammeta.engine.experts.gaussian import check_gaussian, renumber_gaussian
 from streammeta.engine.experts.intercepts import INTERCEPTS, check_intercepts, renumber_intercepts
 from streammeta.engine.experts.pool import POOL
@@ -33,6 +32,7 @@ from streammeta.engine.handover.written import SPARSE, Written, chunks, label_dt
 from streammeta.engine.interval import COLUMNS, Issued, check_intervals
 from streammeta.engine.labels import Waiting, said_from
 from streammeta.engine.memory import Memory
+from streammeta.engine.partitioned import Renumbering
 from streammeta.engine.presence import LastSeen
 from streammeta.engine.scale import check_scale, renumber_scale
 from streammeta.engine.staleness import left_out, mark_left_out, mark_underived
@@ -87,7 +87,7 @@ class Taking:
         for name, number in parts:
             counts[name] = max(counts.get(name, 0), number + 1)
         self._written.pieces[partition] = counts
-        if not parts or not self._memory.knows_partitions:
+        if not parts or not self._memory.partitions:
             return
         arrays: dict[str, npt.NDArray[Any]] = {}
         schemas: dict[str, list[Meaning]] = {}
@@ -97,8 +97,9 @@ class Taking:
             schemas[name] = [meanings.of(piece.schema) for piece in pieces.values()]
         every = [meaning for found in schemas.values() for meaning in found]
         widest = max(every, key=lambda meaning: len(meaning.slots) + len(meaning.classes))  # there is a piece
-        here, experts = Renumbering(widest.slots, widest.classes, widest.same), schemas.get(POOL, every)[0].experts
-        self._memory.take_partition(partition, arrays, here, at, experts)
+        experts = schemas.get(POOL, every)[0].experts
+        here = Renumbering(widest.slots, widest.classes, widest.same, experts)
+        self._memory.partitions.take(partition, arrays, here, at)
         if here.same:
             self._written.parts[partition] = arrays
 

@@ -8,15 +8,17 @@ from msgspec.structs import replace
 
 from streammeta.engine import Engine, EngineSettings
 from streammeta.engine.experts import Mixture
-from streammeta.engine.experts.base import Case, Renumbering
+from streammeta.engine.experts.base import Case
 from streammeta.engine.experts.forest import Forest
 from streammeta.engine.handover import Change
 from streammeta.engine.outcome import Signal
+from streammeta.engine.partitioned import Renumbering
 from streammeta.errors import SnapshotError
 from streammeta.event import Event, Label, Origin
 from streammeta.meta.settings import Kind
 from streammeta.testing.expert import check_expert
 
+SAME = Renumbering(np.arange(2), np.arange(2), same=True)
 SMALL = {"hidden": 8, "encoded": 4, "memories": [20.0], "members": 2}
 
 
@@ -68,7 +70,7 @@ def test_two_thousand_million_labels_are_not_the_end() -> None:
     trees.ring.count += later
 
     assert accuracy(forest, xs[3_000:], ys[3_000:]) > 0.95
-    again.load(forest.dump())
+    again.take_partition(0, forest.partition(0), SAME, "state/0")
     ask = Case(0, "", xs[0].astype(np.float32))
     np.testing.assert_array_equal(again.predict({}, ask, 2), forest.predict({}, ask, 2))
 
@@ -109,7 +111,7 @@ def test_one_huge_target_leaves_a_forest_that_can_be_restored(size: float) -> No
     for i, event in enumerate(squares(1_100, "regression")):  # past a copy, which is what is looked at
         x = np.array([event.x["a"], event.x["b"]], np.float32)
         forest.learn({}, Case(0, "", x), size if i == 100 else float(event.y or 0))
-    again.load(forest.dump())
+    again.take_partition(0, forest.partition(0), SAME, "state/0")
     ask = Case(0, "", np.array([0.2, 0.7], np.float32))
     assert again.predict({}, ask, 1) == forest.predict({}, ask, 1)
 
@@ -199,7 +201,7 @@ def test_a_partition_of_another_member_gets_no_forest_here() -> None:
     engine = Engine(settings())
     engine.step([replace(event, origin=replace(event.origin, partition=-3)) for event in squares(40)])
 
-    assert engine.memory.mixture.of_partitions[0].partitions == []  # type: ignore[union-attr]
+    assert engine.memory.partitions.dump() == {}
 
 
 @pytest.mark.parametrize("kind", ["classification", "regression"])
@@ -214,7 +216,7 @@ def test_it_goes_where_its_partition_goes_to_the_bit_in_pieces_that_changed(kind
         sizes.append(sum(len(change.value or b"") for change in changes if change.key.startswith(b"part:")))
         for partition, key, value in changes:
             log[partition][key] = value or b""
-    rest = {number: engine.memory.mixture.partition(number) for number in (0, 1)}  # type: ignore[union-attr]
+    rest = {number: engine.memory.partitions.of(number) for number in (0, 1)}
     assert np.median(sizes) < 2 * 2 * 8192  # of two partitions; all of it is 240 kB
 
     goes = Engine(settings(kind))
@@ -224,7 +226,7 @@ def test_it_goes_where_its_partition_goes_to_the_bit_in_pieces_that_changed(kind
         list(goes.handover().take(partition, log[partition], f"state/{partition}"))
     goes.own_sums([0, 1], heard)
     for number, arrays in rest.items():
-        taken = goes.memory.mixture.partition(number)  # type: ignore[union-attr]
+        taken = goes.memory.partitions.of(number)
         assert [name for name in arrays if arrays[name].tobytes() != taken[name].tobytes()] == []
     foreseen = zip(engine.predict(events[500:]), goes.predict(events[500:]), strict=True)
     assert all(one.prediction == other.prediction for one, other in foreseen)
@@ -275,7 +277,7 @@ def test_late_labels_teach_it_and_count_as_they_were_predicted() -> None:
     first = engine.step([replace(event, y=None) for event in events])
     again = engine.step([Label(event.id or "", event.y or 0, event.task, event.origin) for event in events])
     assert [one.probabilities for one in first] == [one.probabilities for one in again]
-    assert engine.memory.mixture.partition(0)["forest.since.count"][0] > 0  # type: ignore[union-attr]
+    assert engine.memory.partitions.of(0)["forest.since.count"][0] > 0
 
 
 def test_numbers_of_another_process_become_those_of_this_one() -> None:
@@ -316,7 +318,7 @@ def test_damaged_trees_are_refused(name: str, place: tuple[int, ...], value: flo
     arrays = {key: array.copy() for key, array in forest.partition(0).items()}
     arrays[f"forest.{name}"][place] = value
     with pytest.raises(SnapshotError, match=r"state/0: a forest with .* damaged"):
-        forest.take_partition(0, arrays, Renumbering(np.arange(2), np.arange(2), same=True), "state/0")
+        forest.take_partition(0, arrays, SAME, "state/0")
 
 
 def test_a_named_expert_does_not_switch_the_gaussians_off() -> None:

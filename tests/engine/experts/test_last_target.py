@@ -9,9 +9,10 @@ import pytest
 
 from streammeta.engine import Engine, EngineSettings
 from streammeta.engine.columns import Columns
-from streammeta.engine.experts.base import Case, Cases, Renumbering
+from streammeta.engine.experts.base import Case, Cases
 from streammeta.engine.experts.last_target import LastTarget
 from streammeta.engine.experts.mixture import Mixture
+from streammeta.engine.partitioned import Renumbering
 from streammeta.errors import SnapshotError
 from streammeta.event import Event, Label, Origin
 from streammeta.testing import check_expert

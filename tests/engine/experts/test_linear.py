@@ -11,10 +11,11 @@ import pytest
 from streammeta import MetaClassifier, MetaRegressor
 from streammeta.engine import Engine, EngineSettings
 from streammeta.engine.columns import Columns
-from streammeta.engine.experts.base import Cases, Renumbering
+from streammeta.engine.experts.base import Cases
 from streammeta.engine.experts.intercepts import INTERCEPTS, renumber_intercepts
 from streammeta.engine.experts.linear import Linear
 from streammeta.engine.moments import no_sums
+from streammeta.engine.partitioned import Renumbering
 from streammeta.engine.scale import SharedScale, shared_scale
 from streammeta.errors import SnapshotError
 from streammeta.event import Event, Label, Origin

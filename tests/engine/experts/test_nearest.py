@@ -8,10 +8,11 @@ import pytest
 
 from streammeta.engine import Engine, EngineSettings
 from streammeta.engine.columns import Columns
-from streammeta.engine.experts.base import Cases, Renumbering
+from streammeta.engine.experts.base import Cases
 from streammeta.engine.experts.forest import Forest
 from streammeta.engine.experts.nearest import Nearest
 from streammeta.engine.moments import no_sums
+from streammeta.engine.partitioned import Renumbering
 from streammeta.engine.scale import SharedScale, shared_scale
 from streammeta.errors import ConfigError, SnapshotError
 from streammeta.event import Event, Label, Origin

@@ -9,8 +9,8 @@ from msgspec.structs import replace
 from streammeta.engine import Engine, EngineSettings, Outcome
 from streammeta.engine.columns import Columns
 from streammeta.engine.experts import Case, Mixture
-from streammeta.engine.experts.base import Renumbering
 from streammeta.engine.experts.persistence import Persistence
+from streammeta.engine.partitioned import Renumbering
 from streammeta.errors import SnapshotError
 from streammeta.event import Event, Label, Origin
 

@@ -12,16 +12,16 @@ import pytest
 from streammeta.engine import Engine, EngineSettings
 from streammeta.engine.columns import Columns
 from streammeta.engine.experts import Mixture
-from streammeta.engine.experts.base import Renumbering
 from streammeta.engine.experts.forest import Forest
 from streammeta.engine.experts.persistence import Persistence
+from streammeta.engine.partitioned import Renumbering
 from streammeta.errors import SnapshotError
 from streammeta.event import Event, Label, Origin
 
 Doubles = npt.NDArray[np.float64]
-HERE = Renumbering(np.arange(0), np.arange(0), same=True)
 EXPERTS, CLASSES, TASKS = 2, 3, 4
 NAMES = ["forest", "persistence"]
+HERE = Renumbering(np.arange(0), np.arange(0), same=True, experts=NAMES)
 
 
 def mixture() -> Mixture:
@@ -78,16 +78,16 @@ def test_it_follows_its_equations() -> None:
         said = run(one, columns, tuple(part[i : i + 1] for part in found), [0])
         np.testing.assert_allclose(said[0], expected[i], rtol=1e-9)
 
-    np.testing.assert_allclose(one.partition(0)["pool.exponents"][:, 0], beta, rtol=1e-9)
+    np.testing.assert_allclose(one.partitions.of(0)["pool.exponents"][:, 0], beta, rtol=1e-9)
 
 
 def test_its_step_is_along_the_gradient_of_the_log_loss() -> None:
     """Against finite differences of −log pool(y), in β, with a curvature so large that a step is the gradient over it."""
     found, one, stiff = opinions(1, 1), mixture(), 1e9
     state = np.column_stack([[0.7, 0.4, -0.2], stiff * np.eye(3)])
-    one.take_partition(0, {"pool.exponents": state}, HERE, "here", NAMES)
+    one.partitions.take(0, {"pool.exponents": state}, HERE, "here")
     run(one, Columns.blank(one.layout(4, CLASSES), TASKS), found, [0])
-    step = (one.partition(0)["pool.exponents"][:, 0] - state[:, 0]) * stiff
+    step = (one.partitions.of(0)["pool.exponents"][:, 0] - state[:, 0]) * stiff
 
     def log_loss(beta: Doubles) -> float:
         own = (found[0][0] + 1e-6) / (found[0][0] + 1e-6).sum()
@@ -105,7 +105,7 @@ def test_its_step_is_along_the_gradient_of_the_log_loss() -> None:
 def test_it_learns_whom_to_believe() -> None:
     found, one = opinions(2000, 2), mixture()
     run(one, Columns.blank(one.layout(4, CLASSES), TASKS), found, [0] * 2000)
-    learner, first, second = one.partition(0)["pool.exponents"][:, 0]
+    learner, first, second = one.partitions.of(0)["pool.exponents"][:, 0]
 
     assert abs(learner) < 0.15
     assert abs(second) < 0.15
@@ -134,7 +134,7 @@ def test_a_run_cut_anywhere_and_of_several_partitions_is_the_same_to_the_bit() -
     np.testing.assert_array_equal(own, said[which])
     for number in (0, 1, 2):
         np.testing.assert_array_equal(
-            whole.partition(number)["pool.exponents"], cut.partition(number)["pool.exponents"]
+            whole.partitions.of(number)["pool.exponents"], cut.partitions.of(number)["pool.exponents"]
         )
 
 
@@ -143,13 +143,13 @@ def test_what_is_put_back_is_as_before() -> None:
     found, one = opinions(50, 4), mixture()
     columns = Columns.blank(one.layout(4, CLASSES), TASKS)
     run(one, columns, found, [0] * 50)
-    before, rows = one.partition(0)["pool.exponents"].copy(), np.arange(TASKS)
+    before, rows = one.partitions.of(0)["pool.exponents"].copy(), np.arange(TASKS)
     kept = one.evidence(columns, rows)
 
     first = run(one, columns, found, [0] * 50)
     one.put_back(columns, rows, kept)
 
-    np.testing.assert_array_equal(one.partition(0)["pool.exponents"], before)
+    np.testing.assert_array_equal(one.partitions.of(0)["pool.exponents"], before)
     np.testing.assert_array_equal(run(one, columns, found, [0] * 50), first)
 
 
@@ -159,8 +159,8 @@ def test_predicting_and_the_events_of_other_members_teach_it_nothing() -> None:
     run(one, columns, (found[0], found[1], np.full(40, np.nan)), [0] * 40)
     run(one, columns, found, [-2] * 40)
 
-    assert one.partition(0) == {}
-    assert one.dump_partitions() == {}
+    assert one.partitions.of(0) == {}
+    assert one.partitions.dump() == {}
 
 
 @pytest.mark.parametrize(
@@ -177,21 +177,23 @@ def test_predicting_and_the_events_of_other_members_teach_it_nothing() -> None:
 )
 def test_a_damaged_pool_is_refused(pool: npt.NDArray[np.generic]) -> None:
     with pytest.raises(SnapshotError, match="state/0: exponents of experts' opinions"):
-        mixture().take_partition(0, {"pool.exponents": pool}, HERE, "state/0", NAMES)
+        mixture().partitions.take(0, {"pool.exponents": pool}, HERE, "state/0")
 
 
 def test_one_of_other_experts_has_the_exponents_of_ours_and_new_ones_begin() -> None:
     """What was learned of two opinions together goes with both of them."""
     one, of = mixture(), np.column_stack([[0.6, 0.3, 0.1, -0.2], np.diag([4.0, 5.0, 6.0, 7.0])])
     of[0, 4] = of[3, 1] = 1.5
-    one.take_partition(0, {"pool.exponents": of}, HERE, "state/0", ["nearest", "neighbours", "persistence"])
+    one.partitions.take(
+        0, {"pool.exponents": of}, HERE._replace(experts=["nearest", "neighbours", "persistence"]), "state/0"
+    )
 
-    found = one.partition(0)["pool.exponents"]
+    found = one.partitions.of(0)["pool.exponents"]
     np.testing.assert_array_equal(found[:, 0], [0.6, 0, -0.2])
     np.testing.assert_array_equal(found[:, 1:], [[4, 0, 1.5], [0, 3, 0], [1.5, 0, 7]])
 
     with pytest.raises(SnapshotError, match="exponents"):
-        one.take_partition(0, {"pool.exponents": of}, HERE, "state/0", ["forest", "persistence"])
+        one.partitions.take(0, {"pool.exponents": of}, HERE._replace(experts=["forest", "persistence"]), "state/0")
 
 
 @pytest.mark.parametrize("is_late", [False, True])
@@ -245,6 +247,6 @@ def test_an_expert_that_says_nothing_changes_no_bit_of_what_the_others_say() -> 
         found.append(run(one, columns, (p, others, y), [0] * 300))
 
     np.testing.assert_array_equal(found[0], found[1])
-    ours, theirs = (one.partition(0)["pool.exponents"][:, 0] for one in (alone, beside))
+    ours, theirs = (one.partitions.of(0)["pool.exponents"][:, 0] for one in (alone, beside))
     np.testing.assert_array_equal(ours, theirs[[0, 2]])
     assert theirs[1] == 0
