@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
 
+from streammeta.bounds import EXACT, LARGEST, LATEST
 from streammeta.errors import EventError
 from streammeta.json_text import UNREADABLE, read_again
 
@@ -45,9 +46,6 @@ KEY_HEADER = "streammeta-key"  # the key that it had there
 TIME_HEADER = "streammeta-time"  # when it was made, seconds since 1970
 LABEL_HEADER = "streammeta-label"  # of a label from a topic of its own: why it cannot be used, or empty
 FORGET_HEADER = "streammeta-forget"  # of a record that is no event: the tag of the task that is to be forgotten
-_LARGEST = 3.0e38  # features live as float32; its largest finite value is 3.4e38
-_EXACT = 2**53  # whole numbers from it on share floats: 2^53 is what 2^53 + 1 is read as, too
-_LATEST = 1e11  # seconds since 1970: the year 5138; what is later are milliseconds
 _FIRST, _END = -62_135_596_800.0, 253_402_300_800.0  # the year 1, and 10000, which no calendar of Python's has
 _LONGEST = 1_000  # characters of a tag, an id, a name or a class
 _PLAIN = frozenset({float})
@@ -115,8 +113,8 @@ class RawEvent(msgspec.Struct, omit_defaults=True):
 
 
 _Text: TypeAlias = Annotated[str, msgspec.Meta(max_length=_LONGEST)]
-_Number: TypeAlias = Annotated[float, msgspec.Meta(gt=-_LARGEST, lt=_LARGEST)]
-_Moment: TypeAlias = Annotated[float, msgspec.Meta(ge=_FIRST, le=_LATEST)]
+_Number: TypeAlias = Annotated[float, msgspec.Meta(gt=-LARGEST, lt=LARGEST)]
+_Moment: TypeAlias = Annotated[float, msgspec.Meta(ge=_FIRST, le=LATEST)]
 
 
 class _PlainEvent(msgspec.Struct):
@@ -183,7 +181,7 @@ class Decoder:
             except UNREADABLE:  # or it is no such event: what it is, and what is wrong with it, is found out below
                 return self._checked(record)
             y, at = fields.y, record.origin
-            if y is not None and (type(y) is not int or not -_EXACT < y < _EXACT):
+            if y is not None and (type(y) is not int or not -EXACT < y < EXACT):
                 self.flags += type(y) is bool
                 y = _label(y, at)
             ts = record.timestamp if fields.ts is None else fields.ts
@@ -308,9 +306,9 @@ def _label(y: LabelValue | None, at: Origin) -> LabelValue | None:
     if isinstance(y, bool):
         return int(y)
     if isinstance(y, (int, float)):
-        if not abs(y) < _LARGEST:  # also NaN
-            raise EventError(f"{at}: `y` is {shown_number(y)}, wanted a number below {_LARGEST:.0e} or a class name")
-        return int(y) if float(y).is_integer() and abs(y) < _EXACT else float(y)
+        if not abs(y) < LARGEST:  # also NaN
+            raise EventError(f"{at}: `y` is {shown_number(y)}, wanted a number below {LARGEST:.0e} or a class name")
+        return int(y) if float(y).is_integer() and abs(y) < EXACT else float(y)
     return None if y is None else _short(y, "`y`", at)
 
 
@@ -329,10 +327,10 @@ def _check_features(x: Mapping[str, Feature] | Sequence[float | None], at: Origi
             _short(name, "the name of a feature", at)
         if isinstance(value, str) and name not in long_texts:
             _short(value, f"feature {str(name)[:_SHOWN]!r}", at)
-        if isinstance(value, int | float) and not abs(value) < _LARGEST:  # also NaN
+        if isinstance(value, int | float) and not abs(value) < LARGEST:  # also NaN
             raise EventError(
                 f"{at}: feature {str(name)[:_SHOWN]!r} is {shown_number(value)}, wanted a finite number below "
-                f"{_LARGEST:.0e}, or null"
+                f"{LARGEST:.0e}, or null"
             )
 
 
@@ -358,7 +356,7 @@ def _is_plain(x: Mapping[str, Feature] | Sequence[float | None]) -> bool:
     values = x.values()
     if not _PLAIN.issuperset(map(type, values)):
         return False
-    return max(map(len, x)) <= _LONGEST and min(values) > -_LARGEST and max(values) < _LARGEST  # JSON has no NaN
+    return max(map(len, x)) <= _LONGEST and min(values) > -LARGEST and max(values) < LARGEST  # JSON has no NaN
 
 
 def _seconds(ts: float | str | None, record: Record, at: Origin) -> float | None:
@@ -373,7 +371,7 @@ def _seconds(ts: float | str | None, record: Record, at: Origin) -> float | None
         if not is_moment(seconds):  # its zone takes it out of the calendar
             raise EventError(f"{at}: `ts` is {ts[:_SHOWN]!r}, wanted a time of the years 1 to 9999, in UTC")
         return seconds
-    if not _FIRST <= ts <= _LATEST:
+    if not _FIRST <= ts <= LATEST:
         raise EventError(f"{at}: `ts` is {ts}, wanted seconds since 1970; are these milliseconds?")
     return ts
 

@@ -13,7 +13,7 @@ from streammeta.app.parts import check_member, http_security, new_engine
 from streammeta.config import Settings
 from streammeta.errors import StreammetaError, TransportError
 from streammeta.formats.registry import Registry, RegistrySettings
-from streammeta.meta.privacy import Budget, Spent
+from streammeta.meta.privacy import Budget
 from streammeta.service.repartition import CHANNEL as REPARTITION
 from streammeta.service.result import CHANNELS, EPISODES, TABLES
 from streammeta.service.threads import IDS, LABELS
@@ -281,7 +281,7 @@ def _judge_privacy(settings: Settings) -> Iterator[Finding]:
         return
     what = "[meta.privacy] epsilon"
     try:
-        change = Spent(privacy.noise_multiplier, privacy.sample_rate, meta.local_steps)
+        change = privacy.cost(meta.local_steps)
         count = Budget(privacy.epsilon, privacy.delta).holds(change)
     except StreammetaError:  # the settings' finding says why
         return

@@ -107,14 +107,14 @@ class Alike:
 
     def _until_published(self, gathered: Gathered) -> int:
         """How many of the records come before a decision that sees another version of what tasks have in common."""
-        rewards = self._memory.rewards
-        if rewards is None:
+        until = self._choosing.until_published(gathered.partition)
+        if until >= gathered.size:
             return gathered.size
         brings_reward = ~gathered.is_choice
         if self._how.rewards == "label":  # else a decision with a label is not like most
             brings_reward = np.array([source.y is not None for source in gathered.sources], np.bool_)
         before: Ints = np.cumsum(brings_reward) - brings_reward
-        later = gathered.is_choice & (before >= rewards.until_published(gathered.partition))
+        later = gathered.is_choice & (before >= until)
         return int(np.append(later, True).argmax())
 
     def _kept(self, gathered: Gathered) -> tuple[int, bool]:

@@ -1,5 +1,6 @@
 """Drawing actions: rows brought up to date, propensities from what heads expect, and a draw that is the same again."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeAlias
 
@@ -70,6 +71,11 @@ class Choosing:
         found = np.zeros(len(before), np.bool_)
         found[of[stale]] = True
         return found
+
+    def until_published(self, partition: int) -> float:
+        """Rewards of this partition after which decisions see another version of what tasks have in common."""
+        rewards = self._memory.rewards
+        return math.inf if rewards is None else rewards.until_published(partition)
 
     def are_looked_at(self, rows: Ints, of: Ints, is_late: Bools) -> Bools:
         """Which decisions [N], of those that come late, are looked at first: what looks count is added in log order."""

@@ -152,14 +152,9 @@ class Single:
                 f"{event.origin}: a reward `y` without the `action` that earned it; wanted both, or neither and the "
                 "reward by `id` once it is there"
             )
-        if key in part.rewarded or self._sees_another_version(part, key[0]):
+        if key in part.rewarded or part.rewards[key[0]] >= self._choosing.until_published(key[0]):
             return None
         return self._to_choose(part, event)
-
-    def _sees_another_version(self, part: _Part, partition: int) -> bool:
-        """Whether what tasks have in common is published between the rewards here and a decision after them."""
-        rewards = self._memory.rewards
-        return rewards is not None and part.rewards[partition] >= rewards.until_published(partition)
 
     def _past_is_known(self, part: _Part, key: TaskKey) -> bool:
         """Whether nothing in this part comes between a task's past, in memory, and an event of it."""

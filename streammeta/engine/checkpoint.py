@@ -17,6 +17,7 @@ __all__ = [
     "OF_THETA",
     "Header",
     "check_fingerprint",
+    "differing",
     "experts_of",
     "named_experts",
     "random_from",
@@ -126,7 +127,7 @@ def read_header(header: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
     """Raise SnapshotError unless an engine of the ``wanted`` settings, but for its experts, has such values."""
     settings = header.get("settings")
     if isinstance(settings, Mapping):
-        check_fingerprint(settings, wanted, but=OF_EXPERTS)
+        check_fingerprint(settings, wanted, but=OF_EXPERTS, what="the snapshot", remedy="move the snapshot away")
     try:
         found = msgspec.convert(header, Header)
     except msgspec.ValidationError as err:
@@ -179,8 +180,18 @@ def named_experts(fingerprint: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(name for name in str(fingerprint.get("learner.experts", "")).split(", ") if name)
 
 
+def differing(found: Mapping[str, Any], wanted: Mapping[str, Any], *, but: Collection[str] = ()) -> str | None:
+    """The first setting, but for these, of which two fingerprints say different things; None: there is none."""
+    return next((name for name, value in wanted.items() if name not in but and found.get(name) != value), None)
+
+
 def check_fingerprint(
-    found: Mapping[str, Any], wanted: Mapping[str, Any], *, but: Collection[str] = (), what: str = "the snapshot"
+    found: Mapping[str, Any],
+    wanted: Mapping[str, Any],
+    *,
+    but: Collection[str],
+    what: str,
+    remedy: str = "take another [app] name",
 ) -> None:
     """Raise SnapshotError where state was made under other settings than those in force.
 
@@ -188,15 +199,15 @@ def check_fingerprint(
         found: settings that ``what`` was made under.
         wanted: settings in force.
         but: settings that may differ.
-        what: begins the message. All but a snapshot are records of a service.
+        what: begins the message.
+        remedy: what else to do than to set it back, where a new start is wanted; of records of a service.
     """
-    remedy = "move the snapshot away" if what == "the snapshot" else "take another [app] name"
-    for name, value in wanted.items():
-        if name not in but and found.get(name) != value:
-            raise SnapshotError(
-                f"{what} was made with {_as_setting(name, found.get(name))}, the settings say "
-                f"{_as_setting(name, value)}; set it back, or {remedy} to start again"
-            )
+    name = differing(found, wanted, but=but)
+    if name is not None:
+        raise SnapshotError(
+            f"{what} was made with {_as_setting(name, found.get(name))}, the settings say "
+            f"{_as_setting(name, wanted[name])}; set it back, or {remedy} to start again"
+        )
 
 
 def _as_setting(name: str, value: object) -> str:

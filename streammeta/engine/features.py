@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from streammeta.bounds import LARGEST
 from streammeta.errors import EventError
 from streammeta.event import Feature, Origin, shown_number
 from streammeta.meta.names import Slot
@@ -30,7 +31,6 @@ __all__ = ["SHARED", "FeatureSpace", "Filled", "Pattern"]
 
 _NUMBERS = frozenset((float, int, bool))
 _Key = tuple[str, str | None]  # name, and the category's value; None for numbers
-_LARGEST = 3.0e38  # as float32 holds it
 SHARED = 8  # slots of one category that its values without a slot of their own share
 _SHARED_VALUES = tuple(f"\0shared:{number}" for number in range(SHARED))  # a value spelled so has that slot
 _VALUES, _UNIT = 2**28, 2.0**-52  # what a number that is 1 in single precision may hold in double precision
@@ -127,7 +127,7 @@ class FeatureSpace:
     def _note_pattern(self) -> None:
         """Names, slots or width have changed."""
         is_list = self._width == len(self._names) and self._names == tuple(map(str, range(self._width)))
-        self.pattern = Pattern(self._names, np.array(self._plan, np.int64), self._slot_of, is_list, _LARGEST)
+        self.pattern = Pattern(self._names, np.array(self._plan, np.int64), self._slot_of, is_list, LARGEST)
 
     def _read_unseen(self, names: tuple[str, ...], values: Sequence[Feature]) -> Filled:
         """As ``read``, name by name; an event of numbers alone is remembered as the pattern of the next ones."""
@@ -297,8 +297,8 @@ def _checked(x: Mapping[str, Feature], at: Origin | str) -> tuple[tuple[str, ...
     """Names and values; raises EventError where a number is not finite."""
     values = list(x.values())
     for value in values:
-        if type(value) in _NUMBERS and not -_LARGEST < value < _LARGEST:  # type: ignore[operator]
-            raise EventError(f"{at}: a feature is {shown_number(value)}, wanted a finite number below {_LARGEST:.0e}")
+        if type(value) in _NUMBERS and not -LARGEST < value < LARGEST:  # type: ignore[operator]
+            raise EventError(f"{at}: a feature is {shown_number(value)}, wanted a finite number below {LARGEST:.0e}")
     return tuple(x), values
 
 

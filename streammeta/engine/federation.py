@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streammeta.engine.buffer import as_encoded
-from streammeta.engine.checkpoint import OF_THETA, check_fingerprint
+from streammeta.engine.checkpoint import OF_THETA, check_fingerprint, differing
 from streammeta.engine.factory import fingerprint
 from streammeta.engine.memory import Memory
 from streammeta.engine.packing import DAMAGE, pack, unpack
@@ -162,11 +162,11 @@ class Federation:
 
     def cost(self, published: Weights) -> Spent | None:
         """What ``begin`` with this θ has a private member pay; None: nothing, as names are all that it would send."""
-        memory, privacy = self._memory, self._memory.settings.meta.privacy
+        memory, meta = self._memory, self._memory.settings.meta
         has_outputs = bool(published.classes) or not memory.labels.classify
         if not (self.is_private and published.slots and has_outputs):
             return None
-        return Spent(privacy.noise_multiplier, privacy.sample_rate, memory.settings.meta.local_steps)
+        return meta.privacy.cost(meta.local_steps)
 
     def begin(self, published: Weights, partitions: Sequence[int]) -> Work | None:
         """Local steps from θ as it was published; None where no task has enough labelled events yet.
@@ -320,9 +320,7 @@ class Federation:
         Where the trainer's settings have noise, a member that sends without would break a promise to its tasks unseen.
         """
         memory = self._memory
-        try:
-            check_fingerprint(update.settings, fingerprint(memory.settings), but=OF_THETA)
-        except SnapshotError:
+        if differing(update.settings, fingerprint(memory.settings), but=OF_THETA):
             return "settings"
         if self.is_private and update.weight:
             return "settings"  # it has no noise

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from streammeta.bounds import EXACT, LARGEST
 from streammeta.engine.features import Filled
 from streammeta.engine.interval import Issued
 from streammeta.engine.spill import TaskKey
@@ -20,8 +21,6 @@ __all__ = ["KnownLabels", "LabelSpace", "PendingEvents", "Waiting", "said_from"]
 
 _TARGET: Sequence[LabelValue] = ("",)
 Doubles: TypeAlias = npt.NDArray[np.float64]
-_LARGEST = 3.0e38  # as float32 holds it
-_EXACT = 2**53  # whole numbers above it are floats by the time they come here, and several are one
 
 
 class KnownLabels(NamedTuple):
@@ -72,19 +71,19 @@ class LabelSpace:
     def check(self, y: LabelValue, at: Origin) -> None:
         """Raise EventError when this label cannot be learned."""
         if not self.classify:
-            if isinstance(y, str) or not -_LARGEST < y < _LARGEST:
+            if isinstance(y, str) or not -LARGEST < y < LARGEST:
                 found = repr(y[:100]) if isinstance(y, str) else shown_number(y)
                 raise EventError(f"{at}: `y` is {found}, wanted a finite number: this is a regression")
         elif isinstance(y, float) and not y.is_integer():
             raise EventError(
                 f"{at}: `y` is {y}, wanted a class (whole number or string); for targets set app.kind = 'regression'"
             )
-        elif isinstance(y, float) and abs(y) >= _EXACT:
+        elif isinstance(y, float) and abs(y) >= EXACT:
             raise EventError(
                 f"{at}: `y` is about {y:.0f}, wanted a class: whole numbers beyond 2^53 are not kept apart; send it as "
                 "text"
             )
-        elif isinstance(y, int) and not -_LARGEST < y < _LARGEST:
+        elif isinstance(y, int) and not -LARGEST < y < LARGEST:
             raise EventError(f"{at}: `y` is {shown_number(y)}, wanted a class: send one so long as text")
         elif y not in self._index and len(self.classes) >= self._max_classes:
             self.refused += 1
@@ -115,7 +114,7 @@ class LabelSpace:
         return found
 
     def _note_known(self) -> None:
-        self.known = KnownLabels(self._index if self.classify else None, self.classes, _LARGEST)
+        self.known = KnownLabels(self._index if self.classify else None, self.classes, LARGEST)
 
     def _enter(self, y: LabelValue, index: int) -> None:
         self._index[y] = index

@@ -204,11 +204,12 @@ class Runs:
         run = _Run(self._memory, part, seen)
         self._predict(run, np.arange(1))
         run.unkept.append(0)
-        if run.mixture:
-            blend, known = self._blend(run.mixture, run, 0), self._memory.labels.outputs - 1
-            run.blends[0] = blend._replace(parts=blend.parts[:, :known].copy())  # to all it was as unexpected
-            self._teach_experts(run.mixture, run, 0)
         self._remember(run)
+        if run.mixture and not math.isnan(run.y[0]):
+            columns, outputs, waits = self._memory.tasks.columns, self._memory.labels.outputs, part.waits.get(0)
+            known = None if waits is None or waits.parts is None else np.array(waits.context or (-1, -1), np.int64)
+            case = run.case(0, columns)._replace(context=known)
+            run.mixture.learn_unexpected(columns, case, float(seen.labels[0]), outputs)
 
     def _blend(self, mixture: Mixture, run: "_Run", i: int) -> Blend:
         """The learner's prediction of event i with those of the experts; of a late label what was predicted before."""

@@ -7,6 +7,7 @@ from pydantic import BaseModel, Field, field_validator, model_validator
 from streammeta.engine.drift.settings import DriftSettings
 from streammeta.engine.extraction.settings import FeatureSettings
 from streammeta.engine.tasks import MemorySettings
+from streammeta.meta.privacy import Spent
 from streammeta.meta.settings import Kind, LearnerSettings
 
 __all__ = [
@@ -65,6 +66,10 @@ class PrivacySettings(BaseModel, frozen=True, extra="forbid"):
     delta: float = Field(
         1e-5, gt=0, lt=1, description="The probability with which ε may not hold; well below 1 / number of tasks."
     )
+
+    def cost(self, steps: int) -> Spent:
+        """What this many local steps cost; raises ConfigError where they have no noise."""
+        return Spent(self.noise_multiplier, self.sample_rate, steps)
 
 
 class MetaSettings(SegmentSettings, frozen=True, extra="forbid"):

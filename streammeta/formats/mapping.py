@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypeAlias
 import msgspec
 import structlog
 
+from streammeta.bounds import EXACT, LATEST
 from streammeta.errors import EventError
 from streammeta.event import KEY_HEADER, Feature, Origin, RawEvent, Record, is_moment, shown_number
 from streammeta.formats.fields import FIELD, HEADER, JOINT, KEY, OPTIONS, Fields, fits
@@ -31,9 +32,7 @@ _MOST_LAYOUTS = 1_000
 _MOST_NAMES = 10_000  # whose pattern is remembered
 _LOOKED_AT = 1_000  # records after which a field that was never there is said
 _DAY = re.compile(r"(19|20)\d{6}")  # 20240131, which as a number would be a day in 1970
-_LATEST = 1e11  # seconds since 1970: the year 5138; what is later are milliseconds, and so on
 _CLEAR: Sequence[Order] = ("named", "ymd", "dmy")  # in which one date has one meaning; of dmy those with points
-_EXACT = 2**53
 _SHOWN = 100  # characters of a refused value that a message repeats
 _WANTED_TIME = "wanted seconds since 1970 or ISO 8601 text"
 
@@ -291,7 +290,7 @@ def parse_seconds(value: object, name: str, at: Origin | str) -> float | None:
         read = number
     if read is None or read != read:  # noqa: PLR0124 NaN is not itself
         return None
-    scale = next((scale for scale in (1.0, 1e3, 1e6, 1e9) if abs(read) <= _LATEST * scale), 0.0)
+    scale = next((scale for scale in (1.0, 1e3, 1e6, 1e9) if abs(read) <= LATEST * scale), 0.0)
     if not scale or not is_moment(read / scale):
         raise EventError(f"{at}: the time {name!r} is {shown_number(read)}, {_WANTED_TIME}")
     return read / scale
@@ -324,7 +323,7 @@ def _inside(value: Any, name: str, at: Origin | str) -> Iterator[tuple[str, Feat
 def _as_float(value: Feature) -> Feature:
     """Whole numbers as floats, as the decoder of the README's shape reads them; those too large for one as they are."""
     is_whole = isinstance(value, int) and not isinstance(value, bool)
-    return float(value) if is_whole and -_EXACT <= value <= _EXACT else value  # type: ignore[operator, arg-type]
+    return float(value) if is_whole and -EXACT <= value <= EXACT else value  # type: ignore[operator, arg-type]
 
 
 def _target(value: object, name: str, at: Origin | str) -> Any:  # noqa: ANN401 a label's value

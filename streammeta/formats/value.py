@@ -12,6 +12,7 @@ from uuid import UUID
 
 import numpy as np
 
+from streammeta.bounds import EXACT
 from streammeta.errors import EventError
 from streammeta.event import Feature, LabelValue, Origin, shown_number
 
@@ -20,7 +21,6 @@ __all__ = ["feature", "flatten", "is_missing", "label", "tag", "target"]
 _PLAIN = frozenset((bool, int, str))
 _NAMED_MISSING = frozenset(("NAType", "NaTType", "MaskedConstant"))  # pandas' and NumPy's, without importing pandas
 _DEEPEST = 8  # objects inside objects
-_EXACT = 2**53  # whole numbers above it have no exact float
 
 
 def is_missing(value: object) -> bool:
@@ -176,7 +176,7 @@ def tag(value: object, at: Origin | str) -> str:
     if is_missing(value):
         return ""
     plain = value.item() if isinstance(value, np.generic) and not isinstance(value, np.datetime64) else value
-    if isinstance(plain, float) and plain.is_integer() and abs(plain) <= _EXACT:
+    if isinstance(plain, float) and plain.is_integer() and abs(plain) <= EXACT:
         return str(int(plain))
     try:
         return str(plain)

@@ -201,13 +201,15 @@ Neighbours find(const Memory& memory, const float* event, Index there, const flo
 
 // How well each length of the memory predicted labels lately: of classes sums of log likelihoods, of targets of squared
 // errors.
+using LogWeights = std::array<double, LENGTHS>;
+
 struct Lengths {
     Array<double, 1> evidence;  // [LENGTHS]
     bool classify;
 
     // Their log weights, which are as for Gaussian errors of unknown variance where these are targets.
-    std::array<double, LENGTHS> weigh() const {
-        std::array<double, LENGTHS> logs;
+    LogWeights weigh() const {
+        LogWeights logs;
         double mean = 0;
         for (Index k = 0; k < LENGTHS; k++) mean += evidence[k] / LENGTHS;
         for (Index k = 0; k < LENGTHS; k++)
@@ -217,9 +219,8 @@ struct Lengths {
         return logs;
     }
 
-    // Fill said [C] with what neighbours in all lengths of the memory say.
-    void answer(const Memory& memory, const Neighbours& found, double* said, Index C) const {
-        const std::array<double, LENGTHS> logs = weigh();
+    // Fill said [C] with what neighbours in all lengths of the memory say, by these log weights.
+    void answer(const Memory& memory, const Neighbours& found, const LogWeights& logs, double* said, Index C) const {
         const double top = *std::max_element(logs.begin(), logs.end());
         double total = 0;
         std::fill_n(said, C, 0.0);
@@ -235,9 +236,8 @@ struct Lengths {
         for (Index c = 0; c < C; c++) said[c] /= total;
     }
 
-    // The length that was best before this label, which they learn; the longest of several as good.
-    Index learn(const Memory& memory, const Neighbours& found, float label) {
-        const std::array<double, LENGTHS> logs = weigh();
+    // The best length by these log weights, the longest of several as good; all of them learn this label.
+    Index learn(const Memory& memory, const Neighbours& found, const LogWeights& logs, float label) {
         for (Index k = 0; k < LENGTHS; k++) {
             double right = 0, gap = label;
             for (Index i = 0; i < found[k].found; i++) {
@@ -280,9 +280,10 @@ int64_t ask_nearest(Array<float, 3> z, Array<float, 1> y, Array<int64_t, 1> know
             if (there > 0) {
                 relief.weigh(query.data(), weights);
                 const Neighbours found = find(memory, query.data(), there, weights.data());
-                if (asked[i]) lengths.answer(memory, found, said[i].data, said.shape[1]);
+                const LogWeights logs = lengths.weigh();
+                if (asked[i]) lengths.answer(memory, found, logs, said[i].data, said.shape[1]);
                 if (is_labelled) {
-                    const Index best = lengths.learn(memory, found, as_in_ring(labels[i]));
+                    const Index best = lengths.learn(memory, found, logs, as_in_ring(labels[i]));
                     relief.learn(memory, query.data(), found[best], as_in_ring(labels[i]), classify);
                 }
             }

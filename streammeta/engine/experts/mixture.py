@@ -241,6 +241,10 @@ class Mixture:
             if outputs > above and (case.partition >= 0 or not shared):
                 expert.learn(columns, case, y)  # below zero: the member that has the partition teaches its own
 
+    def learn_unexpected(self, columns: Columns, case: Case, y: float, outputs: int) -> None:
+        """As ``learn``, of a class that no part could expect, as it is the last of ``outputs`` and has come now."""
+        self.learn(columns, case, np.zeros((1 + 2 * len(self.experts), outputs - 1)), y, outputs)
+
     def adopt(
         self, found: Mapping[str, npt.NDArray[Any]], experts: Sequence[str], outputs: int
     ) -> tuple[dict[str, npt.NDArray[Any]], set[str]]:

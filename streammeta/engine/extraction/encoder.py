@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 from functools import reduce
 from typing import Any, Final
 
+from streammeta.bounds import LARGEST
 from streammeta.errors import ConfigError, EventError
 from streammeta.event import Feature, Origin
 
 __all__ = ["Encoder"]
 
 _MOST: Final = 4_096
-_LARGEST: Final = 3.0e38  # as float32 holds it
 _SHOWN: Final = 200
 
 
@@ -52,10 +52,10 @@ class Encoder:
         if not 0 < len(numbers) <= _MOST or (self._width is not None and len(numbers) != self._width):
             wanted = f"1 to {_MOST:,}" if self._width is None else f"{self._width}, as at first"
             raise EventError(f"{said} returned {len(numbers):,} numbers; wanted {wanted}")
-        wrong = next((i for i, one in enumerate(numbers) if not -_LARGEST < one < _LARGEST), None)
+        wrong = next((i for i, one in enumerate(numbers) if not -LARGEST < one < LARGEST), None)
         if wrong is not None:
             shown = "NaN" if math.isnan(numbers[wrong]) else f"{numbers[wrong]}"
-            raise EventError(f"{said} returned {shown} at place {wrong}; wanted finite numbers below {_LARGEST:.0e}")
+            raise EventError(f"{said} returned {shown} at place {wrong}; wanted finite numbers below {LARGEST:.0e}")
         self._width = len(numbers)
         return numbers
 

@@ -21,6 +21,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from streammeta.bounds import LARGEST
 from streammeta.engine.columns import Column, Columns, is_adaptable
 from streammeta.engine.extraction.settings import RollingSettings, Statistic
 from streammeta.event import Feature, LabelValue
@@ -30,7 +31,6 @@ __all__ = ["Rolling", "fitted"]
 _RING, _TEXT = "rolling:", "rolling_text:"
 _TEXT_BYTES: Final = 32
 _CUT_BYTES: Final = 23  # of a longer text, before a hash of all of it
-_LARGEST: Final = 3.0e38  # as float32 holds it
 
 
 def fitted(found: Mapping[str, npt.NDArray[Any]], columns: Mapping[str, npt.NDArray[Any]]) -> dict[str, Any]:
@@ -109,7 +109,7 @@ class Rolling:
             is_class = source.feature is None and self._classify
             for made in source.made:
                 value = _lag(past, texts, made.lag, is_class) if made.lag else _statistic(made, past, ts)
-                if isinstance(value, str) or (value is not None and -_LARGEST < value < _LARGEST):
+                if isinstance(value, str) or (value is not None and -LARGEST < value < LARGEST):
                     found[made.name] = value
         return found
 
