@@ -6,7 +6,7 @@ import shlex
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, Protocol
 
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from streammeta.config import Settings
     from streammeta.event import Record
     from streammeta.report import Figures
+    from streammeta.review.study import Opened
     from streammeta.transport.file import FileSource
 
 __all__ = ["compare", "demo", "replay"]
@@ -110,24 +111,15 @@ def replay(
     ] = None,
 ) -> None:
     """Run recorded or simulated events through the service's own loop, beside other learners, and report."""
-    from rich.console import Console
-
-    from streammeta.app.stopping import stop_on_signals
-    from streammeta.commands.live import shown
     from streammeta.config import load
     from streammeta.review import scoreboard, study
-    from streammeta.review.page import write_page
-    from streammeta.review.picture import write_png
-    from streammeta.review.study import Plan, opened
-    from streammeta.transport.file import FileSink
 
     settings = load(config)
     log.configure("warning", settings.log.format)
-    console = Console(stderr=True)
     if decide is not None:
         _judge(stream, settings, decide, limit, json_to)
         return
-    plan = Plan(
+    plan = study.Plan(
         stream,
         against=against or (),
         learners=learner or (),
@@ -142,7 +134,24 @@ def replay(
         fields=mapping(settings, label, task, id_, time_, include, exclude, missing),
         options=dict(pair(one) for one in set_ or []),
     )
-    with opened(plan, settings, kind=kind, seed=seed) as ready, stop_on_signals() as stop:
+    figures = _run(study.opened(plan, settings, kind=kind, seed=seed), out)
+    figures = {"file": stream, "command": _repeated(figures), **figures}
+    _show(figures, json_to, board=scoreboard)
+    _draw(figures, html, pictures)
+    study.check_used(figures)
+
+
+def _run(plan: AbstractContextManager["Opened"], out: Path | None) -> "Figures":
+    """Run what a plan opens, shown live on a terminal; what Kafka would get goes to the folder ``out``, if any."""
+    from rich.console import Console
+
+    from streammeta.app.stopping import stop_on_signals
+    from streammeta.commands.live import shown
+    from streammeta.review import study
+    from streammeta.transport.file import FileSink
+
+    console = Console(stderr=True)
+    with plan as ready, stop_on_signals() as stop:
         console.print(f"{ready.name}: {ready.settings.app.kind} ({ready.kind_reason})", highlight=False, soft_wrap=True)
         if ready.description:
             console.print(f"{ready.name}: {ready.description}", highlight=False, soft_wrap=True)
@@ -155,9 +164,14 @@ def replay(
             ) as live,
             nullcontext() if out is None else closing(FileSink(out, append=bool(ready.begun.positions))) as sink,
         ):
-            figures = study.run(ready, sink=sink, observers=[live], stop=stop)
-    figures = {"file": stream, "command": _repeated(figures), **figures}
-    _show(figures, json_to, board=scoreboard)
+            return study.run(ready, sink=sink, observers=[live], stop=stop)
+
+
+def _draw(figures: "Figures", html: Path | None, pictures: Path | None) -> None:
+    """Write a report with pictures as one HTML file, and the pictures as files, where that is wanted."""
+    from streammeta.review.page import write_page
+    from streammeta.review.picture import write_png
+
     if html is not None:
         write_page(figures, html)
     if pictures is not None:
@@ -165,7 +179,6 @@ def replay(
     for written in (html, pictures):
         if written is not None:
             typer.echo(f"report written to {written}", err=True)
-    study.check_used(figures)
 
 
 def _judge(stream: str, settings: "Settings", policy: str, limit: int | None, json_to: Path | None) -> None:

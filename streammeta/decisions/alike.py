@@ -15,6 +15,7 @@ from streammeta.decisions.choice import Actions, action_in, tags_of
 from streammeta.decisions.choosing import Choosing
 from streammeta.decisions.gathered import Gathered, Made
 from streammeta.decisions.inputs import ActionInputs
+from streammeta.decisions.order import Order
 from streammeta.decisions.outcome import DecisionOutcome, parted
 from streammeta.decisions.scoring import seen_choices
 from streammeta.engine.cycle import Cycle
@@ -60,13 +61,14 @@ class Alike:
         gathered = self._gather(events, begin, most)
         if gathered is None:
             return 0
-        gathered.cut(self._until_published(gathered))
-        kept, in_waves = self._kept(gathered)
+        order = Order(gathered, lambda i: self._owner(gathered, i), self._choosing, self._how)
+        gathered.cut(order.until_published())
+        kept, in_waves = order.independent()
         gathered.cut(kept)
         made = Made(self._part(gathered, begin), gathered.slots.named.size)
         self._join(gathered, made)
         self._choosing.look_at(*gathered.heads(np.flatnonzero(gathered.is_choice)))
-        for wave in self._waves(gathered) if in_waves else [np.arange(kept)]:
+        for wave in order.waves() if in_waves else [np.arange(kept)]:
             self._choose(gathered, wave, made)
             self._learn(gathered, wave, made, outcomes)
         self._finish(gathered, made, outcomes)
@@ -105,105 +107,10 @@ class Alike:
         self._task_of.update(dict.fromkeys(tags, task))
         return found
 
-    def _until_published(self, gathered: Gathered) -> int:
-        """How many of the records come before a decision that sees another version of what tasks have in common."""
-        until = self._choosing.until_published(gathered.partition)
-        if until >= gathered.size:
-            return gathered.size
-        brings_reward = ~gathered.is_choice
-        if self._how.rewards == "label":  # else a decision with a label is not like most
-            brings_reward = np.array([source.y is not None for source in gathered.sources], np.bool_)
-        before: Ints = np.cumsum(brings_reward) - brings_reward
-        later = gathered.is_choice & (before >= until)
-        return int(np.append(later, True).argmax())
-
-    def _kept(self, gathered: Gathered) -> tuple[int, bool]:
-        """How many of the records may be taken, and whether that is in waves, as some depend on others before them."""
-        choices, first = np.flatnonzero(gathered.is_choice), self._first_label(gathered)
-        heads, of = gathered.rows[choices].reshape(-1), np.repeat(np.arange(len(choices)), gathered.rows.shape[1])
-        is_late = choices > (0 if self._choosing.looks_may_show else first)
-        late = choices[self._choosing.are_looked_at(heads, of, is_late)]
-        stale = choices[self._choosing.become_stale(heads, of, gathered.before[choices])]
-        at_late, at_stale = (int(min(one, default=gathered.size)) for one in (late, stale))
-        if self._how.rewards == "label":  # which of a task's actions learn is known only when they are drawn
-            in_waves = at_stale < min(at_late, first)
-            return min(at_late, first if in_waves else at_stale), in_waves
-        return at_late, at_stale < at_late or self._follows_reward(gathered, at_late)
-
     def _owner(self, gathered: Gathered, i: int) -> int:
         """Which task a record is of: the keys of one are one object."""
         keys = gathered.keys[i]
         return id(keys if gathered.is_choice[i] else self._keys_of[self._task_of[keys[1]]])
-
-    def _follows_reward(self, gathered: Gathered, end: int) -> bool:
-        """Whether any decision of the first ``end`` records comes after a reward of its task."""
-        rewarded = set[int]()
-        for i, is_choice in enumerate(gathered.is_choice[:end].tolist()):
-            if not is_choice:
-                rewarded.add(self._owner(gathered, i))
-            elif self._owner(gathered, i) in rewarded:
-                return True
-        return False
-
-    def _first_label(self, gathered: Gathered) -> int:
-        """The first record that brings a reward; how many there are, if none does."""
-        end = int(np.append(~gathered.is_choice, True).argmax())
-        if self._how.rewards == "reward":  # then a decision with a label is not like most
-            return end
-        return next((i for i, source in enumerate(gathered.sources[:end]) if source.y is not None), end)
-
-    def _waves(self, gathered: Gathered) -> Iterator[Ints]:
-        """Records of which none depends on another of its wave, nor on one that is left for a later wave.
-
-        A decision depends on a reward of its task before it, and on decisions that may make a φ stale which it sees;
-        after the first that has to wait, so does all else of its task. A task is looked at when all that came before
-        was taken: a wave with a label that may bring a look ends before the first record that has to wait. What may
-        become stale is asked again after every wave: by then φ may have been derived.
-        """
-        owners = [self._owner(gathered, i) for i in range(gathered.size)]
-        may_look, is_choice = self._may_look(gathered), gathered.is_choice.tolist()
-        rest = [*range(gathered.size)]
-        while rest:
-            stale, rewarded, waiting, wave = self._stale(gathered, rest, owners), set[int](), set[int](), list[int]()
-            left, looks = list[int](), False
-            for n, i in enumerate(rest):
-                owner = owners[i]
-                if owner in waiting or (is_choice[i] and (owner in rewarded or i in stale)):
-                    waiting.add(owner)
-                    left.append(i)
-                elif may_look[i] and left:
-                    left += rest[n:]
-                    break
-                else:
-                    wave.append(i)
-                    looks |= may_look[i]
-                    if not is_choice[i]:
-                        rewarded.add(owner)
-                if left and looks:
-                    left += rest[n + 1 :]
-                    break
-            yield np.array(wave)
-            rest = left
-
-    def _stale(self, gathered: Gathered, rest: Sequence[int], owners: Sequence[int]) -> set[int]:
-        """Which decisions of these records may see a φ that becomes stale by others of these before them."""
-        which, count, before = list[int](), dict[int, int](), list[int]()
-        for i in rest:
-            seen = count[owners[i]] = count.get(owners[i], -1) + 1
-            if gathered.is_choice[i]:
-                which.append(i)
-                before.append(seen)
-        heads, of = gathered.rows[which].reshape(-1), np.repeat(np.arange(len(which)), gathered.rows.shape[1])
-        found = self._choosing.become_stale(heads, of, np.array(before, np.int64))
-        return {which[n] for n in np.flatnonzero(found).tolist()}
-
-    def _may_look(self, gathered: Gathered) -> list[bool]:
-        """Of which records [N] the label may make the engine look at its task, or is looked at first."""
-        found, late = np.zeros(gathered.size, np.bool_), np.flatnonzero(~gathered.is_choice)
-        if late.size:
-            seen = gathered.rows[late, 0], gathered.exact[late], gathered.rewards[late]
-            found[late] = self._choosing.may_look(*seen)
-        return found.tolist()
 
     def _choose(self, gathered: Gathered, wave: Ints, made: Made) -> None:
         """Draw the actions of this wave's decisions, and add what their heads see to the features."""

@@ -3,9 +3,7 @@
     member     θ as published, segments of its own tasks → `Work` → `Update`
     trainer    `Update`s of members, by the names of features and classes → θ
 
-What an `Update` has: the change of θ; the names of features, with the values of categories, and of classes; which θ it
-began from; how many tasks it is of, and 0 where it is private, as that would be a count of the data. No event, no
-value of a feature, no statistic of any.
+What is sent is an `Update` (`streammeta.engine.update`): no event, no value of a feature, no statistic of any.
 
 **A private one** depends on each task by that task's clipped gradient alone. So it begins from θ as it was published,
 and its segments are normalized by each task's own window, never by what tasks share: the mean of all tasks would carry
@@ -13,9 +11,8 @@ one task into the others' gradients. Tasks in memory and in the spill are sample
 """
 
 from collections.abc import Generator, Sequence
-from typing import Annotated, Any, Literal, NamedTuple, TypeAlias
+from typing import NamedTuple
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -23,12 +20,11 @@ from streammeta.engine.buffer import as_encoded
 from streammeta.engine.checkpoint import OF_THETA, check_fingerprint, differing
 from streammeta.engine.factory import fingerprint
 from streammeta.engine.memory import Memory
-from streammeta.engine.packing import DAMAGE, pack, unpack
 from streammeta.engine.parallel import in_order_of
 from streammeta.engine.settings import SegmentSettings
 from streammeta.engine.training import Training
+from streammeta.engine.update import Update
 from streammeta.engine.weights import Weights
-from streammeta.errors import SnapshotError
 from streammeta.event import LabelValue
 from streammeta.meta.base import Episodes, Floats, Ints, Kind, MetaState, Method, Theta
 from streammeta.meta.federated import (
@@ -44,66 +40,12 @@ from streammeta.meta.names import Slot
 from streammeta.meta.outer import join, placed, split, start_outer
 from streammeta.meta.privacy import Spent
 
-__all__ = ["Federation", "Update", "Work", "decode_update", "encode_update"]
+__all__ = ["Federation", "Work"]
 
-_THETA, _DELTA = "theta.", "delta."
+_THETA = "theta."
 _PART = 16  # tasks, after which others may go on
 _MOST_LAG = 4  # versions: an update that began before them is of another time
-_Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
-_Size: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=65_536)]
 _COARSE, _FINE = 1e-6, 1e-12  # least spread of a feature (float32) and a target beside the mean; less says nothing
-
-
-class _Header(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
-    format: Literal[1]
-    settings: dict[str, bool | int | float | str]
-    version: _Count
-    theta_id: _Count
-    slots: Annotated[list[tuple[str, str | None, _Size]], msgspec.Meta(max_length=65_536)]
-    width: _Size | None
-    classes: Annotated[list[int | float | str], msgspec.Meta(max_length=65_536)]
-    new_slots: Annotated[list[tuple[str, str | None, _Size]], msgspec.Meta(max_length=65_536)]
-    new_classes: Annotated[list[int | float | str], msgspec.Meta(max_length=65_536)]
-    partitions: Annotated[list[_Count], msgspec.Meta(max_length=65_536)]
-    weight: _Count
-
-
-_DECODER = msgspec.msgpack.Decoder(_Header)
-
-
-class Update(NamedTuple):
-    """What a member sends of a round."""
-
-    settings: dict[str, Any]  # those that θ depends on
-    version: int  # of the θ that it began from
-    theta_id: int  # likewise
-    slots: Sequence[tuple[str, str | None, int]]  # features of that θ: name, category's value, fan-in
-    width: int | None  # numbers in an event without names
-    classes: Sequence[int | float | str]
-    new_slots: Sequence[tuple[str, str | None, int]]  # features that the member has beside them
-    new_classes: Sequence[int | float | str]
-    partitions: Sequence[int]  # whose tasks it is of
-    weight: int  # tasks; 0: it is private, and counts as any other
-    delta: Theta  # change of θ, in the order of ``slots`` and ``classes``; none: the member has names only
-
-
-def encode_update(update: Update) -> bytes:
-    """The record."""
-    return pack((1, *update[:-1]), {_DELTA + name: p for name, p in update.delta.items()})
-
-
-def decode_update(value: bytes, at: str) -> Update:
-    """What ``encode_update`` wrote.
-
-    Raises:
-        SnapshotError: it is something else, or damaged; the message begins with ``at``.
-    """
-    try:
-        header, arrays = unpack(value, _DECODER)
-    except DAMAGE as err:
-        raise SnapshotError(f"{at}: {len(value)} bytes that are no update of format 1 ({err})") from err
-    delta = {name.removeprefix(_DELTA): p for name, p in arrays.items() if name.startswith(_DELTA)}
-    return Update(**{name: getattr(header, name) for name in Update._fields[:-1]}, delta=delta)
 
 
 class Work(NamedTuple):

@@ -15,7 +15,7 @@ import structlog
 
 from streammeta.engine import Candidate, Engine, Verdict
 from streammeta.engine.episodes import UPDATE
-from streammeta.engine.federation import Update, decode_update
+from streammeta.engine.update import Update, decode_update
 from streammeta.engine.weights import About
 from streammeta.errors import SnapshotError
 from streammeta.meta.base import MetaState

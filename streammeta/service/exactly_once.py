@@ -16,13 +16,12 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
-import msgspec
 import structlog
 
 from streammeta.engine import Engine
 from streammeta.engine.handover import Handover
 from streammeta.engine.sums import SumsRecord
-from streammeta.engine.weights import About, Weights, encode_progress, encode_weights
+from streammeta.engine.weights import Weights
 from streammeta.errors import SnapshotError, StreammetaError, TransactionError
 from streammeta.event import Decoder, Record
 from streammeta.service.background import MetaUpdates
@@ -32,7 +31,8 @@ from streammeta.service.http import Health
 from streammeta.service.limits import LimitWatch
 from streammeta.service.loop import Options, Summary
 from streammeta.service.metrics import Metrics
-from streammeta.service.published import MEMBER, PROGRESS, SUMS, THETA, History, Published
+from streammeta.service.own_theta import OwnTheta
+from streammeta.service.published import SUMS, Published
 from streammeta.service.restoration import OWN, Restoration
 from streammeta.service.result import EPISODES, STATE, WEIGHTS, theta_refused
 from streammeta.service.turn import Turn
@@ -85,8 +85,7 @@ class ExactlyOnce:
         self._positions: dict[Partition, int] = {}  # ours, and what the engine's state includes: next offsets
         self._arriving: dict[Partition, Restoration | None] = {}  # ours, not restored yet; None: not begun
         self._published = Published(f"{options.name}-{WEIGHTS}/0")
-        self._history, self._about = History(options.keep_versions), (-1, About())  # of our θ: version, what it is
-        self._written = b""  # digest of θ as we published it last; none: we have not
+        self._own_theta = OwnTheta(options.keep_versions)
         self._known_sums: dict[int, SumsRecord] = {}  # as the engine knows them
         self._leads = False  # we change θ
         self._episodes = EpisodeReader(
@@ -242,7 +241,8 @@ class ExactlyOnce:
             self._ledger.send([Message(STATE, value, _SUMS, partition=number) for number, value in sums])
             self._ledger.send(list(self._updates.messages()))
         if self._leads:
-            shared += self._theta_records()
+            weights = self._turn.engine.shared_weights()
+            shared += self._own_theta.records(weights, self._episodes.segments, self._episodes.positions())
         self._ledger.send([Message(WEIGHTS, value, key, partition=0) for key, value in shared])
         self._ledger.commit(self._positions, self._source.member())
         self._changed = False
@@ -254,23 +254,6 @@ class ExactlyOnce:
         self._metrics.transactions.labels("committed").inc()
         self._metrics.commit_seconds.observe(seconds)
         self._metrics.last_commit.set_to_current_time()
-
-    def _theta_records(self) -> list[tuple[bytes, bytes]]:
-        """What of our θ changes with every event; θ, where anything else has changed; and now and then one to keep."""
-        weights = self._turn.engine.shared_weights()
-        version, about = self._about
-        if weights.version != version:
-            about = About(made=time.time(), by=MEMBER)
-        about = msgspec.structs.replace(about, segments=self._episodes.segments, positions=self._episodes.positions())
-        self._about = weights.version, about
-        weights = replace(weights, about=about)
-        keys, digest = [self._history.key(about.made)], weights.digest()
-        if digest != self._written:
-            keys.append(THETA)
-        self._written = digest  # where the transaction fails, the engine is dropped, and this with it
-        value = encode_weights(weights) if any(keys) else b""
-        progress = PROGRESS, encode_progress(weights.progress)
-        return [progress, *((key, value) for key in keys if key is not None)]
 
     def _finish(self) -> None:
         if self._turn.meta is not None and self._turn.meta.end():
@@ -322,7 +305,8 @@ class ExactlyOnce:
     def _adopt(self, *, lead: bool) -> None:
         """Go on with the published θ, and change it from now on (lead) or not."""
         weights = self._published.theta
-        self._published.is_new, self._leads, self._written = False, lead, b""
+        self._published.is_new, self._leads = False, lead
+        self._own_theta.begin()
         engine, fixed = self._turn.engine, self._options.frozen and weights is not None
         self._episodes.begin(None if weights is None else weights.about)
         try:

@@ -12,7 +12,8 @@ import structlog
 
 from streammeta.engine import Engine
 from streammeta.engine.episodes import UPDATE
-from streammeta.engine.federation import Update, Work, encode_update
+from streammeta.engine.federation import Work
+from streammeta.engine.update import Update, encode_update
 from streammeta.engine.weights import Weights
 from streammeta.errors import SnapshotError
 from streammeta.meta.federated import LocalUpdate

@@ -14,8 +14,8 @@ from kafka import KafkaProducer
 
 from streammeta.engine import Engine, EngineSettings
 from streammeta.engine.episodes import UPDATE
-from streammeta.engine.federation import decode_update
 from streammeta.engine.sums import decode_sums
+from streammeta.engine.update import decode_update
 from streammeta.event import Decoder, Origin, Record
 from streammeta.meta.privacy import Budget
 from tests.broker.running import RunningBroker

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from streammeta.engine import Engine, EngineSettings
-from streammeta.engine.federation import Federation, Update, Work, decode_update, encode_update
+from streammeta.engine.federation import Federation, Work
+from streammeta.engine.update import Update, decode_update, encode_update
 from streammeta.engine.weights import Weights
 from streammeta.errors import SnapshotError
 from streammeta.event import Event, Origin

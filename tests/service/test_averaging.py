@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry
 
 from streammeta.engine import Engine, EngineSettings
 from streammeta.engine.episodes import UPDATE
-from streammeta.engine.federation import Update, decode_update, encode_update
+from streammeta.engine.update import Update, decode_update, encode_update
 from streammeta.engine.weights import Weights, decode_weights, encode_weights
 from streammeta.errors import SnapshotError, TransactionError
 from streammeta.meta.privacy import Budget

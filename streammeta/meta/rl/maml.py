@@ -79,38 +79,7 @@ def maml_policy(
         (2018), arXiv:1802.05098, and Rothfuss et al. (2019), arXiv:1810.06784.
     """
     settings = settings or MamlSettings()
-    network = mlp(environment.observations, settings.hidden, environment.actions, activation="tanh")
-
-    def init(generator: torch.Generator) -> Theta:
-        spread = {"log_spread": torch.full((environment.actions,), -1.0)} if environment.is_continuous else {}
-        weights = network.init(generator)
-        quiet = {name: 0.1 * weights[name] for name in network.head}  # a policy that begins near its middle
-        return named("network", weights | quiet) | spread
-
-    def outputs(phi: Phi, observation: torch.Tensor) -> torch.Tensor:
-        return network.apply(part(phi, "network"), observation)  # [T, N, A]
-
-    def sample(phi: Phi, observation: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        """Actions [T · K] or [T · K, A] for observations [T · K, O]."""
-        tasks = len(next(iter(phi.values())))
-        found = outputs(phi, observation.reshape(tasks, -1, environment.observations))
-        if environment.is_continuous:
-            noise = torch.randn(found.shape, generator=generator)
-            return (found + phi["log_spread"].unsqueeze(1).exp() * noise).flatten(0, 1)
-        return torch.multinomial(found.flatten(0, 1).softmax(-1), 1, generator=generator).squeeze(-1)
-
-    def log_chance(phi: Phi, trial: Trial) -> torch.Tensor:
-        """[H, T · K]."""
-        tasks, steps = len(next(iter(phi.values()))), len(trial.reward)
-        found = outputs(phi, _by_task(trial.observation, tasks))
-        if environment.is_continuous:
-            spread = phi["log_spread"].unsqueeze(1)
-            z = (_by_task(trial.action, tasks) - found) * (-spread).exp()
-            each = (-0.5 * z.square() - spread - 0.5 * math.log(2 * math.pi)).sum(-1)
-        else:
-            chosen = _by_task(trial.action.unsqueeze(-1), tasks)
-            each = found.log_softmax(-1).gather(-1, chosen).squeeze(-1)
-        return each.reshape(tasks, steps, -1).transpose(0, 1).reshape(steps, -1)
+    init, sample, log_chance = _policy(environment, settings.hidden)
 
     def worth(trial: Trial, tasks: int) -> torch.Tensor:
         returns = _returns(trial.reward, settings.discount)
@@ -188,6 +157,50 @@ def maml_policy(
         return descended(state, of)
 
     return PolicyLearner(init, agent, begin(settings.outer), gather, improve)
+
+
+class _Policy(NamedTuple):
+    """A network's distribution of actions, for T tasks with a φ each."""
+
+    init: Callable[[torch.Generator], Theta]
+    sample: Callable[[Phi, torch.Tensor, torch.Generator], torch.Tensor]  # for [T · K, O]: [T · K] or [T · K, A]
+    log_chance: Callable[[Phi, Trial], torch.Tensor]  # of a trial's actions [H, T · K]
+
+
+def _policy(environment: Environment, hidden: Sequence[int]) -> _Policy:
+    """Gaussian actions with a spread that is learned, or one of several."""
+    network = mlp(environment.observations, hidden, environment.actions, activation="tanh")
+
+    def init(generator: torch.Generator) -> Theta:
+        spread = {"log_spread": torch.full((environment.actions,), -1.0)} if environment.is_continuous else {}
+        weights = network.init(generator)
+        quiet = {name: 0.1 * weights[name] for name in network.head}  # a policy that begins near its middle
+        return named("network", weights | quiet) | spread
+
+    def outputs(phi: Phi, observation: torch.Tensor) -> torch.Tensor:
+        return network.apply(part(phi, "network"), observation)  # [T, N, A]
+
+    def sample(phi: Phi, observation: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        tasks = len(next(iter(phi.values())))
+        found = outputs(phi, observation.reshape(tasks, -1, environment.observations))
+        if environment.is_continuous:
+            noise = torch.randn(found.shape, generator=generator)
+            return (found + phi["log_spread"].unsqueeze(1).exp() * noise).flatten(0, 1)
+        return torch.multinomial(found.flatten(0, 1).softmax(-1), 1, generator=generator).squeeze(-1)
+
+    def log_chance(phi: Phi, trial: Trial) -> torch.Tensor:
+        tasks, steps = len(next(iter(phi.values()))), len(trial.reward)
+        found = outputs(phi, _by_task(trial.observation, tasks))
+        if environment.is_continuous:
+            spread = phi["log_spread"].unsqueeze(1)
+            z = (_by_task(trial.action, tasks) - found) * (-spread).exp()
+            each = (-0.5 * z.square() - spread - 0.5 * math.log(2 * math.pi)).sum(-1)
+        else:
+            chosen = _by_task(trial.action.unsqueeze(-1), tasks)
+            each = found.log_softmax(-1).gather(-1, chosen).squeeze(-1)
+        return each.reshape(tasks, steps, -1).transpose(0, 1).reshape(steps, -1)
+
+    return _Policy(init, sample, log_chance)
 
 
 def _surrogate(settings: MamlSettings) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
