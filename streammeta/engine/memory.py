@@ -27,7 +27,7 @@ from streammeta.engine.looks import Look
 from streammeta.engine.partitioned import Partitions, Renumbering
 from streammeta.engine.presence import Presence
 from streammeta.engine.responses import make_response
-from streammeta.engine.scale import SHIFT, SPREAD, Fixed, FrameScale, Seen, SharedScale, common_features, common_units
+from streammeta.engine.scale import SHIFT, SPREAD, Fixed, FrameScale, Seen, SharedScale
 from streammeta.engine.settings import ACTION_OF, OF_ACTION, EngineSettings
 from streammeta.engine.shared import Shared
 from streammeta.engine.spill import TaskKey
@@ -215,10 +215,9 @@ class Memory:
         values: Ints | None = None,
     ) -> Case:
         """One event (``seen`` has no other) as experts see it; ``slots`` where x may have features not known here."""
-        common = common_features(frame, columns, seen.rows, seen.exact, seen.high)[0]
-        shift, spread = common_units(frame, columns.scale_y[seen.rows])
-        unit = float(shift[0]), float(spread[0])
-        return Case(int(seen.rows[0]), task, seen.high[0], partition, slots, common, *unit, context, values)
+        common = seen.common(columns, frame)
+        unit = float(common.shift[0]), float(common.spread[0])
+        return Case(int(seen.rows[0]), task, seen.high[0], partition, slots, common.x[0], *unit, context, values)
 
     def same_numbers(self, experts: Sequence[str]) -> Renumbering:
         """For what an engine of these experts knew, which numbered features and classes as they are here."""

@@ -18,7 +18,7 @@ from streammeta.engine.judge import read
 from streammeta.engine.looks import is_outdated, look
 from streammeta.engine.memory import Memory
 from streammeta.engine.outcome import Outcome, Signal
-from streammeta.engine.scale import Doubles, Fixed, Seen, common_features, common_units, units
+from streammeta.engine.scale import Doubles, Fixed, Seen, units
 from streammeta.engine.spill import TaskKey
 from streammeta.engine.staleness import is_stale
 from streammeta.errors import EventError
@@ -180,10 +180,10 @@ def _said(
         return means, variances, finite
     partitions, values = np.array([event.origin.partition for event in events]), features.shared_values(exact)
     if mixture.takes_runs(outputs):
-        common, tasks = common_features(frame, columns, rows, exact, seen.high), [event.task for event in events]
-        unit = common_units(frame, columns.scale_y[rows])
+        (x, shift, spread), tasks = seen.common(columns, frame), [event.task for event in events]
         asked, context = np.ones(size, np.bool_), np.full((size, 2), -1)
-        cases = Cases(tasks, common, partitions, unlabelled, asked, *unit, rows, np.arange(size), context, values)
+        known = partitions, unlabelled, asked, shift, spread, rows
+        cases = Cases(tasks, x, *known, np.arange(size), context, values)
         return *mixture.predict_all(columns, cases, means, variances), finite
     for i in np.flatnonzero(finite).tolist():
         one, partition = seen.cut(i, i + 1), int(partitions[i])

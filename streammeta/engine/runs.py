@@ -21,13 +21,7 @@ from streammeta.engine.judge import Judged, count_events, judge
 from streammeta.engine.memory import Memory
 from streammeta.engine.outcome import Outcome, Signal
 from streammeta.engine.part import Part
-from streammeta.engine.scale import (
-    Seen,
-    common_features,
-    common_units,
-    learned_targets,
-    units,
-)
+from streammeta.engine.scale import Seen, learned_targets, units
 from streammeta.engine.taskrow import forget_window
 from streammeta.meta.base import Forget, Ints
 from streammeta.native import _kernels as kernels
@@ -114,10 +108,10 @@ class Runs:
     ) -> tuple[Judged, int | None]:
         """As ``_judge``, with what the experts said of the run mixed in."""
         columns, rows = self._memory.tasks.columns, run.rows[begin:end]
-        evidence = mixture.evidence(columns, rows)
+        evidence = mixture.evidence(columns, rows) if end > begin + 1 else None
         self._mix(mixture, opinions, run, begin, end)
         found, drifted = self._judge(run, begin, end)
-        if drifted is not None and drifted + 1 < end:  # what comes after it is predicted again
+        if evidence and drifted is not None and drifted + 1 < end:  # what comes after it is predicted again
             mixture.put_back(columns, rows, evidence)
             self._mix(mixture, opinions, run, begin, drifted + 1)
             run.predict_late(begin, drifted + 1)
@@ -401,7 +395,7 @@ class _Run:
 
     def cases(self, columns: Columns) -> Cases:
         """All events as experts see them."""
-        frame, seen = self.shared.frame, self.seen
+        common = self.seen.common(columns, self.shared.frame)
         late = [i for i in self.late if self.part.waits[i].parts is not None]
         asked, events = np.ones(self.part.size, np.bool_), np.arange(self.part.size)
         asked[late] = False
@@ -412,11 +406,12 @@ class _Run:
             events[i] = pending.get(id(self.part.waits[i]), i)
         return Cases(
             self.part.tasks,
-            common_features(frame, columns, seen.rows, seen.exact, seen.high),
+            common.x,
             self.part.partitions,
             self.measured,
             asked,
-            *common_units(frame, columns.scale_y[seen.rows]),
+            common.shift,
+            common.spread,
             self.rows,
             events,
             self.context,

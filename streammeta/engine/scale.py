@@ -44,8 +44,6 @@ __all__ = [
     "Seen",
     "SharedScale",
     "check_scale",
-    "common_features",
-    "common_units",
     "dump_scale",
     "errors_in_spreads",
     "exact_window",
@@ -281,6 +279,14 @@ def seen_features(frame: FrameScale, columns: Columns, rows: Ints, high: Floats,
     return seen
 
 
+class Common(NamedTuple):
+    """Events [N] in the units of all tasks, in which what several of them teach compares."""
+
+    x: Floats  # [N, D] features as they are, or where a task's own view would be there
+    shift: Doubles  # of each task's target: value = shift + spread · in those units
+    spread: Doubles
+
+
 class Seen(NamedTuple):
     """Raw events [N] of these rows, as they are kept and as the learner sees them."""
 
@@ -311,34 +317,29 @@ class Seen(NamedTuple):
         """Some of them."""
         return Seen._make(part[begin:end] for part in self)
 
+    def common(self, columns: Columns, frame: FrameScale) -> Common:
+        """They in the units of all tasks; like ``of``, under the scale in force."""
+        shared, scale, x = frame.shared, columns.scale_y[self.rows], self.high
+        has_own = scale[..., SPREAD, 0] > 0
+        spread = np.where(has_own, scale[..., SPREAD, 0] * shared.y_gain[0], 1.0)
+        shift = np.where(has_own, scale[..., SHIFT, 0] - spread * shared.y_shift[0], 0.0)
+        places = frame.own
+        scale = columns.scale_x[self.rows[:, None], :, places] if places.size else np.zeros((0, 1, SCALE_ROWS))
+        has_own = scale[..., SPREAD] > 0
+        if has_own.any():
+            z = (self.exact[:, places] - scale[..., SHIFT]) / np.where(has_own, scale[..., SPREAD], 1.0)
+            moved = shared.shift[places] + np.clip(z, -CLIP, CLIP) / shared.gain[places]
+            moved = np.clip(moved, -_MOST_FLOAT, _MOST_FLOAT)  # as features are, which come in single precision
+            x = x.copy()
+            x[:, places] = np.where(has_own, moved, self.high[:, places])
+        return Common(x, shift, spread)
+
 
 def units(frame: FrameScale, scale: Doubles) -> tuple[Doubles, Doubles]:
     """Shift and spread [...] of targets whose tasks have this "scale.y" [..., 7, 1]: value = shift + spread · seen."""
     own = scale[..., SPREAD, 0] > 0
     shift = np.where(own, scale[..., SHIFT, 0], frame.shared.y_shift[0])
     return shift, np.where(own, scale[..., SPREAD, 0], 1 / frame.shared.y_gain[0])
-
-
-def common_features(frame: FrameScale, columns: Columns, rows: Ints, exact: Doubles, high: Floats) -> Floats:
-    """Features [N, D] in the units of all tasks: as they are (``high``), or where a task's own view would be there."""
-    places = frame.own
-    scale = columns.scale_x[rows[:, None], :, places] if places.size else np.zeros((0, 1, SCALE_ROWS))
-    own = scale[..., SPREAD] > 0
-    if not own.any():
-        return high
-    shared, common = frame.shared, high.copy()
-    z = (exact[:, places] - scale[..., SHIFT]) / np.where(own, scale[..., SPREAD], 1.0)
-    moved = shared.shift[places] + np.clip(z, -CLIP, CLIP) / shared.gain[places]
-    moved = np.clip(moved, -_MOST_FLOAT, _MOST_FLOAT)  # as features are, which come in single precision
-    common[:, places] = np.where(own, moved, high[:, places])
-    return common
-
-
-def common_units(frame: FrameScale, scale: Doubles) -> tuple[Doubles, Doubles]:
-    """Shift and spread [...] of targets, as ``units`` has them, but in the units of all tasks and not in spreads."""
-    shared, own = frame.shared, scale[..., SPREAD, 0] > 0
-    spread = np.where(own, scale[..., SPREAD, 0] * shared.y_gain[0], 1.0)
-    return np.where(own, scale[..., SHIFT, 0] - spread * shared.y_shift[0], 0.0), spread
 
 
 def errors_in_spreads(columns: Columns, rows: Ints, frame: FrameScale) -> Doubles:
