@@ -7,6 +7,8 @@ SHELL := /bin/bash
 # uv trusts who the system trusts, as pip does: also behind a company's proxy (two names: of newer and of older uv)
 export UV_SYSTEM_CERTS ?= 1
 export UV_NATIVE_TLS ?= 1
+# processes that run tests
+WORKERS ?= 2
 
 .PHONY: help setup lock wheel sanitize demo test lint types imports unit coverage docs deploy-tools deploy-check sbom image-check broker browser bench bench-omniglot bench-sinusoids chaos members scaling slow-work fuzz clean
 
@@ -75,7 +77,6 @@ types: setup
 imports: setup
 	$(BIN)/lint-imports
 
-WORKERS ?= 2
 unit: setup  ## the tests, in so many processes as WORKERS says; what wants a Kafka is run by one of them
 	$(BIN)/pytest -n $(WORKERS) --dist loadgroup
 
@@ -103,7 +104,7 @@ docs: .tools/docs/.ready  ## the documentation site, into out/site; warnings are
 deploy-tools: .tools/deploy/.ready  ## what deploy-check needs: helm, promtool, hadolint, actionlint, schemas
 
 deploy-check: setup deploy-tools  ## image, chart, rules, dashboards, compose file, unit, workflows: by the tools that would use them
-	PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 .tools/deploy/bin/pytest -q -c deploy/check/pytest.ini --rootdir . deploy/check
+	PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 .tools/deploy/bin/pytest -q -c deploy/check/pytest.ini --rootdir . -p xdist.plugin -n $(WORKERS) --dist loadfile deploy/check
 
 sbom: deploy-tools  ## what is in each image, as CycloneDX: out/sbom/serve.cdx.json and train.cdx.json
 	mkdir -p out/sbom
