@@ -10,12 +10,15 @@ from typing import Any
 
 import pytest
 import yaml
+from check_jsonschema.cli import main as check_jsonschema
+from click.testing import CliRunner
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "deploy/helm/streammeta"
 KUBERNETES = "1.31.0"
 
 Tool = Callable[..., subprocess.CompletedProcess[str]]
+Schema = Callable[[str, Path], str]
 
 
 @pytest.fixture(scope="session")
@@ -32,6 +35,17 @@ def tool() -> Tool:
         return subprocess.run(words, cwd=cwd, capture_output=True, text=True, timeout=300, check=False)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def schema_errors() -> Schema:
+    """What a schema that check-jsonschema brings has against a file; "": nothing. Here, as its start takes two seconds."""
+
+    def check(schema: str, path: Path) -> str:
+        done = CliRunner().invoke(check_jsonschema, ["--builtin-schema", schema, str(path)])
+        return done.output or repr(done.exception) if done.exit_code else ""
+
+    return check
 
 
 @pytest.fixture(scope="session")

@@ -10,10 +10,8 @@ from deploy.check.conftest import ROOT
 FILE = ROOT / "deploy/compose.yaml"
 
 
-def test_it_follows_the_compose_specification(tool) -> None:
-    done = tool("check-jsonschema", "--builtin-schema", "vendor.compose-spec", FILE)
-
-    assert done.returncode == 0, done.stdout + done.stderr
+def test_it_follows_the_compose_specification(schema_errors) -> None:
+    assert schema_errors("vendor.compose-spec", FILE) == ""
 
 
 def test_what_it_mounts_and_builds_from_exists() -> None:
@@ -77,9 +75,9 @@ def test_images_have_a_version() -> None:
         ("profiles: [trainer]", "profiles: trainer"),
     ],
 )
-def test_a_broken_file_fails_the_check(right: str, wrong: str, tool, tmp_path: Path) -> None:
+def test_a_broken_file_fails_the_check(right: str, wrong: str, schema_errors, tmp_path: Path) -> None:
     assert right in FILE.read_text()
     broken = tmp_path / "compose.yaml"
     broken.write_text(FILE.read_text().replace(right, wrong, 1))
 
-    assert tool("check-jsonschema", "--builtin-schema", "vendor.compose-spec", broken).returncode != 0
+    assert "validation errors" in schema_errors("vendor.compose-spec", broken)

@@ -17,30 +17,26 @@ OTHERS = {
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
-def test_a_workflow_is_taken(path: Path, tool) -> None:
+def test_a_workflow_is_taken(path: Path, tool, schema_errors) -> None:
     linted = tool("actionlint", "-shellcheck=", "-pyflakes=", path)
-    checked = tool("check-jsonschema", "--builtin-schema", "vendor.github-workflows", path)
-    bounded = tool("check-jsonschema", "--builtin-schema", "custom.github-workflows-require-timeout", path)
 
     assert linted.returncode == 0, linted.stdout
-    assert checked.returncode == 0, checked.stdout
-    assert bounded.returncode == 0, bounded.stdout
+    assert schema_errors("vendor.github-workflows", path) == ""
+    assert schema_errors("custom.github-workflows-require-timeout", path) == ""
 
 
 @pytest.mark.parametrize(("name", "schema"), OTHERS.items())
-def test_forms_follow_their_schemas(name: str, schema: str, tool) -> None:
-    done = tool("check-jsonschema", "--builtin-schema", schema, ROOT / name)
-
-    assert done.returncode == 0, done.stdout
+def test_forms_follow_their_schemas(name: str, schema: str, schema_errors) -> None:
+    assert schema_errors(schema, ROOT / name) == ""
 
 
 @pytest.mark.parametrize(("name", "schema"), OTHERS.items())
-def test_a_broken_form_fails_the_check(name: str, schema: str, tool, tmp_path: Path) -> None:
+def test_a_broken_form_fails_the_check(name: str, schema: str, schema_errors, tmp_path: Path) -> None:
     """Its first key misspelt."""
     first, colon, rest = (ROOT / name).read_text().partition(":")
     (tmp_path / "broken.yaml").write_text(f"{first}s{colon}{rest}")
 
-    assert tool("check-jsonschema", "--builtin-schema", schema, tmp_path / "broken.yaml").returncode != 0
+    assert "validation errors" in schema_errors(schema, tmp_path / "broken.yaml")
 
 
 def test_only_the_job_that_publishes_may_write_and_it_has_no_password() -> None:
