@@ -235,14 +235,14 @@ def test_settings_that_cannot_decide_are_refused() -> None:
 
 
 def turns(random: np.random.Generator, *, late: bool) -> list[Event | Label]:
-    """Forty turns of decisions of three tasks, then their rewards; or these come late, among decisions of the next."""
+    """Twenty-eight turns of decisions of three tasks, then their rewards; or these come late, among decisions of the next."""
     events, rewards = list[Event | Label](), list[Label]()
-    for turn in range(40):
+    for turn in range(28):
         due, rewards = rewards, []
         for i in range(int(random.integers(10, 60))):
             x, task = {f"f{k}": float(random.standard_normal()) for k in range(3)}, f"t{random.integers(3)}"
             events.append(Event(x, task, Origin("e", 0, len(events)), id=f"{turn}.{i}"))
-            rewards.append(Label(f"{turn}.{i}", 50.0 * (turn > 20) + float(x["f0"]), task, events[-1].origin))
+            rewards.append(Label(f"{turn}.{i}", 50.0 * (turn > 14) + float(x["f0"]), task, events[-1].origin))
             if late and due and random.random() < 0.8:
                 events.append(replace(due.pop(), origin=Origin("e", 0, len(events))))
         if not late:
