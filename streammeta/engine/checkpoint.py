@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 import msgspec
 import numpy as np
 
+from streammeta.bounds import Count, Size
 from streammeta.errors import SnapshotError
 
 __all__ = [
@@ -25,8 +26,6 @@ __all__ = [
     "read_header",
 ]
 
-_Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
-_Size: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=65_536)]
 _Digits: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,39}$")]  # a number of 128 bits
 _DOUBLE = 8  # bytes
 _ADVICE = "restore it from a copy"
@@ -37,49 +36,49 @@ OF_THETA: Final = (*OF_EXPERTS, "memory.window", "drift.detector", "drift.concep
 
 
 class _Counts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    seen: _Count
-    events: _Count
-    labelled: _Count
-    drifts: _Count
-    refused: _Count
-    refused_updates: _Count
-    next_look: _Count
-    meta_begun: _Count
-    corrected: _Count = 0  # not in snapshots before labels could be
-    resets: _Count = 0  # not in the first snapshots of format 3
+    seen: Count
+    events: Count
+    labelled: Count
+    drifts: Count
+    refused: Count
+    refused_updates: Count
+    next_look: Count
+    meta_begun: Count
+    corrected: Count = 0  # not in snapshots before labels could be
+    resets: Count = 0  # not in the first snapshots of format 3
 
 
 class _Features(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    slots: list[tuple[str, str | None, _Size]]
-    width: _Size | None
-    ignored: _Count
+    slots: list[tuple[str, str | None, Size]]
+    width: Size | None
+    ignored: Count
 
 
 class _Pending(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     id: str
-    partition: _Count
+    partition: Count
     task: str
-    slots: list[_Size]
+    slots: list[Size]
     values: bytes  # float64, one a slot
     mean: bytes | None  # float64
     variance: float
-    theta_version: _Count
-    page: _Count
+    theta_version: Count
+    page: Count
     parts: tuple[Annotated[int, msgspec.Meta(ge=1, le=65_536)], bytes] | None  # experts, and float64 of each
-    context: tuple[_Size, _Size] | None = None  # a class and a count
+    context: tuple[Size, Size] | None = None  # a class and a count
     ts: float | None = None  # of the event, where it is needed
 
 
 class _Waiting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     events: list[_Pending]
-    expired: _Count
-    replaced: _Count
-    forgotten: _Count = 0
+    expired: Count
+    replaced: Count
+    forgotten: Count = 0
 
 
 class _Recent(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    ring: list[_Count]  # positions among the tasks
-    alive: list[_Count]
+    ring: list[Count]  # positions among the tasks
+    alive: list[Count]
 
 
 class _Pcg64(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -95,14 +94,14 @@ class _Random(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class _Shared(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    outputs: _Size
-    version: _Count
-    theta_id: _Count
-    scaling_id: _Count
+    outputs: Size
+    version: Count
+    theta_id: Count
+    scaling_id: Count
     next_scaling: Annotated[int, msgspec.Meta(ge=0, le=2**62)]
-    updates: _Count
-    own: list[_Size]
-    epoch: _Count
+    updates: Count
+    own: list[Size]
+    epoch: Count
 
 
 class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -116,11 +115,11 @@ class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     recent: _Recent
     random: _Random
     shared: _Shared
-    sums: list[tuple[_Count, _Count]]  # partition, events seen
-    tasks: list[tuple[_Count, str, bytes]]
-    spilled: _Count
-    presence: list[tuple[_Count, str, _Count, float, float]] = []  # partition, tag, and when it was last seen
-    leaving: list[tuple[_Count, str]] = []  # tasks that are forgotten and still have their rows
+    sums: list[tuple[Count, Count]]  # partition, events seen
+    tasks: list[tuple[Count, str, bytes]]
+    spilled: Count
+    presence: list[tuple[Count, str, Count, float, float]] = []  # partition, tag, and when it was last seen
+    leaving: list[tuple[Count, str]] = []  # tasks that are forgotten and still have their rows
 
 
 def read_header(header: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:

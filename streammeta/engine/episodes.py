@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from streammeta.bounds import Count
 from streammeta.engine.spill import TaskKey
 from streammeta.errors import SnapshotError
 from streammeta.event import LabelValue
@@ -41,7 +42,6 @@ _SLOTS = 16  # segments kept of each task: as many labelled events as its window
 _EARLY = 8  # labelled events after which a task's first segment is written though it is not full
 _MOST_OPEN = 10_000  # tasks whose circumstances are kept until their segment is full
 _Text: TypeAlias = Annotated[str, msgspec.Meta(max_length=1_000)]
-_Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 
 
 class Circumstance(NamedTuple):
@@ -62,7 +62,7 @@ class Segment(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_field
 
     format: Literal[1]
     kind: Literal["classification", "regression"]
-    begin: _Count  # the number of the first, counting the task's labelled events
+    begin: Count  # the number of the first, counting the task's labelled events
     features: Annotated[
         list[tuple[_Text, _Text | None]], msgspec.Meta(max_length=65_536)
     ]  # names, values of categories

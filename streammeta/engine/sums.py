@@ -17,6 +17,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from streammeta.bounds import Count, Size
 from streammeta.engine.moments import Crowd, Moments, Sums, added, no_sums, renumbered, total, wider
 from streammeta.engine.scale import SharedScale, dump_scale, load_scale, placed_scale, shared_scale, wider_scale
 from streammeta.errors import SnapshotError
@@ -27,14 +28,11 @@ __all__ = ["Part", "PartitionSums", "SumsRecord", "decode_sums", "encode_sums", 
 
 _DECAY = 0.999  # of what is known about the variance within classes, per label
 _FACTOR, _SQUARES, _COUNT = 2, 3, 4  # of ``within``: labels since the last ``publish_shared``
-_MOST = 2**53
 _FEW = 16  # values of a partition that are too few to find outliers
 _OUTLIER = 10.0  # standard deviations beyond which a value moves the moments no further
 _FORGET_AFTER = 20_000.0  # events of a partition after which its moments forget
 Bools: TypeAlias = npt.NDArray[np.bool_]
 Doubles: TypeAlias = npt.NDArray[np.float64]
-_Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=_MOST)]
-_Size: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=65_536)]
 
 
 def observed(moments: Moments, values: npt.NDArray[Any]) -> Moments:
@@ -249,8 +247,8 @@ class PartitionSums:
 
 class _Record(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
     format: Literal[2]
-    slots: Annotated[list[tuple[str, str | None, _Size]], msgspec.Meta(max_length=65_536)]
-    seen: _Count
+    slots: Annotated[list[tuple[str, str | None, Size]], msgspec.Meta(max_length=65_536)]
+    seen: Count
     features: bytes  # float64 [3, D]
     target: bytes  # float64 [3, 1]
     crowd: bytes  # float64 [3, D]
@@ -260,9 +258,9 @@ class _Record(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_field
     y_scale: bytes  # float64 [4, 1]
     reference: bytes  # float64 [5, D]: the one when tasks were looked at again for the last time
     y_reference: bytes  # float64 [4, 1]
-    scaling_id: _Count
-    epoch: _Count
-    next_scaling: _Count
+    scaling_id: Count
+    epoch: Count
+    next_scaling: Count
 
 
 @dataclass(frozen=True, slots=True)

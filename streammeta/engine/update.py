@@ -6,10 +6,11 @@ statistic of any.
 """
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal, NamedTuple, TypeAlias
+from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 
+from streammeta.bounds import Count, Size
 from streammeta.engine.packing import DAMAGE, pack, unpack
 from streammeta.errors import SnapshotError
 from streammeta.meta.base import Theta
@@ -17,22 +18,20 @@ from streammeta.meta.base import Theta
 __all__ = ["Update", "decode_update", "encode_update"]
 
 _DELTA = "delta."
-_Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
-_Size: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=65_536)]
 
 
 class _Header(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
     format: Literal[1]
     settings: dict[str, bool | int | float | str]
-    version: _Count
-    theta_id: _Count
-    slots: Annotated[list[tuple[str, str | None, _Size]], msgspec.Meta(max_length=65_536)]
-    width: _Size | None
+    version: Count
+    theta_id: Count
+    slots: Annotated[list[tuple[str, str | None, Size]], msgspec.Meta(max_length=65_536)]
+    width: Size | None
     classes: Annotated[list[int | float | str], msgspec.Meta(max_length=65_536)]
-    new_slots: Annotated[list[tuple[str, str | None, _Size]], msgspec.Meta(max_length=65_536)]
+    new_slots: Annotated[list[tuple[str, str | None, Size]], msgspec.Meta(max_length=65_536)]
     new_classes: Annotated[list[int | float | str], msgspec.Meta(max_length=65_536)]
-    partitions: Annotated[list[_Count], msgspec.Meta(max_length=65_536)]
-    weight: _Count
+    partitions: Annotated[list[Count], msgspec.Meta(max_length=65_536)]
+    weight: Count
 
 
 _DECODER = msgspec.msgpack.Decoder(_Header)

@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from streammeta.bounds import Count, Size
 from streammeta.engine.packing import DAMAGE, pack, unpack
 from streammeta.errors import SnapshotError
 from streammeta.event import LabelValue
@@ -30,9 +31,7 @@ __all__ = [
 
 _LASTING = ("theta.", "outer.", "scale.", "reference.")  # arrays that change with θ or the normalization only
 _Kind = TypeVar("_Kind")
-_Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
-_Size: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=65_536)]
-_Slot: TypeAlias = tuple[str, str | None, _Size]
+_Slot: TypeAlias = tuple[str, str | None, Size]
 Provenance: TypeAlias = Literal["learned", "rollback", "import"]
 
 
@@ -41,14 +40,14 @@ class About(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=
 
     made: float = 0.0  # seconds since 1970; 0: not known
     by: str = ""  # the process that made it
-    segments: _Count = 0  # of other processes' labelled events that θ has been learned from, over all versions
+    segments: Count = 0  # of other processes' labelled events that θ has been learned from, over all versions
     loss: float | None = None  # on newest events, that it was not learned from; None: not judged
     loss_before: float | None = None  # of the version before, on the same events
-    judged: _Count = 0  # those events
+    judged: Count = 0  # those events
     # of each partition of NAME-episodes, where it has been learned to: θ includes what is before, and nothing after
-    positions: Annotated[list[tuple[_Count, _Count]], msgspec.Meta(max_length=65_536)] = []
+    positions: Annotated[list[tuple[Count, Count]], msgspec.Meta(max_length=65_536)] = []
     provenance: Provenance = "learned"
-    of: _Count | None = None  # the version that it is a copy of
+    of: Count | None = None  # the version that it is a copy of
 
 
 _BLANK = About()
@@ -111,22 +110,22 @@ class Progress:
 
 
 class _Shared(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    outputs: _Size
-    version: _Count
-    theta_id: _Count
-    scaling_id: _Count
-    updates: _Count
-    own: list[_Size]
-    epoch: _Count
+    outputs: Size
+    version: Count
+    theta_id: Count
+    scaling_id: Count
+    updates: Count
+    own: list[Size]
+    epoch: Count
 
 
 class _Header(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
     format: Literal[3, 4]
     settings: dict[str, bool | int | float | str]
     slots: Annotated[list[_Slot], msgspec.Meta(max_length=65_536)]
-    width: _Size | None
+    width: Size | None
     classes: Annotated[list[int | float | str], msgspec.Meta(max_length=65_536)]
-    counts: dict[str, _Count]
+    counts: dict[str, Count]
     random: dict[str, Any]
     shared: _Shared
     about: About = About()  # not in format 3
@@ -134,9 +133,9 @@ class _Header(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_field
 
 class _ProgressHeader(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
     format: Literal[1]
-    version: _Count
-    theta_id: _Count
-    counts: dict[str, _Count]
+    version: Count
+    theta_id: Count
+    counts: dict[str, Count]
     random: dict[str, Any]
     about: About
 

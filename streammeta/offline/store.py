@@ -3,13 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from typing import Any
 
 import msgspec
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
+from streammeta.bounds import Count
 from streammeta.engine.packing import write_whole
 from streammeta.errors import SnapshotError
 from streammeta.meta.learner import OuterState, named, part
@@ -19,7 +20,6 @@ __all__ = ["Trained", "load", "store"]
 _FORMAT = 1
 _HEADER = "streammeta"  # its name in the file
 _WANTED = "a file that `streammeta meta-train` wrote"
-_Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 
 
 class _Version(msgspec.Struct, frozen=True):
@@ -28,7 +28,7 @@ class _Version(msgspec.Struct, frozen=True):
 
 class _Header(msgspec.Struct, frozen=True):
     format: int
-    updates: _Count
+    updates: Count
     order: list[str]  # of the tensors: the outer optimizer has θ as one vector, in that order
     about: dict[str, Any]
 

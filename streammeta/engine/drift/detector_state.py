@@ -13,9 +13,10 @@ from typing import Annotated, Any, Self, TypeAlias
 
 import msgspec
 
+from streammeta.bounds import Count
+
 __all__ = ["STATES", "AdwinLevel", "AdwinState", "DetectorState"]
 
-_Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 _Int32: TypeAlias = Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1)]
 _Finite: TypeAlias = Annotated[float, msgspec.Meta(ge=-1e30, le=1e30)]
 _Positive: TypeAlias = Annotated[float, msgspec.Meta(ge=0, le=1e30)]
@@ -43,7 +44,7 @@ class DetectorState(msgspec.Struct, array_like=True, frozen=True, forbid_unknown
 
 
 class _Mean(DetectorState, frozen=True):
-    n: _Count
+    n: Count
     mean: _NearUnit
 
     @classmethod
@@ -82,7 +83,7 @@ class _PageHinkley(DetectorState, frozen=True):
 class _Kswin(DetectorState, frozen=True):
     """The window, and the generator that samples from it."""
 
-    n: _Count
+    n: Count
     window: list[_Unit]
     random: tuple[_Words, _Position] | None  # None: not yet used
 
@@ -107,7 +108,7 @@ class _Kswin(DetectorState, frozen=True):
 class _Ddm(DetectorState, frozen=True):
     """The error rate now, and at its best."""
 
-    n: _Count
+    n: Count
     mean: _Unit
     least: tuple[_Unit, _Unit] | None  # mean and deviation at the lowest sum so far
 
@@ -128,9 +129,9 @@ class _Eddm(DetectorState, frozen=True):
 
     distance: _Positive  # mean, between errors
     squares: _Positive
-    n: _Count
-    last_error: _Count
-    errors: _Count
+    n: Count
+    last_error: Count
+    errors: Count
     most: _Finite
 
     @classmethod
@@ -235,7 +236,7 @@ class _Run(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=T
     """One hypothesis: the level has been the same for ``n`` values."""
 
     weight: _Unit
-    n: _Count
+    n: Count
     total: _Positive
     before: _Unit
 

@@ -39,10 +39,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
-from typing import Annotated, Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 import msgspec
 
+from streammeta.bounds import Count
 from streammeta.engine.drift.adwin import AdwinTable
 from streammeta.engine.drift.detector_state import STATES, DetectorState
 from streammeta.engine.drift.settings import PARAMETERS, DetectorName, DriftSettings, checked_parameters
@@ -287,7 +288,7 @@ def settings_like(detector: str | _Detector) -> dict[str, Any]:
 class _Saved(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
     version: Literal[1]
     settings: int  # checksum of detector and parameters
-    warm_up_seen: Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+    warm_up_seen: Count
     state: msgspec.Raw  # of the detector's kind; nil before the detector is made
 
 

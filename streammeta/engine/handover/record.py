@@ -20,6 +20,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from streammeta.bounds import Count
 from streammeta.errors import SnapshotError
 
 __all__ = [
@@ -46,7 +47,6 @@ PART = 8192  # bytes in a piece of an array
 _ID = 8  # bytes of a schema's hash
 _MOST = 65_536  # dimensions, slots, classes: as many as settings allow
 _Format: TypeAlias = Literal[3, 4, 5]  # read; below 5 rows know no pool, 3 does not say when a task was last seen
-_Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 _Size: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=_MOST)]
 _Id: TypeAlias = Annotated[bytes, msgspec.Meta(min_length=_ID, max_length=_ID)]
 _Dtype: TypeAlias = Literal["<f4", "<f8", "<i8"]
@@ -87,7 +87,7 @@ class Head(_Record, frozen=True):
     open_y: memoryview  # [n] float32 for classes, float64 for targets
     detector: bytes
     # when it was last seen in its partition: which event, the partition's time then, its last time stamp
-    seen: tuple[_Count, float, float] | None = None  # None: in format 3
+    seen: tuple[Count, float, float] | None = None  # None: in format 3
 
 
 class Page(_Record, frozen=True):
@@ -95,7 +95,7 @@ class Page(_Record, frozen=True):
 
     format: _Format
     schema: _Id
-    number: _Count
+    number: Count
     x: memoryview  # float32 [PAGE, D + K]
     y: memoryview  # [PAGE] float32 for classes, float64 for targets
 
@@ -108,7 +108,7 @@ class Wait(_Record, frozen=True):
     values: bytes  # float64, one a slot
     mean: bytes | None  # float64; what was predicted: probabilities, a mean, or a mean and its interval
     variance: float
-    theta_version: _Count
+    theta_version: Count
     parts: bytes | None = None  # float64; what experts said, when there are any
     context: tuple[_Size, _Size] | None = None  # the task's last label then, and how often it had come in a row
     ts: float | None = None  # of the event, where rolling features of labels need it

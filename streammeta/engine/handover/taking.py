@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from streammeta.bounds import EXACT
 from streammeta.engine.columns import is_adaptable
 from streammeta.engine.concepts import check_concepts, renumber_concepts
 from streammeta.engine.elapsed import COLUMN as ELAPSED
@@ -43,7 +44,6 @@ __all__ = ["Taking"]
 _COUNTERS = ("window_count", "events", "labelled", "labels_since_drift", "labels_kept_at_drift", "drifts")
 # columns that a setting turns on and off, or that rows of the version before have not: they begin blank
 _BY_SETTING = {*COLUMNS, *ELAPSED, *POOLED, *OF_TASKS, "window_id"}
-_MOST = 2**53
 _MOST_BYTES = 2**30
 _MEAN_AND_INTERVAL = 32  # bytes
 
@@ -165,7 +165,7 @@ class Taking:
         """Refuse rows that this engine has no place for, and numbers that no row has."""
         self._check_shapes(found, names, at)
         for name in _COUNTERS:
-            if not ((found[name] >= 0) & (found[name] <= _MOST)).all():
+            if not ((found[name] >= 0) & (found[name] <= EXACT)).all():
                 raise SnapshotError(f"{at}: a row with {name} of {found[name].min()}, wanted a count: it is damaged")
         if (np.maximum(found["window_count"], found["labels_since_drift"]) > found["labelled"]).any():
             raise SnapshotError(f"{at}: a row that remembers more labelled events than it saw: it is damaged")
