@@ -1,12 +1,14 @@
 """Labelled streams as decisions: what streammeta, Vowpal Wabbit and coba earn on the same rows.
 
     python -m benchmarks.decisions [--files elec2,…] [--learners NAME …] [--rows 4000] [--delays 0,100] [--seed 0]
-                                   [--timeout 300] [--jobs 1] [--setup] [--json OUT] [--resume]
+                                   [--shuffled] [--timeout 300] [--jobs 1] [--setup] [--json OUT] [--resume]
 
 A class is an action, and the reward is 1 where it was the right one; a target becomes four levels. Each learner runs in
 a process of its own: it chooses, and learns the reward of what it chose, at once or so many rows later. Vowpal Wabbit
 and coba have an environment of their own, which --setup makes. Both get features by running means and spreads, cut at
-5; Vowpal Wabbit the tasks, too, crossed with features and actions.
+5; Vowpal Wabbit the tasks, too, crossed with features and actions. Classes are numbered as the file numbers them, and a
+learner that prefers the first action while it knows nothing is lucky where that is the commonest: with --shuffled the
+order is drawn by the seed.
 """
 
 import argparse
@@ -66,6 +68,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--rows", type=int, default=4_000, help="the first so many of a file")
     parser.add_argument("--delays", type=lambda text: [int(part) for part in names(text)], default=[0, 100])
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--shuffled", action="store_true", help="number the actions in an order drawn by the seed")
     parser.add_argument("--timeout", type=float, default=300, help="seconds of the processor that a learner may take")
     parser.add_argument("--jobs", type=int, default=1, help="processes at once")
     parser.add_argument("--setup", action="store_true", help="make the peers' environment")
@@ -81,7 +84,8 @@ def _key(file: str, delay: int, learner: str) -> str:
 def _run(file: str, delay: int, learner: str, options: argparse.Namespace) -> Result:
     """What a learner earned, or the problem it had."""
     path, kind = data_folder() / f"{file}.csv.gz", described(file).kind
-    job = Bandit(str(path), learner, options.rows, delay, options.seed, kind, options.timeout)
+    limits = options.seed, kind, options.timeout, options.shuffled
+    job = Bandit(str(path), learner, options.rows, delay, *limits)
     own = learner in _OURS
     module = "benchmarks.peers.decider_runner" if own else "benchmarks.peers.bandits_runner"
     python = python_of("streammeta" if own else "bandits")

@@ -45,6 +45,7 @@ class Bandit:
     seed: int
     kind: str  # "classification", or "regression", whose target becomes four levels
     seconds: float  # the loop stops after so long
+    shuffled: bool = False  # actions are numbered in an order drawn by the seed
 
 
 class Decider(Protocol):
@@ -81,6 +82,8 @@ def run(make: Make) -> None:
 def _play(make: Make, job: Bandit) -> dict[str, Any]:
     rows = read_rows(Path(job.path), job.limit)
     right = classes_of(rows.ys, job.kind)
+    if job.shuffled:
+        right = np.random.default_rng(job.seed).permutation(int(right.max()) + 1)[right]
     decider, scale = make(job, int(right.max()) + 1), RunningScale(len(rows.names))
     earned, seconds, late = np.zeros(len(rows)), 0.0, deque[tuple[Event, int, float]]()
     for i, x in enumerate(rows.xs):

@@ -67,14 +67,22 @@ def explore(scores: Scores, how: DecideSettings) -> Doubles:
 
 
 def best_only(scores: Doubles) -> Doubles:
-    """Probability 1 for the best score, the first of equals [..., K]."""
-    chosen = np.zeros(scores.shape)
-    np.put_along_axis(chosen, scores.argmax(-1)[..., None], 1.0, -1)
+    """Probability 1 for the best score; the best of equal scores share it [..., K].
+
+    So nothing depends on the order in which actions are named: before any reward all scores are equal, and while all
+    rewards are the same they stay so. The first of them alone would be taken as long as that lasts, which may be for
+    ever.
+
+    >>> best_only(np.array([[1.0, 3.0, 2.0], [2.0, 2.0, 1.0]])).tolist()
+    [[0.0, 1.0, 0.0], [0.5, 0.5, 0.0]]
+    """
+    is_best = scores == scores.max(-1, keepdims=True)
+    chosen: Doubles = is_best / is_best.sum(-1, keepdims=True)
     return chosen
 
 
 def epsilon_greedy(scores: Doubles, epsilon: float) -> Doubles:
-    """The best score with probability 1 − ε + ε/K, each other action with ε/K [..., K].
+    """The best score with probability 1 − ε + ε/K, each other action with ε/K [..., K]; equals as in ``best_only``.
 
     Raises:
         ConfigError: ε is not in [0, 1].
@@ -162,7 +170,7 @@ def _sum(numbers: Doubles) -> Doubles:
 
 
 def upper_confidence(means: Doubles, variances: Doubles, width: float) -> Doubles:
-    """Probability 1 for the largest mean + ``width`` standard deviations: optimism [..., K].
+    """Probability 1 for the largest mean + ``width`` standard deviations: optimism [..., K]; equals share it.
 
     Source:
         Li, Chu, Langford & Schapire (2010), A contextual-bandit approach to personalized news article recommendation

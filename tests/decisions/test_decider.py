@@ -35,6 +35,22 @@ def test_every_exploration_learns_which_action_pays(exploration: str) -> None:
     assert np.mean([reward for _, _, reward in made[-400:]]) > 0.6
 
 
+@pytest.mark.parametrize("exploration", ["inverse_gap", "thompson", "epsilon_greedy", "greedy"])
+@pytest.mark.parametrize("pays", ["red", "green", "blue"])
+def test_which_action_is_named_first_does_not_decide(exploration: str, pays: str) -> None:
+    """Nothing is known of any for thirty decisions, and one action in three never pays: whoever begins with one that
+    earns nothing, for good, learns nothing of the others.
+    """
+    decider, earned = MetaDecider(["red", "green", "blue"], exploration=exploration), list[float]()
+    for i in range(150):
+        earned.append(float(decider.choose_one({"a": 1.0}, id=i).action == pays))
+        if i >= 30:
+            decider.reward_one(i - 30, earned[i - 30])
+
+    assert 3 < sum(earned[:30]) < 20
+    assert np.mean(earned[-50:]) > 0.8
+
+
 def test_late_rewards_are_learned_once_each() -> None:
     decider = MetaDecider(["red", "blue"], "shop")
     made = run(decider, 900, late=100)

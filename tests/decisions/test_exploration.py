@@ -105,7 +105,13 @@ def test_propensities_have_the_same_bits_alone_and_among_others(explored: Callab
 
 def test_epsilon_is_shared_by_all_actions_the_best_included() -> None:
     assert epsilon_greedy(SCORES, 0.3) == pytest.approx([0.1, 0.8, 0.1])
-    assert best_only(np.array([1.0, 1.0])).tolist() == [1.0, 0.0]
+
+
+def test_the_best_of_equal_scores_share_it() -> None:
+    """Else the order in which actions are named decides, for as long as nothing is known of any of them."""
+    assert best_only(np.array([1.0, 3.0, 3.0, 2.0])).tolist() == [0.0, 0.5, 0.5, 0.0]
+    assert upper_confidence(np.array([1.0, 0.0, 0.5]), np.array([0.0, 1.0, 0.25]), 1.0) == pytest.approx([1 / 3] * 3)
+    assert epsilon_greedy(np.array([0.0, 1.0, 1.0, 0.0]), 0.2) == pytest.approx([0.05, 0.45, 0.45, 0.05])
 
 
 def test_thompsons_propensities_are_the_share_of_draws() -> None:
