@@ -23,7 +23,7 @@ __all__ = ["main"]
 _FEATURES, _NOISE = 5, 0.3
 _EXPERTS: dict[str, dict[str, Any]] = {
     "defaults": {},
-    "without linear": {"learner": {"experts": ["nearest", "forest", "persistence"]}},
+    "without linear": {"learner": {"experts": ["nearest", "gaussian_process", "forest", "persistence"]}},
     "without experts": {"learner": {"experts": []}},
 }
 

@@ -76,13 +76,13 @@ class LearnerSettings(BaseModel, frozen=True, extra="forbid"):
     )
     chunk: int = Field(4, ge=1, le=64, description="Events predicted from one state inside a meta-update.")
     experts: tuple[str | ExpertSettings, ...] = Field(
-        ("nearest", "forest", "linear", "persistence"),
+        ("nearest", "gaussian_process", "forest", "linear", "persistence"),
         max_length=16,
         description='Mixed in by recent evidence: "forest" (online trees of all tasks of a partition), "nearest" '
-        '(the nearest of its last thousands of events; named before "forest", whose they are), "linear" (a linear '
-        'model of all events of a partition: what tasks of a few events have in common), "neighbours" '
-        '(nearest events of the task), "gaussian" (a Gaussian a class), "persistence" (what class follows '
-        "the task's last one, or that last target again where it comes near), "
+        '(the nearest of its last thousands of events), "gaussian_process" (exact, of its last 128 to 255; name both '
+        'before "forest", whose events they read), "linear" (a linear model of all events of a partition: what tasks '
+        'of a few events have in common), "neighbours" (nearest events of the task), "gaussian" (a Gaussian a class), '
+        '"persistence" (what class follows the task\'s last one, or that last target again where it comes near), '
         '"river:MODULE.CLASS", or {name = "river:MODULE.CLASS", '
         "parameters = {...}}; [] for none. Models of River cannot be saved: after a restore they start from nothing.",
     )

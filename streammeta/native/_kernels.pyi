@@ -255,6 +255,16 @@ def ask_nearest(
 def remember_nearest(
     x: _Floats, labels: _Floats, count: int, shift: _Doubles, gain: _Doubles, z: _Floats, y: _Floats, known: _Ints, /
 ) -> None: ...
+
+class GaussianProcess:
+    def __init__(self, classify: bool, /) -> None: ...
+    @property
+    def count(self) -> int: ...
+    def remember(self, x: _Floats, labels: _Floats, count: int, /) -> None: ...
+    def run(
+        self, tasks: _Floats, xs: _Floats, labels: _Doubles, asked: npt.NDArray[np.bool_], said: _Doubles, /
+    ) -> None: ...
+
 def follow_targets(
     nearer: _Doubles,
     rule: _Doubles,

@@ -5,7 +5,7 @@
     each(window) each(rebuild) each(moments) each(changepoint) each(elementary) each(event) each(score) each(segments) \
         each(experts) each(persistence) each(forest) each(looks) each(judge) each(interval) each(scale)                \
             each(admission) each(decisions) each(adwin) each(recent) each(outcome) each(nearest) each(linear)          \
-                each(common)
+                each(common) each(gaussian_process)
 
 namespace streammeta {
 #define DECLARE(name) void bind_##name(nb::module_&);

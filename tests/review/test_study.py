@@ -60,7 +60,7 @@ def test_a_replay_with_intervals_says_how_many_labels_they_held(tmp_path: Path) 
     assert figures["settings"]["interval"] == 0.8
     assert "Its 80% intervals hold" in page(figures)
     assert sum(one["mean"] for one in figures["who_decides"].values()) == pytest.approx(1.0)
-    experts = {"nearest", "forest", "linear", "persistence"}
+    experts = {"nearest", "gaussian_process", "forest", "linear", "persistence"}
     assert {*figures["who_decides"]} == {"learner", *experts, *(f"learner and {one}" for one in experts)}
     assert "<h2>Who decides</h2>" in page(figures)
     assert any(line.startswith("who decides: ") for line in scoreboard.lines(figures))

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from streammeta.engine.experts.base import RIVER, Expert, ScalingOf, did_you_mean
 from streammeta.engine.experts.forest import Forest
 from streammeta.engine.experts.gaussian import Gaussian
+from streammeta.engine.experts.gaussian_process import GaussianProcess
 from streammeta.engine.experts.last_target import LastTarget
 from streammeta.engine.experts.linear import Linear
 from streammeta.engine.experts.nearest import Nearest
@@ -19,6 +20,7 @@ from streammeta.meta.settings import ExpertSettings, Kind
 __all__ = ["choose"]
 
 _OF_CLASSES = ("gaussian",)
+_READ_FOREST = ("nearest", "gaussian_process")
 
 
 def choose(
@@ -48,6 +50,7 @@ def choose(
     forest = Forest(kind, seed)
     native: dict[str, Callable[[], Expert]] = {
         "nearest": lambda: Nearest(kind, forest, scale),
+        "gaussian_process": lambda: GaussianProcess(kind, forest),
         "forest": lambda: forest,
         "linear": lambda: Linear(kind, scale),
         "persistence": Persistence if kind == "classification" else LastTarget,
@@ -74,8 +77,10 @@ def choose(
             raise ConfigError(f'{where} is about classes, but app.kind = "{kind}"; leave it out')
         experts.append(native[wanted.name]())
     names = [expert.name for expert in experts]
-    if "nearest" in names and "forest" not in names[names.index("nearest") :]:
-        raise ConfigError(
-            "[learner] experts: 'nearest' reads the forest's events before that learns; name 'forest' after 'nearest'"
-        )
+    for name in _READ_FOREST:
+        if name in names and "forest" not in names[names.index(name) :]:
+            raise ConfigError(
+                f"[learner] experts: {name!r} reads the forest's events before that learns; "
+                f"name 'forest' after {name!r}"
+            )
     return experts

@@ -106,3 +106,12 @@ def test_an_expert_is_named_once() -> None:
     """Twice the same would be one voice with two votes, and their columns would be one."""
     with pytest.raises(ConfigError, match="'neighbours' is there twice"):
         made("neighbours", "neighbours")
+
+
+@pytest.mark.parametrize("reader", ["nearest", "gaussian_process"])
+@pytest.mark.parametrize("chosen", [["{}"], ["forest", "{}"], ["{}", "persistence"]], ids="+".join)
+def test_who_reads_the_forests_events_wants_it_after_it(reader: str, chosen: list[str]) -> None:
+    with pytest.raises(
+        ConfigError, match=f"'{reader}' reads the forest's events before that learns; name 'forest' after '{reader}'"
+    ):
+        made(*(name.format(reader) for name in chosen))

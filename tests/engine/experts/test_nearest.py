@@ -14,7 +14,7 @@ from streammeta.engine.experts.nearest import Nearest
 from streammeta.engine.moments import no_sums
 from streammeta.engine.partitioned import Renumbering
 from streammeta.engine.scale import SharedScale, shared_scale
-from streammeta.errors import ConfigError, SnapshotError
+from streammeta.errors import SnapshotError
 from streammeta.event import Event, Label, Origin
 from streammeta.meta.base import Kind
 
@@ -290,14 +290,6 @@ def test_a_forgotten_task_is_not_remembered() -> None:
         one.forget_task(0, "t")
 
     assert (pair.run(xs[:1], np.full(1, np.nan)) == 0).all()
-
-
-@pytest.mark.parametrize("chosen", [["nearest"], ["forest", "nearest"], ["nearest", "persistence"]], ids="+".join)
-def test_it_wants_the_forest_after_it(chosen: list[str]) -> None:
-    with pytest.raises(
-        ConfigError, match="'nearest' reads the forest's events before that learns; name 'forest' after 'nearest'"
-    ):
-        Engine(EngineSettings.model_validate({"learner": {"experts": chosen}}))
 
 
 def test_it_remembers_many_small_clusters_and_a_restore_remembers_the_same() -> None:

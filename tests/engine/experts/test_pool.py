@@ -212,7 +212,7 @@ def test_the_first_label_of_a_class_says_of_no_part_that_it_was_right(is_late: b
 
     learner, pool = found.pop("learner"), found.pop("pool")
     other = next(iter(found.values()))
-    assert list(found.values()) == pytest.approx([other] * 8)
+    assert list(found.values()) == pytest.approx([other] * 10)
     assert (learner, pool) == (pytest.approx(2 * other), pytest.approx(math.e * other))
 
 
