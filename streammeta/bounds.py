@@ -11,4 +11,4 @@ EXACT: Final = 2**53  # whole numbers from it on share floats: 2^53 is what 2^53
 LATEST: Final = 1e11  # seconds since 1970: the year 5138; what is later are milliseconds
 
 Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=EXACT)]  # in what is kept; as a float it is exact
-Size: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=65_536)]  # in what is kept: names of features or classes, rows of an array
+Size: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=65_536)]  # in what is kept: of an axis of names
