@@ -20,6 +20,7 @@ constexpr Index KERNELS = 4;
 constexpr Index KEPT = 128, MOST = 2 * KEPT;  // events that are kept, and at most
 constexpr Index FEATURES = 24;                // compared, at most
 constexpr Index CLASSES = 32;                 // that are distinguished
+constexpr Index ROWS = 4;                     // of the factors that are solved together
 constexpr Index LANES_OF_ONE = REGISTER / sizeof(float);
 constexpr Index FEWEST_FOR_RELEVANCE = 8;             // events
 constexpr float MOST_AWAY = 6, MOST_TARGET_AWAY = 8;  // spreads
@@ -46,6 +47,7 @@ constexpr Kernel KERNEL[KERNELS] = {{laplace, true, false, 0.3f},
                                     {squares, false, false, 0.05f}};
 
 using Four = std::array<float, KERNELS>;
+typedef float SideBySide __attribute__((vector_size(KERNELS * sizeof(float))));
 
 // Sums over count rows of products, for each kernel; rows are even in number, or padded by one of zeros in a.
 INLINE Four sums(const float* a, const float* b, Index count) {
@@ -251,23 +253,51 @@ class GaussianProcess {
         for (Index i = 0; i < n; i += LANES_OF_ONE) compare(i);
         for (Index k = 0; k < KERNELS; k++) {
             const float own = KERNEL[k].base == product ? KERNEL[k].total() - 1 + square : KERNEL[k].total();
-            variance_[k] = own / KERNEL[k].total() + KERNEL[k].noise;
+            own_[k] = own / KERNEL[k].total() + KERNEL[k].noise;
         }
-        for (Index i = 0; i < n; i++) {
-            const Four known = sums(factor_.data() + begin_of(i) * KERNELS, here_.data(), i);
-            for (Index k = 0; k < KERNELS; k++) {
-                float& v = here_[i * KERNELS + k];
-                v = (alike_[i * KERNELS + k] - known[k]) * inverse_[i * KERNELS + k];
-                variance_[k] -= v * v;
-            }
-        }
-        for (Index k = 0; k < KERNELS; k++) variance_[k] = larger(variance_[k], KERNEL[k].noise / 2);
-        if (n % 2) std::fill_n(here_.data() + n * KERNELS, KERNELS, 0.f);
+        for (Index i = 0; i < n; i += ROWS) solve(i, std::min(ROWS, n - i));
+        std::fill_n(here_.data() + n * KERNELS, (n % 2) * KERNELS, 0.f);
+        const Four explained = sums(here_.data(), here_.data(), n);
+        for (Index k = 0; k < KERNELS; k++) variance_[k] = larger(own_[k] - explained[k], KERNEL[k].noise / 2);
         for (Index c = 0; c <= CLASSES; c++)
             if (c == 0 || !classify_ || seen_[c - 1]) expected_[c] = sums(here_.data(), solved(c), n);
     }
 
-    // Fill alike [·, KERNELS] of a register of learned events that begins here.
+    // v_i = (k_i − Σ_j L_ij v_j) / L_ii of so many events from here on, of which all before have theirs: what four rows
+    // have in common is loaded once, and none waits for another but in the last few products.
+    INLINE void solve(Index i, Index rows) {
+        const float* row[ROWS];
+        for (Index r = 0; r < ROWS; r++) row[r] = factor_.data() + begin_of(i + r) * KERNELS;
+        Floats sum[ROWS] = {}, x, y;
+        for (Index j = 0; j < i * KERNELS; j += LANES_OF_ONE) {
+            __builtin_memcpy(&y, here_.data() + j, REGISTER);
+#pragma GCC unroll 4
+            for (Index r = 0; r < ROWS; r++) {
+                __builtin_memcpy(&x, row[r] + j, REGISTER);
+                sum[r] = fused(x, y, sum[r]);
+            }
+        }
+        for (Index r = 0; r < rows; r++) {
+            float all[LANES_OF_ONE];
+            __builtin_memcpy(all, sum + r, REGISTER);
+            SideBySide left, known, one, other;
+            for (Index k = 0; k < KERNELS; k++) left[k] = alike_[k * MOST + i + r];
+            for (Index k = 0; k < LANES_OF_ONE; k += KERNELS) {
+                __builtin_memcpy(&known, all + k, sizeof known);
+                left -= known;
+            }
+            for (Index q = 0; q < r; q++) {
+                __builtin_memcpy(&one, row[r] + (i + q) * KERNELS, sizeof one);
+                __builtin_memcpy(&other, here_.data() + (i + q) * KERNELS, sizeof other);
+                left -= one * other;
+            }
+            __builtin_memcpy(&one, inverse_.data() + (i + r) * KERNELS, sizeof one);
+            left *= one;
+            __builtin_memcpy(here_.data() + (i + r) * KERNELS, &left, sizeof left);
+        }
+    }
+
+    // Fill alike [KERNELS, ·] of a register of learned events that begins here.
     INLINE void compare(Index i) {
         Floats away{}, squared{}, both{}, z, tasks, ranks;
         for (Index f = 0; f < Index(features_.size()); f++) {
@@ -288,7 +318,7 @@ class GaussianProcess {
             if (KERNEL[k].is_recent) sum += OF_RECENT * recent;
             if (KERNEL[k].is_of_task) sum += OF_TASK * same;
             sum /= KERNEL[k].total();
-            for (Index lane = 0; lane < LANES_OF_ONE; lane++) alike_[(i + lane) * KERNELS + k] = sum[lane];
+            __builtin_memcpy(alike_.data() + k * MOST + i, &sum, REGISTER);
         }
     }
 
@@ -398,7 +428,7 @@ class GaussianProcess {
     std::vector<float> row_;  // of the event that is looked at; so are these
     float task_now_ = 0, rank_now_ = 0;
     std::array<float, MOST * KERNELS> alike_{}, here_{};
-    Four variance_{}, total_{};
+    Four own_{}, variance_{}, total_{};
     std::array<Four, 1 + CLASSES> expected_{};
 };
 
