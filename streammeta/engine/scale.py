@@ -151,8 +151,10 @@ def _reliability(mean: Doubles, spread: Doubles, counts: Doubles) -> Doubles:
 
     It is the same in every unit. The first label alone counts whole. Source: James & Stein (1961), the positive part.
     """
-    squared_error = spread**2 / np.maximum(counts - 1, 1)
-    return np.clip(1 - squared_error / np.where(mean == 0, 1.0, mean**2), 0.0, 1.0)
+    _, exponent = np.frexp(np.maximum(np.abs(mean), spread))
+    mean, spread = np.ldexp(mean, -exponent), np.ldexp(spread, -exponent)  # squares of any unit are numbers
+    squared_error, square = spread**2 / np.maximum(counts - 1, 1), mean**2
+    return np.clip(1 - squared_error / np.where(square == 0, 1.0, square), 0.0, 1.0)
 
 
 def shared_frame(features: int, *, classify: bool) -> FrameScale:

@@ -294,6 +294,21 @@ def test_a_level_whose_spread_is_not_known_yet_depends_on_no_poll() -> None:
         assert [repr(one) for one in other] == [repr(one) for one in alone]
 
 
+@pytest.mark.parametrize("unit", [1e-300, 1e-170, 1e-30, 1e30])
+def test_a_snapshot_of_targets_in_any_unit_can_be_read(unit: float) -> None:
+    """The square of a mean of 1e-170 is no number but 0: the scale was NaN, and what it was saved in was refused."""
+    events = stream(60, y=((unit, 0.0),))
+    before, stays = engine(), engine()
+    run(before, events[:30])
+
+    after = Engine.restore(before.settings, before.snapshot())
+
+    run(stays, events[:30])
+    foreseen = [one.prediction for one in run(after, events[30:])]
+    assert foreseen == [one.prediction for one in run(stays, events[30:])]
+    assert all(prediction is not None and math.isfinite(prediction) for prediction in foreseen)
+
+
 @pytest.mark.parametrize("unit", [1e-15, 1e-30, 1e8])
 def test_experts_are_asked_of_targets_in_any_unit(unit: float) -> None:
     """Femtofarads have a variance of 1e-30: taken for the least there is, it made all experts look alike."""
