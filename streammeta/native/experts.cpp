@@ -363,10 +363,11 @@ void add_value_evidence(Array<const double, 2> parts, double y, Numbers evidence
     Stream all{stream};
     all.forget();
     double learner = 0;
+    bool is_in_unit = true;  // the learner's variance: before the targets' unit is known, or where it jumps, it is not
     for (Index r = 0; r < evidence.size(); r++) {
         const double gap = y - parts[r][0], variance = parts[r][1];
         const double log_p = -std::min(0.5 * gap * gap / variance, MOST_SURPRISE) - 0.5 * logarithm(variance);
-        if (r == 0) learner = log_p;
+        if (r == 0) learner = log_p, is_in_unit = 0.5 * gap * gap / variance < MOST_SURPRISE;
         evidence[r] = decay * evidence[r] + log_p;
         all.add_gain(r, log_p - learner);
     }
@@ -374,7 +375,7 @@ void add_value_evidence(Array<const double, 2> parts, double y, Numbers evidence
         if (parts[1 + k][0] == parts[0][0] && parts[1 + k][1] == parts[0][1])
             continue;  // the learner's: it said nothing
         const double gap = y - parts[1 + k][0];
-        all.add_error(k, gap * gap / parts[0][1]);
+        if (is_in_unit) all.add_error(k, gap * gap / parts[0][1]);
         noise[k][0] = noise_decay * noise[k][0] + gap * gap;
         noise[k][1] = noise_decay * noise[k][1] + 1;
     }

@@ -294,6 +294,24 @@ def test_a_level_whose_spread_is_not_known_yet_depends_on_no_poll() -> None:
         assert [repr(one) for one in other] == [repr(one) for one in alone]
 
 
+def test_experts_count_from_the_first_labels_in_any_unit() -> None:
+    """Two errors before a unit was known counted as a hundred of the learner's variances, for all tasks and long."""
+    settings = EngineSettings.model_validate(
+        {"kind": "regression", "learner": {"experts": ["gaussian_process", "forest"]}, "meta": {"mode": "off"}}
+    )
+    errors: dict[float, list[float]] = {1.0: [], 1e6: []}
+    for seed in range(4):
+        random = np.random.default_rng(seed)
+        xs = random.normal(size=(60, 4))
+        ys = xs[:, 0] + 0.3 * random.normal(size=60)
+        rows = list(zip(xs.tolist(), ys.tolist(), strict=True))
+        for unit, found in errors.items():
+            events = [Event(x, f"t{i % 5}", Origin("x", 0, i), y=unit * y) for i, (x, y) in enumerate(rows)]
+            found += [(one.error or 0.0) / unit for one in run(Engine(settings), events)[1:]]
+
+    assert np.mean(errors[1e6]) < 1.05 * np.mean(errors[1.0])  # it was 1.16
+
+
 @pytest.mark.parametrize("unit", [1e-300, 1e-170, 1e-30, 1e30])
 def test_a_snapshot_of_targets_in_any_unit_can_be_read(unit: float) -> None:
     """The square of a mean of 1e-170 is no number but 0: the scale was NaN, and what it was saved in was refused."""

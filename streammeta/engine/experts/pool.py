@@ -17,6 +17,7 @@ The evidence of the stream, by which a task's is shrunk: a part's mean gain over
 
 So a new task begins with those who were right in the others, and twenty labels that it had lately do not rule alone. Of
 targets an expert's errors begin as large as those of before, Q_k: the sum of their squares in the learner's variances.
+Labels that surprise the learner utterly do not count there: before the targets' unit is known, its variance is none.
 
 Sources: Genest & Zidek (1986), Combining probability distributions (logarithmic pools); Hazan, Agarwal & Kale (2007),
 Logarithmic regret algorithms for online convex optimization (the Newton step); Efron & Morris (1975), shrinkage. The
