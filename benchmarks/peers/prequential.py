@@ -46,6 +46,7 @@ class Rows:
     switches: frozenset[int] = (
         frozenset()
     )  # rows with which their task has a new concept; known of simulated streams only
+    due: np.ndarray | None = None  # [N] the row before which each label is known; None: a constant delay
 
     def __len__(self) -> int:
         return len(self.tasks)
@@ -127,14 +128,14 @@ def each_task(job: Job, make: Callable[[], Model]) -> Learner:
 
 
 def read_rows(path: Path | str, limit: int | None = None) -> Rows:
-    """Read a CSV file, packed or not: features, then `task` where there are tasks, then `y`."""
+    """Read a CSV file, packed or not: features, `task` where there are tasks, `due` where labels have times, `y`."""
     opened = gzip.open if str(path).endswith(".gz") else open
     with opened(path, "rt", newline="") as lines:
         table = csv.reader(lines)
         header = next(table)
         cells = [row for row, _ in zip(table, range(limit or sys.maxsize), strict=False)]
     tagged = "task" in header
-    columns = [name for name in header if name not in ("task", "y")]
+    columns = [name for name in header if name not in ("task", "due", "y")]
     places = [header.index(name) for name in columns]
     categories = tuple(d for d, name in enumerate(columns) if name.endswith(CATEGORY))
     names = [name.removesuffix(CATEGORY) for name in columns]
@@ -143,7 +144,8 @@ def read_rows(path: Path | str, limit: int | None = None) -> Rows:
     )
     tasks = [row[header.index("task")] for row in cells] if tagged else [""] * len(cells)
     ys = np.array([float(row[header.index("y")]) for row in cells], np.float64)
-    return Rows(names, xs, tasks, ys, categories)
+    due = np.array([int(row[header.index("due")]) for row in cells]) if "due" in header else None
+    return Rows(names, xs, tasks, ys, categories, due=due)
 
 
 def prequential(learner: Learner, rows: Rows, *, delay: int = 0, seconds: float = float("inf")) -> dict[str, Any]:
@@ -157,17 +159,27 @@ def prequential(learner: Learner, rows: Rows, *, delay: int = 0, seconds: float 
     def row_at(i: int) -> Row:
         return Row(i, rows.xs[i], rows.tasks[i], float(rows.ys[i]))
 
+    at_once, late = delay == 0 and rows.due is None, _late(rows, delay)
     for i in range(len(rows)):
-        predictions.append(learner.event(row_at(i), labelled=delay == 0))
+        for j in late.get(i, ()):
+            learner.label(row_at(j))
+        predictions.append(learner.event(row_at(i), labelled=at_once))
         sureness.append(getattr(learner, "sureness", None))
-        if delay and i >= delay:
-            learner.label(row_at(i - delay))
         elapsed = time.perf_counter() - begun
         if (i + 1) % tenth == 0 or i + 1 == len(rows) or elapsed > seconds:
             marks.append((i + 1, elapsed, time.process_time() - begun_cpu))
         if elapsed > seconds:
             break
     return {"predictions": predictions, "sureness": sureness, "marks": marks}
+
+
+def _late(rows: Rows, delay: int) -> dict[int, list[int]]:
+    """The rows whose late labels come before a row, in their order; none comes before its own event."""
+    found: dict[int, list[int]] = {}
+    due = np.arange(len(rows)) + delay + 1 if rows.due is None else np.maximum(rows.due, np.arange(len(rows)) + 1)
+    for j, before in enumerate(due.tolist() if delay or rows.due is not None else []):
+        found.setdefault(before, []).append(j)
+    return found
 
 
 def runner(make: Callable[[Job, Rows], Learner], versions: Callable[[], dict[str, str]]) -> None:

@@ -24,6 +24,7 @@ class Table:
     tasks: list[str] | None = None  # [N]; None: an untagged stream
     names: list[str] | None = None  # [D]; None: x0, x1, …
     categories: tuple[int, ...] = ()  # the columns that are categories
+    due: npt.NDArray[np.int64] | None = None  # [N] the row before which each label is known; None: see ``Stream.delay``
 
     @property
     def columns(self) -> list[str]:
@@ -43,10 +44,15 @@ def from_scenario(name: str, events: int, seed: int, **settings: object) -> Tabl
 
 
 def write(table: Table, path: Path) -> None:
-    """As recorded files are: features, the task where there are several, the label."""
+    """As recorded files are: features, the task where there are several, when the label is due, the label."""
     with path.open("w", newline="") as lines:
         out = csv.writer(lines)
-        out.writerow([*table.columns, *(["task"] if table.tasks else []), "y"])
-        tasks = table.tasks or [""] * len(table.ys)
-        for x, task, y in zip(table.xs.tolist(), tasks, table.ys.tolist(), strict=True):
-            out.writerow([*("" if value != value else value for value in x), *([task] if table.tasks else []), y])  # noqa: PLR0124  NaN
+        has_due = table.due is not None
+        out.writerow([*table.columns, *(["task"] if table.tasks else []), *(["due"] if has_due else []), "y"])
+        tasks, due = (
+            table.tasks or [""] * len(table.ys),
+            [0] * len(table.ys) if table.due is None else table.due.tolist(),
+        )
+        for x, task, before, y in zip(table.xs.tolist(), tasks, due, table.ys.tolist(), strict=True):
+            numbers = ("" if value != value else value for value in x)  # noqa: PLR0124  NaN
+            out.writerow([*numbers, *([task] if table.tasks else []), *([before] if has_due else []), y])
