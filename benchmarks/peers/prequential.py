@@ -161,10 +161,10 @@ def prequential(learner: Learner, rows: Rows, *, delay: int = 0, seconds: float 
 
     at_once, late = delay == 0 and rows.due is None, _late(rows, delay)
     for i in range(len(rows)):
-        for j in late.get(i, ()):
-            learner.label(row_at(j))
         predictions.append(learner.event(row_at(i), labelled=at_once))
         sureness.append(getattr(learner, "sureness", None))
+        for j in late.get(i + 1, ()):
+            learner.label(row_at(j))
         elapsed = time.perf_counter() - begun
         if (i + 1) % tenth == 0 or i + 1 == len(rows) or elapsed > seconds:
             marks.append((i + 1, elapsed, time.process_time() - begun_cpu))
