@@ -109,8 +109,6 @@ class Cycle:
             if memory.shared.notices:
                 memory.shared.rescale(memory.features.categories)
             return
-        if memory.mixture:
-            memory.mixture.publish_shared()
         memory.sums.publish_shared()
         memory.shared.rescale(memory.features.categories)
         if counts.seen < counts.next_look:

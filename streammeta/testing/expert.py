@@ -54,10 +54,9 @@ class _Run:
         return None if said is None else np.array(said)
 
     def go(self, case: Case, y: float) -> np.ndarray | None:
-        """As the engine does: predict, then learn; what is shared may change after it."""
+        """As the engine does: predict, then learn."""
         said = self.say(case)
         self.expert.learn(self.columns, case, y)
-        self.expert.publish_shared()
         return said
 
 

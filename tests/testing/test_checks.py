@@ -103,7 +103,6 @@ class Peeks(Persistence):
 
     def predict(self, columns, case, outputs):
         self.learn(columns, case, 1.0)
-        self.publish_shared()
         return super().predict(columns, case, outputs)
 
 

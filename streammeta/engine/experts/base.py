@@ -113,9 +113,6 @@ class Expert(Protocol):
     def learn(self, columns: Columns, case: Case, y: float) -> None:
         """Learn the label, a class index or a target. The task's window has it already."""
 
-    def publish_shared(self) -> None:
-        """Things shared by all tasks may change now."""
-
 
 @runtime_checkable
 class OfRuns(Expert, Protocol):

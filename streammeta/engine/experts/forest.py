@@ -215,9 +215,6 @@ class Forest:
             elif begin < len(labels) and self._classify and labels[begin] >= found.counts.shape[2]:
                 found.add_classes(int(labels[begin]) + 1)
 
-    def publish_shared(self) -> None:
-        """It learned at once: a partition's events have one order."""
-
     @property
     def partitions(self) -> list[int]:
         """Of which it has a forest."""

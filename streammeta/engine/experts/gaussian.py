@@ -68,7 +68,7 @@ class Gaussian:
         return found
 
     def learn(self, columns: Columns, case: Case, y: float) -> None:
-        """Learn a task's label; what it says of all tasks counts from the next ``publish_shared`` on."""
+        """Learn a task's label; what it says of all tasks counts from the sums' next ``publish_shared`` on."""
         row, label = case.row, int(y)
         if self._sums.within[1, : case.x.size].any() and columns["gaussian.count"][row, label] > 0:
             said = self._said(columns, case, columns["gaussian.count"].shape[1])
@@ -78,9 +78,6 @@ class Gaussian:
         kernels.add_to_class(count, mean, square, label, case.x, squares)
         squares[: gain.size] *= gain[: squares.size] ** 2
         self._sums.add_within(case.partition, squares)
-
-    def publish_shared(self) -> None:
-        """Nothing: what was put by is counted where it lies."""
 
     def _said(self, columns: Columns, case: Case, outputs: int) -> Doubles:
         """Class probabilities [heats, C] by each heat, of features whose squares within classes have been counted."""

@@ -95,9 +95,6 @@ class GaussianProcess:
                 found.remember(trees.ring.x, trees.ring.y, count)
         return found
 
-    def publish_shared(self) -> None:
-        """It learned at once: a partition's events have one order."""
-
     @property
     def partitions(self) -> Sequence[int]:
         """Of which events are read."""

@@ -62,9 +62,6 @@ class LastTarget:
         kernels.follow_targets(known, _RULE, columns[_LAST], cases.rows, cases.labels, cases.asked, said)
         return said[:, None]
 
-    def publish_shared(self) -> None:
-        """It learned at once: a partition's events have one order."""
-
     @property
     def partitions(self) -> list[int]:
         """Of which it has counts."""

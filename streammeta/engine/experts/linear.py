@@ -189,9 +189,6 @@ class Linear:
             self._of[partition] = model
         return said if self._classify else cases.shift[:, None] + cases.spread[:, None] * said
 
-    def publish_shared(self) -> None:
-        """The scale is asked for when it is needed."""
-
     @property
     def partitions(self) -> list[int]:
         """Of which it has a model."""

@@ -273,11 +273,6 @@ class Mixture:
                 columns |= {name: columns[name][:, :0] for name in own if name in columns and columns[name].ndim > 1}
         return columns, {_EVIDENCE, _NOISE, _POOLED}.union(*of_experts) - columns.keys()
 
-    def publish_shared(self) -> None:
-        """The engine calls it where things shared by all tasks may change."""
-        for expert in self.experts:
-            expert.publish_shared()
-
 
 def own_columns(experts: int, kind: Kind) -> dict[str, Column]:
     """What a mixture of so many experts keeps of each task, beside what those do."""

@@ -137,9 +137,6 @@ class Nearest:
             kernels.remember_nearest(*of, found.z, found.y, found.known)
         return found
 
-    def publish_shared(self) -> None:
-        """The scale is asked for when it is needed."""
-
     @property
     def partitions(self) -> Sequence[int]:
         """Of which labels were learned."""

@@ -59,6 +59,3 @@ class Neighbours:
 
     def learn(self, columns: Columns, case: Case, y: float) -> None:
         """The window has it."""
-
-    def publish_shared(self) -> None:
-        """Nothing is shared."""

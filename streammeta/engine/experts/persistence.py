@@ -155,9 +155,6 @@ class Persistence:
         kernels.follow_labels(*state, *of_tasks, rows, labels, asked, event, context, said)
         return said
 
-    def publish_shared(self) -> None:
-        """It learned at once: a partition's events have one order."""
-
     @property
     def partitions(self) -> list[int]:
         """Of which it has counts."""

@@ -73,9 +73,6 @@ class RiverModel:
         self._ask(self._features(case), outputs)
         self._teach(case, y)
 
-    def publish_shared(self) -> None:
-        """It learned at once: all its tasks are one stream, in order of arrival."""
-
     def _ask(self, x: dict[str, Any], outputs: int) -> Doubles | None:
         if not self._classify:
             return np.array([self._model.predict_one(x)], np.float64) if self._tags else None
