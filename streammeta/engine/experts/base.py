@@ -7,6 +7,7 @@ of a partition is ``streammeta.engine.partitioned.OfPartitions``, too.
 
 import difflib
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
 
@@ -18,6 +19,7 @@ from streammeta.meta.base import Floats, Ints, Scaling
 
 __all__ = [
     "RIVER",
+    "ByRuns",
     "Case",
     "Cases",
     "Columns",
@@ -27,7 +29,6 @@ __all__ = [
     "ScalingOf",
     "Slots",
     "alone",
-    "ask_alone",
     "did_you_mean",
 ]
 
@@ -125,11 +126,32 @@ class OfRuns(Expert, Protocol):
         """
 
 
-def ask_alone(expert: OfRuns, columns: Columns, case: Case, outputs: int, *, classify: bool) -> Doubles | None:
-    """``Expert.predict`` by ``run``: what it says of one event; None where that is nothing."""
-    said: Doubles = expert.run(columns, alone(case, math.nan, is_asked=True), outputs)[0]
-    has_opinion = said.any() if classify else not np.isnan(said[0])
-    return said if has_opinion else None
+class ByRuns(ABC):
+    """An expert that says and learns all in ``run``, as ``OfRuns`` wants it: one event is a run of one.
+
+    Attributes:
+        classify: whether it says class probabilities, else means.
+    """
+
+    classify: bool
+
+    def layout(self, width: int, outputs: int) -> Mapping[str, Column]:  # noqa: ARG002
+        """Nothing of a task: it is of all."""
+        return {}
+
+    def predict(self, columns: Columns, case: Case, outputs: int) -> Doubles | None:
+        """Class probabilities [C] or the mean [1]; None where it has no opinion."""
+        said: Doubles = self.run(columns, alone(case, math.nan, is_asked=True), outputs)[0]
+        has_opinion = said.any() if self.classify else not np.isnan(said[0])
+        return said if has_opinion else None
+
+    def learn(self, columns: Columns, case: Case, y: float) -> None:
+        """Learn a class index or a target."""
+        self.run(columns, alone(case, y, is_asked=False), 1)
+
+    @abstractmethod
+    def run(self, columns: Columns, cases: Cases, outputs: int) -> Doubles:
+        """Predict each event of a partition and learn its label; see ``OfRuns``."""
 
 
 def did_you_mean(name: str, known: Sequence[str] | Mapping[str, object]) -> str:

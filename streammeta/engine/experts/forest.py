@@ -19,15 +19,15 @@ Mourtada, Gaïffas & Scornet (2021), AMF (shrinking to the parent).
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from streammeta.engine.columns import Column, next_power_of_two
-from streammeta.engine.experts.base import Case, Cases, Columns, Doubles, alone, ask_alone
+from streammeta.engine.columns import next_power_of_two
+from streammeta.engine.experts.base import ByRuns, Cases, Columns, Doubles
 from streammeta.engine.experts.ring import LEAST, MOST, Ring
 from streammeta.engine.partitioned import Arrays, Renumbering
 from streammeta.errors import SnapshotError
@@ -147,7 +147,7 @@ class _Trees:
         self.counts, self.priors = (np.pad(part, ((0, 0), (0, 0), (0, missing))) for part in (self.counts, self.priors))
 
 
-class Forest:
+class Forest(ByRuns):
     """One forest a partition.
 
     Args:
@@ -163,45 +163,33 @@ class Forest:
     is_saved = True
 
     def __init__(self, kind: Kind, seed: int) -> None:
-        self._classify, self._seed = kind == "classification", seed
+        self.classify, self._seed = kind == "classification", seed
         self.parts: dict[int, _Trees] = {}
-
-    def layout(self, width: int, outputs: int) -> Mapping[str, Column]:  # noqa: ARG002
-        """Nothing of a task: it is of all."""
-        return {}
-
-    def predict(self, columns: Columns, case: Case, outputs: int) -> Doubles | None:
-        """Class probabilities [C] or the mean [1]; None before the first labels."""
-        return ask_alone(self, columns, case, outputs, classify=self._classify)
-
-    def learn(self, columns: Columns, case: Case, y: float) -> None:  # noqa: ARG002
-        """Learn a class index or a target."""
-        self.run(Columns(), alone(case, y, is_asked=False), 1)
 
     def run(self, columns: Columns, cases: Cases, outputs: int) -> Doubles:  # noqa: ARG002
         """Predict each event and learn its label; see ``OfRuns``."""
-        said = np.full((len(cases.tasks), outputs), 0.0 if self._classify else math.nan)
-        labels = cases.labels if self._classify else (cases.labels - cases.shift) / cases.spread
+        said = np.full((len(cases.tasks), outputs), 0.0 if self.classify else math.nan)
+        labels = cases.labels if self.classify else (cases.labels - cases.shift) / cases.spread
         partition, common, is_known = int(cases.partitions[0]), cases.common, ~np.isnan(labels)
         found = self.parts.get(partition)
         if found is None:
             if not is_known.any():
                 return said
-            found = _Trees.roots(int(labels[is_known][0]) + 1, common.shape[1], classify=self._classify)
+            found = _Trees.roots(int(labels[is_known][0]) + 1, common.shape[1], classify=self.classify)
             found.copy()
             self.parts[partition] = found
         if common.shape[1] >= found.ring.x.shape[1] and is_known.any():
             found.ring.widen(common.shape[1])
         common = np.ascontiguousarray(common[:, : found.ring.x.shape[1] - 1])  # no tree knows others
         self._learn(found, (as_numbers(cases.tasks), common, labels, cases.asked, said))
-        return said if self._classify else cases.shift[:, None] + cases.spread[:, None] * said
+        return said if self.classify else cases.shift[:, None] + cases.spread[:, None] * said
 
     def _learn(self, found: _Trees, events: tuple[npt.NDArray[Any], ...]) -> None:
         """Events in turn: tasks [N], x [N, D], labels [N], asked [N], said [N, C], which is filled."""
         begin, labels, ring = 0, events[2], found.ring
         while begin < len(labels):
             until = (ring.count // _EVERY + 1) * _EVERY
-            rule = (_RULE, self._classify, self._seed, ring.count, until)
+            rule = (_RULE, self.classify, self._seed, ring.count, until)
             taken, ring.count = kernels.forest_run(
                 found.state, ring.x, ring.y, *rule, *(column[begin:] for column in events)
             )
@@ -212,7 +200,7 @@ class Forest:
                 found.copy()
             if found.is_full:
                 found.add_nodes()
-            elif begin < len(labels) and self._classify and labels[begin] >= found.counts.shape[2]:
+            elif begin < len(labels) and self.classify and labels[begin] >= found.counts.shape[2]:
                 found.add_classes(int(labels[begin]) + 1)
 
     @property
@@ -241,7 +229,7 @@ class Forest:
         if not here.same:
             found.copy()
             as_copied = dict(zip(_NAMES, found.copied, strict=True))
-            renumbered = renumber_forest(as_copied, here, classify=self._classify, at=at)
+            renumbered = renumber_forest(as_copied, here, classify=self.classify, at=at)
             if renumbered is None:
                 return
             found = _Trees.of(tuple(renumbered[name] for name in _NAMES))
@@ -261,7 +249,7 @@ class Forest:
         del self.parts[partition]
         if kept.size:
             x, labels = ring.x[kept], ring.y[kept].astype(np.float64)
-            again = _Trees.roots(int(labels[0]) + 1, x.shape[1] - 1, classify=self._classify)
+            again = _Trees.roots(int(labels[0]) + 1, x.shape[1] - 1, classify=self.classify)
             self._learn(again, _as_events(x, labels))
             again.copy()
             self.parts[partition] = again
@@ -272,7 +260,7 @@ class Forest:
 
     def _again(self, arrays: Arrays, classes: int, at: str) -> _Trees:
         """The trees of which ``partition`` made these arrays; raises SnapshotError where they are damaged."""
-        check_forest(arrays, classes=max(classes, 1) if self._classify else 0, at=at)
+        check_forest(arrays, classes=max(classes, 1) if self.classify else 0, at=at)
         copied = tuple(arrays[name] for name in _NAMES)
         found = _Trees.of(copied)
         begin, count, x, y = found.ring.count, int(arrays[_COUNT][0]), arrays[_SINCE_X], arrays[_SINCE_Y]

@@ -33,14 +33,13 @@ among two or three.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from streammeta.engine.columns import Column
-from streammeta.engine.experts.base import Case, Cases, Columns, Doubles, alone, ask_alone
+from streammeta.engine.experts.base import ByRuns, Cases, Columns, Doubles
 from streammeta.engine.experts.forest import Forest, as_numbers
 from streammeta.engine.partitioned import Arrays, Renumbering
 from streammeta.meta.base import Kind
@@ -49,7 +48,7 @@ from streammeta.native import _kernels as kernels
 __all__ = ["GaussianProcess"]
 
 
-class GaussianProcess:
+class GaussianProcess(ByRuns):
     """Reads the forest's events; it has to be asked before the forest learns.
 
     Args:
@@ -62,35 +61,23 @@ class GaussianProcess:
     is_saved = True
 
     def __init__(self, kind: Kind, forest: Forest) -> None:
-        self._classify, self._forest = kind == "classification", forest
+        self.classify, self._forest = kind == "classification", forest
         self._of: dict[int, kernels.GaussianProcess] = {}  # of partitions
-
-    def layout(self, width: int, outputs: int) -> Mapping[str, Column]:  # noqa: ARG002
-        """Nothing of a task: it is of all."""
-        return {}
-
-    def predict(self, columns: Columns, case: Case, outputs: int) -> Doubles | None:
-        """Class probabilities [C] or the mean [1]; None before the first label."""
-        return ask_alone(self, columns, case, outputs, classify=self._classify)
-
-    def learn(self, columns: Columns, case: Case, y: float) -> None:
-        """Learn a class index or a target, before the forest does."""
-        self.run(columns, alone(case, y, is_asked=False), 1)
 
     def run(self, columns: Columns, cases: Cases, outputs: int) -> Doubles:  # noqa: ARG002
         """Predict each event and learn its label, as the forest does after this. See ``OfRuns``."""
-        said = np.full((len(cases.tasks), outputs), 0.0 if self._classify else math.nan)
-        labels = cases.labels if self._classify else (cases.labels - cases.shift) / cases.spread
+        said = np.full((len(cases.tasks), outputs), 0.0 if self.classify else math.nan)
+        labels = cases.labels if self.classify else (cases.labels - cases.shift) / cases.spread
         process = self._process(int(cases.partitions[0]))
         process.run(as_numbers(cases.tasks), cases.common, labels, cases.asked, said)
-        return said if self._classify else cases.shift[:, None] + cases.spread[:, None] * said
+        return said if self.classify else cases.shift[:, None] + cases.spread[:, None] * said
 
     def _process(self, partition: int) -> kernels.GaussianProcess:
         """A partition's, that knows the events that the forest has."""
         found, trees = self._of.get(partition), self._forest.parts.get(partition)
         count = 0 if trees is None else trees.ring.count
         if found is None or found.count != count:
-            found = self._of[partition] = kernels.GaussianProcess(self._classify)
+            found = self._of[partition] = kernels.GaussianProcess(self.classify)
             if trees is not None:
                 found.remember(trees.ring.x, trees.ring.y, count)
         return found

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streammeta.engine.columns import Column
-from streammeta.engine.experts.base import Case, Cases, Columns, Doubles, alone
+from streammeta.engine.experts.base import ByRuns, Cases, Columns, Doubles
 from streammeta.engine.partitioned import Arrays, Renumbering
 from streammeta.errors import SnapshotError
 from streammeta.native import _kernels as kernels
@@ -30,12 +30,13 @@ _RULE = np.array([0.5, 4.0, 0.995, 50.0])
 _NEARER, _LAST = "persistence.nearer", "last.target"
 
 
-class LastTarget:
+class LastTarget(ByRuns):
     """How often the last target was near is a partition's; the last target and the mean lie in the task's row."""
 
     name = "persistence"
     doubt = 0.0
     is_saved = True
+    classify = False
 
     def __init__(self) -> None:
         self._parts: dict[int, Doubles] = {}  # [2]: labels to which the last one was nearer, labels; forgetting
@@ -43,15 +44,6 @@ class LastTarget:
     def layout(self, width: int, outputs: int) -> Mapping[str, Column]:  # noqa: ARG002
         """How many targets a task had, the last one, and their mean."""
         return {_LAST: Column((3,), np.float64)}
-
-    def predict(self, columns: Columns, case: Case, outputs: int) -> Doubles | None:
-        """The task's last target [1]; None where its mean would be as near, or there was none."""
-        said: Doubles = self.run(columns, alone(case, math.nan, is_asked=True), outputs)[0]
-        return None if math.isnan(said[0]) else said
-
-    def learn(self, columns: Columns, case: Case, y: float) -> None:
-        """Learn a target."""
-        self.run(columns, alone(case, y, is_asked=False), 1)
 
     def run(self, columns: Columns, cases: Cases, outputs: int) -> Doubles:  # noqa: ARG002
         """Predict each event and learn its target; see ``OfRuns``."""

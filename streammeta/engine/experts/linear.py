@@ -39,7 +39,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streammeta.engine.columns import Column, next_power_of_two
-from streammeta.engine.experts.base import Case, Cases, Columns, Doubles, alone, ask_alone
+from streammeta.engine.experts.base import ByRuns, Cases, Columns, Doubles
 from streammeta.engine.experts.intercepts import (
     INTERCEPTS,
     TASK_CLASSES,
@@ -134,7 +134,7 @@ def _blank(features: int, outputs: int, scale: SharedScale | None) -> _Model:
     return _Model(state, blank_values(0), scale)
 
 
-class Linear:
+class Linear(ByRuns):
     """One model a partition.
 
     Args:
@@ -147,28 +147,20 @@ class Linear:
     is_saved = True
 
     def __init__(self, kind: Kind, scale: Callable[[], SharedScale]) -> None:
-        self._classify, self._scale = kind == "classification", scale
+        self.classify, self._scale = kind == "classification", scale
         self._of: dict[int, _Model] = {}  # of partitions
 
     def layout(self, width: int, outputs: int) -> Mapping[str, Column]:  # noqa: ARG002
         """A task's intercept of each of the first outputs, in units of the target of all tasks, and its curvature."""
         return {INTERCEPTS: Column((2, min(outputs, TASK_CLASSES)), np.float32)}
 
-    def predict(self, columns: Columns, case: Case, outputs: int) -> Doubles | None:
-        """Class probabilities [C] or the mean [1]; None before the first labels."""
-        return ask_alone(self, columns, case, outputs, classify=self._classify)
-
-    def learn(self, columns: Columns, case: Case, y: float) -> None:
-        """Learn a class index or a target."""
-        self.run(columns, alone(case, y, is_asked=False), 1)
-
     def run(self, columns: Columns, cases: Cases, outputs: int) -> Doubles:
         """Predict each event and learn its label; see ``OfRuns``."""
-        said = np.full((len(cases.tasks), outputs), 0.0 if self._classify else math.nan)
-        labels = cases.labels if self._classify else (cases.labels - cases.shift) / cases.spread
+        said = np.full((len(cases.tasks), outputs), 0.0 if self.classify else math.nan)
+        labels = cases.labels if self.classify else (cases.labels - cases.shift) / cases.spread
         partition, begin = int(cases.partitions[0]), 0
         teaches, known, scale = not np.isnan(labels).all(), self._of.get(partition), self._scale()
-        if (known is None and not teaches) or not (self._classify or scale.y_known[0]):
+        if (known is None and not teaches) or not (self.classify or scale.y_known[0]):
             return said  # nothing is learned of a target before there is a unit for it
         model = known or _blank(0, 1, None)
         if teaches and len(model.state) - 2 < min(cases.common.shape[1], _FEATURES):
@@ -176,18 +168,18 @@ class Linear:
         if teaches and cases.values.shape[1] and not model.values.size:
             model = model.with_values()
         if model.scale is not scale:
-            model = model.scaled(scale, classify=self._classify)
+            model = model.scaled(scale, classify=self.classify)
         rows, intercepts = cases.rows, columns[INTERCEPTS]
         if "" in cases.tasks:
             rows = np.where([bool(task) for task in cases.tasks], rows, -1)
         while begin < len(labels):
             events = rows[begin:], cases.values[begin:], cases.common[begin:], labels[begin:], cases.asked[begin:]
-            begin += kernels.linear_run(model.state, intercepts, model.values, *events, self._classify, said[begin:])
+            begin += kernels.linear_run(model.state, intercepts, model.values, *events, self.classify, said[begin:])
             if begin < len(labels):
                 model = model.wide(0, next_power_of_two(int(labels[begin]) + 1))
         if teaches:
             self._of[partition] = model
-        return said if self._classify else cases.shift[:, None] + cases.spread[:, None] * said
+        return said if self.classify else cases.shift[:, None] + cases.spread[:, None] * said
 
     @property
     def partitions(self) -> list[int]:
@@ -209,8 +201,8 @@ class Linear:
         """
         self.forget_partition(number)
         if _MODEL in arrays:
-            found = _checked(arrays, len(here.classes) if self._classify else 1, at)
-            self._of[number] = found if here.same else _renumbered(found, here, classify=self._classify, at=at)
+            found = _checked(arrays, len(here.classes) if self.classify else 1, at)
+            self._of[number] = found if here.same else _renumbered(found, here, classify=self.classify, at=at)
 
     def forget_task(self, partition: int, task: str) -> None:  # noqa: ARG002
         """Begin again: a model cannot unlearn."""

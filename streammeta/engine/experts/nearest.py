@@ -32,15 +32,14 @@ worth its cost. Seven was not chosen: it is between that paper's five and River'
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from streammeta.engine.columns import Column
-from streammeta.engine.experts.base import Case, Cases, Columns, Doubles, alone, ask_alone
+from streammeta.engine.experts.base import ByRuns, Cases, Columns, Doubles
 from streammeta.engine.experts.forest import Forest
 from streammeta.engine.experts.ring import MOST
 from streammeta.engine.partitioned import Arrays, Renumbering
@@ -81,7 +80,7 @@ class _Learned(NamedTuple):
         return cls(np.zeros((3, _FEATURES)), np.zeros(_LENGTHS))
 
 
-class Nearest:
+class Nearest(ByRuns):
     """Reads the forest's events; it has to be asked before the forest learns.
 
     Args:
@@ -95,34 +94,22 @@ class Nearest:
     is_saved = True
 
     def __init__(self, kind: Kind, forest: Forest, scale: Callable[[], SharedScale]) -> None:
-        self._classify, self._forest, self._scale = kind == "classification", forest, scale
+        self.classify, self._forest, self._scale = kind == "classification", forest, scale
         self._of: dict[int, _Memory] = {}  # of partitions
         self._learned: dict[int, _Learned] = {}  # of partitions
 
-    def layout(self, width: int, outputs: int) -> Mapping[str, Column]:  # noqa: ARG002
-        """Nothing of a task: it is of all."""
-        return {}
-
-    def predict(self, columns: Columns, case: Case, outputs: int) -> Doubles | None:
-        """Class probabilities [C] or the mean [1]; None before the first labels."""
-        return ask_alone(self, columns, case, outputs, classify=self._classify)
-
-    def learn(self, columns: Columns, case: Case, y: float) -> None:
-        """Learn a class index or a target, before the forest does."""
-        self.run(columns, alone(case, y, is_asked=False), 1)
-
     def run(self, columns: Columns, cases: Cases, outputs: int) -> Doubles:  # noqa: ARG002
         """Predict each event and learn its label, as the forest does after this. See ``OfRuns``."""
-        said = np.full((len(cases.tasks), outputs), 0.0 if self._classify else math.nan)
-        labels = cases.labels if self._classify else (cases.labels - cases.shift) / cases.spread
+        said = np.full((len(cases.tasks), outputs), 0.0 if self.classify else math.nan)
+        labels = cases.labels if self.classify else (cases.labels - cases.shift) / cases.spread
         partition = int(cases.partitions[0])
         memory, learned = self._memory(partition), self._learned.get(partition) or _Learned.nothing()
         of = memory.z, memory.y, memory.known, memory.count, *learned
         events = cases.common, memory.scale.shift, memory.scale.gain, labels, cases.asked
-        memory.count = kernels.ask_nearest(*of, *events, self._classify, said)
+        memory.count = kernels.ask_nearest(*of, *events, self.classify, said)
         if memory.count:
             self._learned[partition] = learned
-        return said if self._classify else cases.shift[:, None] + cases.spread[:, None] * said
+        return said if self.classify else cases.shift[:, None] + cases.spread[:, None] * said
 
     def _memory(self, partition: int) -> _Memory:
         """A partition's events as the forest has them, in the scale of now."""
@@ -184,6 +171,6 @@ class Nearest:
             lengths, pairs = array[:_LENGTHS].copy(), array[_LENGTHS:].reshape(3, -1)
             pairs = np.pad(pairs, ((0, 0), (0, _FEATURES - pairs.shape[1])))
             never = pairs[0] == 0
-            if (pairs >= 0).all() and not pairs[1:, never].any() and (self._classify or (lengths >= 0).all()):
+            if (pairs >= 0).all() and not pairs[1:, never].any() and (self.classify or (lengths >= 0).all()):
                 return _Learned(pairs, lengths)
         raise SnapshotError(f"{at}: distances of neighbours that no events have: they are damaged")
