@@ -259,8 +259,21 @@ class GaussianProcess {
         std::fill_n(here_.data() + n * KERNELS, (n % 2) * KERNELS, 0.f);
         const Four explained = sums(here_.data(), here_.data(), n);
         for (Index k = 0; k < KERNELS; k++) variance_[k] = larger(own_[k] - explained[k], KERNEL[k].noise / 2);
-        for (Index c = 0; c <= CLASSES; c++)
-            if (c == 0 || !classify_ || seen_[c - 1]) expected_[c] = sums(here_.data(), solved(c), n);
+        for (Index k = 0; k < KERNELS; k++) deviation_[k] = root(variance_[k]);
+        if (classify_) {
+            expect_classes();
+        } else {
+            expected_[1] = sums(here_.data(), solved(1), n);
+        }
+    }
+    void expect_classes() {
+        expected_[0] = sums(here_.data(), solved(0), learned_);
+        total_ = {};
+        for (Index c = 0; c < CLASSES; c++) {
+            if (!seen_[c]) continue;
+            expected_[1 + c] = sums(here_.data(), solved(1 + c), learned_);
+            for (Index k = 0; k < KERNELS; k++) total_[k] += larger(mean_of(c, k), LEAST_MEAN);
+        }
     }
 
     // v_i = (k_i − Σ_j L_ij v_j) / L_ii of so many events from here on, of which all before have theirs: what four rows
@@ -331,12 +344,6 @@ class GaussianProcess {
         return found;
     }
     float mean_of(Index c, Index k) const { return expected_[1 + c][k] + (1 - expected_[0][k]) / float(classes_); }
-    void add_up() {
-        total_ = {};
-        for (Index c = 0; c < CLASSES; c++)
-            for (Index k = 0; k < KERNELS && seen_[c]; k++) total_[k] += larger(mean_of(c, k), LEAST_MEAN);
-    }
-
     void answer(Array<double, 1> said) {
         const double top = *std::max_element(evidence_.begin(), evidence_.end());
         double weight[KERNELS], total = 0;
@@ -347,7 +354,6 @@ class GaussianProcess {
             said[0] = target_mean_ + target_spread_ * mean;
             return;
         }
-        add_up();
         for (Index c = 0; c < std::min(CLASSES, said.size()); c++) {
             if (!seen_[c]) continue;
             const Four found = likely(c);
@@ -366,43 +372,44 @@ class GaussianProcess {
     // Add the event that has been placed, with its label, to those learned.
     void add(float label) {
         const Index n = learned_;
-        const bool is_distinguished = classify_ && label < float(CLASSES);
-        if (!classify_) {
-            const float y = clamp(float((label - target_mean_) / target_spread_), -MOST_TARGET_AWAY, MOST_TARGET_AWAY);
-            for (Index k = 0; k < KERNELS; k++) {
-                const double gap = y - expected_[1][k], variance = variance_[k];
-                const double square = std::min(gap * gap / variance, MOST_SQUARE);
-                evidence_[k] = EVIDENCE_DECAY * evidence_[k] - (square + logarithm(variance)) / 2;
-            }
-            append(1, y);
+        if (classify_) {
+            add_class(label < float(CLASSES) ? Index(label) : CLASSES);
         } else {
-            const Index y = is_distinguished ? Index(label) : 0;
-            if (is_distinguished && seen_[y]) {
-                add_up();
-                const Four found = likely(y);
-                for (Index k = 0; k < KERNELS; k++)
-                    evidence_[k] = EVIDENCE_DECAY * evidence_[k] + logarithm(double(larger(found[k], LEAST_LIKELY)));
-            } else if (is_distinguished) {
-                seen_[y] = true;
-                classes_++;
-                expected_[1 + y] = {};
-            }
-            append(0, 1);
-            for (Index c = 0; c < CLASSES; c++)
-                if (seen_[c]) append(1 + c, is_distinguished && c == y);
+            add_target(clamp(float((label - target_mean_) / target_spread_), -MOST_TARGET_AWAY, MOST_TARGET_AWAY));
         }
-        float* row = factor_.data() + begin_of(n) * KERNELS;
-        std::copy_n(here_.data(), (n + n % 2) * KERNELS, row);
-        for (Index k = 0; k < KERNELS; k++) inverse_[n * KERNELS + k] = 1 / root(variance_[k]);
+        std::copy_n(here_.data(), (n + n % 2) * KERNELS, factor_.data() + begin_of(n) * KERNELS);
+        for (Index k = 0; k < KERNELS; k++) inverse_[n * KERNELS + k] = 1 / deviation_[k];
         for (Index f = 0; f < Index(features_.size()); f++) z_[f * MOST + n] = event_[f];
         task_[n] = task_now_;
         rank_[n] = rank_now_;
         learned_++;
     }
+    void add_target(float y) {
+        for (Index k = 0; k < KERNELS; k++) {
+            const double gap = y - expected_[1][k], variance = variance_[k];
+            const double square = std::min(gap * gap / variance, MOST_SQUARE);
+            evidence_[k] = EVIDENCE_DECAY * evidence_[k] - (square + logarithm(variance)) / 2;
+        }
+        append(1, y);
+    }
+    // CLASSES: one of those that are not distinguished.
+    void add_class(Index y) {
+        if (y < CLASSES && seen_[y]) {
+            const Four found = likely(y);
+            for (Index k = 0; k < KERNELS; k++)
+                evidence_[k] = EVIDENCE_DECAY * evidence_[k] + logarithm(double(larger(found[k], LEAST_LIKELY)));
+        } else if (y < CLASSES) {
+            seen_[y] = true;
+            classes_++;
+            expected_[1 + y] = {};
+        }
+        append(0, 1);
+        for (Index c = 0; c < CLASSES; c++)
+            if (seen_[c]) append(1 + c, c == y);
+    }
     // The next number of u = L⁻¹ y, of a class or of ones.
     void append(Index c, float y) {
-        for (Index k = 0; k < KERNELS; k++)
-            solved(c)[learned_ * KERNELS + k] = (y - expected_[c][k]) / root(variance_[k]);
+        for (Index k = 0; k < KERNELS; k++) solved(c)[learned_ * KERNELS + k] = (y - expected_[c][k]) / deviation_[k];
     }
     float* solved(Index c) { return solved_.data() + c * MOST * KERNELS; }
 
@@ -428,7 +435,7 @@ class GaussianProcess {
     std::vector<float> row_;  // of the event that is looked at; so are these
     float task_now_ = 0, rank_now_ = 0;
     std::array<float, MOST * KERNELS> alike_{}, here_{};
-    Four own_{}, variance_{}, total_{};
+    Four own_{}, variance_{}, deviation_{}, total_{};  // total: of what classes are likely, before it is shared out
     std::array<Four, 1 + CLASSES> expected_{};
 };
 

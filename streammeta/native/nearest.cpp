@@ -199,10 +199,10 @@ Neighbours find(const Memory& memory, const float* event, Index there, const flo
     return found;
 }
 
-// How well each length of the memory predicted labels lately: of classes sums of log likelihoods, of targets of squared
-// errors.
 using LogWeights = std::array<double, LENGTHS>;
 
+// How well each length of the memory predicted labels lately: of classes sums of log likelihoods, of targets of squared
+// errors.
 struct Lengths {
     Array<double, 1> evidence;  // [LENGTHS]
     bool classify;
