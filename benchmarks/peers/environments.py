@@ -39,8 +39,11 @@ def set_up(environment: str) -> str | None:
     return None
 
 
-def absence(environment: str) -> str | None:
-    """Why this environment's learners cannot run here; None when they can."""
+def absence(environment: str, *, make: bool = False) -> str | None:
+    """Why this environment's learners cannot run here, where wanted after it was made; None when they can."""
+    reason = set_up(environment) if make else None
+    if reason is not None:
+        return reason
     python = python_of(environment)
     if not python.exists():
         return f"no environment at {python.parent.parent.relative_to(ROOT)}; make it with --setup"

@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.peers.catalogue import CATALOGUE, Entry
-from benchmarks.peers.environments import absence, set_up
+from benchmarks.peers.environments import absence
 from benchmarks.peers.prequential import Job, read_rows
 from benchmarks.suite.catalogue import Stream, chosen
 from benchmarks.suite.page import draw, page, rankings
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     entries = _entries(options)
     failed = False
     if not options.report:
-        reasons = {name: _absent(name, make=options.setup) for name in {e.environment for e in entries.values()}}
+        reasons = {name: absence(name, make=options.setup) for name in {e.environment for e in entries.values()}}
         for name, entry in entries.items():
             if reasons[entry.environment] is not None:
                 print(f"{name}: absent ({reasons[entry.environment]})", flush=True)
@@ -112,10 +112,6 @@ def _entries(options: argparse.Namespace) -> Mapping[str, Entry]:
             raise SystemExit(f"--learners: no learner called {text!r}; known are {', '.join(known)}")
         found |= {name: known[name] for name in alike}
     return found
-
-
-def _absent(environment: str, *, make: bool) -> str | None:
-    return (set_up(environment) if make else None) or absence(environment)
 
 
 def _run(options: argparse.Namespace, entries: Mapping[str, Entry]) -> bool:
