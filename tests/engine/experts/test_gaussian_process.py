@@ -18,6 +18,7 @@ from streammeta.event import Event, Label, Origin
 from streammeta.meta.base import Kind
 from streammeta.native import _kernels as kernels
 from streammeta.testing import check_expert
+from tests.engine.experts.stopping import stopped
 
 Doubles = npt.NDArray[np.float64]
 CLASSES = 5
@@ -274,13 +275,9 @@ def test_a_few_relevant_features_of_many_are_found_early_and_a_restore_goes_on()
     experts, off = ["gaussian_process", "forest", "persistence"], {"meta": {"mode": "off"}}
     settings = EngineSettings.model_validate(off | {"learner": {"experts": experts}})
     without = EngineSettings.model_validate(off | {"learner": {"experts": experts[1:]}})
-    with closing(Engine(settings)) as whole, closing(Engine(without)) as other:
-        expected, rest = whole.step(turns), other.step(turns)
-    with closing(Engine(settings)) as before:
-        found = before.step(turns[:555])
-        snapshot = before.snapshot()
-    with closing(Engine.restore(settings, snapshot)) as after:
-        found += after.step(turns[555:])
+    with closing(Engine(without)) as other:
+        rest = other.step(turns)
+    expected, found = stopped(settings, turns, after=555)
 
     assert [one.probabilities for one in found] == [one.probabilities for one in expected]
     errors = [np.mean([one.error for one in every if one.error is not None][100:]) for every in (expected, rest)]

@@ -16,6 +16,7 @@ from streammeta.engine.partitioned import Renumbering
 from streammeta.errors import SnapshotError
 from streammeta.event import Event, Label, Origin
 from streammeta.testing import check_expert
+from tests.engine.experts.stopping import stopped
 
 Doubles = npt.NDArray[np.float64]
 
@@ -142,13 +143,7 @@ def test_late_labels_are_learned_in_turn_and_a_restore_goes_on_as_if_nothing_hap
     labels = [Label(str(i), ys[i], f"t{i % 2}", Origin("labels", 0, i)) for i in range(300)]
     turns = [one for i in range(300) for one in ([events[i]] if i < 3 else [events[i], labels[i - 3]])]
     settings = EngineSettings.model_validate({"kind": "regression"})
-    with closing(Engine(settings)) as whole:
-        expected = whole.step(turns)
-    with closing(Engine(settings)) as before:
-        found = before.step(turns[:401])
-        snapshot = before.snapshot()
-    with closing(Engine.restore(settings, snapshot)) as after:
-        found += after.step(turns[401:])
+    expected, found = stopped(settings, turns, after=401)
 
     assert [one.error for one in found] == [one.error for one in expected]
     late = np.array([one.error for one in expected if one.error is not None])

@@ -17,6 +17,7 @@ from streammeta.engine.scale import SharedScale, shared_scale
 from streammeta.errors import SnapshotError
 from streammeta.event import Event, Label, Origin
 from streammeta.meta.base import Kind
+from tests.engine.experts.stopping import stopped
 
 Doubles = npt.NDArray[np.float64]
 CLASSES = 3
@@ -306,13 +307,9 @@ def test_it_remembers_many_small_clusters_and_a_restore_remembers_the_same() -> 
     experts, off = ["nearest", "forest", "persistence"], {"meta": {"mode": "off"}}
     settings = EngineSettings.model_validate(off | {"learner": {"experts": experts}})
     without = EngineSettings.model_validate(off | {"learner": {"experts": experts[1:]}})
-    with closing(Engine(settings)) as whole, closing(Engine(without)) as other:
-        expected, rest = whole.step(turns), other.step(turns)
-    with closing(Engine(settings)) as before:
-        found = before.step(turns[:1111])
-        snapshot = before.snapshot()
-    with closing(Engine.restore(settings, snapshot)) as after:
-        found += after.step(turns[1111:])
+    with closing(Engine(without)) as other:
+        rest = other.step(turns)
+    expected, found = stopped(settings, turns, after=1111)
 
     assert [one.probabilities for one in found] == [one.probabilities for one in expected]
     errors = [np.mean([one.error for one in every if one.error is not None][300:]) for every in (expected, rest)]
